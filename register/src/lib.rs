@@ -1,0 +1,44 @@
+//! One interface over the registries that services find each other through.
+//!
+//! A *registry* lists the *instances* of each *service*. [`MsRegister`] is the contract, the same on every back end;
+//! [`connect`] builds one from a URL:
+//!
+//! | URL | back end | feature |
+//! |---|---|---|
+//! | `memory://` | [`Memory`]: in this process | - |
+//! | `static://h:p,h:p` | [`Static`]: a list given by hand | - |
+//! | `etcd://h:p,h:p/prefix?ttl=10` | etcd v3 | `etcd` |
+//! | `nacos://h:p?namespace=&group=DEFAULT_GROUP` | Nacos 2 | `nacos` |
+//!
+//! ```
+//! use ms_register::{Instance, MsRegister, ServiceName};
+//!
+//! # async fn example() -> Result<(), ms_register::RegisterError> {
+//! let registry = ms_register::connect("memory://").await?;
+//! let goods: ServiceName = "goods".parse()?;
+//! let registration = registry.register(&goods, Instance::new("127.0.0.1", 9112)).await?;
+//! assert_eq!(registry.list(&goods).await?.len(), 1);
+//! registration.deregister(std::time::Duration::from_secs(3)).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod backoff;
+mod connect;
+mod instance;
+mod memory;
+mod owner;
+mod register;
+mod snapshot;
+mod static_list;
+mod url;
+mod watch;
+
+pub use connect::connect;
+pub use instance::{Instance, ServiceName};
+pub use memory::Memory;
+pub use owner::{Registration, RegistrationState};
+pub use register::{MsRegister, RegisterError};
+pub use snapshot::{Freshness, Snapshot};
+pub use static_list::Static;
+pub use watch::{SnapshotWatch, WatchClosed};

@@ -1,0 +1,153 @@
+//! What is known of a service's instances at one moment. Pure: time comes in as an argument.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use crate::Instance;
+
+/// How far a [`Snapshot`] can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// The registry has not answered yet: the list is empty because nothing is known.
+    Never,
+    /// The list is what the registry said last, and the watch stands.
+    Live,
+    /// The registry cannot be read at the moment: the list is the last one known.
+    Stale,
+}
+
+/// The full list of a service's instances at one moment. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    sequence: u64,
+    freshness: Freshness,
+    instances: Arc<[Instance]>,
+    problem: Option<Problem>,
+}
+
+/// Why and since when the registry cannot be read.
+#[derive(Clone, Debug)]
+struct Problem {
+    reason: Arc<str>,
+    since: Instant,
+}
+
+impl Snapshot {
+    /// Nothing known yet.
+    pub fn never() -> Self {
+        Self { sequence: 0, freshness: Freshness::Never, instances: Arc::from([]), problem: None }
+    }
+
+    /// Rises with every change that a watcher sees.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// How far the list can be trusted.
+    pub fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    /// The instances, sorted by id, each id once.
+    pub fn instances(&self) -> &[Instance] {
+        &self.instances
+    }
+
+    /// The same list, to keep: it is shared, not copied.
+    pub fn shared_instances(&self) -> Arc<[Instance]> {
+        self.instances.clone()
+    }
+
+    /// The registry's state in words, for an error message: `live`, `not read yet`, or what is wrong since when.
+    pub fn state(&self, now: Instant) -> impl fmt::Display + use<> {
+        State { freshness: self.freshness, problem: self.problem.clone(), now }
+    }
+
+    /// The snapshot after a successful read, or `None` if nothing changed.
+    pub(crate) fn refreshed(&self, mut instances: Vec<Instance>) -> Option<Self> {
+        instances.sort_by(|a, b| a.id().cmp(b.id()));
+        instances.dedup_by(|later, first| later.id() == first.id());
+        if self.freshness == Freshness::Live && *self.instances == *instances {
+            return None;
+        }
+        Some(Self {
+            sequence: self.sequence + 1,
+            freshness: Freshness::Live,
+            instances: instances.into(),
+            problem: None,
+        })
+    }
+
+    /// The snapshot after a failed read: the same list, marked, or `None` if it was marked before.
+    pub(crate) fn failed(&self, reason: &str, now: Instant) -> Option<Self> {
+        if self.problem.is_some() {
+            return None;
+        }
+        let freshness = match self.freshness {
+            Freshness::Never => Freshness::Never,
+            Freshness::Live | Freshness::Stale => Freshness::Stale,
+        };
+        Some(Self {
+            sequence: self.sequence + 1,
+            freshness,
+            instances: self.instances.clone(),
+            problem: Some(Problem { reason: reason.into(), since: now }),
+        })
+    }
+}
+
+struct State {
+    freshness: Freshness,
+    problem: Option<Problem>,
+    now: Instant,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.problem, self.freshness) {
+            (Some(problem), _) => {
+                let seconds = self.now.saturating_duration_since(problem.since).as_secs_f64();
+                write!(f, "unreadable for {seconds:.1} s ({})", problem.reason)
+            }
+            (None, Freshness::Never) => f.write_str("not read yet"),
+            (None, Freshness::Live | Freshness::Stale) => f.write_str("live"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn instances(ports: &[u16]) -> Vec<Instance> {
+        ports.iter().map(|port| Instance::new("h", *port)).collect()
+    }
+
+    #[test]
+    fn a_failed_read_keeps_the_list() {
+        let now = Instant::now();
+        let live = Snapshot::never().refreshed(instances(&[2, 1, 2])).unwrap();
+        assert_eq!(live.freshness(), Freshness::Live);
+        assert_eq!(live.instances().iter().map(Instance::port).collect::<Vec<_>>(), [1, 2]);
+
+        let stale = live.failed("connection refused", now).unwrap();
+        assert_eq!(stale.freshness(), Freshness::Stale);
+        assert_eq!(stale.instances(), live.instances());
+        assert!(stale.failed("still", now).is_none(), "the first reason and time stay");
+        let text = stale.state(now + Duration::from_secs(12)).to_string();
+        assert_eq!(text, "unreadable for 12.0 s (connection refused)");
+
+        let back = stale.refreshed(instances(&[1, 2])).unwrap();
+        assert_eq!((back.freshness(), back.sequence()), (Freshness::Live, 3));
+        assert!(back.refreshed(instances(&[2, 1])).is_none(), "nothing new");
+    }
+
+    #[test]
+    fn a_failure_before_the_first_read_is_not_an_empty_list() {
+        let never = Snapshot::never().failed("down", Instant::now()).unwrap();
+        assert_eq!(never.freshness(), Freshness::Never);
+        let empty = never.refreshed(vec![]).unwrap();
+        assert_eq!((empty.freshness(), empty.instances().len()), (Freshness::Live, 0));
+    }
+}
