@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `memory://` | [`Memory`]: in this process | - |
 //! | `static://h:p,h:p` | [`Static`]: a list given by hand | - |
-//! | `etcd://h:p,h:p/prefix?ttl=10` | etcd v3 | `etcd` |
+//! | `etcd://h:p,h:p/prefix?ttl=10` | `Etcd`: etcd v3 | `etcd` |
 //! | `nacos://h:p?namespace=&group=DEFAULT_GROUP` | Nacos 2 | `nacos` |
 //!
 //! ```
@@ -25,6 +25,8 @@
 
 mod backoff;
 mod connect;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod instance;
 mod memory;
 mod owner;
@@ -35,6 +37,8 @@ mod url;
 mod watch;
 
 pub use connect::connect;
+#[cfg(feature = "etcd")]
+pub use etcd::{Etcd, EtcdConfig};
 pub use instance::{Instance, ServiceName};
 pub use memory::Memory;
 pub use owner::{Registration, RegistrationState};
