@@ -12,6 +12,8 @@ mod embedded;
 mod etcd;
 #[path = "registry_conformance/fixture.rs"]
 mod fixture;
+#[path = "registry_conformance/nacos.rs"]
+mod nacos;
 #[path = "registry_conformance/outage.rs"]
 mod outage;
 #[path = "registry_conformance/suite.rs"]
@@ -61,6 +63,8 @@ macro_rules! conformance_on {
 
 conformance_on!(on_memory, crate::embedded::MemoryFixture);
 conformance_on!(on_etcd, crate::etcd::EtcdFixture);
+conformance_on!(on_nacos, crate::nacos::NacosFixture);
 
 // Nothing but instances can be written into `memory://`.
 conformance!(garbage_in_etcd, crate::etcd::EtcdFixture, suite::{ garbage_is_skipped_with_one_warning });
+conformance!(garbage_in_nacos, crate::nacos::NacosFixture, suite::{ garbage_is_skipped_with_one_warning });

@@ -8,7 +8,7 @@
 //! | `memory://` | [`Memory`]: in this process | - |
 //! | `static://h:p,h:p` | [`Static`]: a list given by hand | - |
 //! | `etcd://h:p,h:p/prefix?ttl=10` | `Etcd`: etcd v3 | `etcd` |
-//! | `nacos://h:p?namespace=&group=DEFAULT_GROUP` | Nacos 2 | `nacos` |
+//! | `nacos://h:p?namespace=&group=DEFAULT_GROUP` | `Nacos`: Nacos 2 | `nacos` |
 //!
 //! ```
 //! use ms_register::{Instance, MsRegister, ServiceName};
@@ -29,6 +29,8 @@ mod connect;
 mod etcd;
 mod instance;
 mod memory;
+#[cfg(feature = "nacos")]
+mod nacos;
 mod owner;
 mod register;
 mod snapshot;
@@ -41,6 +43,8 @@ pub use connect::connect;
 pub use etcd::{Etcd, EtcdConfig};
 pub use instance::{Instance, ServiceName};
 pub use memory::Memory;
+#[cfg(feature = "nacos")]
+pub use nacos::{Nacos, NacosConfig};
 pub use owner::{Registration, RegistrationState};
 pub use register::{MsRegister, RegisterError};
 pub use snapshot::{Freshness, Snapshot};

@@ -34,6 +34,12 @@ pub(crate) trait Tenant: Send + 'static {
 
     /// Removes the instance; Ok is confirmed by the registry. Bounded in time, and tried again after an error.
     async fn release(&mut self, tenure: &mut Self::Tenure) -> Result<(), RegisterError>;
+
+    /// After a first acquisition that failed: takes back a write that may have arrived, or may yet. Bounded in time, and
+    /// tried again after an error. Nothing to do where such a write ends by itself.
+    async fn undo(&mut self) -> Result<(), RegisterError> {
+        Ok(())
+    }
 }
 
 /// Whether an instance is listed at the moment.
@@ -242,8 +248,13 @@ impl<T: Tenant> Owner<T> {
         let mut tenure = match self.tenant.acquire().await {
             Ok(tenure) => tenure,
             Err(error) => {
-                // Nobody waits any more: nothing was listed, so nothing is owed.
+                // An error here: the caller has stopped waiting.
                 let _ = first.send(Err(error));
+                let mut backoff = Backoff::default();
+                while let Err(error) = self.tenant.undo().await {
+                    debug!("{} may still be listed: {error}", self.name);
+                    sleep(backoff.next_delay()).await;
+                }
                 return;
             }
         };
