@@ -35,7 +35,15 @@ mod owner;
 mod register;
 mod snapshot;
 mod static_list;
+#[cfg_attr(
+    not(any(feature = "etcd", feature = "nacos")),
+    allow(dead_code, reason = "parts of it serve only the back ends that have servers")
+)]
 mod url;
+#[cfg_attr(
+    not(any(feature = "etcd", feature = "nacos")),
+    allow(dead_code, reason = "parts of it serve only the back ends that have servers")
+)]
 mod watch;
 
 pub use connect::connect;

@@ -167,3 +167,14 @@ async fn a_frozen_etcd_is_a_timeout_and_then_all_is_back() {
     registration.deregister(EtcdFixture::RECOVERS).await.unwrap();
     assert!(registry.list(&goods).await.unwrap().is_empty());
 }
+
+/// etcd answers a client that pings more often than it allows by closing the connection, at the latest after 12 s here.
+#[tokio::test]
+async fn an_idle_watch_is_left_alone() {
+    let etcd = EtcdFixture::start().await;
+    let registry = etcd.connect().await.unwrap();
+    let mut watch = registry.watch(&service("goods"));
+    within(EtcdFixture::SETTLES, "the first read", watch.changed()).await.unwrap();
+    let disturbed = tokio::time::timeout(Duration::from_secs(14), watch.changed()).await;
+    assert!(disturbed.is_err(), "{disturbed:?}");
+}
