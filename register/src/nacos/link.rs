@@ -77,7 +77,25 @@ impl Link {
     /// All instances of the service, as Nacos has them. Not from the client crate's cache, which turns errors into empty
     /// lists.
     pub(super) async fn query(&self, service: &ServiceName) -> Result<Vec<ServiceInstance>, RegisterError> {
-        let query = self.first.get_all_instances(service.to_string(), self.group(), Vec::new(), false);
+        self.query_on(&self.first, service).await
+    }
+
+    /// The same, over the connection of one place. The client crate reconnects at once only if there is something to
+    /// send; a silent connection may take 10 s to notice that it is dead.
+    pub(super) async fn query_at(
+        &self,
+        place: &Place,
+        service: &ServiceName,
+    ) -> Result<Vec<ServiceInstance>, RegisterError> {
+        self.query_on(&place.naming, service).await
+    }
+
+    async fn query_on(
+        &self,
+        naming: &NamingService,
+        service: &ServiceName,
+    ) -> Result<Vec<ServiceInstance>, RegisterError> {
+        let query = naming.get_all_instances(service.to_string(), self.group(), Vec::new(), false);
         self.bounded("list the instances", query).await
     }
 

@@ -59,8 +59,8 @@ impl NacosTenant {
         }
     }
 
-    async fn is_there(&self) -> Result<bool, RegisterError> {
-        let found = self.link.query(&self.service).await?;
+    async fn is_there(&self, place: &Place) -> Result<bool, RegisterError> {
+        let found = self.link.query_at(place, &self.service).await?;
         Ok(found.iter().any(|other| stored::is_same(other, &self.instance)))
     }
 
@@ -77,7 +77,7 @@ impl NacosTenant {
 
     async fn remove_from(&mut self, place: &Place) -> Result<(), RegisterError> {
         self.write(place, Step::Deregister).await?;
-        if self.is_there().await? {
+        if self.is_there(place).await? {
             let reason = "it still lists the instance".to_owned();
             return Err(RegisterError::Unreachable { registry: self.link.url().to_owned(), reason });
         }
@@ -100,10 +100,11 @@ impl Tenant for NacosTenant {
     }
 
     async fn held(&mut self, (): &mut ()) -> String {
+        let Some(place) = &self.place else { return "it has no place".to_owned() };
         let mut missed = 0;
         loop {
             sleep(Self::CHECK).await;
-            match self.is_there().await {
+            match self.is_there(place).await {
                 Ok(true) => missed = 0,
                 // After a restart of Nacos the client crate writes the instance again within 3 s of connecting.
                 Ok(false) => missed += 1,
