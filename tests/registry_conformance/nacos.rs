@@ -126,6 +126,8 @@ async fn a_registration_given_up_during_a_pause_leaves_nothing_behind() {
     assert!(matches!(late, RegisterError::Timeout { .. }), "{late}");
     let error = registry.list(&goods).await.unwrap_err();
     assert!(matches!(error, RegisterError::Timeout { .. }), "{error}");
+    let refused = ms_register::connect(&url).await.unwrap_err();
+    assert!(refused.is_transient() && refused.to_string().contains(registry.url()), "{refused}");
     nacos.0.thaw().unwrap();
     // It waits for the write that came too late, and for its end.
     registry.close(NacosFixture::RECOVERS).await.unwrap();
