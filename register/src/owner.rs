@@ -308,3 +308,6 @@ impl<T: Tenant> Owner<T> {
         self.state.send_replace(RegistrationState::Deregistered);
     }
 }
+
+#[cfg(test)]
+mod tests;
