@@ -178,3 +178,43 @@ async fn an_idle_watch_is_left_alone() {
     let disturbed = tokio::time::timeout(Duration::from_secs(14), watch.changed()).await;
     assert!(disturbed.is_err(), "{disturbed:?}");
 }
+
+#[tokio::test]
+async fn a_dead_endpoint_beside_a_live_one_fails_no_call() {
+    let etcd = EtcdFixture::start().await;
+    let mut dead = Server::etcd().await.unwrap();
+    dead.kill();
+    let url = format!("etcd://{},{}", dead.address(), etcd.0.address());
+    let registry = ms_register::connect(&url).await.unwrap();
+    let goods = service("goods");
+    let mut watch = registry.watch(&goods);
+    for port in 1..=10 {
+        let registration = registry.register(&goods, Instance::new("10.0.0.1", port)).await.unwrap();
+        assert_eq!(registry.list(&goods).await.unwrap().len(), 1);
+        let seen = watch.wait_for(|s| s.instances().len() == 1);
+        within(EtcdFixture::SETTLES, "the instance", seen).await.unwrap();
+        registration.deregister(REWRITTEN).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_used_and_never_shown() {
+    let etcd = EtcdFixture::start().await;
+    etcd.etcdctl(&["user", "add", "root:secret-1"]).await;
+    etcd.etcdctl(&["user", "grant-role", "root", "root"]).await;
+    etcd.etcdctl(&["auth", "enable"]).await;
+    for parameters in ["", "?username=root&password=secret-2"] {
+        let refused = ms_register::connect(&format!("{}{parameters}", etcd.0.url())).await.unwrap_err();
+        assert!(matches!(refused, RegisterError::Rejected { .. }), "{refused}");
+        assert!(!refused.to_string().contains("secret"), "{refused}");
+    }
+    let url = format!("{}?username=root&password=secret-1", etcd.0.url());
+    let registry = ms_register::connect(&url).await.unwrap();
+    assert!(!format!("{registry:?}").contains("secret") && !registry.url().contains("secret"));
+    let goods = service("goods");
+    let mut watch = registry.watch(&goods);
+    let registration = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
+    let seen = watch.wait_for(|s| s.instances().len() == 1);
+    within(EtcdFixture::SETTLES, "the instance", seen).await.unwrap();
+    registration.deregister(REWRITTEN).await.unwrap();
+}
