@@ -76,6 +76,7 @@ async fn who_cannot_be_called_is_said_and_why() {
     let mut watch = registry.watch(&service());
     watch.wait_for(|snapshot| snapshot.instances().len() == 1).await.unwrap();
     let weightless = loop {
+        tokio::task::yield_now().await;
         let error = shop.who().await.unwrap_err();
         if error.code() != Code::Unavailable {
             break error;
@@ -112,17 +113,19 @@ async fn a_stale_list_goes_on_serving() {
 async fn a_graceful_shutdown_fails_no_call() {
     let registry = Arc::new(Memory::new());
     let (a, probe) = registered(&registry, "a").await;
-    let (_b, _) = registered(&registry, "b").await;
+    let (_b, b_probe) = registered(&registry, "b").await;
     let shop = ShopClient::new(proxy(&registry));
     warm(&shop, 2).await;
 
     let patient = shop.with(CallOptions::deadline(Duration::from_secs(10)));
+    // In turn: one call waits on each.
     let waiting: Vec<_> = (0..2)
         .map(|_| {
             let shop = patient.clone();
             tokio::spawn(async move { shop.wait().await })
         })
         .collect();
+    b_probe.until(|probe| probe.started.load(Ordering::SeqCst) == 1).await;
     probe.until(|probe| probe.started.load(Ordering::SeqCst) == 1).await;
 
     let stopping = tokio::spawn(a.shutdown());
@@ -139,10 +142,12 @@ async fn a_graceful_shutdown_fails_no_call() {
     assert_eq!(busy.await.unwrap(), "b");
     assert!(!stopping.is_finished(), "it waits for the call in flight");
     probe.go.notify_waiters();
+    b_probe.go.notify_waiters();
+    for call in waiting {
+        assert_eq!(call.await.unwrap().unwrap(), 7);
+    }
     stopping.await.unwrap();
     assert!(registry.list(&service()).await.unwrap().len() == 1);
-    let (first, _) = (waiting.into_iter().next().unwrap(), ());
-    let _ = first;
 }
 
 #[tokio::test]
@@ -207,7 +212,14 @@ async fn a_server_that_comes_back_on_its_port_is_found_again() {
         let shop = shop.clone();
         async move { shop.find(1).await }
     });
-    let again = Server::bind(&address.to_string()).await.unwrap().serve(ShopServer::new(TestShop::default()));
+    let again = loop {
+        // The old listener closes when its task is gone.
+        match Server::bind(&address.to_string()).await {
+            Ok(server) => break server,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let again = again.serve(ShopServer::new(TestShop::default()));
     let _again = again.start().await.unwrap();
     call.await.unwrap().unwrap();
 }

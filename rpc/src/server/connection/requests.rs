@@ -234,7 +234,7 @@ impl Admitted {
             }
             sleep(after).await;
             waited += after;
-            match self.route.buckets.admit(bucket, waited) {
+            match self.route.buckets.admit_after(bucket, waited) {
                 Admission::Granted => return Ok(self),
                 Admission::Wait { bucket: next, after: more } => (bucket, after) = (next, more),
                 Admission::Rejected(status) => return Err(status),
