@@ -59,7 +59,7 @@ impl Inbound {
         loop {
             ready!(stream.poll_read_ready(cx))?;
             match self.try_read(stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.rest(),
                 read => return Poll::Ready(read),
             }
         }
