@@ -14,8 +14,12 @@ use crate::{
 };
 
 /// Every implementation, in the order of the tables. The first one is the ceiling that the others are compared to.
-pub(crate) const ALL: &[Implementation] =
-    &[Implementation::of::<raw::Raw>(), Implementation::of::<tarpc::Tarpc>(), Implementation::of::<tonic::Tonic>()];
+pub(crate) const ALL: &[Implementation] = &[
+    Implementation::of::<raw::Raw>(),
+    Implementation::of::<raw::RawItem>(),
+    Implementation::of::<tarpc::Tarpc>(),
+    Implementation::of::<tonic::Tonic>(),
+];
 
 /// One implementation, with its type erased; what it runs is still compiled for that type alone.
 #[derive(Clone, Copy, Debug)]

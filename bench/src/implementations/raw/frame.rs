@@ -8,8 +8,11 @@
 
 use bytes::Bytes;
 
-use super::outbound::Outbound;
-use crate::peer::{Failure, item};
+use super::{
+    item::{self, Item},
+    outbound::Outbound,
+};
+use crate::peer::Failure;
 
 /// Bytes of a frame's header.
 pub(super) const HEADER: usize = 17;
@@ -51,8 +54,10 @@ impl Header {
 /// One call.
 #[derive(Clone, Debug)]
 pub(super) enum Request {
-    /// Asks for an item.
+    /// Asks for an item, which the server copies from a template.
     Find(i64),
+    /// Asks for an item, which the server builds first.
+    Build(i64),
     /// Asks for the same bytes.
     Echo(Bytes),
 }
@@ -61,13 +66,8 @@ impl Request {
     /// Appends the request's frame.
     pub(super) fn append(self, id: u64, out: &mut Outbound<Bytes>) {
         match self {
-            Self::Find(goods) => {
-                let mut frame = [0; HEADER + REQUEST_HEAD + 8];
-                frame[..HEADER].copy_from_slice(&header(REQUEST, 0, id, REQUEST_HEAD + 8));
-                frame[HEADER..][..REQUEST_HEAD].copy_from_slice(&request_head(*b"find"));
-                frame[HEADER + REQUEST_HEAD..].copy_from_slice(&goods.to_le_bytes());
-                out.append(&frame);
-            }
+            Self::Find(goods) => out.append(&ask(id, *b"find", goods)),
+            Self::Build(goods) => out.append(&ask(id, *b"make", goods)),
             Self::Echo(body) => {
                 let mut frame = [0; HEADER + REQUEST_HEAD];
                 frame[..HEADER].copy_from_slice(&header(REQUEST, 255, id, REQUEST_HEAD + body.len()));
@@ -79,11 +79,21 @@ impl Request {
     }
 }
 
+fn ask(id: u64, method: [u8; 4], goods: i64) -> [u8; HEADER + REQUEST_HEAD + 8] {
+    let mut frame = [0; HEADER + REQUEST_HEAD + 8];
+    frame[..HEADER].copy_from_slice(&header(REQUEST, 0, id, REQUEST_HEAD + 8));
+    frame[HEADER..][..REQUEST_HEAD].copy_from_slice(&request_head(method));
+    frame[HEADER + REQUEST_HEAD..].copy_from_slice(&goods.to_le_bytes());
+    frame
+}
+
 /// What a request's body asks for.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// The item of this id.
+    /// The item of this id, from the template.
     Find(i64),
+    /// The item of this id, built.
+    Build(i64),
     /// The bytes from this offset of the body on.
     Echo(usize),
 }
@@ -93,19 +103,36 @@ pub(super) fn asked(body: &[u8]) -> Result<Asked, Failure> {
     let head = head_length(body)?;
     match (body.get(METHOD..METHOD + 4), &body[head..]) {
         (Some(b"find"), argument) => Ok(Asked::Find(i64_at_start(argument)?)),
+        (Some(b"make"), argument) => Ok(Asked::Build(i64_at_start(argument)?)),
         (Some(b"echo"), _) => Ok(Asked::Echo(head)),
         _ => Err("a request for no known method".into()),
     }
 }
 
-/// The frame that answers `find`.
-pub(super) fn found(id: u64, goods: i64) -> [u8; HEADER + RESPONSE_HEAD + ITEM.len()] {
-    let mut frame = [0; HEADER + RESPONSE_HEAD + ITEM.len()];
-    frame[..HEADER].copy_from_slice(&header(RESPONSE, 0, id, RESPONSE_HEAD + ITEM.len()));
-    frame[HEADER + 1] = RESPONSE_HEAD as u8;
-    frame[HEADER + RESPONSE_HEAD..].copy_from_slice(&ITEM);
-    frame[HEADER + RESPONSE_HEAD..][..8].copy_from_slice(&goods.to_le_bytes());
+/// A frame with an item.
+pub(super) type Found = [u8; HEADER + RESPONSE_HEAD + item::LENGTH];
+
+/// The frame that answers `find`, from the template.
+pub(super) fn found(id: u64, goods: i64) -> Found {
+    let mut frame = [0; _];
+    put_head(&mut frame, id);
+    let item = &mut frame[HEADER + RESPONSE_HEAD..];
+    item.copy_from_slice(&item::TEMPLATE);
+    item[..8].copy_from_slice(&goods.to_le_bytes());
     frame
+}
+
+/// The frame that carries an item.
+pub(super) fn built(id: u64, item: &Item) -> Result<Found, Failure> {
+    let mut frame = [0; _];
+    put_head(&mut frame, id);
+    item.encode(&mut frame[HEADER + RESPONSE_HEAD..])?;
+    Ok(frame)
+}
+
+fn put_head(frame: &mut Found, id: u64) {
+    frame[..HEADER].copy_from_slice(&header(RESPONSE, 0, id, RESPONSE_HEAD + item::LENGTH));
+    frame[HEADER + 1] = RESPONSE_HEAD as u8;
 }
 
 /// What stands before `length` bytes that are echoed.
@@ -121,44 +148,18 @@ pub(super) fn result(body: &[u8]) -> Result<&[u8], Failure> {
     Ok(&body[head_length(body)?..])
 }
 
-/// The id of the item in a response's body.
+/// The id of the item in a response's body; the rest is not read.
 pub(super) fn item_id(body: &[u8]) -> Result<i64, Failure> {
     let result = result(body)?;
-    if result.len() != ITEM.len() {
-        return Err(format!("an item of {} bytes, not {}", result.len(), ITEM.len()).into());
+    if result.len() != item::LENGTH {
+        return Err(format!("an item of {} bytes, not {}", result.len(), item::LENGTH).into());
     }
     i64_at_start(result)
 }
 
-/// An item as serde and bincode would write it: lengths of one byte, the id to be filled in.
-const ITEM: [u8; 8 + 17 + 8 + 1 + 13] = {
-    let mut bytes = [0; 8 + 17 + 8 + 1 + 13];
-    let mut at = put(&mut bytes, 8, item::NAME.as_bytes());
-    let price = item::PRICE.to_le_bytes();
-    let mut next = 0;
-    while next < price.len() {
-        bytes[at] = price[next];
-        (at, next) = (at + 1, next + 1);
-    }
-    bytes[at] = item::TAGS.len() as u8;
-    at += 1;
-    let mut tag = 0;
-    while tag < item::TAGS.len() {
-        at = put(&mut bytes, at, item::TAGS[tag].as_bytes());
-        tag += 1;
-    }
-    assert!(at == bytes.len());
-    bytes
-};
-
-const fn put(bytes: &mut [u8], at: usize, text: &[u8]) -> usize {
-    bytes[at] = text.len() as u8;
-    let mut next = 0;
-    while next < text.len() {
-        bytes[at + 1 + next] = text[next];
-        next += 1;
-    }
-    at + 1 + text.len()
+/// The item in a response's body.
+pub(super) fn item(body: &[u8]) -> Result<Item, Failure> {
+    Item::decode(result(body)?)
 }
 
 fn header(kind: u8, codec: u8, id: u64, body: usize) -> [u8; HEADER] {

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use super::{
     frame::{self, Asked, LARGE},
     inbound::{Body, Inbound},
+    item::Item,
     outbound::Outbound,
 };
 use crate::peer::Failure;
@@ -65,6 +66,7 @@ fn answer(inbound: &mut Inbound, outbound: &mut Outbound<Tail>) -> Result<(), Fa
         };
         match (frame::asked(bytes)?, body) {
             (Asked::Find(goods), _) => outbound.append(&frame::found(id, goods)),
+            (Asked::Build(goods), _) => outbound.append(&frame::built(id, &Item::found(goods))?),
             (Asked::Echo(from), Body::Large(body)) if body.len() - from >= LARGE => {
                 outbound.append(&frame::echoed(id, body.len() - from));
                 outbound.hand_off(Tail { body, from });
