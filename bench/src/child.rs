@@ -58,12 +58,17 @@ impl Child {
         }
     }
 
-    /// Ends the process and reaps it.
+    /// Ends a process that ends with its stdin, and reaps it.
     pub(crate) async fn stop(mut self) {
         drop(self.stdin.take());
-        if timeout(FAREWELL, self.process.wait()).await.is_err()
-            && let Err(error) = self.process.kill().await
-        {
+        if timeout(FAREWELL, self.process.wait()).await.is_err() {
+            self.kill().await;
+        }
+    }
+
+    /// Ends a process at once, and reaps it.
+    pub(crate) async fn kill(mut self) {
+        if let Err(error) = self.process.kill().await {
             eprintln!("cannot kill `{}`: {error}", self.what);
         }
     }

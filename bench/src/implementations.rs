@@ -53,3 +53,63 @@ impl Implementation {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::peer::{Caller, Ends};
+
+    /// Small and large bodies at once over two connections, around the length where the loop stops copying.
+    async fn answers<P: Peer>() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(P::serve(listener));
+        let callers = P::connect(address, 2).await.unwrap();
+        let mut calls = tokio::task::JoinSet::new();
+        for task in 0..32 {
+            let mut caller = callers[task % callers.len()].clone();
+            calls.spawn(async move {
+                for call in 0..40 {
+                    let id = (task * 1_000 + call) as i64;
+                    assert_eq!(caller.find(id).await.unwrap(), id);
+                    let length = [0, 7, 1_024, 8_191, 8_192, 65_536, 300_000][(task + call) % 7];
+                    let body: Bytes = (0..length).map(|index| (index * 7 + task + call) as u8).collect();
+                    assert_eq!(caller.echo(body.clone()).await.unwrap(), Ends::of(&body));
+                }
+            });
+        }
+        while let Some(ended) = calls.join_next().await {
+            ended.unwrap();
+        }
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn raw_answers() {
+        answers::<raw::Raw>().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn raw_answers_on_two_threads() {
+        answers::<raw::Raw>().await;
+    }
+
+    #[tokio::test]
+    async fn raw_item_answers() {
+        answers::<raw::RawItem>().await;
+    }
+
+    #[tokio::test]
+    async fn tarpc_answers() {
+        answers::<tarpc::Tarpc>().await;
+    }
+
+    #[tokio::test]
+    async fn tonic_answers() {
+        answers::<tonic::Tonic>().await;
+    }
+}

@@ -39,7 +39,7 @@ pub(crate) fn run(rpc: &Rpc) -> Result<(), Failure> {
         implementations: rpc.only.iter().map(|name| Implementation::named(name)).collect::<Result<_, _>>()?,
         settings: rpc.settings.iter().map(|name| Setting::named(name)).collect::<Result<_, _>>()?,
         quick: rpc.quick,
-        budget: Duration::from_secs(if rpc.quick { 150 } else { 780 }),
+        budget: Duration::from_secs(if rpc.quick { 130 } else { 720 }),
     };
     if run.implementations.is_empty() {
         run.implementations = implementations::ALL.to_vec();

@@ -47,7 +47,7 @@ impl Sample {
         let measurement = Measurement { implementation, setting, effort, rate };
         let outcome = measurement.run(&mut server, &mut drivers).await;
         for driver in drivers {
-            driver.stop().await;
+            driver.kill().await;
         }
         server.stop().await;
         outcome.map_err(|failure| format!("{}, {}: {failure}", implementation.name, setting.name).into())

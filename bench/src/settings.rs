@@ -24,7 +24,7 @@ pub(crate) const ALL: &[Setting] = &[
         "find, open loop, 1,000 connections, 10,000 calls/s in all",
         Load::Trickle { connections: 1_000, rate: 10_000.0 },
     ),
-    Setting::new("idle", "idle connections, after one call on each", Load::Idle { few: 1_000, many: 4_000 }),
+    Setting::new("idle", "idle connections, after one call on each", Load::Idle { few: 500, many: 2_000 }),
 ];
 
 /// Where an implementation's peak is taken.
@@ -108,7 +108,7 @@ impl Effort {
             (Load::Closed { .. }, false) => (7, 300, 1_000),
             (Load::Closed { .. }, true) => (3, 150, 350),
             (Load::HalfPeak, false) => (5, 300, 1_500),
-            (Load::HalfPeak, true) => (2, 200, 600),
+            (Load::HalfPeak, true) => (1, 200, 800),
             (Load::Trickle { .. }, false) => (3, 500, 2_500),
             (Load::Trickle { .. }, true) => (1, 300, 1_000),
             (Load::Idle { .. }, false) => (3, 0, 20_000),
