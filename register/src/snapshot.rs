@@ -57,6 +57,11 @@ impl Snapshot {
         self.instances.clone()
     }
 
+    /// Whether the last read failed.
+    pub fn is_failing(&self) -> bool {
+        self.problem.is_some()
+    }
+
     /// The registry's state in words, for an error message: `live`, `not read yet`, or what is wrong since when.
     pub fn state(&self, now: Instant) -> impl fmt::Display + use<> {
         State { freshness: self.freshness, problem: self.problem.clone(), now }

@@ -1,0 +1,122 @@
+//! Calls services: over one connection, through a registry, or within the process.
+
+mod answer;
+mod balance;
+mod channel;
+mod connection;
+mod endpoint;
+mod in_flight;
+mod local;
+mod options;
+mod proxy;
+mod request;
+mod resolver;
+mod retry;
+
+use std::sync::Arc;
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{Status, transport::Transport};
+use answer::Answer;
+use connection::Connection;
+use options::{ClientConfig, config_setters};
+use request::CallRequest;
+
+pub use balance::Balancer;
+pub use channel::{Arguments, Channel, Stub};
+pub use local::Local;
+pub use options::{CallOptions, Outgoing};
+pub use proxy::{ClientProxy, ProxyBuilder};
+
+/// A client of one address: one connection, many calls in flight. Cheap to clone.
+///
+/// It does not find, balance, retry or reconnect: that is [`ClientProxy`]'s. A connection that ended stays ended.
+#[derive(Clone, Debug)]
+pub struct Client {
+    connection: Arc<Connection>,
+    config: Arc<ClientConfig>,
+}
+
+impl Client {
+    /// Connects to `host:port` with default settings.
+    ///
+    /// # Errors
+    /// `Unavailable`: nobody listens, or it is no ms-rpc server, or it took over 3 s.
+    pub async fn connect(address: &str) -> Result<Self, Status> {
+        Self::builder().connect(address).await
+    }
+
+    /// Settings first.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Whether it still takes calls: not after the connection ended, or the server said that it goes away.
+    pub fn is_open(&self) -> bool {
+        self.connection.is_open()
+    }
+
+    /// Calls a method by names, with a JSON array or object of arguments, in JSON.
+    ///
+    /// # Errors
+    /// Any [`Status`]; the method's own error is in [`Status::service_error`].
+    pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
+        Channel::from(self.clone()).call(service, method, arguments, &CallOptions::new()).await
+    }
+
+    /// Calls a method by names, with a tuple of arguments, in the client's codec.
+    ///
+    /// # Errors
+    /// Any [`Status`]; the method's own error is in [`Status::service_error`].
+    pub async fn call_as<A, T>(&self, service: &str, method: &str, arguments: &A) -> Result<T, Status>
+    where
+        A: Arguments,
+        T: DeserializeOwned,
+    {
+        Channel::from(self.clone()).call_as(service, method, arguments, &CallOptions::new()).await
+    }
+
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
+    pub(crate) async fn exchange<A: Serialize + ?Sized>(
+        &self,
+        request: &CallRequest<'_>,
+        arguments: &A,
+    ) -> Result<Answer, Status> {
+        let frame = self.connection.exchange(request, arguments, 0).await?;
+        Answer::read(&frame, self.config.max_frame)
+    }
+}
+
+/// Settings of a [`Client`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing is connected before `connect`"]
+pub struct ClientBuilder {
+    config: ClientConfig,
+}
+
+impl ClientBuilder {
+    config_setters!();
+
+    /// Connects to `host:port`.
+    ///
+    /// # Errors
+    /// `Unavailable`: nobody listens, or it is no ms-rpc server, or it took longer than the connect timeout.
+    pub async fn connect(self, address: &str) -> Result<Client, Status> {
+        let connection = Connection::dial(address, &self.config, || ()).await?;
+        Ok(Client { connection: Arc::new(connection), config: Arc::new(self.config) })
+    }
+
+    /// Speaks over a stream that stands already, such as one half of a pipe in a test. There is no connect timeout.
+    ///
+    /// # Errors
+    /// `Unavailable`: the other side is no ms-rpc server.
+    pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
+        let connection = Connection::over(transport, "the other end", &self.config, || ()).await?;
+        Ok(Client { connection: Arc::new(connection), config: Arc::new(self.config) })
+    }
+}

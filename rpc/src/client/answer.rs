@@ -1,0 +1,78 @@
+//! From a response frame to a result.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    CallError, Code, Codec, Compression, Outcome, Status,
+    frame::{ResponseHead, flag},
+    transport::Frame,
+};
+
+/// What the server executed and answered: a value, or the method's own error.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    codec: Codec,
+    body: Bytes,
+    error: Option<(Code, String)>,
+}
+
+impl Answer {
+    /// Reads the response; a status that the server put in its place is the error.
+    pub(crate) fn read(frame: &Frame, max_frame: usize) -> Result<Self, Status> {
+        let broken = |message: String| Status::new(Code::Internal, message).with_outcome(Outcome::Unknown);
+        let (head, value) = ResponseHead::parse(&frame.body).map_err(|error| broken(error.to_string()))?;
+        let is_error = head.flags & flag::SERVICE_ERROR != 0;
+        if head.code != 0 && !is_error {
+            return Err(remote_status(&head));
+        }
+        let (Some(codec), Some(compression)) =
+            (Codec::from_number(frame.header.codec), Compression::from_number(frame.header.compression))
+        else {
+            return Err(broken("the answer's codec or compression is unknown here".to_owned()));
+        };
+        let value = frame.body.slice(value..);
+        let body = match compression {
+            Compression::None => value,
+            compressed => compressed.expand(&value, max_frame).map_err(|error| broken(error.to_string()))?.into(),
+        };
+        let error = is_error.then(|| (Code::from_number(head.code), head.message.to_owned()));
+        Ok(Self { codec, body, error })
+    }
+
+    /// The result of a method with an error type.
+    pub(crate) fn into_result<T: DeserializeOwned, E: DeserializeOwned>(self) -> Result<T, CallError<E>> {
+        match self.error {
+            None => Ok(self.decode("the answer")?),
+            Some(_) => Err(CallError::Service(self.decode("the service's error")?)),
+        }
+    }
+
+    /// The result for a caller that does not know the error type.
+    pub(crate) fn into_value<T: DeserializeOwned>(self) -> Result<T, Status> {
+        match self.error {
+            None => self.decode("the answer"),
+            Some((code, message)) => Err(Status::new(code, message).with_detail(self.codec, self.body)),
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(&self, what: &str) -> Result<T, Status> {
+        self.codec.decode(&self.body).map_err(|error| Status::undecodable(what, &error))
+    }
+}
+
+fn remote_status(head: &ResponseHead<'_>) -> Status {
+    let code = Code::from_number(head.code);
+    let outcome = match code {
+        _ if head.flags & flag::NOT_EXECUTED != 0 => Outcome::Refused,
+        Code::DeadlineExceeded | Code::Cancelled => Outcome::Unknown,
+        _ => Outcome::Answered,
+    };
+    let status = Status::new(code, head.message).with_outcome(outcome);
+    match head.retry_after_ms {
+        0 => status,
+        ms => status.with_retry_after(Duration::from_millis(ms.into())),
+    }
+}

@@ -1,0 +1,193 @@
+//! One connection of a client: the task that owns the socket, and what it shares with the callers.
+
+mod exchange;
+mod task;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use serde::Serialize;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    in_flight::InFlight,
+    options::ClientConfig,
+    request::{CallRequest, not_sent},
+};
+use crate::{
+    Code, Compression, Status,
+    buffer::{FrameBuf, give_scratch, take_scratch},
+    frame::{ClientHello, ServerHello},
+    transport::{Frame, Transport},
+};
+use exchange::Exchange;
+
+/// More than this waits to be written: the next callers wait too.
+const OUTPUT_LIMIT: usize = 4 << 20;
+
+/// A multiplexed connection. When it is dropped, the task ends after the calls in flight.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    hello: ServerHello,
+}
+
+/// What the task and the callers share.
+#[derive(Debug)]
+struct Shared {
+    /// For messages.
+    address: String,
+    state: Mutex<State>,
+    /// Whether new calls are taken; a hint that needs no lock.
+    open: AtomicBool,
+    max_frame: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    calls: InFlight<Frame>,
+    out: FrameBuf,
+    /// The task knows that `out` has something.
+    notified: bool,
+    task: Option<Waker>,
+    /// Requests up to this id have left for the socket.
+    left: u64,
+    max_in_flight: usize,
+    /// Callers that wait for a slot or for room in `out`, by ticket.
+    waiting: VecDeque<(u64, Waker)>,
+    next_ticket: u64,
+    /// Why no more calls are taken.
+    closed: Option<String>,
+    /// The `Connection` was dropped.
+    released: bool,
+}
+
+impl Connection {
+    /// Dials, exchanges HELLO, and starts the task. `on_close` is called once, when new calls are no longer taken.
+    pub(crate) async fn dial(
+        address: &str,
+        config: &ClientConfig,
+        on_close: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, Status> {
+        let deadline = Instant::now() + config.connect_timeout;
+        let unreachable =
+            |error: std::io::Error| not_sent(Code::Unavailable, format!("{address} cannot be reached: {error}"));
+        let late = || {
+            let message = format!("{address} did not answer within {:?}", config.connect_timeout);
+            not_sent(Code::Unavailable, message)
+        };
+        let connected = timeout_at(deadline, TcpStream::connect(address)).await.map_err(|_| late())?;
+        let stream = connected.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let over = Self::over(stream, address, config, on_close);
+        timeout_at(deadline, over).await.map_err(|_| late())?
+    }
+
+    /// The same over a transport that stands already.
+    pub(crate) async fn over<T: Transport>(
+        mut io: T,
+        address: &str,
+        config: &ClientConfig,
+        on_close: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, Status> {
+        let preferred = (config.compression != Compression::None).then(|| config.compression.number());
+        let hello = ClientHello {
+            name: config.name.clone(),
+            credentials: config.credentials.clone(),
+            compressions: preferred.into_iter().collect(),
+        };
+        let (reader, hello) = task::shake_hands(&mut io, &hello, config.max_frame)
+            .await
+            .map_err(|reason| not_sent(Code::Unavailable, format!("{address} is no ms-rpc server: {reason}")))?;
+        let shared = Arc::new(Shared {
+            address: address.to_owned(),
+            state: Mutex::new(State {
+                calls: InFlight::default(),
+                out: FrameBuf::default(),
+                notified: false,
+                task: None,
+                left: 0,
+                max_in_flight: (hello.max_in_flight as usize).min(InFlight::<Frame>::MOST),
+                waiting: VecDeque::new(),
+                next_ticket: 0,
+                closed: None,
+                released: false,
+            }),
+            open: AtomicBool::new(true),
+            max_frame: hello.max_frame as usize,
+        });
+        tokio::spawn(task::Task::new(io, reader, shared.clone(), Box::new(on_close)));
+        Ok(Self { shared, hello })
+    }
+
+    /// Whether new calls are taken.
+    pub(crate) fn is_open(&self) -> bool {
+        self.shared.open.load(Ordering::Acquire)
+    }
+
+    /// What the server said first.
+    pub(crate) fn hello(&self) -> &ServerHello {
+        &self.hello
+    }
+
+    /// Sends one request and waits for its response. Dropping the future cancels the call on the server.
+    pub(crate) async fn exchange<A: Serialize + ?Sized>(
+        &self,
+        request: &CallRequest<'_>,
+        arguments: &A,
+        attempt: u32,
+    ) -> Result<Frame, Status> {
+        let mut frame = take_scratch();
+        if let Err(status) = request.encode(arguments, attempt, self.shared.max_frame, &mut frame) {
+            give_scratch(frame);
+            return Err(status);
+        }
+        Exchange::new(&self.shared, request, frame).await
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.released = true;
+        let waker = state.task.clone();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.calls.len() < self.max_in_flight && self.out.len() < OUTPUT_LIMIT
+    }
+
+    /// The task has something to write: whom to wake, if it does not know yet.
+    fn notify(&mut self) -> Option<Waker> {
+        if std::mem::replace(&mut self.notified, true) { None } else { self.task.clone() }
+    }
+
+    /// Places came free: whom to wake.
+    fn next_waiting(&mut self) -> Option<Waker> {
+        if self.waiting.is_empty() || !(self.has_room() || self.closed.is_some()) {
+            return None;
+        }
+        self.waiting.pop_front().map(|(_, waker)| waker)
+    }
+}

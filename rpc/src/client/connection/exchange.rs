@@ -1,0 +1,198 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::time::{Sleep, sleep_until};
+
+use super::{Shared, State};
+use crate::{
+    Code, Outcome, Status,
+    buffer::{FrameBuf, give_scratch},
+    client::{
+        in_flight::Settled,
+        request::{CallRequest, not_sent},
+    },
+    frame::{HEADER, Header, Kind},
+    transport::Frame,
+};
+
+/// One request on its way and its response back.
+pub(super) struct Exchange<'a> {
+    shared: &'a Shared,
+    request: &'a CallRequest<'a>,
+    step: Step,
+}
+
+enum Step {
+    /// The request is encoded, and has no id yet.
+    Fresh(FrameBuf),
+    /// It waits for a place; a ticket that is not in the queue any more has been called up.
+    Waiting {
+        frame: FrameBuf,
+        ticket: u64,
+        deadline: Pin<Box<Sleep>>,
+    },
+    /// It has an id.
+    Sent(u64),
+    Done,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(shared: &'a Shared, request: &'a CallRequest<'a>, frame: FrameBuf) -> Self {
+        Self { shared, request, step: Step::Fresh(frame) }
+    }
+
+    /// Puts the request behind those that wait to be written, if there is room.
+    fn send(&self, state: &mut State, frame: &mut FrameBuf, waker: &Waker) -> Result<Option<u64>, Status> {
+        if let Some(reason) = &state.closed {
+            let message = format!("the connection to {} is closed: {reason}", self.shared.address);
+            return Err(not_sent(Code::Unavailable, message));
+        }
+        if !state.has_room() {
+            return Ok(None);
+        }
+        let id = state.calls.insert(self.request.deadline, waker.clone());
+        frame.patch(FrameBuf::default().mark(), 9, &id.to_be_bytes());
+        state.out.append(frame);
+        Ok(Some(id))
+    }
+
+    fn start(&mut self, mut frame: FrameBuf, cx: &mut Context<'_>) -> Poll<Result<Frame, Status>> {
+        let mut state = self.shared.lock();
+        match self.send(&mut state, &mut frame, cx.waker()) {
+            Ok(Some(id)) => {
+                self.step = Step::Sent(id);
+                let task = state.notify();
+                drop(state);
+                give_scratch(frame);
+                if let Some(task) = task {
+                    task.wake();
+                }
+                Poll::Pending
+            }
+            Ok(None) => {
+                let ticket = state.next_ticket;
+                state.next_ticket += 1;
+                state.waiting.push_back((ticket, cx.waker().clone()));
+                drop(state);
+                let mut deadline = Box::pin(sleep_until(self.request.deadline));
+                if deadline.as_mut().poll(cx).is_ready() {
+                    self.leave_queue(ticket);
+                    return Poll::Ready(Err(self.no_place()));
+                }
+                self.step = Step::Waiting { frame, ticket, deadline };
+                Poll::Pending
+            }
+            Err(status) => Poll::Ready(Err(status)),
+        }
+    }
+
+    /// Gives up the place in the queue; one that was called up already goes to the next.
+    fn leave_queue(&self, ticket: u64) {
+        let mut state = self.shared.lock();
+        let before = state.waiting.len();
+        state.waiting.retain(|(other, _)| *other != ticket);
+        let next = if state.waiting.len() == before { state.next_waiting() } else { None };
+        drop(state);
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+
+    fn no_place(&self) -> Status {
+        let message = format!(
+            "{} could not be sent in time: the connection to {} has no room for another call",
+            self.request.name(),
+            self.shared.address
+        );
+        not_sent(Code::DeadlineExceeded, message)
+    }
+
+    fn settled(&self, settled: Settled<Frame>) -> Result<Frame, Status> {
+        let address = &self.shared.address;
+        let (outcome, message) = match settled {
+            Settled::Answer(frame) => return Ok(frame),
+            Settled::Overdue => return Err(self.request.overdue(Outcome::Unknown)),
+            Settled::Lost { sent: true } => {
+                (Outcome::Unknown, format!("the connection to {address} ended before the answer came"))
+            }
+            Settled::Lost { sent: false } => {
+                (Outcome::NotSent, format!("the connection to {address} ended before the request left"))
+            }
+            Settled::NotTaken => (Outcome::NotSent, format!("{address} goes away and did not take the request")),
+        };
+        Err(Status::new(Code::Unavailable, message).with_outcome(outcome))
+    }
+}
+
+impl Future for Exchange<'_> {
+    type Output = Result<Frame, Status>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match std::mem::replace(&mut self.step, Step::Done) {
+            Step::Fresh(frame) => self.start(frame, cx),
+            Step::Waiting { frame, ticket, mut deadline } => {
+                if deadline.as_mut().poll(cx).is_ready() {
+                    self.leave_queue(ticket);
+                    return Poll::Ready(Err(self.no_place()));
+                }
+                let mut state = self.shared.lock();
+                if let Some((_, waker)) = state.waiting.iter_mut().find(|(other, _)| *other == ticket) {
+                    waker.clone_from(cx.waker());
+                    drop(state);
+                    self.step = Step::Waiting { frame, ticket, deadline };
+                    return Poll::Pending;
+                }
+                drop(state);
+                self.start(frame, cx)
+            }
+            Step::Sent(id) => {
+                let mut state = self.shared.lock();
+                match state.calls.poll(id, cx.waker()) {
+                    Poll::Pending => {
+                        drop(state);
+                        self.step = Step::Sent(id);
+                        Poll::Pending
+                    }
+                    Poll::Ready(settled) => {
+                        let next = state.next_waiting();
+                        drop(state);
+                        if let Some(next) = next {
+                            next.wake();
+                        }
+                        Poll::Ready(self.settled(settled))
+                    }
+                }
+            }
+            Step::Done => Poll::Ready(Err(Status::new(Code::Internal, "polled after it was ready"))),
+        }
+    }
+}
+
+/// A call whose future is dropped before its answer is cancelled on the server.
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        match self.step {
+            Step::Fresh(_) | Step::Done => {}
+            Step::Waiting { ticket, .. } => self.leave_queue(ticket),
+            Step::Sent(id) => {
+                let mut state = self.shared.lock();
+                // An answer that came meanwhile, or an end, leaves nothing to cancel.
+                let task = if state.calls.remove(id) && state.closed.is_none() {
+                    let cancel = Header::control(Kind::Cancel, id).to_bytes(HEADER as u32);
+                    state.out.data().extend_from_slice(&cancel);
+                    state.notify()
+                } else {
+                    None
+                };
+                let next = state.next_waiting();
+                drop(state);
+                for waker in [task, next].into_iter().flatten() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+}

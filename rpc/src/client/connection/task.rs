@@ -1,0 +1,252 @@
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    time::{Instant, Sleep, sleep_until},
+};
+use tracing::debug;
+
+use super::Shared;
+use crate::{
+    client::in_flight::Settled,
+    frame::{ClientHello, GoAway, HEADER, Header, Kind, Malformed, ServerHello},
+    transport::{Frame, Reader, Transport, Writer},
+};
+
+/// Says HELLO, and waits for the server's.
+pub(super) async fn shake_hands<T: Transport>(
+    io: &mut T,
+    hello: &ClientHello,
+    max_frame: usize,
+) -> Result<(Reader, ServerHello), String> {
+    let mut writer = Writer::default();
+    writer.buffer().data().extend_from_slice(&hello.to_frame());
+    poll_fn(|cx| writer.poll_write(io, cx)).await.map_err(|error| error.to_string())?;
+    let mut reader = Reader::new(max_frame);
+    loop {
+        match reader.next_frame().map_err(|malformed| malformed.to_string())? {
+            Some(frame) => match frame.header.kind {
+                Kind::Hello => {
+                    let hello = ServerHello::parse(&frame.body).map_err(|malformed| malformed.to_string())?;
+                    return Ok((reader, hello));
+                }
+                Kind::GoAway => return Err(format!("it went away: {}", GoAway::parse(&frame.body).reason)),
+                Kind::Ignorable(_) => {}
+                kind => return Err(format!("it began with {kind:?} instead of HELLO")),
+            },
+            None => {
+                if poll_fn(|cx| reader.poll_fill(io, cx)).await.map_err(|error| error.to_string())? == 0 {
+                    return Err("it closed the connection".to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// Owns the socket: writes what callers left, hands answers to them, keeps their deadlines.
+pub(super) struct Task<T> {
+    io: T,
+    reader: Reader,
+    writer: Writer,
+    shared: Arc<Shared>,
+    on_close: Option<Box<dyn FnOnce() + Send>>,
+    /// Set to the earliest deadline that was known when it was set, or earlier.
+    timer: Option<Pin<Box<Sleep>>>,
+    arrived: Vec<Frame>,
+    woken: Vec<Waker>,
+    /// On a runtime of several threads a task that is woken runs next, before other callers: it steps back once, so that
+    /// their requests leave in the same write.
+    steps_back: bool,
+    stepped_back: bool,
+}
+
+/// The connection is over, and why.
+struct Ended(String);
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<Malformed> for Ended {
+    fn from(malformed: Malformed) -> Self {
+        Self(malformed.to_string())
+    }
+}
+
+impl<T: Transport> Task<T> {
+    pub(super) fn new(io: T, reader: Reader, shared: Arc<Shared>, on_close: Box<dyn FnOnce() + Send>) -> Self {
+        Self {
+            io,
+            reader,
+            writer: Writer::default(),
+            shared,
+            on_close: Some(on_close),
+            timer: None,
+            arrived: Vec::new(),
+            woken: Vec::new(),
+            steps_back: Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread,
+            stepped_back: false,
+        }
+    }
+
+    fn work(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        self.read(cx)?;
+        if self.steps_back && !self.stepped_back && self.shared.lock().notified {
+            self.stepped_back = true;
+            cx.waker().wake_by_ref();
+            return Ok(());
+        }
+        self.stepped_back = false;
+        self.write(cx)?;
+        self.keep_deadlines(cx);
+        Ok(())
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        loop {
+            while let Some(frame) = self.reader.next_frame()? {
+                match frame.header.kind {
+                    Kind::Response => self.arrived.push(frame),
+                    Kind::GoAway => self.server_goes_away(&GoAway::parse(&frame.body)),
+                    Kind::Ping => self.pong(frame.header.id),
+                    Kind::Pong | Kind::Ignorable(_) => {}
+                    kind => return Err(Malformed::Unexpected(kind).into()),
+                }
+            }
+            self.hand_out();
+            match self.reader.poll_fill(&mut self.io, cx)? {
+                Poll::Ready(0) => return Err(Ended("the server closed it".to_owned())),
+                Poll::Ready(_) => {}
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+
+    /// Gives the answers that have arrived to their callers, under one lock.
+    fn hand_out(&mut self) {
+        if self.arrived.is_empty() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        for frame in self.arrived.drain(..) {
+            self.woken.extend(state.calls.complete(frame.header.id, frame));
+        }
+        drop(state);
+        self.woken.drain(..).for_each(Waker::wake);
+    }
+
+    fn pong(&mut self, id: u64) {
+        let mut state = self.shared.lock();
+        state.out.data().extend_from_slice(&Header::control(Kind::Pong, id).to_bytes(HEADER as u32));
+        state.notified = true;
+    }
+
+    /// No more calls here; those above the last id were not taken.
+    fn server_goes_away(&mut self, goaway: &GoAway) {
+        debug!("{} goes away: {}", self.shared.address, goaway.reason);
+        self.close(&goaway.reason, |id| (id > goaway.last_id).then_some(Settled::NotTaken));
+    }
+
+    fn close(&mut self, reason: &str, how: impl Fn(u64) -> Option<Settled<Frame>>) {
+        let mut state = self.shared.lock();
+        self.shared.open.store(false, Ordering::Release);
+        state.closed.get_or_insert_with(|| reason.to_owned());
+        let woken = state.calls.settle_all(how);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        woken.into_iter().chain(waiting.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
+        if let Some(on_close) = self.on_close.take() {
+            on_close();
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        loop {
+            let mut state = self.shared.lock();
+            state.notified = false;
+            match &mut state.task {
+                Some(known) => known.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            if !state.out.is_empty() && self.writer.waiting() == 0 {
+                self.writer.buffer().append(&mut state.out);
+                state.left = state.calls.last_id();
+                let next = state.next_waiting();
+                drop(state);
+                if let Some(next) = next {
+                    next.wake();
+                }
+            } else if self.writer.waiting() == 0 {
+                let over = state.calls.is_empty() && (state.released || state.closed.is_some());
+                let idle = state.calls.is_empty();
+                drop(state);
+                if over {
+                    return Err(Ended("no longer used".to_owned()));
+                }
+                if idle {
+                    self.reader.park();
+                    self.writer.park();
+                }
+                return Ok(());
+            } else {
+                drop(state);
+            }
+            if self.writer.poll_write(&mut self.io, cx)?.is_pending() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn keep_deadlines(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let Some(earliest) = self.shared.lock().calls.earliest() else { return };
+            let timer = match &mut self.timer {
+                Some(timer) if timer.deadline() <= earliest && !timer.is_elapsed() => timer,
+                Some(timer) => {
+                    timer.as_mut().reset(earliest);
+                    timer
+                }
+                none => none.insert(Box::pin(sleep_until(earliest))),
+            };
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            let woken = self.shared.lock().calls.expire(Instant::now());
+            woken.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl<T: Transport> Future for Task<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Err(Ended(reason)) = self.work(cx) else { return Poll::Pending };
+        debug!("the connection to {} ended: {reason}", self.shared.address);
+        self.hand_out();
+        let left = self.shared.lock().left;
+        self.close(&reason, |id| Some(Settled::Lost { sent: id <= left }));
+        Poll::Ready(())
+    }
+}
+
+/// Also when the runtime drops the task: nobody is left waiting.
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.shared.open.store(false, Ordering::Release);
+        let mut state = self.shared.lock();
+        state.closed.get_or_insert_with(|| "its runtime has shut down".to_owned());
+        let woken = state.calls.settle_all(|_| Some(Settled::Lost { sent: true }));
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        woken.into_iter().chain(waiting.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
+    }
+}

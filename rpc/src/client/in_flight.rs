@@ -1,0 +1,299 @@
+//! The calls that wait for an answer on one connection. Pure: no socket, no clock.
+//!
+//! A call's id is `(sequence << 20) | slot`. An answer finds its slot by the low bits and must match the whole id, so a
+//! late answer never reaches the call that uses the slot now.
+
+use std::task::{Poll, Waker};
+
+use tokio::time::Instant;
+
+use crate::frame::SLOT_BITS;
+
+/// How a call was settled.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Settled<A> {
+    Answer(A),
+    /// Its deadline passed.
+    Overdue,
+    /// The connection ended. `sent`: the request had left.
+    Lost {
+        sent: bool,
+    },
+    /// The server said that it will not execute it.
+    NotTaken,
+}
+
+#[derive(Debug)]
+pub(crate) struct InFlight<A> {
+    slots: Vec<Slot<A>>,
+    /// The head of the list of free slots.
+    free: Option<u32>,
+    sequence: u64,
+    len: usize,
+    /// No deadline is earlier than this.
+    earliest: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Slot<A> {
+    id: u64,
+    state: State<A>,
+}
+
+#[derive(Debug)]
+enum State<A> {
+    Free { next: Option<u32> },
+    Waiting { waker: Waker, deadline: Instant },
+    Settled(Settled<A>),
+}
+
+impl<A> Default for InFlight<A> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: None, sequence: 0, len: 0, earliest: None }
+    }
+}
+
+impl<A> InFlight<A> {
+    /// The most calls that it holds: ids have no room for more.
+    pub(crate) const MOST: usize = 1 << SLOT_BITS;
+
+    /// How many calls have a slot.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// No deadline is earlier; `None` when nothing has one.
+    pub(crate) fn earliest(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    /// The id given last: ids rise.
+    pub(crate) fn last_id(&self) -> u64 {
+        // Every slot is below this sequence's next id.
+        (self.sequence << SLOT_BITS) | (Self::MOST as u64 - 1)
+    }
+
+    /// Gives a call a slot and its id. The caller has seen to it that fewer than [`Self::MOST`] are held.
+    pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> u64 {
+        self.sequence += 1;
+        self.len += 1;
+        self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+        let state = State::Waiting { waker, deadline };
+        let index = match self.free {
+            Some(index) => index,
+            None => self.slots.len() as u32,
+        };
+        let id = (self.sequence << SLOT_BITS) | u64::from(index);
+        match self.slots.get_mut(index as usize) {
+            Some(slot) => {
+                if let State::Free { next } = slot.state {
+                    self.free = next;
+                }
+                *slot = Slot { id, state };
+            }
+            None => self.slots.push(Slot { id, state }),
+        }
+        id
+    }
+
+    /// Settles the call with this id; whom to wake, unless nobody waits for it any more.
+    pub(crate) fn complete(&mut self, id: u64, answer: A) -> Option<Waker> {
+        let slot = self.slots.get_mut(index(id)).filter(|slot| slot.id == id)?;
+        slot.settle(Settled::Answer(answer))
+    }
+
+    /// How the call was settled, and frees its slot; or leaves a waker.
+    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Settled<A>> {
+        let Some(slot) = self.slots.get_mut(index(id)).filter(|slot| slot.id == id) else {
+            return Poll::Ready(Settled::Lost { sent: true });
+        };
+        if let State::Waiting { waker: known, .. } = &mut slot.state {
+            known.clone_from(waker);
+            return Poll::Pending;
+        }
+        match self.free(id) {
+            Some(State::Settled(settled)) => Poll::Ready(settled),
+            _ => Poll::Ready(Settled::Lost { sent: true }),
+        }
+    }
+
+    /// Forgets a call; true when it was still unsettled.
+    pub(crate) fn remove(&mut self, id: u64) -> bool {
+        matches!(self.free(id), Some(State::Waiting { .. }))
+    }
+
+    /// Settles what is overdue at `now`; whom to wake.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        self.earliest = None;
+        for slot in &mut self.slots {
+            match &slot.state {
+                State::Waiting { deadline, .. } if *deadline <= now => woken.extend(slot.settle(Settled::Overdue)),
+                State::Waiting { deadline, .. } => {
+                    self.earliest = Some(self.earliest.map_or(*deadline, |earliest| earliest.min(*deadline)));
+                }
+                _ => {}
+            }
+        }
+        woken
+    }
+
+    /// Settles every waiting call that `how` has an end for; whom to wake.
+    pub(crate) fn settle_all(&mut self, how: impl Fn(u64) -> Option<Settled<A>>) -> Vec<Waker> {
+        let settle = |slot: &mut Slot<A>| match slot.state {
+            State::Waiting { .. } => slot.settle(how(slot.id)?),
+            _ => None,
+        };
+        self.slots.iter_mut().filter_map(settle).collect()
+    }
+
+    fn free(&mut self, id: u64) -> Option<State<A>> {
+        let index = index(id);
+        let slot = self.slots.get_mut(index).filter(|slot| slot.id == id)?;
+        let state = std::mem::replace(&mut slot.state, State::Free { next: self.free });
+        slot.id = 0;
+        self.free = Some(index as u32);
+        self.len -= 1;
+        Some(state)
+    }
+}
+
+impl<A> Slot<A> {
+    fn settle(&mut self, settled: Settled<A>) -> Option<Waker> {
+        match std::mem::replace(&mut self.state, State::Settled(settled)) {
+            State::Waiting { waker, .. } => Some(waker),
+            before => {
+                self.state = before;
+                None
+            }
+        }
+    }
+}
+
+fn index(id: u64) -> usize {
+    (id & ((1 << SLOT_BITS) - 1)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn insert(table: &mut InFlight<u64>, deadline: Instant) -> u64 {
+        table.insert(deadline, Waker::noop().clone())
+    }
+
+    fn poll(table: &mut InFlight<u64>, id: u64) -> Poll<Settled<u64>> {
+        table.poll(id, Waker::noop())
+    }
+
+    #[test]
+    fn a_late_answer_never_reaches_the_next_call() {
+        let (mut table, deadline) = (InFlight::default(), Instant::now());
+        let first = insert(&mut table, deadline);
+        assert!(table.remove(first));
+        let second = insert(&mut table, deadline);
+        assert_eq!(index(first), index(second), "the slot is used again");
+        assert!(second > first);
+        assert!(table.complete(first, 1).is_none());
+        assert!(poll(&mut table, second).is_pending());
+        assert!(table.complete(second, 2).is_some());
+        assert!(table.complete(second, 3).is_none(), "the first answer counts");
+        assert_eq!(poll(&mut table, second), Poll::Ready(Settled::Answer(2)));
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn deadlines_are_found_and_settled() {
+        let (mut table, start) = (InFlight::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let (late, soon) = (insert(&mut table, at(20)), insert(&mut table, at(10)));
+        assert_eq!(table.earliest(), Some(at(10)));
+        assert_eq!(table.expire(at(10)).len(), 1);
+        assert_eq!(poll(&mut table, soon), Poll::Ready(Settled::Overdue));
+        assert!(poll(&mut table, late).is_pending());
+        assert_eq!(table.earliest(), Some(at(20)));
+        assert_eq!(table.expire(at(30)).len(), 1);
+        assert_eq!(table.earliest(), None);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert,
+        Answer(prop::sample::Index),
+        AnswerAgain(prop::sample::Index),
+        Take(prop::sample::Index),
+        Remove(prop::sample::Index),
+        Lose,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let index = || any::<prop::sample::Index>();
+        prop_oneof![
+            4 => Just(Step::Insert),
+            3 => index().prop_map(Step::Answer),
+            2 => index().prop_map(Step::AnswerAgain),
+            4 => index().prop_map(Step::Take),
+            2 => index().prop_map(Step::Remove),
+            1 => Just(Step::Lose),
+        ]
+    }
+
+    proptest! {
+        /// Against a model that never uses an id twice: every call gets its own answer or none.
+        #[test]
+        fn answers_reach_their_own_call(steps in prop::collection::vec(step(), 1..200)) {
+            let (mut table, deadline) = (InFlight::default(), Instant::now());
+            let mut model: HashMap<u64, Option<Settled<u64>>> = HashMap::new();
+            let mut all = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Insert => {
+                        let id = insert(&mut table, deadline);
+                        prop_assert!(all.last().is_none_or(|last| *last < id), "ids rise");
+                        prop_assert!(model.insert(id, None).is_none());
+                        all.push(id);
+                    }
+                    Step::Answer(at) | Step::AnswerAgain(at) if !all.is_empty() => {
+                        let id = *at.get(&all);
+                        let expected = matches!(model.get(&id), Some(None));
+                        prop_assert_eq!(table.complete(id, id).is_some(), expected);
+                        if expected {
+                            model.insert(id, Some(Settled::Answer(id)));
+                        }
+                    }
+                    Step::Take(at) if !model.is_empty() => {
+                        let mut ids: Vec<_> = model.keys().copied().collect();
+                        ids.sort_unstable();
+                        let id = *at.get(&ids);
+                        match poll(&mut table, id) {
+                            Poll::Pending => prop_assert!(matches!(model[&id], None)),
+                            Poll::Ready(settled) => prop_assert_eq!(model.remove(&id).unwrap(), Some(settled)),
+                        }
+                    }
+                    Step::Remove(at) if !all.is_empty() => {
+                        let id = *at.get(&all);
+                        prop_assert_eq!(table.remove(id), matches!(model.remove(&id), Some(None)));
+                    }
+                    Step::Lose => {
+                        let waiting = model.values().filter(|state| state.is_none()).count();
+                        let woken = table.settle_all(|id| Some(Settled::Lost { sent: id % 2 == 0 }));
+                        prop_assert_eq!(woken.len(), waiting);
+                        for (id, state) in model.iter_mut().filter(|(_, state)| state.is_none()) {
+                            *state = Some(Settled::Lost { sent: id % 2 == 0 });
+                        }
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    Codec, Compression, Status,
+    frame::{DEFAULT_MAX_FRAME, HEADER, LARGEST_MAX_FRAME},
+};
+
+/// What one call does differently from its client.
+///
+/// ```
+/// # use std::time::Duration;
+/// use ms_rpc::CallOptions;
+/// let options = CallOptions::deadline(Duration::from_millis(200)).metadata("tenant", "blue");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) metadata: Vec<(String, String)>,
+    pub(crate) idempotent: bool,
+}
+
+impl CallOptions {
+    /// Nothing different.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The call, with all its attempts, ends after this time. A call made while serving another never outlives that one.
+    pub fn deadline(timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..Self::default() }
+    }
+
+    /// Executing the call twice does no harm, so it may be retried when nobody knows whether it was executed. Typed clients
+    /// know this from `#[idempotent]`; a call by names does not.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Sends a pair along. Keys have at most 255 bytes, values 65,535, all together about 16 KiB.
+    #[must_use]
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.push((key.into(), value.into()));
+        self
+    }
+}
+
+/// The names and metadata of a call before it is encoded. What a client's interceptor sees.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Outgoing<'a> {
+    /// The service that is called.
+    pub service: &'a str,
+    /// The method that is called.
+    pub method: &'a str,
+    /// What is sent along; pairs may be added.
+    pub metadata: &'a mut Vec<(String, String)>,
+}
+
+/// Sees each call before it is encoded; an error is the call's result. It must not block.
+pub(crate) type Interceptor = Arc<dyn Fn(&mut Outgoing<'_>) -> Result<(), Status> + Send + Sync>;
+
+/// What all calls of a client have in common.
+#[derive(Clone)]
+pub(crate) struct ClientConfig {
+    pub(crate) codec: Codec,
+    pub(crate) compression: Compression,
+    pub(crate) compress_above: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) max_frame: usize,
+    pub(crate) name: String,
+    pub(crate) credentials: Vec<u8>,
+    pub(crate) interceptors: Vec<Interceptor>,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            codec: Codec::default(),
+            compression: Compression::default(),
+            compress_above: Compression::DEFAULT_THRESHOLD,
+            timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(3),
+            max_frame: DEFAULT_MAX_FRAME,
+            name: String::new(),
+            credentials: Vec::new(),
+            interceptors: Vec::new(),
+        }
+    }
+}
+
+impl ClientConfig {
+    pub(crate) fn set_max_frame(&mut self, bytes: usize) {
+        self.max_frame = bytes.clamp(HEADER, LARGEST_MAX_FRAME);
+    }
+}
+
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("codec", &self.codec)
+            .field("compression", &self.compression)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The setters that [`ClientBuilder`](crate::ClientBuilder) and [`ProxyBuilder`](crate::ProxyBuilder) share.
+macro_rules! config_setters {
+    () => {
+        /// How values become bytes. Default: bincode.
+        pub fn codec(mut self, codec: crate::Codec) -> Self {
+            self.config.codec = codec;
+            self
+        }
+
+        /// How bodies are compressed, in both directions. Default: not at all.
+        pub fn compression(mut self, compression: crate::Compression) -> Self {
+            self.config.compression = compression;
+            self
+        }
+
+        /// Requests with fewer bytes are not compressed. Default 1 KiB.
+        pub fn compress_above(mut self, bytes: usize) -> Self {
+            self.config.compress_above = bytes;
+            self
+        }
+
+        /// The time that a call has, all attempts together, unless its options say otherwise. Default 1 s.
+        pub fn deadline(mut self, timeout: std::time::Duration) -> Self {
+            self.config.timeout = timeout;
+            self
+        }
+
+        /// The time that one connection has to come up, HELLO included. Default 3 s.
+        pub fn connect_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.config.connect_timeout = timeout;
+            self
+        }
+
+        /// The largest frame in bytes, also after decompression. Default 4 MiB, at most 64 MiB.
+        pub fn max_frame(mut self, bytes: usize) -> Self {
+            self.config.set_max_frame(bytes);
+            self
+        }
+
+        /// What this client calls itself: servers see it in [`Peer::name`](crate::Peer::name).
+        pub fn name(mut self, name: impl Into<String>) -> Self {
+            self.config.name = name.into();
+            self
+        }
+
+        /// What servers' interceptors see in [`Peer::credentials`](crate::Peer::credentials); at most 65,535 bytes.
+        pub fn credentials(mut self, credentials: impl Into<Vec<u8>>) -> Self {
+            self.config.credentials = credentials.into();
+            self
+        }
+
+        /// Calls `interceptor` for each call before it is encoded; an error is the call's result. Several run in the
+        /// order in which they were added. It runs on the caller's task: it must not block.
+        pub fn intercept<F>(mut self, interceptor: F) -> Self
+        where
+            F: Fn(&mut crate::Outgoing<'_>) -> Result<(), crate::Status> + Send + Sync + 'static,
+        {
+            self.config.interceptors.push(std::sync::Arc::new(interceptor));
+            self
+        }
+    };
+}
+
+pub(crate) use config_setters;

@@ -1,0 +1,185 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use ms_register::{MsRegister, ServiceName};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
+use tracing::debug;
+
+use super::{
+    answer::Answer,
+    balance::Balancer,
+    channel::{Arguments, Channel},
+    options::{CallOptions, ClientConfig, config_setters},
+    request::{CallRequest, not_sent},
+    resolver::{Resolver, Tried},
+    retry::{self, ATTEMPTS, Verdict},
+};
+use crate::{Code, Status};
+
+/// The client that finds services through a registry: before each call it resolves the service, picks an instance, uses
+/// a pooled connection, and, where that does no harm, tries again elsewhere. Cheap to clone; make one per registry.
+///
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use ms_rpc::{ClientProxy, Codec, Compression};
+/// use serde_json::json;
+///
+/// let registry = ms_register::connect("memory://").await?;
+/// let proxy = ClientProxy::builder(registry).codec(Codec::Bincode).compression(Compression::Gzip).build();
+/// let item = proxy.call("goods", "find", &json!([5])).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClientProxy {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    registry: Arc<dyn MsRegister>,
+    config: Arc<ClientConfig>,
+    balancer: Balancer,
+    connections_per_instance: usize,
+    resolvers: RwLock<HashMap<String, Arc<Resolver>>>,
+}
+
+impl ClientProxy {
+    /// A proxy with default settings.
+    pub fn new(registry: Arc<dyn MsRegister>) -> Self {
+        Self::builder(registry).build()
+    }
+
+    /// Settings first.
+    pub fn builder(registry: Arc<dyn MsRegister>) -> ProxyBuilder {
+        ProxyBuilder {
+            registry,
+            config: ClientConfig::default(),
+            balancer: Balancer::default(),
+            connections_per_instance: 1,
+        }
+    }
+
+    /// Calls a method by names, with a JSON array or object of arguments, in JSON.
+    ///
+    /// # Errors
+    /// Any [`Status`]; the method's own error is in [`Status::service_error`].
+    pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
+        Channel::from(self).call(service, method, arguments, &CallOptions::new()).await
+    }
+
+    /// Calls a method by names, with a tuple of arguments, in the proxy's codec.
+    ///
+    /// # Errors
+    /// Any [`Status`]; the method's own error is in [`Status::service_error`].
+    pub async fn call_as<A, T>(&self, service: &str, method: &str, arguments: &A) -> Result<T, Status>
+    where
+        A: Arguments,
+        T: DeserializeOwned,
+    {
+        Channel::from(self).call_as(service, method, arguments, &CallOptions::new()).await
+    }
+
+    pub(super) fn config(&self) -> &ClientConfig {
+        &self.inner.config
+    }
+
+    /// What follows `service`; started at its first call.
+    pub(super) fn resolver(&self, service: &str) -> Result<Arc<Resolver>, Status> {
+        let known = self.inner.resolvers.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
+        if let Some(resolver) = known {
+            return Ok(resolver);
+        }
+        let name = ServiceName::new(service)?;
+        let runtime = Handle::try_current()
+            .map_err(|_| not_sent(Code::FailedPrecondition, "calls are made from within a tokio runtime"))?;
+        let mut resolvers = self.inner.resolvers.write().unwrap_or_else(PoisonError::into_inner);
+        let resolver = resolvers.entry(service.to_owned()).or_insert_with(|| {
+            let Inner { registry, config, balancer, connections_per_instance, .. } = &*self.inner;
+            Resolver::start(&runtime, name, registry.clone(), config.clone(), *balancer, *connections_per_instance)
+        });
+        Ok(resolver.clone())
+    }
+
+    /// Up to three attempts, each on another instance where there is one, all within the deadline.
+    pub(super) async fn exchange<A: Serialize + ?Sized>(
+        &self,
+        resolver: &Arc<Resolver>,
+        request: &CallRequest<'_>,
+        arguments: &A,
+        idempotent: bool,
+    ) -> Result<Answer, Status> {
+        resolver.budget().deposit();
+        let mut tried = Tried::new();
+        let mut attempt = 0;
+        loop {
+            let picked = resolver.connection(request, &tried).await?;
+            let response = picked.connection.exchange(request, arguments, attempt).await;
+            let status = match response.and_then(|frame| Answer::read(&frame, self.inner.config.max_frame)) {
+                Ok(answer) => return Ok(answer),
+                Err(status) => status,
+            };
+            attempt += 1;
+            let verdict = retry::judge(&status, idempotent);
+            if verdict == Verdict::GiveUp || attempt == ATTEMPTS {
+                return Err(status);
+            }
+            if verdict == Verdict::WithinBudget {
+                let pause = retry::backoff(attempt - 1);
+                if Instant::now() + pause >= request.deadline || !resolver.budget().withdraw(resolver.uptime()) {
+                    return Err(status);
+                }
+                sleep(pause).await;
+            }
+            debug!("{} is tried again: {status}", request.name());
+            tried.push(picked.endpoint);
+        }
+    }
+}
+
+/// Settings of a [`ClientProxy`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct ProxyBuilder {
+    registry: Arc<dyn MsRegister>,
+    config: ClientConfig,
+    balancer: Balancer,
+    connections_per_instance: usize,
+}
+
+impl ProxyBuilder {
+    config_setters!();
+
+    /// How calls are spread over the instances. Default: round robin.
+    pub fn balancer(mut self, balancer: Balancer) -> Self {
+        self.balancer = balancer;
+        self
+    }
+
+    /// How many connections each instance gets. One carries many calls at once; more help where one core's worth of
+    /// framing is too little. Default 1.
+    pub fn connections_per_instance(mut self, connections: usize) -> Self {
+        self.connections_per_instance = connections.max(1);
+        self
+    }
+
+    /// The proxy. Nothing is dialled or watched before the first call.
+    pub fn build(self) -> ClientProxy {
+        ClientProxy {
+            inner: Arc::new(Inner {
+                registry: self.registry,
+                config: Arc::new(self.config),
+                balancer: self.balancer,
+                connections_per_instance: self.connections_per_instance,
+                resolvers: RwLock::default(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! From a call to its frame.
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::options::{CallOptions, ClientConfig, Outgoing};
+use crate::{
+    Code, Codec, Compression, Context, Outcome, Status,
+    buffer::FrameBuf,
+    codec::CodecError,
+    frame::{HEADER, Header, Kind, RequestHead, write_pairs},
+};
+
+/// The most that a timeout says on the wire: over a year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// One call, ready to be encoded for one attempt after another.
+#[derive(Debug)]
+pub(crate) struct CallRequest<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) argc: u8,
+    pub(crate) codec: Codec,
+    pub(crate) deadline: Instant,
+    compression: Compression,
+    compress_above: usize,
+    pairs: Cow<'static, [u8]>,
+    started: Instant,
+    timeout: Duration,
+}
+
+impl<'a> CallRequest<'a> {
+    /// Sets the deadline, the earliest of the options', the client's and the ambient call's, and runs the interceptors.
+    pub(crate) fn new(
+        service: &'a str,
+        method: &'a str,
+        argc: u8,
+        config: &ClientConfig,
+        options: &CallOptions,
+    ) -> Result<Self, Status> {
+        let started = Instant::now();
+        let mut timeout = options.timeout.unwrap_or(config.timeout).min(LONGEST);
+        if let Some(outer) = Context::current_deadline() {
+            timeout = timeout.min(outer.saturating_duration_since(started));
+        }
+        let pairs = if config.interceptors.is_empty() && options.metadata.is_empty() {
+            Cow::Borrowed(&[0][..])
+        } else {
+            let mut metadata = options.metadata.clone();
+            let mut outgoing = Outgoing { service, method, metadata: &mut metadata };
+            config.interceptors.iter().try_for_each(|interceptor| interceptor(&mut outgoing))?;
+            let mut pairs = Vec::new();
+            write_pairs(metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())), &mut pairs)
+                .map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
+            Cow::Owned(pairs)
+        };
+        Ok(Self {
+            service,
+            method,
+            argc,
+            codec: config.codec,
+            deadline: started + timeout,
+            compression: config.compression,
+            compress_above: config.compress_above,
+            pairs,
+            started,
+            timeout,
+        })
+    }
+
+    /// The same call in another codec.
+    pub(crate) fn with_codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Appends the frame, with 0 for its id. After an error `out` is as it was.
+    pub(crate) fn encode<A: Serialize + ?Sized>(
+        &self,
+        arguments: &A,
+        attempt: u32,
+        max_frame: usize,
+        out: &mut FrameBuf,
+    ) -> Result<(), Status> {
+        let start = out.mark();
+        let encoded = self.encode_at(arguments, attempt, max_frame, out);
+        if encoded.is_err() {
+            out.truncate(start);
+        }
+        encoded
+    }
+
+    fn encode_at<A: Serialize + ?Sized>(
+        &self,
+        arguments: &A,
+        attempt: u32,
+        max_frame: usize,
+        out: &mut FrameBuf,
+    ) -> Result<(), Status> {
+        let start = out.mark();
+        let timeout_ms = self.remaining_ms(attempt)?;
+        let head =
+            RequestHead { timeout_ms, service: self.service, method: self.method, argc: self.argc, pairs: &self.pairs };
+        out.data().extend_from_slice(&[0; HEADER]);
+        head.write(out.data()).map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
+        let body = out.mark();
+        self.codec.encode(arguments, out).map_err(|CodecError(error)| {
+            not_sent(Code::InvalidArgument, format!("the arguments of {} cannot be encoded: {error}", self.name()))
+        })?;
+        let mut compression = Compression::None;
+        if self.compression != Compression::None
+            && out.since(body) >= self.compress_above
+            && let Some(compressed) = self.compression.shrink(&out.gather(body))
+        {
+            out.truncate(body);
+            out.data().extend_from_slice(&compressed);
+            compression = self.compression;
+        }
+        let length = out.since(start);
+        if length > max_frame {
+            let message = format!("the request to {} has {length} bytes, the server takes {max_frame}", self.name());
+            return Err(not_sent(Code::ResourceExhausted, message));
+        }
+        let header =
+            Header { kind: Kind::Request, compression: compression.number(), codec: self.codec.number(), id: 0 };
+        out.patch(start, 0, &header.to_bytes(length as u32));
+        Ok(())
+    }
+
+    /// Rounded up, so that the server never gives up before the client does. The first attempt needs no clock.
+    fn remaining_ms(&self, attempt: u32) -> Result<u32, Status> {
+        let remaining = match attempt {
+            0 => self.timeout,
+            _ => self.deadline.saturating_duration_since(Instant::now()),
+        };
+        if remaining.is_zero() {
+            return Err(self.overdue(Outcome::NotSent));
+        }
+        Ok(u32::try_from(remaining.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX))
+    }
+
+    /// `service.method`.
+    pub(crate) fn name(&self) -> String {
+        format!("{}.{}", self.service, self.method)
+    }
+
+    /// The status of a call whose time is over.
+    pub(crate) fn overdue(&self, outcome: Outcome) -> Status {
+        let message = format!("no answer from {} within {:?}", self.name(), self.deadline - self.started);
+        Status::new(Code::DeadlineExceeded, message).with_outcome(outcome)
+    }
+}
+
+pub(crate) fn not_sent(code: Code, message: impl Into<String>) -> Status {
+    Status::new(code, message).with_outcome(Outcome::NotSent)
+}

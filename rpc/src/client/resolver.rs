@@ -1,0 +1,276 @@
+//! One service as a proxy sees it: the registry's snapshot turned into instances to call, and which of them has a
+//! connection. A pick reads shared immutable data: no lock, no I/O.
+
+use std::sync::{
+    Arc, Mutex, PoisonError, Weak,
+    atomic::{AtomicU32, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use ms_register::{Freshness, MsRegister, ServiceName, Snapshot, SnapshotWatch};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    balance::{Balance, Balancer, Choices},
+    connection::Connection,
+    endpoint::Endpoint,
+    options::ClientConfig,
+    request::{CallRequest, not_sent},
+    retry::Budget,
+};
+use crate::{Code, Status};
+
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    service: ServiceName,
+    registry: Arc<dyn MsRegister>,
+    config: Arc<ClientConfig>,
+    connections_per_instance: usize,
+    balance: Box<dyn Balance>,
+    instances: ArcSwap<Instances>,
+    /// Something changed for those that wait for a connection.
+    changed: Notify,
+    /// Why the last dial failed, for the message.
+    last_error: Mutex<Option<Status>>,
+    /// Makers of `instances` and its `live` take turns.
+    updating: Mutex<()>,
+    budget: Budget,
+    started: Instant,
+    watcher: AbortHandle,
+    /// Calls that wait for a connection; nobody is told of changes otherwise.
+    waiting: AtomicU32,
+}
+
+/// What is known of the service's instances.
+#[derive(Debug)]
+struct Instances {
+    snapshot: Snapshot,
+    all: Vec<Arc<Endpoint>>,
+    choices: Choices,
+    /// Those of them with an open connection.
+    live: ArcSwap<Choices>,
+}
+
+/// A connection to use for one attempt, and whose it is.
+pub(crate) struct Picked {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) connection: Arc<Connection>,
+}
+
+/// The instances that an earlier attempt has met.
+pub(crate) type Tried = Vec<Arc<Endpoint>>;
+
+impl Resolver {
+    /// Watches the service from now on.
+    pub(crate) fn start(
+        runtime: &Handle,
+        service: ServiceName,
+        registry: Arc<dyn MsRegister>,
+        config: Arc<ClientConfig>,
+        balancer: Balancer,
+        connections_per_instance: usize,
+    ) -> Arc<Self> {
+        let watch = registry.watch(&service);
+        Arc::new_cyclic(|resolver: &Weak<Self>| Self {
+            service,
+            registry,
+            config,
+            connections_per_instance,
+            balance: balancer.build(),
+            instances: ArcSwap::from_pointee(Instances::new(Snapshot::never(), Vec::new())),
+            changed: Notify::new(),
+            last_error: Mutex::new(None),
+            updating: Mutex::new(()),
+            budget: Budget::new(),
+            started: Instant::now(),
+            watcher: runtime.spawn(follow(watch, resolver.clone())).abort_handle(),
+            waiting: AtomicU32::new(0),
+        })
+    }
+
+    pub(crate) fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+
+    pub(crate) fn scope(&self) -> Option<&str> {
+        self.registry.scope()
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    pub(crate) fn uptime(&self) -> std::time::Duration {
+        self.started.elapsed()
+    }
+
+    /// An open connection to one of the instances, preferably one that was not tried. While there is none, it waits for
+    /// one until the call's deadline.
+    pub(crate) async fn connection(
+        self: &Arc<Self>,
+        request: &CallRequest<'_>,
+        tried: &Tried,
+    ) -> Result<Picked, Status> {
+        match self.pick(tried)? {
+            Some(picked) => Ok(picked),
+            None => self.wait_for_connection(request, tried).await,
+        }
+    }
+
+    /// Without waiting: an instance without a connection is dialled, and skipped while another has one.
+    fn pick(self: &Arc<Self>, tried: &Tried) -> Result<Option<Picked>, Status> {
+        let instances = self.instances.load();
+        let avoided = |place: u32| {
+            let endpoint = &instances.all[place as usize];
+            tried.iter().any(|tried| tried.instance().id() == endpoint.instance().id())
+        };
+        let picked = |place: u32| {
+            let endpoint = &instances.all[place as usize];
+            let connection = endpoint.connection(self)?;
+            Some(Picked { endpoint: endpoint.clone(), connection })
+        };
+        let Some(place) = instances.choices.pick(&*self.balance, avoided) else {
+            return self.no_instance(&instances).map(|()| None);
+        };
+        if let Some(picked) = picked(place) {
+            return Ok(Some(picked));
+        }
+        let live = instances.live.load();
+        Ok(live.pick(&*self.balance, avoided).and_then(picked))
+    }
+
+    async fn wait_for_connection(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Picked, Status> {
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            let changed = self.changed.notified();
+            if let Some(picked) = self.pick(tried)? {
+                return Ok(picked);
+            }
+            let next_dial = self.instances.load().all.iter().filter_map(|endpoint| endpoint.next_dial()).min();
+            let wake = next_dial.map_or(request.deadline, |time| time.min(request.deadline));
+            tokio::select! {
+                () = changed => {}
+                () = sleep_until(wake) => {}
+            }
+            if Instant::now() >= request.deadline {
+                return Err(self.no_connection());
+            }
+        }
+    }
+
+    /// Nothing to choose from: an error, or, while the registry has not answered yet, something to wait for.
+    fn no_instance(&self, instances: &Instances) -> Result<(), Status> {
+        let (service, url) = (&self.service, self.registry.url());
+        let snapshot = &instances.snapshot;
+        let state = snapshot.state(std::time::Instant::now());
+        if !instances.all.is_empty() {
+            let message = format!("all {} instances of `{service}` in {url} have weight 0", instances.all.len());
+            return Err(not_sent(Code::FailedPrecondition, message));
+        }
+        if snapshot.freshness() == Freshness::Never && !snapshot.is_failing() {
+            return Ok(());
+        }
+        let message = format!("no instance of `{service}`: the registry {url} is {state} and lists none");
+        Err(not_sent(Code::Unavailable, message))
+    }
+
+    fn no_connection(&self) -> Status {
+        let service = &self.service;
+        let instances = self.instances.load();
+        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = match (&*last_error, instances.all.len()) {
+            (_, 0) => format!("the registry {} has not said yet who serves `{service}`", self.registry.url()),
+            (Some(error), n) => format!("none of the {n} instances of `{service}` is connected: {}", error.message()),
+            (None, n) => format!("none of the {n} instances of `{service}` was connected in time"),
+        };
+        not_sent(Code::Unavailable, message)
+    }
+
+    fn snapshot_changed(&self, snapshot: Snapshot) {
+        let turn = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.instances.load();
+        let endpoint = |instance: &ms_register::Instance| {
+            let known = before.all.binary_search_by(|endpoint| endpoint.instance().id().cmp(instance.id()));
+            match known.ok().map(|at| &before.all[at]) {
+                Some(known) if known.instance() == instance => known.clone(),
+                Some(known) if known.same_address(instance) => Arc::new(known.take_over(instance.clone())),
+                _ => Arc::new(Endpoint::new(instance.clone(), self.connections_per_instance)),
+            }
+        };
+        let all = snapshot.instances().iter().map(endpoint).collect();
+        self.instances.store(Arc::new(Instances::new(snapshot, all)));
+        drop(turn);
+        self.changed.notify_waiters();
+    }
+
+    /// A connection came up, failed to, or ended.
+    pub(crate) fn connections_changed(&self, error: Option<Status>) {
+        let turn = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        if error.is_some() {
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        }
+        let instances = self.instances.load();
+        instances.live.store(Arc::new(live(&instances.all)));
+        drop(turn);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl Instances {
+    fn new(snapshot: Snapshot, all: Vec<Arc<Endpoint>>) -> Self {
+        let choices = Choices::new(places(&all).map(|(place, endpoint)| (place, endpoint.instance().weight())));
+        let live = ArcSwap::from_pointee(live(&all));
+        Self { snapshot, all, choices, live }
+    }
+}
+
+fn places(all: &[Arc<Endpoint>]) -> impl Iterator<Item = (u32, &Arc<Endpoint>)> {
+    (0..).zip(all)
+}
+
+fn live(all: &[Arc<Endpoint>]) -> Choices {
+    let live = places(all).filter(|(_, endpoint)| endpoint.is_live());
+    Choices::new(live.map(|(place, endpoint)| (place, endpoint.instance().weight())))
+}
+
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn follow(mut watch: SnapshotWatch, resolver: Weak<Resolver>) {
+    let mut snapshot = watch.current();
+    loop {
+        match resolver.upgrade() {
+            Some(resolver) => resolver.snapshot_changed(snapshot),
+            None => return,
+        }
+        snapshot = match watch.changed().await {
+            Ok(snapshot) => snapshot,
+            Err(_) => return,
+        };
+    }
+}

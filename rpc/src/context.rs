@@ -1,0 +1,180 @@
+//! What is known of the call that is being served.
+
+use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+
+use crate::frame::read_pairs;
+
+/// The call that is being served: its deadline, who calls, and what came along. Cheap to clone.
+///
+/// A service method gets it as an optional first parameter `ctx: Context`. It is also *ambient*: calls made from within a
+/// method inherit its deadline without being handed anything. Work that is spawned keeps it through [`Context::scope`].
+#[derive(Clone, Debug)]
+pub struct Context {
+    deadline: Instant,
+    peer: Arc<Peer>,
+    caller: Option<Arc<str>>,
+    pairs: Bytes,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) name: String,
+    pub(crate) credentials: Vec<u8>,
+}
+
+impl Peer {
+    /// Its socket address; none for a call within this process.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// What the client calls itself. Not verified.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the client presents for an interceptor to judge. Empty by default.
+    pub fn credentials(&self) -> &[u8] {
+        &self.credentials
+    }
+}
+
+impl Context {
+    pub(crate) fn new(deadline: Instant, peer: Arc<Peer>, pairs: Bytes) -> Self {
+        Self { deadline, peer, caller: None, pairs }
+    }
+
+    /// The context of the call that this code serves, if it serves one.
+    pub fn current() -> Option<Self> {
+        CURRENT.with_borrow(Clone::clone)
+    }
+
+    /// The deadline of the call that this code serves, if it serves one.
+    pub(crate) fn current_deadline() -> Option<Instant> {
+        CURRENT.with_borrow(|current| current.as_ref().map(|context| context.deadline))
+    }
+
+    /// When the caller stops waiting. The method is dropped then.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The time left.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The other end of the connection.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Who calls, as established by an interceptor.
+    pub fn caller(&self) -> Option<&str> {
+        self.caller.as_deref()
+    }
+
+    /// Says who calls. For interceptors.
+    pub fn set_caller(&mut self, caller: impl AsRef<str>) {
+        self.caller = Some(caller.as_ref().into());
+    }
+
+    /// The value that came along under `key`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        read_pairs(&self.pairs).find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    /// Everything that came along.
+    pub fn all_metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        read_pairs(&self.pairs)
+    }
+
+    /// Makes this the ambient context of `future`, such as one that is about to be spawned.
+    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        Scope { future, context: Some(self) }
+    }
+
+    /// Runs `work` with this as the ambient context.
+    pub(crate) fn enter<R>(slot: &mut Option<Self>, work: impl FnOnce() -> R) -> R {
+        let _entered = Entered::new(slot);
+        work()
+    }
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
+}
+
+/// Swaps a context with the current one, and back on drop, also on unwinding.
+struct Entered<'a>(&'a mut Option<Context>);
+
+impl<'a> Entered<'a> {
+    fn new(slot: &'a mut Option<Context>) -> Self {
+        CURRENT.with_borrow_mut(|current| std::mem::swap(current, slot));
+        Self(slot)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        CURRENT.with_borrow_mut(|current| std::mem::swap(current, self.0));
+    }
+}
+
+pin_project! {
+    struct Scope<F> {
+        #[pin]
+        future: F,
+        context: Option<Context>,
+    }
+}
+
+impl<F: Future> Future for Scope<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        Context::enter(this.context, || this.future.poll(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::write_pairs;
+
+    fn context(seconds: u64) -> Context {
+        let mut pairs = Vec::new();
+        write_pairs([("tenant", "blue"), ("trace", "1")].into_iter(), &mut pairs).unwrap();
+        Context::new(Instant::now() + Duration::from_secs(seconds), Arc::default(), pairs.into())
+    }
+
+    #[tokio::test]
+    async fn it_is_ambient_in_its_scope_only() {
+        let (outer, inner) = (context(10), context(5));
+        let expected = (outer.deadline(), inner.deadline());
+        let seen = outer
+            .scope(async move {
+                let nested = inner.scope(async { Context::current().unwrap().deadline() }).await;
+                tokio::task::yield_now().await;
+                (Context::current_deadline().unwrap(), nested)
+            })
+            .await;
+        assert_eq!(seen, expected);
+        assert!(Context::current().is_none());
+    }
+
+    #[test]
+    fn metadata_is_found_by_key() {
+        let context = context(1);
+        assert_eq!(context.metadata("trace"), Some("1"));
+        assert_eq!(context.metadata("other"), None);
+        assert_eq!(context.all_metadata().count(), 2);
+    }
+}

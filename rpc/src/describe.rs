@@ -1,0 +1,68 @@
+//! The built-in service `ms.describe`: what a server serves, for those who call by names.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Service;
+
+/// What a service looks like, as it is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceDescription {
+    /// The name it is served under.
+    pub name: String,
+    /// Its methods.
+    pub methods: Vec<MethodDescription>,
+}
+
+/// What a method looks like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MethodDescription {
+    /// Unique in its service.
+    pub name: String,
+    /// The names of its arguments, in order.
+    pub arguments: Vec<String>,
+    /// Whether executing it twice does no harm.
+    pub idempotent: bool,
+}
+
+/// The methods of `ms.describe`.
+#[ms_rpc::service(name = "ms.describe")]
+pub trait Describe {
+    /// Every service of this server, by name.
+    #[idempotent]
+    async fn services(&self) -> Vec<ServiceDescription>;
+
+    /// The service of this name.
+    #[idempotent]
+    async fn service(&self, name: String) -> Option<ServiceDescription>;
+}
+
+/// `ms.describe` for these services.
+pub(crate) fn service(services: &[(String, Arc<dyn Service>)]) -> (String, Arc<dyn Service>) {
+    let mut described: Vec<_> = services.iter().map(|(name, service)| describe(name, &**service)).collect();
+    described.sort_by(|a, b| a.name.cmp(&b.name));
+    let service = DescribeServer::new(Described(described));
+    (service.descriptor().name.to_owned(), Arc::new(service))
+}
+
+fn describe(name: &str, service: &dyn Service) -> ServiceDescription {
+    let methods = service.descriptor().methods.iter().map(|method| MethodDescription {
+        name: method.name.to_owned(),
+        arguments: method.arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        idempotent: method.idempotent,
+    });
+    ServiceDescription { name: name.to_owned(), methods: methods.collect() }
+}
+
+struct Described(Vec<ServiceDescription>);
+
+impl Describe for Described {
+    async fn services(&self) -> Vec<ServiceDescription> {
+        self.0.clone()
+    }
+
+    async fn service(&self, name: String) -> Option<ServiceDescription> {
+        self.0.iter().find(|service| service.name == name).cloned()
+    }
+}

@@ -1,0 +1,268 @@
+//! What stands before the encoded value: names and time of a request, the outcome of a response. Limits, interceptors and
+//! dispatch need only this; nothing of it is compressed.
+
+use super::MAX_HEAD;
+
+/// Flags of a response.
+pub(crate) mod flag {
+    /// The body is the method's own error.
+    pub(crate) const SERVICE_ERROR: u8 = 1;
+    /// The call was not executed: it may be tried elsewhere.
+    pub(crate) const NOT_EXECUTED: u8 = 2;
+}
+
+/// The bytes are no head; the text says where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the head of the frame cannot be read: {0}")]
+pub(crate) struct BadHead(pub(crate) &'static str);
+
+/// `u16 head_len | u8 flags | u32 timeout_ms | str8 service | str8 method | u8 argc | u8 pairs | (str8 key, str16 value)*`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestHead<'a> {
+    pub(crate) timeout_ms: u32,
+    pub(crate) service: &'a str,
+    pub(crate) method: &'a str,
+    /// How many arguments, or [`RequestHead::NAMED`].
+    pub(crate) argc: u8,
+    /// The count and the pairs, checked.
+    pub(crate) pairs: &'a [u8],
+}
+
+impl<'a> RequestHead<'a> {
+    /// The arguments come by name: how many is for the decoder to see.
+    pub(crate) const NAMED: u8 = 255;
+
+    /// Appends the head. The names have been checked: at most 128 and 255 bytes.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), BadHead> {
+        let length = 1 + 4 + 1 + self.service.len() + 1 + self.method.len() + 1 + self.pairs.len();
+        if length > MAX_HEAD {
+            return Err(BadHead("it is over 16 KiB: send fewer or shorter metadata"));
+        }
+        out.extend_from_slice(&(length as u16).to_be_bytes());
+        out.push(0);
+        out.extend_from_slice(&self.timeout_ms.to_be_bytes());
+        write_str8(self.service, out)?;
+        write_str8(self.method, out)?;
+        out.push(self.argc);
+        out.extend_from_slice(self.pairs);
+        Ok(())
+    }
+
+    /// Reads the head at the start of `body`; returns it and where the value starts.
+    pub(crate) fn parse(body: &'a [u8]) -> Result<(Self, usize), BadHead> {
+        let (mut head, end) = split_head(body)?;
+        let _flags = head.u8()?;
+        let timeout_ms = head.u32()?;
+        if timeout_ms == 0 {
+            return Err(BadHead("its timeout is 0"));
+        }
+        let service = head.str8()?;
+        let method = head.str8()?;
+        let argc = head.u8()?;
+        let pairs = head.pairs()?;
+        Ok((Self { timeout_ms, service, method, argc, pairs }, end))
+    }
+}
+
+/// `u16 head_len | u8 code | u8 flags | u32 retry_after_ms | str16 message | u8 pairs | (str8 key, str16 value)*`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ResponseHead<'a> {
+    pub(crate) code: u8,
+    pub(crate) flags: u8,
+    pub(crate) retry_after_ms: u32,
+    pub(crate) message: &'a str,
+}
+
+impl<'a> ResponseHead<'a> {
+    /// The whole head of a response that is well and says nothing.
+    pub(crate) const OK: [u8; 11] = [0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    /// Appends the head; a message that does not fit is cut.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let message = super::clip(self.message, MAX_HEAD - 16);
+        out.extend_from_slice(&((9 + message.len()) as u16).to_be_bytes());
+        out.push(self.code);
+        out.push(self.flags);
+        out.extend_from_slice(&self.retry_after_ms.to_be_bytes());
+        out.extend_from_slice(&(message.len() as u16).to_be_bytes());
+        out.extend_from_slice(message.as_bytes());
+        out.push(0);
+    }
+
+    /// Reads the head at the start of `body`; returns it and where the value starts.
+    pub(crate) fn parse(body: &'a [u8]) -> Result<(Self, usize), BadHead> {
+        if body.starts_with(&Self::OK) {
+            return Ok((Self { code: 0, flags: 0, retry_after_ms: 0, message: "" }, Self::OK.len()));
+        }
+        let (mut head, end) = split_head(body)?;
+        let code = head.u8()?;
+        let flags = head.u8()?;
+        let retry_after_ms = head.u32()?;
+        let message = head.str16()?;
+        head.pairs()?;
+        Ok((Self { code, flags, retry_after_ms, message }, end))
+    }
+}
+
+/// Appends the count and the pairs.
+pub(crate) fn write_pairs<'p>(
+    pairs: impl ExactSizeIterator<Item = (&'p str, &'p str)>,
+    out: &mut Vec<u8>,
+) -> Result<(), BadHead> {
+    let count = u8::try_from(pairs.len()).map_err(|_| BadHead("more than 255 pairs of metadata"))?;
+    out.push(count);
+    for (key, value) in pairs {
+        write_str8(key, out)?;
+        let length = u16::try_from(value.len()).map_err(|_| BadHead("a metadata value is over 65,535 bytes"))?;
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(value.as_bytes());
+    }
+    Ok(())
+}
+
+/// The pairs that `write_pairs` wrote.
+pub(crate) fn read_pairs(pairs: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = Cursor(pairs.get(1..).unwrap_or_default());
+    std::iter::from_fn(move || Some((rest.str8().ok()?, rest.str16().ok()?)))
+}
+
+fn write_str8(text: &str, out: &mut Vec<u8>) -> Result<(), BadHead> {
+    let length = u8::try_from(text.len()).map_err(|_| BadHead("a name or metadata key is over 255 bytes"))?;
+    out.push(length);
+    out.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
+/// The head's own bytes, and where it ends in `body`. What the reader leaves of them is from a later version.
+fn split_head(body: &[u8]) -> Result<(Cursor<'_>, usize), BadHead> {
+    let length = usize::from(Cursor(body).u16()?);
+    if length > MAX_HEAD {
+        return Err(BadHead("it is over 16 KiB"));
+    }
+    let head = body.get(2..2 + length).ok_or(BadHead("it is longer than its frame"))?;
+    Ok((Cursor(head), 2 + length))
+}
+
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadHead> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(BadHead("it is cut short"))?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, BadHead> {
+        self.take().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Result<u16, BadHead> {
+        self.take().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, BadHead> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    fn text(&mut self, length: usize) -> Result<&'a str, BadHead> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(BadHead("it is cut short"))?;
+        self.0 = rest;
+        std::str::from_utf8(taken).map_err(|_| BadHead("a text in it is not UTF-8"))
+    }
+
+    fn str8(&mut self) -> Result<&'a str, BadHead> {
+        let length = self.u8()?;
+        self.text(length.into())
+    }
+
+    fn str16(&mut self) -> Result<&'a str, BadHead> {
+        let length = self.u16()?;
+        self.text(length.into())
+    }
+
+    fn pairs(&mut self) -> Result<&'a [u8], BadHead> {
+        let all = self.0;
+        for _ in 0..self.u8()? {
+            self.str8()?;
+            self.str16()?;
+        }
+        Ok(&all[..all.len() - self.0.len()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn requests_round_trip(
+            timeout_ms in 1u32..,
+            service in "[a-z.]{1,128}",
+            method in "[a-z_]{1,128}",
+            argc: u8,
+            pairs in prop::collection::vec((".{0,8}", ".{0,32}"), 0..5),
+            value: Vec<u8>,
+        ) {
+            let mut raw = Vec::new();
+            write_pairs(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut raw).unwrap();
+            let head = RequestHead { timeout_ms, service: &service, method: &method, argc, pairs: &raw };
+            let mut body = Vec::new();
+            head.write(&mut body).unwrap();
+            body.extend_from_slice(&value);
+            let (parsed, end) = RequestHead::parse(&body).unwrap();
+            prop_assert_eq!(parsed, head);
+            prop_assert_eq!(&body[end..], &value[..]);
+            let read: Vec<_> = read_pairs(parsed.pairs).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            prop_assert_eq!(read, pairs);
+        }
+
+        #[test]
+        fn responses_round_trip(code: u8, flags: u8, retry_after_ms: u32, message in ".{0,64}") {
+            let head = ResponseHead { code, flags, retry_after_ms, message: &message };
+            let mut body = Vec::new();
+            head.write(&mut body);
+            prop_assert_eq!(ResponseHead::parse(&body), Ok((head, body.len())));
+        }
+
+        #[test]
+        fn any_bytes_end_in_a_head_or_an_error(body: Vec<u8>) {
+            if let Ok((_, end)) = RequestHead::parse(&body) {
+                prop_assert!(end <= body.len());
+            }
+            if let Ok((_, end)) = ResponseHead::parse(&body) {
+                prop_assert!(end <= body.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_form_of_a_good_response_is_what_write_writes() {
+        let mut body = Vec::new();
+        ResponseHead { code: 0, flags: 0, retry_after_ms: 0, message: "" }.write(&mut body);
+        assert_eq!(body, ResponseHead::OK);
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_skipped() {
+        let head = RequestHead { timeout_ms: 5, service: "a", method: "b", argc: 0, pairs: &[0] };
+        let mut body = Vec::new();
+        head.write(&mut body).unwrap();
+        body.extend_from_slice(&[9; 4]);
+        body[1] += 4;
+        assert_eq!(RequestHead::parse(&body), Ok((head, body.len())));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert_eq!(RequestHead::parse(&[0, 200, 1]), Err(BadHead("it is longer than its frame")));
+        assert_eq!(RequestHead::parse(&[0, 5, 0, 0, 0, 0, 0]), Err(BadHead("its timeout is 0")));
+        assert_eq!(RequestHead::parse(&[0]), Err(BadHead("it is cut short")));
+        assert_eq!(RequestHead::parse(&[0x7f, 0xff]), Err(BadHead("it is over 16 KiB")));
+        let long = "x".repeat(300);
+        let head = RequestHead { timeout_ms: 5, service: &long, method: "b", argc: 0, pairs: &[0] };
+        assert!(head.write(&mut Vec::new()).is_err());
+    }
+}

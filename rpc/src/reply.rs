@@ -1,0 +1,156 @@
+//! The response frame: its head, the encoded result behind it, compressed where that helps.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Poll,
+};
+
+use serde::Serialize;
+
+use crate::{
+    Code, Codec, Compression, Context, Outcome, ServiceError, Status,
+    buffer::{FrameBuf, Mark, take_scratch},
+    frame::{HEADER, Header, Kind, ResponseHead, flag},
+    service::Reply,
+};
+
+/// How the response to one request is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResponseForm {
+    pub(crate) id: u64,
+    /// The request's codec byte, which may be one that nobody here knows.
+    pub(crate) codec: u8,
+    pub(crate) compression: Compression,
+    pub(crate) threshold: usize,
+    pub(crate) max_frame: usize,
+}
+
+impl ResponseForm {
+    /// Drives `reply` in its context. Whatever it does, panics included: nothing is appended to `out` before it is ready,
+    /// and one whole frame after.
+    pub(crate) fn poll(
+        &self,
+        reply: &mut Reply,
+        context: &mut Option<Context>,
+        cx: &mut std::task::Context<'_>,
+        out: &mut FrameBuf,
+    ) -> Poll<()> {
+        let start = out.mark();
+        let codec = Codec::from_number(self.codec).unwrap_or_default();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            Context::enter(context, || reply.poll(cx, &mut ReplyOut { frame: out, start, codec }))
+        }));
+        match polled {
+            Ok(Poll::Ready(())) => self.finish(out, start),
+            Ok(Poll::Pending) => {
+                out.truncate(start);
+                return Poll::Pending;
+            }
+            Err(_) => {
+                out.truncate(start);
+                self.status(&panicked(), out);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Appends a response that carries nothing but `status`.
+    pub(crate) fn status(&self, status: &Status, out: &mut FrameBuf) {
+        let start = out.mark();
+        ReplyOut { frame: out, start, codec: Codec::default() }.status(status);
+        self.finish(out, start);
+    }
+
+    /// A frame that carries nothing but `status`, in a buffer of its own.
+    pub(crate) fn status_frame(&self, status: &Status) -> FrameBuf {
+        let mut out = take_scratch();
+        self.status(status, &mut out);
+        out
+    }
+
+    fn finish(&self, out: &mut FrameBuf, start: Mark) {
+        let compressed = self.compress(out, start);
+        let length = out.since(start);
+        if length > self.max_frame {
+            out.truncate(start);
+            let message = format!("the answer has {length} bytes, at most {} are sent", self.max_frame);
+            return self.status(&Status::new(Code::ResourceExhausted, message), out);
+        }
+        let header = Header {
+            kind: Kind::Response,
+            compression: if compressed { self.compression.number() } else { 0 },
+            codec: self.codec,
+            id: self.id,
+        };
+        out.patch(start, 0, &header.to_bytes(length as u32));
+    }
+
+    /// Replaces the value behind the head by its compressed form, if that is smaller.
+    fn compress(&self, out: &mut FrameBuf, start: Mark) -> bool {
+        if self.compression == Compression::None || out.since(start) < self.threshold + HEADER {
+            return false;
+        }
+        let frame = out.gather(start);
+        let Ok((_, value)) = ResponseHead::parse(&frame[HEADER..]) else { return false };
+        let (head, value) = frame.split_at(HEADER + value);
+        if value.len() < self.threshold {
+            return false;
+        }
+        let Some(compressed) = self.compression.shrink(value) else { return false };
+        out.truncate(start);
+        out.data().extend_from_slice(head);
+        out.data().extend_from_slice(&compressed);
+        true
+    }
+}
+
+/// What a request gets whose handler panicked.
+pub(crate) fn panicked() -> Status {
+    Status::new(Code::Internal, "the method panicked; the server's log has the details")
+}
+
+/// Where a method's answer is written.
+pub(crate) struct ReplyOut<'a> {
+    frame: &'a mut FrameBuf,
+    start: Mark,
+    codec: Codec,
+}
+
+impl ReplyOut<'_> {
+    pub(crate) fn value<T: Serialize>(&mut self, value: &T) {
+        let data = self.frame.data();
+        data.extend_from_slice(&[0; HEADER]);
+        data.extend_from_slice(&ResponseHead::OK);
+        if let Err(error) = self.codec.encode(value, self.frame) {
+            self.frame.truncate(self.start);
+            self.status(&Status::new(Code::Internal, format!("the result cannot be encoded: {error}")));
+        }
+    }
+
+    pub(crate) fn service_error<E: ServiceError>(&mut self, error: &E) {
+        let code = match error.code() {
+            Code::Ok => Code::Unknown,
+            code => code,
+        };
+        self.head(code, flag::SERVICE_ERROR, 0, &error.to_string());
+        if let Err(error) = self.codec.encode(error, self.frame) {
+            self.frame.truncate(self.start);
+            self.status(&Status::new(Code::Internal, format!("the error cannot be encoded: {error}")));
+        }
+    }
+
+    pub(crate) fn status(&mut self, status: &Status) {
+        let flags = if status.outcome() == Outcome::Refused { flag::NOT_EXECUTED } else { 0 };
+        let retry_after = status.retry_after().map_or(0, |after| {
+            // Rounded up: who comes back at that time must not be too early.
+            u32::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+        });
+        self.head(status.code(), flags, retry_after, status.message());
+    }
+
+    fn head(&mut self, code: Code, flags: u8, retry_after_ms: u32, message: &str) {
+        let data = self.frame.data();
+        data.extend_from_slice(&[0; HEADER]);
+        ResponseHead { code: code as u8, flags, retry_after_ms, message }.write(data);
+    }
+}

@@ -1,0 +1,431 @@
+//! Serves named services over TCP, and lists them in registries.
+
+mod advertise;
+mod compute;
+mod connection;
+mod dispatch;
+mod drain;
+mod limit;
+mod signal;
+
+use std::{collections::HashSet, fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use ms_register::{Instance, MsRegister, RegisterError, Registration, ServiceName};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tracing::{info, warn};
+
+use crate::{
+    Codec, Compression, Service, Status, describe,
+    frame::{DEFAULT_MAX_FRAME, HEADER, LARGEST_MAX_FRAME, ServerHello},
+    transport::Transport,
+};
+use compute::ComputePool;
+use connection::Connection;
+use dispatch::{Dispatch, Interceptor};
+use drain::Connections;
+use limit::{Limits, Ticker};
+
+pub use dispatch::Incoming;
+pub use limit::RateLimit;
+pub use signal::{NextSignal, SecondSignal, shutdown_signal};
+
+/// How long a server waits for a registry to confirm a deregistration.
+const DEREGISTER_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Serves named services over TCP.
+///
+/// ```no_run
+/// # #[ms_rpc::service(name = "goods")]
+/// # pub trait Goods { async fn find(&self, id: i64) -> String; }
+/// # struct Shop;
+/// # impl Goods for Shop { async fn find(&self, id: i64) -> String { id.to_string() } }
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use ms_rpc::{RateLimit, Server, shutdown_signal};
+///
+/// let registry = ms_register::connect("etcd://127.0.0.1:2379").await?;
+/// Server::bind("0.0.0.0:9112").await?
+///     .register_with(registry)
+///     .limit(RateLimit::per_second(2_000).burst(500))
+///     .serve(GoodsServer::new(Shop))
+///     .run_until(shutdown_signal()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a server does nothing until it is started"]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    services: Vec<(String, Arc<dyn Service>)>,
+    registries: Vec<Arc<dyn MsRegister>>,
+    interceptors: Vec<Interceptor>,
+    limits: Limits,
+    advertise: Option<String>,
+    weight: f64,
+    metadata: Vec<(String, String)>,
+    config: Config,
+    drain: Duration,
+}
+
+/// The limits of each connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    pub(crate) max_frame: usize,
+    pub(crate) max_in_flight: usize,
+    pub(crate) compress_above: usize,
+}
+
+/// What all connections of a server share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) dispatch: Dispatch,
+    pub(crate) config: Config,
+    pub(crate) ticker: Ticker,
+    pub(crate) compute: ComputePool,
+    /// The HELLO frame.
+    pub(crate) hello: Vec<u8>,
+}
+
+impl Server {
+    /// Listens on `address`, such as `0.0.0.0:9112`. Nothing is accepted before the server is started.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`]: the port is taken, or the address is not one of this machine.
+    pub async fn bind(address: &str) -> Result<Self, ServerError> {
+        let failed = |source| ServerError::Bind { address: address.to_owned(), source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            listener,
+            address: bound,
+            services: Vec::new(),
+            registries: Vec::new(),
+            interceptors: Vec::new(),
+            limits: Limits::default(),
+            advertise: None,
+            weight: Instance::DEFAULT_WEIGHT,
+            metadata: Vec::new(),
+            config: Config {
+                max_frame: DEFAULT_MAX_FRAME,
+                max_in_flight: 1024,
+                compress_above: Compression::DEFAULT_THRESHOLD,
+            },
+            drain: Duration::from_secs(20),
+        })
+    }
+
+    /// The address that it listens on, with the port that was chosen if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves a service under its own name.
+    pub fn serve(self, service: impl Service) -> Self {
+        let name = service.descriptor().name;
+        self.serve_as(name, service)
+    }
+
+    /// Serves a service under another name, such as one of several versions.
+    pub fn serve_as(mut self, name: impl Into<String>, service: impl Service) -> Self {
+        self.services.push((name.into(), Arc::new(service)));
+        self
+    }
+
+    /// Lists every service in `registry` from the start to the shutdown. May be called for several registries.
+    pub fn register_with(mut self, registry: Arc<dyn MsRegister>) -> Self {
+        self.registries.push(registry);
+        self
+    }
+
+    /// The `host:port` that peers dial. Default: the address that it listens on, or, where that is `0.0.0.0`, the address
+    /// of this machine from which the registry is reached.
+    pub fn advertise(mut self, address: impl Into<String>) -> Self {
+        self.advertise = Some(address.into());
+        self
+    }
+
+    /// The share of calls relative to the service's other instances. Default 1.
+    pub fn weight(mut self, weight: f64) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Adds a pair to what the registry lists about this instance.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.push((key.into(), value.into()));
+        self
+    }
+
+    /// Limits the rate of all calls together.
+    pub fn limit(mut self, limit: RateLimit) -> Self {
+        self.limits.server = Some(limit);
+        self
+    }
+
+    /// Limits the rate of the calls of one service.
+    pub fn limit_service(mut self, service: impl Into<String>, limit: RateLimit) -> Self {
+        self.limits.services.insert(service.into(), limit);
+        self
+    }
+
+    /// Limits the rate of the calls of one method.
+    pub fn limit_method(mut self, service: impl Into<String>, method: impl Into<String>, limit: RateLimit) -> Self {
+        self.limits.methods.insert((service.into(), method.into()), limit);
+        self
+    }
+
+    /// Calls `interceptor` for each call before its body is touched; an error is the call's answer. Several run in the
+    /// order in which they were added. It runs on the connection's task: it must not block.
+    pub fn intercept<F>(mut self, interceptor: F) -> Self
+    where
+        F: Fn(&mut Incoming<'_>) -> Result<(), Status> + Send + Sync + 'static,
+    {
+        self.interceptors.push(Arc::new(interceptor));
+        self
+    }
+
+    /// The largest frame in bytes, also after decompression. Default 4 MiB, at most 64 MiB.
+    pub fn max_frame(mut self, bytes: usize) -> Self {
+        self.config.max_frame = bytes.clamp(HEADER, LARGEST_MAX_FRAME);
+        self
+    }
+
+    /// How many calls may wait for their methods on one connection; more are refused unexecuted. Default 1,024.
+    pub fn max_in_flight(mut self, calls: usize) -> Self {
+        self.config.max_in_flight = calls.max(1);
+        self
+    }
+
+    /// How long calls in flight may take at shutdown. Default 20 s.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain = timeout;
+        self
+    }
+
+    /// Accepts, then registers, in this order; returns when every registry has confirmed.
+    ///
+    /// # Errors
+    /// An illegal or repeated service name, an address that cannot be advertised, a registry that refuses or is away.
+    pub async fn start(self) -> Result<RunningServer, ServerError> {
+        let names = self.check_services()?;
+        let instance = self.instance().await?;
+        let shared = Arc::new(self.shared(&instance));
+        let connections = Arc::new(Connections::default());
+        let accept = tokio::spawn(accept(self.listener, shared, connections.clone()));
+        let mut running = RunningServer {
+            address: self.address,
+            connections,
+            accept,
+            registrations: Vec::new(),
+            propagation: self.registries.iter().map(|registry| registry.propagation()).max().unwrap_or_default(),
+            drain: self.drain,
+        };
+        for registry in &self.registries {
+            for name in &names {
+                // Dropped on an error, `running` takes back what is registered by then.
+                running.registrations.push(registry.register(name, instance.clone()).await?);
+            }
+        }
+        info!("serving {} on {}", names.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", "), self.address);
+        Ok(running)
+    }
+
+    /// Starts, serves until `signal`, and shuts down: deregister, wait until callers know, finish what is in flight, close.
+    /// A second signal, where `signal` brings one ([`shutdown_signal`]), ends the shutdown at once.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub async fn run_until<F>(self, signal: F) -> Result<(), ServerError>
+    where
+        F: Future<Output: SecondSignal>,
+    {
+        let running = self.start().await?;
+        let second = signal.await;
+        tokio::select! {
+            () = running.shutdown() => info!("shut down"),
+            () = second.wait() => warn!("a second signal: calls in flight are cut off"),
+        }
+        Ok(())
+    }
+
+    fn check_services(&self) -> Result<Vec<ServiceName>, ServerError> {
+        let mut seen = HashSet::new();
+        let check = |(name, service): &(String, Arc<dyn Service>)| {
+            let invalid = |reason: &str| ServerError::Service { name: name.clone(), reason: reason.to_owned() };
+            let checked = ServiceName::new(name)?;
+            if checked.is_reserved() {
+                return Err(invalid("names that begin with `ms.` belong to the framework: choose another"));
+            }
+            if !seen.insert(name.clone()) {
+                return Err(invalid("it is served twice: give one of them another name with `serve_as`"));
+            }
+            let mut methods = HashSet::new();
+            match service.descriptor().methods.iter().find(|method| !methods.insert(method.name)) {
+                Some(method) => Err(invalid(&format!("its method `{}` is there twice", method.name))),
+                None => Ok(checked),
+            }
+        };
+        self.services.iter().map(check).collect()
+    }
+
+    async fn instance(&self) -> Result<Instance, ServerError> {
+        let address = match (&self.advertise, self.registries.first()) {
+            (Some(address), _) => Instance::from_address(address)?,
+            (None, Some(registry)) => advertise::choose(self.address, registry.url()).await?,
+            (None, None) => Instance::new(self.address.ip().to_string(), self.address.port()),
+        };
+        let mut instance = address.with_weight(self.weight);
+        for (key, value) in &self.metadata {
+            instance = instance.with_metadata(key, value);
+        }
+        if !self.registries.is_empty() {
+            instance.check()?;
+        }
+        Ok(instance)
+    }
+
+    fn shared(&self, instance: &Instance) -> Shared {
+        let registered = !self.registries.is_empty();
+        let hello = ServerHello {
+            instance: if registered { instance.id().to_owned() } else { String::new() },
+            incarnation: fastrand::u64(1..),
+            scopes: self.registries.iter().filter_map(|registry| registry.scope().map(str::to_owned)).collect(),
+            max_frame: self.config.max_frame as u32,
+            max_in_flight: u32::try_from(self.config.max_in_flight).unwrap_or(u32::MAX),
+            codecs: Codec::ALL.iter().map(|codec| codec.number()).collect(),
+            compressions: Compression::ALL.iter().map(|compression| compression.number()).collect(),
+        };
+        let ticker = Ticker::new();
+        let mut services = self.services.clone();
+        services.push(describe::service(&self.services));
+        Shared {
+            dispatch: Dispatch::new(services, self.interceptors.clone(), &self.limits, &ticker),
+            config: self.config,
+            ticker,
+            compute: ComputePool::new(),
+            hello: hello.to_frame(),
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.services.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Server").field("address", &self.address).field("services", &names).finish_non_exhaustive()
+    }
+}
+
+/// A server that accepts calls. Dropping it cuts everything off; [`shutdown`](Self::shutdown) is the kind way.
+#[derive(Debug)]
+#[must_use = "dropping a running server stops it"]
+pub struct RunningServer {
+    address: SocketAddr,
+    connections: Arc<Connections>,
+    accept: JoinHandle<()>,
+    registrations: Vec<Registration>,
+    propagation: Duration,
+    drain: Duration,
+}
+
+impl RunningServer {
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has registered.
+    pub fn registrations(&self) -> &[Registration] {
+        &self.registrations
+    }
+
+    /// Deregisters, waits until callers know, says GOAWAY, finishes the calls in flight, and closes. New calls are taken
+    /// until GOAWAY. A registry that does not confirm in 3 s is left behind with a warning.
+    pub async fn shutdown(mut self) {
+        if !self.registrations.is_empty() {
+            deregister(std::mem::take(&mut self.registrations)).await;
+            tokio::time::sleep(self.propagation).await;
+        }
+        self.accept.abort();
+        if !self.connections.drain(self.drain).await {
+            warn!("calls in flight were cut off after {:?}", self.drain);
+        }
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        self.accept.abort();
+        self.connections.abort();
+    }
+}
+
+/// All at once: the deadline is one for all.
+async fn deregister(registrations: Vec<Registration>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for registration in registrations {
+        tasks.spawn(registration.deregister(DEREGISTER_DEADLINE));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if let Ok(Err(error)) = ended {
+            warn!("{error}");
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Connections>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // Without it small frames wait for acknowledgements (Nagle's algorithm, RFC 896).
+                if let Err(error) = stream.set_nodelay(true) {
+                    warn!("{address}: {error}");
+                    continue;
+                }
+                serve(stream, Some(address), &shared, &connections);
+            }
+            Err(error) => {
+                // Most often out of file descriptors: those in use go on, and one may come free.
+                warn!("cannot accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn serve<T: Transport>(io: T, address: Option<SocketAddr>, shared: &Arc<Shared>, connections: &Arc<Connections>) {
+    let peer = crate::context::Peer { address, ..Default::default() };
+    let shared = shared.clone();
+    connections.spawn(move |mailbox| Connection::new(io, mailbox, peer, shared));
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; is another process using the port? port 0 picks a free one")]
+    Bind {
+        /// As given.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A service that cannot be served.
+    #[error("service `{name}` cannot be served: {reason}")]
+    Service {
+        /// Its name.
+        name: String,
+        /// The broken rule, and what to do.
+        reason: String,
+    },
+    /// No address that peers can dial.
+    #[error("no address to advertise for {bound}: {reason}; give one with `advertise(\"host:port\")`")]
+    Advertise {
+        /// Where the server listens.
+        bound: SocketAddr,
+        /// Why none was found.
+        reason: String,
+    },
+    /// The registry refuses, or is away.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+}

@@ -1,0 +1,262 @@
+//! One connection of a server: one task that reads, answers what is ready at once, and writes.
+
+mod mailbox;
+mod requests;
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::debug;
+
+pub(crate) use mailbox::Mailbox;
+use requests::Requests;
+
+use super::Shared;
+use crate::{
+    context::Peer,
+    frame::{ClientHello, GoAway, Header, Kind, Malformed},
+    transport::{Frame, Reader, Transport, Writer},
+};
+
+/// A client must say HELLO within this time.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// More output than this waits: nothing is read until it has gone.
+const OUTPUT_LIMIT: usize = 1 << 20;
+/// A client that takes no byte for this long while output waits is closed.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// After the last frame, input is read and dropped for this long: closing with unread input would destroy the answers.
+const LINGER: Duration = Duration::from_secs(1);
+/// After so many requests in place, answers go out first.
+const BATCH: usize = 64;
+
+/// Serves one connection to its end.
+pub(crate) struct Connection<T> {
+    io: T,
+    reader: Reader,
+    writer: Writer,
+    mailbox: Arc<Mailbox>,
+    requests: Requests,
+    phase: Phase,
+    /// For the phase, or for output that does not move.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// How many bytes waited when the timer for stalled output was set.
+    stalled_at: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waits for the client's HELLO.
+    Hello,
+    /// Serves.
+    Open,
+    /// GOAWAY is said: what was taken is finished.
+    Draining,
+    /// The last frame is in the writer.
+    Closing,
+    /// Our side is shut; input is dropped until the client closes too.
+    Lingering,
+}
+
+/// The connection is over, and why.
+struct Ended(String);
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl<T: Transport> Connection<T> {
+    /// Says HELLO, and serves until the client goes or the server drains.
+    pub(crate) fn new(io: T, mailbox: Arc<Mailbox>, peer: Peer, shared: Arc<Shared>) -> Self {
+        let mut writer = Writer::default();
+        writer.buffer().data().extend_from_slice(&shared.hello);
+        Self {
+            io,
+            reader: Reader::new(shared.config.max_frame),
+            writer,
+            requests: Requests::new(peer, mailbox.clone(), shared),
+            mailbox,
+            phase: Phase::Hello,
+            timer: Some(Box::pin(sleep_until(Instant::now() + HELLO_TIMEOUT))),
+            stalled_at: None,
+        }
+    }
+
+    /// Works until there is nothing to do.
+    fn poll_turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<Ended> {
+        match self.work(cx) {
+            Ok(()) => {}
+            Err(ended) => return Poll::Ready(ended),
+        }
+        if let Some(timer) = &mut self.timer {
+            ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Ended(self.overdue().to_owned()));
+        }
+        Poll::Pending
+    }
+
+    fn work(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ended> {
+        let draining = self.mailbox.collect(&mut self.writer, cx.waker());
+        if draining && self.phase == Phase::Open {
+            self.go_away("the server is shutting down");
+            self.phase = Phase::Draining;
+        }
+        loop {
+            let more = self.serve()?;
+            let blocked = self.flush(cx)?;
+            if self.phase == Phase::Draining && !blocked && self.requests.running() == 0 {
+                self.phase = Phase::Closing;
+                // An answer may have come between the collection and the count.
+                self.mailbox.collect(&mut self.writer, cx.waker());
+                continue;
+            }
+            if blocked && self.writer.waiting() > OUTPUT_LIMIT {
+                return Ok(());
+            }
+            if more {
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            match self.reader.poll_fill(&mut self.io, cx) {
+                Poll::Ready(Ok(0)) => return Err(Ended("the client closed the connection".to_owned())),
+                Poll::Ready(Ok(_)) => self.requests.tick(),
+                Poll::Ready(Err(error)) => return Err(error.into()),
+                Poll::Pending => {
+                    self.reader.park();
+                    if !blocked {
+                        self.writer.park();
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Handles the frames that have arrived, up to a batch; true when there are more.
+    fn serve(&mut self) -> Result<bool, Ended> {
+        for _ in 0..BATCH {
+            match self.reader.next_frame() {
+                Ok(None) => return Ok(false),
+                Ok(Some(frame)) => {
+                    if let Err(malformed) = self.handle(frame) {
+                        self.close_with(&malformed);
+                    }
+                }
+                Err(_) if self.is_closing() => {
+                    self.reader.discard();
+                    return Ok(false);
+                }
+                Err(malformed) => self.close_with(&malformed),
+            }
+        }
+        Ok(true)
+    }
+
+    fn handle(&mut self, frame: Frame) -> Result<(), Malformed> {
+        match (self.phase, frame.header.kind) {
+            (Phase::Closing | Phase::Lingering, _) | (_, Kind::Ignorable(_)) => Ok(()),
+            (Phase::Hello, Kind::Hello) => {
+                self.requests.set_hello(ClientHello::parse(&frame.body)?);
+                self.phase = Phase::Open;
+                self.timer = None;
+                Ok(())
+            }
+            (Phase::Open | Phase::Draining, Kind::Request) => {
+                let draining = self.phase == Phase::Draining;
+                self.requests.take(frame, draining, self.writer.buffer())
+            }
+            (Phase::Open | Phase::Draining, Kind::Cancel) => {
+                self.requests.cancel(frame.header.id);
+                Ok(())
+            }
+            (Phase::Open | Phase::Draining, Kind::Ping) => {
+                let pong = Header::control(Kind::Pong, frame.header.id).to_bytes(crate::frame::HEADER as u32);
+                self.writer.buffer().data().extend_from_slice(&pong);
+                Ok(())
+            }
+            (Phase::Open | Phase::Draining, Kind::Pong | Kind::GoAway) => Ok(()),
+            (_, kind) => Err(Malformed::Unexpected(kind)),
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing | Phase::Lingering)
+    }
+
+    fn go_away(&mut self, reason: &str) {
+        let frame = GoAway { last_id: self.requests.last_id(), reason: reason.to_owned() }.to_frame();
+        self.writer.buffer().data().extend_from_slice(&frame);
+    }
+
+    fn close_with(&mut self, malformed: &Malformed) {
+        debug!("closing a connection: {malformed}");
+        self.go_away(&malformed.to_string());
+        self.requests.cancel_all();
+        self.phase = Phase::Closing;
+        self.timer = None;
+    }
+
+    /// Writes what waits. True: the socket takes no more at the moment.
+    fn flush(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, Ended> {
+        let before = self.writer.waiting();
+        if self.writer.poll_write(&mut self.io, cx)?.is_pending() {
+            let waiting = self.writer.waiting();
+            // Any byte taken, or the first time that the socket is full: the clock starts anew.
+            if waiting < before || self.stalled_at.is_none() {
+                self.set_timer(STALL_TIMEOUT, cx);
+            }
+            self.stalled_at = Some(waiting);
+            return Ok(true);
+        }
+        if self.stalled_at.take().is_some() {
+            self.timer = None;
+        }
+        if self.phase == Phase::Closing {
+            if Pin::new(&mut self.io).poll_shutdown(cx)?.is_pending() {
+                return Ok(true);
+            }
+            self.phase = Phase::Lingering;
+            self.set_timer(LINGER, cx);
+        }
+        Ok(false)
+    }
+
+    fn set_timer(&mut self, after: Duration, cx: &mut TaskContext<'_>) {
+        let mut timer = Box::pin(sleep_until(Instant::now() + after));
+        // Registers the waker; it cannot be over yet.
+        let _ = timer.as_mut().poll(cx);
+        self.timer = Some(timer);
+    }
+
+    fn overdue(&self) -> &'static str {
+        match self.phase {
+            Phase::Hello => "the client did not say HELLO in time",
+            Phase::Lingering => "the client did not close in time",
+            _ => "the client takes no answers",
+        }
+    }
+}
+
+impl<T: Transport> Future for Connection<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Ended(reason) = ready!(self.poll_turn(cx));
+        debug!("a connection ended: {reason}");
+        Poll::Ready(())
+    }
+}
+
+impl<T> Drop for Connection<T> {
+    fn drop(&mut self) {
+        self.requests.cancel_all();
+    }
+}

@@ -1,0 +1,102 @@
+//! From names to methods. Knows nothing of sockets.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use super::limit::{Bucket, Buckets, Limits, Ticker};
+use crate::{Code, Context, Method, Outcome, Service, Status, service::Descriptor};
+
+/// The names of a call, before anything of it is decoded. What an interceptor sees.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Incoming<'a> {
+    /// The service that is called.
+    pub service: &'a str,
+    /// The method that is called.
+    pub method: &'a str,
+    /// Deadline, peer and metadata; the caller may be set here.
+    pub context: &'a mut Context,
+}
+
+/// Sees each call before its body is touched; an error is the call's answer. It must not block.
+pub(crate) type Interceptor = Arc<dyn Fn(&mut Incoming<'_>) -> Result<(), Status> + Send + Sync>;
+
+/// All services of a server.
+pub(crate) struct Dispatch {
+    services: HashMap<String, Entry>,
+    interceptors: Vec<Interceptor>,
+}
+
+struct Entry {
+    service: Arc<dyn Service>,
+    methods: HashMap<&'static str, Arc<Route>>,
+}
+
+/// Where a call goes.
+pub(crate) struct Route {
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) descriptor: &'static Descriptor,
+    pub(crate) method: usize,
+    pub(crate) buckets: Buckets,
+}
+
+impl Route {
+    pub(crate) fn info(&self) -> &'static Method {
+        &self.descriptor.methods[self.method]
+    }
+}
+
+impl Dispatch {
+    pub(crate) fn new(
+        services: Vec<(String, Arc<dyn Service>)>,
+        interceptors: Vec<Interceptor>,
+        limits: &Limits,
+        ticker: &Ticker,
+    ) -> Self {
+        let whole = limits.server.map(|limit| Arc::new(Bucket::new(limit, ticker, "the server".to_owned())));
+        let services = services.into_iter().map(|(name, service)| {
+            let of_service = limits.services.get(&name);
+            let of_service = of_service.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}`"))));
+            let descriptor = service.descriptor();
+            let route = |(place, method): (usize, &'static Method)| {
+                let own = limits.methods.get(&(name.clone(), method.name.to_owned()));
+                let own = own.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}.{}`", method.name))));
+                let buckets = [own, of_service.clone(), whole.clone()].into_iter().flatten().collect();
+                let route = Route { service: service.clone(), descriptor, method: place, buckets: Buckets(buckets) };
+                (method.name, Arc::new(route))
+            };
+            let methods = descriptor.methods.iter().enumerate().map(route).collect();
+            (name.clone(), Entry { service: service.clone(), methods })
+        });
+        Self { services: services.collect(), interceptors }
+    }
+
+    pub(crate) fn route(&self, service: &str, method: &str) -> Result<&Arc<Route>, Status> {
+        let refused = |message: String| Status::new(Code::Unimplemented, message).with_outcome(Outcome::Refused);
+        let Some(entry) = self.services.get(service) else {
+            let known = self.names().collect::<Vec<_>>().join(", ");
+            return Err(refused(format!("service `{service}` is not served here (served: {known})")));
+        };
+        entry.methods.get(method).ok_or_else(|| {
+            let known: Vec<_> = entry.service.descriptor().methods.iter().map(|method| method.name).collect();
+            refused(format!("service `{service}` has no method `{method}` (it has: {})", known.join(", ")))
+        })
+    }
+
+    pub(crate) fn intercept(&self, incoming: &mut Incoming<'_>) -> Result<(), Status> {
+        self.interceptors.iter().try_for_each(|interceptor| interceptor(incoming))
+    }
+
+    /// The names of the user's services, sorted.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let mut names: Vec<_> = self.services.keys().map(String::as_str).collect();
+        names.retain(|name| !name.starts_with("ms."));
+        names.sort_unstable();
+        names.into_iter()
+    }
+}
+
+impl fmt::Debug for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatch").field("services", &self.services.keys()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,245 @@
+//! How a call ends when it does not end well.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Codec, codec::CodecError};
+
+/// What kind of failure it was. Numbers and meanings are gRPC's canonical codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Code {
+    /// The call succeeded.
+    Ok = 0,
+    /// The caller gave up.
+    Cancelled = 1,
+    /// The service's own error, without a code of its own.
+    Unknown = 2,
+    /// The arguments, or the frame that carried them, are wrong: sending them again is pointless.
+    InvalidArgument = 3,
+    /// The deadline passed; the call may have been executed.
+    DeadlineExceeded = 4,
+    /// What was asked for is not there.
+    NotFound = 5,
+    /// What was to be made is there already.
+    AlreadyExists = 6,
+    /// The caller is known, and may not do this.
+    PermissionDenied = 7,
+    /// A rate limit or a size limit.
+    ResourceExhausted = 8,
+    /// The system is not in a state for this operation.
+    FailedPrecondition = 9,
+    /// A conflict with another operation.
+    Aborted = 10,
+    /// A value beyond the valid range.
+    OutOfRange = 11,
+    /// The server does not have this service or method.
+    Unimplemented = 12,
+    /// The server broke: a handler panicked, a result could not be encoded.
+    Internal = 13,
+    /// Nobody could be reached, or the server sheds load; later it may work.
+    Unavailable = 14,
+    /// Data is lost or corrupt.
+    DataLoss = 15,
+    /// The caller is not known.
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// The code with this number; numbers from later versions become `Unknown`.
+    pub fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Ok,
+            1 => Self::Cancelled,
+            3 => Self::InvalidArgument,
+            4 => Self::DeadlineExceeded,
+            5 => Self::NotFound,
+            6 => Self::AlreadyExists,
+            7 => Self::PermissionDenied,
+            8 => Self::ResourceExhausted,
+            9 => Self::FailedPrecondition,
+            10 => Self::Aborted,
+            11 => Self::OutOfRange,
+            12 => Self::Unimplemented,
+            13 => Self::Internal,
+            14 => Self::Unavailable,
+            15 => Self::DataLoss,
+            16 => Self::Unauthenticated,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// How far a failed call came. Decides whether it may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// No byte of it left this process: it was not executed.
+    NotSent,
+    /// The server said that it did not execute it.
+    Refused,
+    /// It may have been executed: the answer never came.
+    Unknown,
+    /// The server executed it and answered.
+    Answered,
+}
+
+/// Why a call failed. One pointer in size.
+#[derive(Clone)]
+pub struct Status(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    code: Code,
+    outcome: Outcome,
+    message: String,
+    retry_after: Option<Duration>,
+    detail: Option<(Codec, Bytes)>,
+}
+
+impl Status {
+    /// A failure of this kind. `message` names the thing and, where there is one, the remedy.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self(Box::new(Inner { code, outcome: Outcome::Answered, message, retry_after: None, detail: None }))
+    }
+
+    /// The kind of failure.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What went wrong, for people.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// How far the call came.
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome
+    }
+
+    /// How long to wait before the next try, if the server said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The method's own error, if that is what the server answered and the call was made by names.
+    ///
+    /// # Errors
+    /// The bytes are no `E`.
+    pub fn service_error<E: DeserializeOwned>(&self) -> Option<Result<E, Self>> {
+        let (codec, body) = self.0.detail.as_ref()?;
+        Some(codec.decode(body).map_err(|error| Self::undecodable("the service's error", &error)))
+    }
+
+    pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.0.outcome = outcome;
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, retry_after: Duration) -> Self {
+        self.0.retry_after = Some(retry_after);
+        self
+    }
+
+    pub(crate) fn with_detail(mut self, codec: Codec, body: Bytes) -> Self {
+        self.0.detail = Some((codec, body));
+        self
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Code::Unavailable, message)
+    }
+
+    pub(crate) fn undecodable(what: &str, error: &CodecError) -> Self {
+        Self::new(Code::Internal, format!("{what} cannot be decoded: {error}"))
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.code, self.0.message)
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Status")
+            .field("code", &self.0.code)
+            .field("message", &self.0.message)
+            .field("outcome", &self.0.outcome)
+            .field("retry_after", &self.0.retry_after)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for Status {}
+
+impl From<ms_register::RegisterError> for Status {
+    fn from(error: ms_register::RegisterError) -> Self {
+        use ms_register::RegisterError as E;
+        let code = match &error {
+            E::InvalidName { .. } | E::InvalidInstance { .. } | E::InvalidUrl { .. } => Code::InvalidArgument,
+            _ => Code::Unavailable,
+        };
+        Self::new(code, error.to_string()).with_outcome(Outcome::NotSent)
+    }
+}
+
+/// A method's own error type: it travels to the caller as it is.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use ms_rpc::{Code, ServiceError};
+/// #[derive(Debug, Serialize, Deserialize, thiserror::Error)]
+/// enum GoodsError {
+///     #[error("no goods with id {0}")]
+///     NotFound(i64),
+/// }
+///
+/// impl ServiceError for GoodsError {
+///     fn code(&self) -> Code {
+///         match self {
+///             Self::NotFound(_) => Code::NotFound,
+///         }
+///     }
+/// }
+/// ```
+pub trait ServiceError: std::error::Error + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The code that callers see who do not know the type. Default: [`Code::Unknown`].
+    fn code(&self) -> Code {
+        Code::Unknown
+    }
+}
+
+/// How a typed call fails: the service's own error, or everything else.
+#[derive(Clone, Debug)]
+pub enum CallError<E> {
+    /// The method ran, and returned its own error.
+    Service(E),
+    /// The call failed around the method.
+    Status(Status),
+}
+
+impl<E> From<Status> for CallError<E> {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(error) => error.fmt(f),
+            Self::Status(status) => status.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for CallError<E> {}
