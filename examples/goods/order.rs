@@ -13,7 +13,7 @@ use goods_api::GoodsClient;
 use ms_register::MsRegister;
 use ms_rpc::{CallError, CallOptions, ClientProxy, Code, ServiceError, Status};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::args::OrderArgs;
@@ -75,8 +75,16 @@ async fn find_dynamic(State(app): State<App>, query: Result<Query<Find>, QueryRe
     }
 }
 
+/// What every answer looks like.
+#[derive(Serialize)]
+struct Body<'a, T> {
+    code: u16,
+    msg: &'a str,
+    data: T,
+}
+
 fn success(data: impl Serialize) -> Response {
-    Json(json!({ "code": 200, "msg": "success", "data": data })).into_response()
+    Json(Body { code: 200, msg: "success", data }).into_response()
 }
 
 fn bad_query(rejection: &QueryRejection) -> Response {
@@ -96,8 +104,8 @@ fn failure(code: Code, message: &str, retry_after: Option<Duration>) -> Response
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let body = Json(json!({ "code": http.as_u16(), "msg": message, "data": Value::Null }));
-    let mut response = (http, body).into_response();
+    let body = Body { code: http.as_u16(), msg: message, data: () };
+    let mut response = (http, Json(body)).into_response();
     if let Some(after) = retry_after {
         // Whole seconds, rounded up (RFC 9110, section 10.2.3).
         let seconds = after.as_millis().div_ceil(1000) as u64;
