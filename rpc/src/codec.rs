@@ -148,12 +148,12 @@ mod tests {
     }
 
     #[derive(Debug, Serialize, Deserialize)]
-    struct Chain(Option<Box<Chain>>);
+    struct Chain(Option<Box<Self>>);
 
     #[derive(Debug, Serialize, Deserialize)]
     enum Tree {
         Leaf,
-        Node(Vec<Tree>),
+        Node(Vec<Self>),
     }
 
     #[test]

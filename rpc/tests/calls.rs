@@ -1,5 +1,7 @@
 //! Calls over one connection: what comes back, whatever happens.
 
+#![allow(clippy::unwrap_used)]
+
 mod shop;
 
 use std::{

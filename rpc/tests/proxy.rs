@@ -1,5 +1,7 @@
 //! Calls through a registry: found, balanced, retried, and what happens when instances and registries go.
 
+#![allow(clippy::unwrap_used)]
+
 mod shop;
 
 use std::{

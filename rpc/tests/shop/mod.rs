@@ -1,5 +1,5 @@
 //! A service that does everything a test needs.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 use std::{
     sync::{
@@ -62,7 +62,7 @@ pub trait Shop {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Nested(pub Option<Box<Nested>>);
+pub struct Nested(pub Option<Box<Self>>);
 
 /// What the methods did, and what lets them go.
 #[derive(Debug, Default)]
