@@ -58,6 +58,8 @@ pub trait Shop {
     async fn remaining_ms(&self, ctx: Context) -> u64;
     async fn metadata(&self, ctx: Context, key: String) -> Option<String>;
     async fn who(&self) -> String;
+    /// The address that the call comes from.
+    async fn peer(&self, ctx: Context) -> String;
     async fn nested(&self, nested: Nested) -> u32;
 }
 
@@ -151,6 +153,10 @@ impl Shop for TestShop {
 
     async fn who(&self) -> String {
         self.name.clone()
+    }
+
+    async fn peer(&self, ctx: Context) -> String {
+        ctx.peer().address().map(|address| address.to_string()).unwrap_or_default()
     }
 
     async fn nested(&self, nested: Nested) -> u32 {
