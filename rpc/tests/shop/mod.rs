@@ -1,5 +1,5 @@
 //! A service that does everything a test needs.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     sync::{
