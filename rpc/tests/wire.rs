@@ -200,6 +200,10 @@ fn refusable() -> Vec<(&'static str, Code, Request)> {
             let whole = zlib(b"[5]");
             Request { compression: 2, arguments: whole[..whole.len() - 1].to_vec(), ..find(0) }
         }),
+        ("the body is no zlib", invalid, {
+            let trailing = [zlib(b"[5]"), b"more".to_vec()].concat();
+            Request { compression: 2, arguments: trailing, ..find(0) }
+        }),
     ]
 }
 
