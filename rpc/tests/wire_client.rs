@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use ms_register::{Instance, Memory, MsRegister};
 use ms_rpc::{CallError, CallOptions, Client, ClientProxy, Code, Outcome, Status};
-use raw::{NOT_EXECUTED, PATIENCE, REQUEST, Raw, RawServer, Response, frame, goaway, hello};
+use raw::{NOT_EXECUTED, PATIENCE, REQUEST, Raw, RawServer, Response, control, frame, goaway, hello};
 use shop::{ShopClient, registered};
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -195,4 +195,38 @@ async fn a_service_error_that_cannot_be_decoded_is_a_status() {
     let error = timeout(PATIENCE, call).await.unwrap().unwrap().unwrap_err();
     let CallError::Status(status) = error else { panic!("{error:?}") };
     assert!(status.message().contains("the service's error cannot be decoded"), "{status}");
+}
+
+#[tokio::test]
+async fn after_bytes_that_cannot_go_on_every_call_knows_why_it_ended() {
+    let oversized = [&[0x1d, 2, 0x7f, 0xff, 0xff, 0xff, 1, 0, 0][..], &[0; 8]].concat();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("a frame of 2147483647 bytes", oversized),
+        ("not the ms-rpc protocol", b"HTTP/1.1 200 OK\r\n".to_vec()),
+        ("frame kind 6 is unknown", control(6, 0)),
+        ("frame kind Request does not belong here", control(REQUEST, 5)),
+        ("frame kind Hello does not belong here", raw::server_hello()),
+        ("the server closed it", Vec::new()),
+        ("the server closed it", Response::ok(1, &[0; 100]).bytes()[..50].to_vec()),
+    ];
+    for (reason, bytes) in cases {
+        let (shop, client, mut raw) = connected().await;
+        let (answered, id) = asked(&shop, &mut raw).await;
+        let (first, _) = asked(&shop, &mut raw).await;
+        let (second, _) = asked(&shop, &mut raw).await;
+        raw.send(&[Response::ok(id, &number(3)).bytes(), bytes.clone()].concat()).await;
+        if reason.contains("closed") {
+            drop(raw);
+        }
+        assert_eq!(ended(answered).await.unwrap(), 3, "what came before is not lost");
+        for call in [first, second] {
+            let status = ended(call).await.unwrap_err();
+            assert_eq!((status.code(), status.outcome()), (Code::Unavailable, Outcome::Unknown));
+            assert!(status.message().contains(reason), "{status} does not say {reason:?}");
+        }
+        assert!(!client.is_open());
+        let status = shop.add(1, 2).await.unwrap_err();
+        assert_eq!((status.code(), status.outcome()), (Code::Unavailable, Outcome::NotSent));
+        assert!(status.message().contains(reason), "{status} does not say {reason:?}");
+    }
 }

@@ -110,18 +110,20 @@ impl<'a> Exchange<'a> {
         not_sent(Code::DeadlineExceeded, message)
     }
 
-    fn settled(&self, settled: Settled<Frame>) -> Result<Frame, Status> {
+    /// `closed`: why the connection ended, if it did.
+    fn settled(&self, settled: Settled<Frame>, closed: Option<&str>) -> Result<Frame, Status> {
         let address = &self.shared.address;
+        let why = closed.unwrap_or("the reason is not known");
         let (outcome, message) = match settled {
             Settled::Answer(frame) => return Ok(frame),
             Settled::Overdue => return Err(self.request.overdue(Outcome::Unknown)),
             Settled::Lost { sent: true } => {
-                (Outcome::Unknown, format!("the connection to {address} ended before the answer came"))
+                (Outcome::Unknown, format!("the connection to {address} ended before the answer came: {why}"))
             }
             Settled::Lost { sent: false } => {
-                (Outcome::NotSent, format!("the connection to {address} ended before the request left"))
+                (Outcome::NotSent, format!("the connection to {address} ended before the request left: {why}"))
             }
-            Settled::NotTaken => (Outcome::NotSent, format!("{address} goes away and did not take the request")),
+            Settled::NotTaken => (Outcome::NotSent, format!("{address} goes away and did not take the request: {why}")),
         };
         Err(Status::new(Code::Unavailable, message).with_outcome(outcome))
     }
@@ -158,11 +160,12 @@ impl Future for Exchange<'_> {
                     }
                     Poll::Ready(settled) => {
                         let next = state.next_waiting();
+                        let closed = state.closed.clone();
                         drop(state);
                         if let Some(next) = next {
                             next.wake();
                         }
-                        Poll::Ready(self.settled(settled))
+                        Poll::Ready(self.settled(settled, closed.as_deref()))
                     }
                 }
             }
