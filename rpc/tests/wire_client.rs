@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use ms_register::{Instance, Memory, MsRegister};
 use ms_rpc::{CallError, CallOptions, Client, ClientProxy, Code, Outcome, Status};
-use raw::{NOT_EXECUTED, PATIENCE, REQUEST, Raw, RawServer, Response, control, frame, goaway, hello};
+use raw::{CANCEL, NOT_EXECUTED, PATIENCE, REQUEST, Raw, RawServer, Response, control, frame, goaway, hello};
 use shop::{ShopClient, registered};
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -229,4 +229,45 @@ async fn after_bytes_that_cannot_go_on_every_call_knows_why_it_ended() {
         assert_eq!((status.code(), status.outcome()), (Code::Unavailable, Outcome::NotSent));
         assert!(status.message().contains(reason), "{status} does not say {reason:?}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_after_goaway_is_still_cancelled() {
+    let (shop, _, mut raw) = connected().await;
+    let (kept, kept_id) = asked(&shop, &mut raw).await;
+    let (call, id) = asked(&shop, &mut raw).await;
+    let (refused, _) = asked(&shop, &mut raw).await;
+    raw.send(&goaway(id, "the server is shutting down")).await;
+    ended(refused).await.unwrap_err();
+    call.abort();
+    let cancel = raw.frame().await;
+    assert_eq!((cancel.kind, cancel.id), (CANCEL, id), "the server finishes sooner when it knows");
+    raw.send(&Response::ok(kept_id, &number(3)).bytes()).await;
+    assert_eq!(ended(kept).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn goaway_parts_the_calls_in_flight_at_its_last_id() {
+    let (shop, client, mut raw) = connected().await;
+    let mut calls = Vec::new();
+    for _ in 0..4 {
+        calls.push(asked(&shop, &mut raw).await);
+    }
+    let taken = calls[1].1;
+    raw.send(&goaway(taken, "the server is shutting down")).await;
+    for (call, _) in calls.drain(2..) {
+        let status = ended(call).await.unwrap_err();
+        assert_eq!((status.code(), status.outcome()), (Code::Unavailable, Outcome::NotSent));
+        assert!(status.message().contains("goes away and did not take the request"), "{status}");
+    }
+    assert!(!client.is_open());
+    let status = shop.add(1, 2).await.unwrap_err();
+    assert_eq!(status.outcome(), Outcome::NotSent);
+    assert!(status.message().contains("the server is shutting down"), "{status}");
+    for (call, id) in calls {
+        assert!(!call.is_finished());
+        raw.send(&Response::ok(id, &number(3)).bytes()).await;
+        assert_eq!(ended(call).await.unwrap(), 3);
+    }
+    assert_eq!(raw.next().await, None, "with nothing left to wait for, the client closes");
 }

@@ -183,6 +183,11 @@ impl State {
         if std::mem::replace(&mut self.notified, true) { None } else { self.task.clone() }
     }
 
+    /// A call gave up its slot. With the last one a connection that takes no more is over: whom to wake to end it.
+    fn last_has_left(&mut self) -> Option<Waker> {
+        if self.closed.is_some() && self.calls.is_empty() { self.notify() } else { None }
+    }
+
     /// Places came free: whom to wake.
     fn next_waiting(&mut self) -> Option<Waker> {
         if self.waiting.is_empty() || !(self.has_room() || self.closed.is_some()) {

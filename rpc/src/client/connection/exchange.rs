@@ -159,12 +159,10 @@ impl Future for Exchange<'_> {
                         Poll::Pending
                     }
                     Poll::Ready(settled) => {
-                        let next = state.next_waiting();
+                        let woken = [state.next_waiting(), state.last_has_left()];
                         let closed = state.closed.clone();
                         drop(state);
-                        if let Some(next) = next {
-                            next.wake();
-                        }
+                        woken.into_iter().flatten().for_each(Waker::wake);
                         Poll::Ready(self.settled(settled, closed.as_deref()))
                     }
                 }
@@ -182,19 +180,18 @@ impl Drop for Exchange<'_> {
             Step::Waiting { ticket, .. } => self.leave_queue(ticket),
             Step::Sent(id) => {
                 let mut state = self.shared.lock();
-                // An answer that came meanwhile, or an end, leaves nothing to cancel.
-                let task = if state.calls.remove(id) && state.closed.is_none() {
+                // An answer that came meanwhile leaves nothing to cancel, and neither does an end: it settles every
+                // call. A connection that only takes no more calls carries this too, and so drains sooner.
+                let task = if state.calls.remove(id) {
                     let cancel = Header::control(Kind::Cancel, id).to_bytes(HEADER as u32);
                     state.out.data().extend_from_slice(&cancel);
                     state.notify()
                 } else {
-                    None
+                    state.last_has_left()
                 };
-                let next = state.next_waiting();
+                let woken = [state.next_waiting(), task];
                 drop(state);
-                for waker in [task, next].into_iter().flatten() {
-                    waker.wake();
-                }
+                woken.into_iter().flatten().for_each(Waker::wake);
             }
         }
     }
