@@ -271,3 +271,17 @@ async fn goaway_parts_the_calls_in_flight_at_its_last_id() {
     }
     assert_eq!(raw.next().await, None, "with nothing left to wait for, the client closes");
 }
+
+#[tokio::test]
+async fn the_longest_timeouts_are_no_panic() {
+    let (shop, _, mut raw) = connected().await;
+    let patient = shop.with(CallOptions::deadline(Duration::MAX));
+    let (call, id) = asked(&patient, &mut raw).await;
+    raw.send(&Response::ok(id, &number(3)).bytes()).await;
+    assert_eq!(ended(call).await.unwrap(), 3);
+    let server = RawServer::bind().await;
+    let address = server.address().to_string();
+    let builder = Client::builder().connect_timeout(Duration::MAX);
+    let (client, _) = tokio::join!(builder.connect(&address), server.serve());
+    assert!(client.unwrap().is_open());
+}

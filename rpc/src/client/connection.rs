@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     in_flight::InFlight,
     options::ClientConfig,
-    request::{CallRequest, not_sent},
+    request::{CallRequest, LONGEST, not_sent},
 };
 use crate::{
     Code, Compression, Status,
@@ -78,7 +78,7 @@ impl Connection {
         config: &ClientConfig,
         on_close: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Status> {
-        let deadline = Instant::now() + config.connect_timeout;
+        let deadline = Instant::now() + config.connect_timeout.min(LONGEST);
         let unreachable =
             |error: std::io::Error| not_sent(Code::Unavailable, format!("{address} cannot be reached: {error}"));
         let late = || {
