@@ -285,3 +285,48 @@ async fn the_longest_timeouts_are_no_panic() {
     let (client, _) = tokio::join!(builder.connect(&address), server.serve());
     assert!(client.unwrap().is_open());
 }
+
+#[tokio::test]
+async fn who_waits_for_a_place_is_served_before_who_comes_later() {
+    let server = RawServer::bind().await;
+    let address = server.address().to_string();
+    let one_place = hello(&[(4, &4096u32.to_be_bytes()), (5, &1u32.to_be_bytes())]);
+    let serve = tokio::spawn(async move {
+        let mut raw = server.accept().await;
+        raw.send(&one_place).await;
+        raw.frame().await;
+        while let Some(request) = raw.next_within().await {
+            if request.kind == REQUEST {
+                raw.send(&Response::ok(request.id, &number(3)).bytes()).await;
+            }
+        }
+    });
+    let client = Client::builder().deadline(PATIENCE).connect(&address).await.unwrap();
+    let shop = ShopClient::new(client);
+    let mut first = Box::pin(shop.add(1, 2));
+    assert!(poll_once(first.as_mut()).await.is_none(), "it has the only place");
+    let waits = tokio::spawn({
+        let shop = shop.clone();
+        async move { shop.add(1, 2).await }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(first.await.unwrap(), 3);
+    // One call after the other, without a pause between them in which another could slip in.
+    for _ in 0..100 {
+        assert_eq!(shop.add(1, 2).await.unwrap(), 3);
+        if waits.is_finished() {
+            break;
+        }
+    }
+    assert!(waits.is_finished(), "100 calls that came later were served before it");
+    assert_eq!(waits.await.unwrap().unwrap(), 3);
+    serve.abort();
+}
+
+async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut future).poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
