@@ -10,7 +10,9 @@ use std::{sync::Arc, time::Duration};
 
 use ms_register::{Instance, Memory, MsRegister};
 use ms_rpc::{CallError, CallOptions, Client, ClientProxy, Code, Outcome, Status};
-use raw::{CANCEL, NOT_EXECUTED, PATIENCE, REQUEST, Raw, RawServer, Response, control, frame, goaway, hello};
+use raw::{
+    CANCEL, NOT_EXECUTED, PATIENCE, PING, PONG, REQUEST, Raw, RawServer, Response, control, frame, goaway, hello,
+};
 use shop::{ShopClient, registered};
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -329,4 +331,15 @@ async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
         std::task::Poll::Pending => std::task::Poll::Ready(None),
     })
     .await
+}
+
+#[tokio::test]
+async fn a_ping_is_answered() {
+    let (_shop, _client, mut raw) = connected().await;
+    raw.send(&control(PING, 7)).await;
+    let pong = raw.frame().await;
+    assert_eq!((pong.kind, pong.id), (PONG, 7));
+    raw.send(&[control(200, 1), control(PONG, 1)].concat()).await;
+    raw.send(&control(PING, 8)).await;
+    assert_eq!(raw.frame().await.id, 8);
 }

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -239,10 +239,21 @@ impl Raw {
 
     /// A client that has exchanged HELLO.
     pub async fn client(address: SocketAddr) -> Self {
-        let mut raw = Self::connect(address).await;
-        raw.send(&client_hello()).await;
-        assert_eq!(raw.frame().await.kind, HELLO);
-        raw
+        Self::connect(address).await.greeted().await
+    }
+
+    /// The same, whose socket takes little that is not read.
+    pub async fn client_that_buffers_little(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        Self { stream }.greeted().await
+    }
+
+    async fn greeted(mut self) -> Self {
+        self.send(&client_hello()).await;
+        assert_eq!(self.frame().await.kind, HELLO);
+        self
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
