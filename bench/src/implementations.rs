@@ -1,5 +1,6 @@
 //! What is measured. To add an implementation: write its file, implement [`Peer`] there, and add its line to [`ALL`].
 
+mod ms_rpc;
 mod raw;
 mod tarpc;
 mod tonic;
@@ -17,6 +18,8 @@ use crate::{
 pub(crate) const ALL: &[Implementation] = &[
     Implementation::of::<raw::Raw>(),
     Implementation::of::<raw::RawItem>(),
+    Implementation::of::<ms_rpc::MsClient>(),
+    Implementation::of::<ms_rpc::MsProxy>(),
     Implementation::of::<tarpc::Tarpc>(),
     Implementation::of::<tonic::Tonic>(),
 ];
@@ -101,6 +104,21 @@ mod tests {
     #[tokio::test]
     async fn raw_item_answers() {
         answers::<raw::RawItem>().await;
+    }
+
+    #[tokio::test]
+    async fn ms_client_answers() {
+        answers::<ms_rpc::MsClient>().await;
+    }
+
+    #[tokio::test]
+    async fn ms_proxy_answers() {
+        answers::<ms_rpc::MsProxy>().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn ms_proxy_answers_on_two_threads() {
+        answers::<ms_rpc::MsProxy>().await;
     }
 
     #[tokio::test]
