@@ -2,6 +2,7 @@
 
 mod binary;
 mod depth;
+mod json;
 
 use std::{fmt, str::FromStr};
 
@@ -49,7 +50,7 @@ impl Codec {
     pub(crate) fn decode<T: DeserializeOwned>(self, body: &Bytes) -> Result<T, CodecError> {
         match self {
             Self::Bincode => blob::sharing(body, || binary::decode(body)),
-            Self::Json => serde_json::from_slice(body).map_err(|error| CodecError(error.to_string())),
+            Self::Json => json::decode(body).map_err(|error| CodecError(error.to_string())),
         }
     }
 }
@@ -148,12 +149,12 @@ mod tests {
     }
 
     #[derive(Debug, Serialize, Deserialize)]
-    struct Chain(Option<Box<Chain>>);
+    struct Chain(Option<Box<Self>>);
 
     #[derive(Debug, Serialize, Deserialize)]
     enum Tree {
         Leaf,
-        Node(Vec<Tree>),
+        Node(Vec<Self>),
     }
 
     #[test]
@@ -167,6 +168,25 @@ mod tests {
             tree = Tree::Node(vec![tree]);
         }
         Codec::Bincode.decode::<Tree>(&encoded(Codec::Bincode, &tree)).unwrap();
+    }
+
+    /// Nothing of it is seen by a deserializer but the `Option`.
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Bare(Option<Box<Self>>);
+
+    #[test]
+    fn types_that_recur_without_a_bracket_end_too() {
+        for codec in Codec::ALL {
+            // In JSON neither type consumes anything on its way down.
+            let body: Bytes = if codec == Codec::Json { b"5".to_vec() } else { vec![1; 1 << 20] }.into();
+            let error = codec.decode::<Chain>(&body).unwrap_err();
+            assert!(error.to_string().contains("nested deeper than 128"), "{codec}: {error}");
+            let error = codec.decode::<Bare>(&body).unwrap_err();
+            assert!(error.to_string().contains("nested deeper than 128"), "{codec}: {error}");
+        }
+        let chain = (0..120).fold(Chain(None), |inner, _| Chain(Some(Box::new(inner))));
+        Codec::Bincode.decode::<Chain>(&encoded(Codec::Bincode, &chain)).unwrap();
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::{
     fmt,
-    io::{Read, Write},
+    io::{self, Read, Write},
     str::FromStr,
 };
 
-use flate2::{read, write};
+use flate2::{bufread, read, write};
 
 /// How bodies are compressed: each message by itself, above a threshold, and only when it shrinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -66,7 +66,16 @@ impl Compression {
         let done = match self {
             Self::None => compressed.take(most).read_to_end(&mut out),
             Self::Gzip => read::MultiGzDecoder::new(compressed).take(most).read_to_end(&mut out),
-            Self::Zlib => read::ZlibDecoder::new(compressed).take(most).read_to_end(&mut out),
+            Self::Zlib => {
+                let mut rest = compressed;
+                let mut decoder = bufread::ZlibDecoder::new(&mut rest);
+                let read = decoder.by_ref().take(most).read_to_end(&mut out);
+                // It stops at the end of the stream and looks no further; gzip takes what follows for another member.
+                match read {
+                    Ok(_) if out.len() <= limit && !rest.is_empty() => Err(io::Error::other("bytes follow its end")),
+                    read => read,
+                }
+            }
         };
         match done {
             Ok(_) if out.len() > limit => Err(ExpandError::TooLarge { limit }),
@@ -131,6 +140,20 @@ mod tests {
             for compression in Compression::ALL {
                 let _ = compression.expand(&bytes, 1 << 16);
             }
+        }
+    }
+
+    #[test]
+    fn a_stream_is_whole_and_alone() {
+        let body = [7; 1000];
+        for compression in [Compression::Gzip, Compression::Zlib] {
+            let mut compressed = compression.shrink(&body).unwrap();
+            assert_eq!(compression.expand(&compressed, 1000).unwrap(), body);
+            for cut in 0..compressed.len() {
+                compression.expand(&compressed[..cut], 1000).unwrap_err();
+            }
+            compressed.push(0);
+            compression.expand(&compressed, 1000).unwrap_err();
         }
     }
 

@@ -6,6 +6,7 @@ mod connection;
 mod dispatch;
 mod drain;
 mod limit;
+mod pace;
 mod signal;
 
 use std::{collections::HashSet, fmt, net::SocketAddr, sync::Arc, time::Duration};

@@ -1,9 +1,11 @@
 //! Calls through a registry: found, balanced, retried, and what happens when instances and registries go.
 
+#![allow(clippy::unwrap_used)]
+
 mod shop;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -236,6 +238,13 @@ async fn a_thousand_calls_share_one_connection_per_instance() {
         })
         .collect();
     probe.until(|probe| probe.started.load(Ordering::SeqCst) == 1000).await;
+    let mut peers = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let shop = shop.clone();
+        peers.spawn(async move { shop.peer().await.unwrap() });
+    }
+    let peers: HashSet<_> = peers.join_all().await.into_iter().collect();
+    assert_eq!(peers.len(), 1, "{peers:?}");
     probe.go.notify_waiters();
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap(), 7);

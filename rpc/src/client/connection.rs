@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     in_flight::InFlight,
     options::ClientConfig,
-    request::{CallRequest, not_sent},
+    request::{CallRequest, LONGEST, not_sent},
 };
 use crate::{
     Code, Compression, Status,
@@ -65,6 +65,8 @@ struct State {
     /// Callers that wait for a slot or for room in `out`, by ticket.
     waiting: VecDeque<(u64, Waker)>,
     next_ticket: u64,
+    /// How many were called up from `waiting`, and have not taken their place yet: nobody else may take it.
+    called_up: usize,
     /// Why no more calls are taken.
     closed: Option<String>,
     /// The `Connection` was dropped.
@@ -78,7 +80,7 @@ impl Connection {
         config: &ClientConfig,
         on_close: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Status> {
-        let deadline = Instant::now() + config.connect_timeout;
+        let deadline = Instant::now() + config.connect_timeout.min(LONGEST);
         let unreachable =
             |error: std::io::Error| not_sent(Code::Unavailable, format!("{address} cannot be reached: {error}"));
         let late = || {
@@ -119,6 +121,7 @@ impl Connection {
                 max_in_flight: (hello.max_in_flight as usize).min(InFlight::<Frame>::MOST),
                 waiting: VecDeque::new(),
                 next_ticket: 0,
+                called_up: 0,
                 closed: None,
                 released: false,
             }),
@@ -175,7 +178,7 @@ impl Shared {
 
 impl State {
     fn has_room(&self) -> bool {
-        self.calls.len() < self.max_in_flight && self.out.len() < OUTPUT_LIMIT
+        self.calls.len() + self.called_up < self.max_in_flight && self.out.len() < OUTPUT_LIMIT
     }
 
     /// The task has something to write: whom to wake, if it does not know yet.
@@ -183,11 +186,24 @@ impl State {
         if std::mem::replace(&mut self.notified, true) { None } else { self.task.clone() }
     }
 
-    /// Places came free: whom to wake.
+    /// A call gave up its slot. With the last one a connection that takes no more is over: whom to wake to end it.
+    fn last_has_left(&mut self) -> Option<Waker> {
+        if self.closed.is_some() && self.calls.is_empty() { self.notify() } else { None }
+    }
+
+    /// Places came free: calls up who waits longest.
     fn next_waiting(&mut self) -> Option<Waker> {
-        if self.waiting.is_empty() || !(self.has_room() || self.closed.is_some()) {
+        if self.waiting.is_empty() || !self.has_room() {
             return None;
         }
+        self.called_up += 1;
         self.waiting.pop_front().map(|(_, waker)| waker)
+    }
+
+    /// Somebody who was called up does not want the place any more: the next one gets it.
+    fn place_returned(&mut self) -> Option<Waker> {
+        // The end of a connection calls up everybody, without a place.
+        self.called_up = self.called_up.saturating_sub(1);
+        self.next_waiting()
     }
 }

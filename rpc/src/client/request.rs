@@ -13,8 +13,8 @@ use crate::{
     frame::{HEADER, Header, Kind, RequestHead, write_pairs},
 };
 
-/// The most that a timeout says on the wire: over a year.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// No time that a user gives counts for more: beyond what a clock can add there is no deadline.
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// One call, ready to be encoded for one attempt after another.
 #[derive(Debug)]

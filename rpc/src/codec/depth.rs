@@ -7,25 +7,36 @@ use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, Seq
 
 const MOST: u8 = 128;
 
-/// Wraps a deserializer, its visitors and their accesses. `left` is how many levels may still open below.
-///
-/// `Some` does not count: a type can only recur through one of the others.
+/// Wraps a deserializer, its visitors and their accesses.
 pub(super) struct Depth<T> {
     inner: T,
-    left: u8,
+    left: Left,
+}
+
+/// What may still open below. `Some` has an account of its own: on the way down a list of `Option<Box<Node>>` it stands
+/// before every level, and must not halve how many there can be. Uncounted, a transparent type recurs through it alone.
+#[derive(Clone, Copy)]
+struct Left {
+    levels: u8,
+    options: u8,
 }
 
 impl<T> Depth<T> {
     pub(super) fn new(inner: T) -> Self {
-        Self { inner, left: MOST }
+        Self { inner, left: Left { levels: MOST, options: MOST } }
     }
 
     fn below<U, E: Error>(&self, inner: U) -> Result<Depth<U>, E> {
-        match self.left.checked_sub(1) {
-            Some(left) => Ok(Depth { inner, left }),
-            None => Err(E::custom(format_args!("nested deeper than {MOST} levels"))),
+        match self.left.levels.checked_sub(1) {
+            Some(levels) => Ok(Depth { inner, left: Left { levels, ..self.left } }),
+            None => Err(too_deep()),
         }
     }
+}
+
+#[cold]
+fn too_deep<E: Error>() -> E {
+    E::custom(format_args!("nested deeper than {MOST} levels"))
 }
 
 macro_rules! forward {
@@ -132,7 +143,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Depth<V> {
 
     #[inline]
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        self.inner.visit_some(Depth { inner: deserializer, left: self.left })
+        match self.left.options.checked_sub(1) {
+            Some(options) => self.inner.visit_some(Depth { inner: deserializer, left: Left { options, ..self.left } }),
+            None => Err(too_deep()),
+        }
     }
 
     #[inline]

@@ -1,5 +1,6 @@
 //! One connection of a server: one task that reads, answers what is ready at once, and writes.
 
+mod calls;
 mod mailbox;
 mod requests;
 
@@ -111,6 +112,7 @@ impl<T: Transport> Connection<T> {
         }
         loop {
             let more = self.serve()?;
+            self.requests.end_batch();
             let blocked = self.flush(cx)?;
             if self.phase == Phase::Draining && !blocked && self.requests.running() == 0 {
                 self.phase = Phase::Closing;
@@ -143,6 +145,9 @@ impl<T: Transport> Connection<T> {
     /// Handles the frames that have arrived, up to a batch; true when there are more.
     fn serve(&mut self) -> Result<bool, Ended> {
         for _ in 0..BATCH {
+            if self.requests.is_long() {
+                break;
+            }
             match self.reader.next_frame() {
                 Ok(None) => return Ok(false),
                 Ok(Some(frame)) => {

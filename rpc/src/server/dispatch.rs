@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use super::limit::{Bucket, Buckets, Limits, Ticker};
+use super::{
+    limit::{Bucket, Buckets, Limits, Ticker},
+    pace::Pace,
+};
 use crate::{Code, Context, Method, Outcome, Service, Status, service::Descriptor};
 
 /// The names of a call, before anything of it is decoded. What an interceptor sees.
@@ -37,12 +40,7 @@ pub(crate) struct Route {
     pub(crate) descriptor: &'static Descriptor,
     pub(crate) method: usize,
     pub(crate) buckets: Buckets,
-}
-
-impl Route {
-    pub(crate) fn info(&self) -> &'static Method {
-        &self.descriptor.methods[self.method]
-    }
+    pub(crate) pace: Pace,
 }
 
 impl Dispatch {
@@ -61,7 +59,13 @@ impl Dispatch {
                 let own = limits.methods.get(&(name.clone(), method.name.to_owned()));
                 let own = own.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}.{}`", method.name))));
                 let buckets = [own, of_service.clone(), whole.clone()].into_iter().flatten().collect();
-                let route = Route { service: service.clone(), descriptor, method: place, buckets: Buckets(buckets) };
+                let route = Route {
+                    service: service.clone(),
+                    descriptor,
+                    method: place,
+                    buckets: Buckets(buckets),
+                    pace: Pace::new(method.compute),
+                };
                 (method.name, Arc::new(route))
             };
             let methods = descriptor.methods.iter().enumerate().map(route).collect();

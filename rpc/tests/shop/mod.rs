@@ -1,5 +1,5 @@
 //! A service that does everything a test needs.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 use std::{
     sync::{
@@ -58,11 +58,13 @@ pub trait Shop {
     async fn remaining_ms(&self, ctx: Context) -> u64;
     async fn metadata(&self, ctx: Context, key: String) -> Option<String>;
     async fn who(&self) -> String;
+    /// The address that the call comes from.
+    async fn peer(&self, ctx: Context) -> String;
     async fn nested(&self, nested: Nested) -> u32;
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Nested(pub Option<Box<Nested>>);
+pub struct Nested(pub Option<Box<Self>>);
 
 /// What the methods did, and what lets them go.
 #[derive(Debug, Default)]
@@ -151,6 +153,10 @@ impl Shop for TestShop {
 
     async fn who(&self) -> String {
         self.name.clone()
+    }
+
+    async fn peer(&self, ctx: Context) -> String {
+        ctx.peer().address().map(|address| address.to_string()).unwrap_or_default()
     }
 
     async fn nested(&self, nested: Nested) -> u32 {

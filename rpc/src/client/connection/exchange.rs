@@ -1,6 +1,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::MutexGuard,
     task::{Context, Poll, Waker},
 };
 
@@ -44,49 +45,46 @@ impl<'a> Exchange<'a> {
         Self { shared, request, step: Step::Fresh(frame) }
     }
 
-    /// Puts the request behind those that wait to be written, if there is room.
-    fn send(&self, state: &mut State, frame: &mut FrameBuf, waker: &Waker) -> Result<Option<u64>, Status> {
-        if let Some(reason) = &state.closed {
-            let message = format!("the connection to {} is closed: {reason}", self.shared.address);
-            return Err(not_sent(Code::Unavailable, message));
+    /// Sends the request, or queues up: behind those that wait already, even if there is room.
+    fn start(&mut self, frame: FrameBuf, cx: &mut Context<'_>) -> Poll<Result<Frame, Status>> {
+        let mut state = self.shared.lock();
+        if state.closed.is_some() || (state.waiting.is_empty() && state.has_room()) {
+            return self.send(state, frame, cx);
         }
-        if !state.has_room() {
-            return Ok(None);
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.push_back((ticket, cx.waker().clone()));
+        drop(state);
+        let mut deadline = Box::pin(sleep_until(self.request.deadline));
+        if deadline.as_mut().poll(cx).is_ready() {
+            self.leave_queue(ticket);
+            return Poll::Ready(Err(self.no_place()));
         }
-        let id = state.calls.insert(self.request.deadline, waker.clone());
-        frame.patch(FrameBuf::default().mark(), 9, &id.to_be_bytes());
-        state.out.append(frame);
-        Ok(Some(id))
+        self.step = Step::Waiting { frame, ticket, deadline };
+        Poll::Pending
     }
 
-    fn start(&mut self, mut frame: FrameBuf, cx: &mut Context<'_>) -> Poll<Result<Frame, Status>> {
-        let mut state = self.shared.lock();
-        match self.send(&mut state, &mut frame, cx.waker()) {
-            Ok(Some(id)) => {
-                self.step = Step::Sent(id);
-                let task = state.notify();
-                drop(state);
-                give_scratch(frame);
-                if let Some(task) = task {
-                    task.wake();
-                }
-                Poll::Pending
-            }
-            Ok(None) => {
-                let ticket = state.next_ticket;
-                state.next_ticket += 1;
-                state.waiting.push_back((ticket, cx.waker().clone()));
-                drop(state);
-                let mut deadline = Box::pin(sleep_until(self.request.deadline));
-                if deadline.as_mut().poll(cx).is_ready() {
-                    self.leave_queue(ticket);
-                    return Poll::Ready(Err(self.no_place()));
-                }
-                self.step = Step::Waiting { frame, ticket, deadline };
-                Poll::Pending
-            }
-            Err(status) => Poll::Ready(Err(status)),
+    /// Puts the request behind those that wait to be written.
+    fn send(
+        &mut self,
+        mut state: MutexGuard<'_, State>,
+        mut frame: FrameBuf,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Frame, Status>> {
+        if let Some(reason) = &state.closed {
+            let message = format!("the connection to {} is closed: {reason}", self.shared.address);
+            return Poll::Ready(Err(not_sent(Code::Unavailable, message)));
         }
+        let id = state.calls.insert(self.request.deadline, cx.waker().clone());
+        frame.patch(FrameBuf::default().mark(), 9, &id.to_be_bytes());
+        state.out.append(&mut frame);
+        // Whoever gets a place looks whether there is one for the next.
+        let woken = [state.notify(), state.next_waiting()];
+        drop(state);
+        self.step = Step::Sent(id);
+        give_scratch(frame);
+        woken.into_iter().flatten().for_each(Waker::wake);
+        Poll::Pending
     }
 
     /// Gives up the place in the queue; one that was called up already goes to the next.
@@ -94,7 +92,7 @@ impl<'a> Exchange<'a> {
         let mut state = self.shared.lock();
         let before = state.waiting.len();
         state.waiting.retain(|(other, _)| *other != ticket);
-        let next = if state.waiting.len() == before { state.next_waiting() } else { None };
+        let next = if state.waiting.len() == before { state.place_returned() } else { None };
         drop(state);
         if let Some(next) = next {
             next.wake();
@@ -110,18 +108,20 @@ impl<'a> Exchange<'a> {
         not_sent(Code::DeadlineExceeded, message)
     }
 
-    fn settled(&self, settled: Settled<Frame>) -> Result<Frame, Status> {
+    /// `closed`: why the connection ended, if it did.
+    fn settled(&self, settled: Settled<Frame>, closed: Option<&str>) -> Result<Frame, Status> {
         let address = &self.shared.address;
+        let why = closed.unwrap_or("the reason is not known");
         let (outcome, message) = match settled {
             Settled::Answer(frame) => return Ok(frame),
             Settled::Overdue => return Err(self.request.overdue(Outcome::Unknown)),
             Settled::Lost { sent: true } => {
-                (Outcome::Unknown, format!("the connection to {address} ended before the answer came"))
+                (Outcome::Unknown, format!("the connection to {address} ended before the answer came: {why}"))
             }
             Settled::Lost { sent: false } => {
-                (Outcome::NotSent, format!("the connection to {address} ended before the request left"))
+                (Outcome::NotSent, format!("the connection to {address} ended before the request left: {why}"))
             }
-            Settled::NotTaken => (Outcome::NotSent, format!("{address} goes away and did not take the request")),
+            Settled::NotTaken => (Outcome::NotSent, format!("{address} goes away and did not take the request: {why}")),
         };
         Err(Status::new(Code::Unavailable, message).with_outcome(outcome))
     }
@@ -145,8 +145,8 @@ impl Future for Exchange<'_> {
                     self.step = Step::Waiting { frame, ticket, deadline };
                     return Poll::Pending;
                 }
-                drop(state);
-                self.start(frame, cx)
+                state.called_up = state.called_up.saturating_sub(1);
+                self.send(state, frame, cx)
             }
             Step::Sent(id) => {
                 let mut state = self.shared.lock();
@@ -157,12 +157,11 @@ impl Future for Exchange<'_> {
                         Poll::Pending
                     }
                     Poll::Ready(settled) => {
-                        let next = state.next_waiting();
+                        let woken = [state.next_waiting(), state.last_has_left()];
+                        let closed = state.closed.clone();
                         drop(state);
-                        if let Some(next) = next {
-                            next.wake();
-                        }
-                        Poll::Ready(self.settled(settled))
+                        woken.into_iter().flatten().for_each(Waker::wake);
+                        Poll::Ready(self.settled(settled, closed.as_deref()))
                     }
                 }
             }
@@ -179,19 +178,18 @@ impl Drop for Exchange<'_> {
             Step::Waiting { ticket, .. } => self.leave_queue(ticket),
             Step::Sent(id) => {
                 let mut state = self.shared.lock();
-                // An answer that came meanwhile, or an end, leaves nothing to cancel.
-                let task = if state.calls.remove(id) && state.closed.is_none() {
+                // An answer that came meanwhile leaves nothing to cancel, and neither does an end: it settles every
+                // call. A connection that only takes no more calls carries this too, and so drains sooner.
+                let task = if state.calls.remove(id) {
                     let cancel = Header::control(Kind::Cancel, id).to_bytes(HEADER as u32);
                     state.out.data().extend_from_slice(&cancel);
                     state.notify()
                 } else {
-                    None
+                    state.last_has_left()
                 };
-                let next = state.next_waiting();
+                let woken = [state.next_waiting(), task];
                 drop(state);
-                for waker in [task, next].into_iter().flatten() {
-                    waker.wake();
-                }
+                woken.into_iter().flatten().for_each(Waker::wake);
             }
         }
     }

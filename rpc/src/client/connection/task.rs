@@ -19,6 +19,10 @@ use crate::{
     transport::{Frame, Reader, Transport, Writer},
 };
 
+/// While more than this waits to be written, pings are not answered: what is on its way is a sign of life too, and a server
+/// that pings but never reads must not fill the memory.
+const PONG_LIMIT: usize = 64 << 10;
+
 /// Says HELLO, and waits for the server's.
 pub(super) async fn shake_hands<T: Transport>(
     io: &mut T,
@@ -145,6 +149,9 @@ impl<T: Transport> Task<T> {
 
     fn pong(&mut self, id: u64) {
         let mut state = self.shared.lock();
+        if state.out.len() >= PONG_LIMIT {
+            return;
+        }
         state.out.data().extend_from_slice(&Header::control(Kind::Pong, id).to_bytes(HEADER as u32));
         state.notified = true;
     }

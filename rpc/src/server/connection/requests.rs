@@ -1,32 +1,27 @@
-//! The requests of one connection: checked, admitted, and run in place or beside it.
+//! The requests of one connection: checked, admitted, decoded, and answered in place where that is quick.
 
 use std::{
-    collections::HashMap,
-    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context as TaskContext, Poll, Waker},
+    sync::Arc,
+    task::{Context as TaskContext, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{
-    task::AbortHandle,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::time::{Instant, sleep};
 
-use super::Mailbox;
+use super::{
+    Mailbox,
+    calls::{Call, Running, overdue},
+};
 use crate::{
     Code, Codec, Compression, Context, Incoming, Outcome, Status,
-    buffer::{FrameBuf, give_scratch, take_scratch},
+    buffer::FrameBuf,
     compress::ExpandError,
     context::Peer,
     frame::{ClientHello, Malformed, RequestHead},
     reply::{ResponseForm, panicked},
-    server::{Shared, compute::ComputePool, dispatch::Route, limit::Admission},
+    server::{Shared, dispatch::Route, limit::Admission, pace},
     service::{Reply, Request},
     transport::Frame,
 };
@@ -41,22 +36,16 @@ pub(super) struct Requests {
     /// When the bytes arrived that are being served.
     now: Instant,
     running: Arc<Running>,
+    /// Whether this batch has a request.
+    taken: bool,
+    /// How many polls are timed, whatever is known of their methods.
+    suspicious: u32,
+    /// How long the timed polls of this batch took.
+    spent: Duration,
 }
 
-/// The calls that run beside the connection's task.
-#[derive(Debug, Default)]
-struct Running {
-    count: AtomicUsize,
-    tasks: Mutex<HashMap<u64, AbortHandle>>,
-}
-
-/// One call, decoded as far as it needs to be to run.
-struct Call {
-    form: ResponseForm,
-    reply: Reply,
-    /// Taken while the reply is polled.
-    context: Option<Context>,
-}
+/// After a batch that took long, so many polls are timed.
+const SUSPICIOUS: u32 = 64;
 
 impl Requests {
     pub(super) fn new(peer: Peer, mailbox: Arc<Mailbox>, shared: Arc<Shared>) -> Self {
@@ -68,6 +57,9 @@ impl Requests {
             last_id: 0,
             now: Instant::now(),
             running: Arc::default(),
+            taken: false,
+            suspicious: 0,
+            spent: Duration::ZERO,
         }
     }
 
@@ -86,7 +78,7 @@ impl Requests {
     }
 
     pub(super) fn running(&self) -> usize {
-        self.running.count.load(Ordering::Acquire)
+        self.running.count()
     }
 
     /// Takes one request: its answer is in `out` now, or comes by the mailbox.
@@ -109,6 +101,7 @@ impl Requests {
             Err(refused(Code::Unavailable, "the server is shutting down"))
         } else {
             self.last_id = id;
+            self.taken = true;
             self.admit(&frame)
         };
         match admitted {
@@ -140,7 +133,7 @@ impl Requests {
     }
 
     fn run(
-        &self,
+        &mut self,
         admitted: Admitted,
         form: ResponseForm,
         compression: Option<Compression>,
@@ -148,12 +141,12 @@ impl Requests {
         out: &mut FrameBuf,
     ) {
         let max_frame = self.shared.config.max_frame;
-        let pool = admitted.route.info().compute.then(|| self.shared.compute.clone());
         let deadline = admitted.context.deadline();
         if let Some((bucket, after)) = admitted.wait {
-            return self.spawn(form, deadline, async move {
+            let pool = self.shared.compute.clone();
+            return self.running.spawn(&self.mailbox, form, deadline, |permit| async move {
                 match admitted.wait_for_token(bucket, after).await {
-                    Ok(admitted) => finish(admitted.start(form, compression, &frame, max_frame), pool).await,
+                    Ok(admitted) => admitted.start(form, compression, &frame, max_frame).finish(pool, permit).await,
                     Err(status) => form.status_frame(&status),
                 }
             });
@@ -161,56 +154,52 @@ impl Requests {
         let mut call = admitted.start(form, compression, &frame, max_frame);
         // Its bytes are decoded: the read buffer is free again before user code runs.
         drop(frame);
-        if pool.is_none() && call.poll(&mut TaskContext::from_waker(Waker::noop()), out).is_ready() {
+        if self.poll_in_place(&mut call, out) {
             return;
         }
         // A call that waits is polled once more there, with a waker: none is lost.
-        self.spawn(form, deadline, finish(call, pool));
+        let pool = self.shared.compute.clone();
+        self.running.spawn(&self.mailbox, form, deadline, |permit| call.finish(pool, permit));
     }
 
-    fn spawn<F>(&self, form: ResponseForm, deadline: Instant, work: F)
-    where
-        F: Future<Output = FrameBuf> + Send + 'static,
-    {
-        self.running.count.fetch_add(1, Ordering::AcqRel);
-        let permit = Permit { id: form.id, running: self.running.clone(), mailbox: self.mailbox.clone() };
-        let mut tasks = self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let task = tokio::spawn(async move {
-            let answer = timeout_at(deadline, work).await;
-            let mut answer = answer.unwrap_or_else(|_| form.status_frame(&overdue()));
-            permit.mailbox.post(&mut answer);
-            give_scratch(answer);
-            // Last: whoever drains counts permits, and must find the answer in the mailbox.
-            drop(permit);
-        });
-        tasks.insert(form.id, task.abort_handle());
+    /// True when the call is answered.
+    fn poll_in_place(&mut self, call: &mut Call, out: &mut FrameBuf) -> bool {
+        if call.route.pace.is_slow() {
+            return false;
+        }
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        if self.suspicious == 0 && !call.route.pace.is_probed() {
+            return call.poll(&mut cx, out).is_ready();
+        }
+        let before = Instant::now();
+        let answered = call.poll(&mut cx, out).is_ready();
+        let took = before.elapsed();
+        call.route.pace.observe(took);
+        self.suspicious = self.suspicious.saturating_sub(1);
+        self.spent += took;
+        answered
     }
 
-    pub(super) fn cancel(&self, id: u64) {
-        let task = self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-        if let Some(task) = task {
-            task.abort();
+    /// Whether the answers so far should leave before another request is taken.
+    #[inline]
+    pub(super) fn is_long(&self) -> bool {
+        self.spent > pace::LONG
+    }
+
+    /// A batch of requests has been taken: if it was long, the next polls are timed, to find out which method it was.
+    pub(super) fn end_batch(&mut self) {
+        self.spent = Duration::ZERO;
+        if std::mem::take(&mut self.taken) && self.suspicious == 0 && self.now.elapsed() > pace::LONG {
+            self.suspicious = SUSPICIOUS;
         }
     }
 
-    pub(super) fn cancel_all(&self) {
-        let tasks = self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.values().for_each(AbortHandle::abort);
+    pub(super) fn cancel(&self, id: u64) {
+        self.running.cancel(id);
     }
-}
 
-/// Counts a call until its handler is dropped, however that comes.
-struct Permit {
-    id: u64,
-    running: Arc<Running>,
-    mailbox: Arc<Mailbox>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-        self.running.count.fetch_sub(1, Ordering::AcqRel);
-        self.mailbox.permit_returned();
+    pub(super) fn cancel_all(&self) {
+        self.running.cancel_all();
     }
 }
 
@@ -244,14 +233,14 @@ impl Admitted {
 
     /// Decompresses, decodes, and starts the method. All of it may meet user code, which may panic.
     fn start(self, form: ResponseForm, compression: Option<Compression>, frame: &Frame, max_frame: usize) -> Call {
-        let context = self.context.clone();
+        let (context, route) = (self.context.clone(), self.route.clone());
         let called = catch_unwind(AssertUnwindSafe(|| self.call(compression, frame, max_frame)));
         let reply = match called {
             Ok(Ok(reply)) => reply,
             Ok(Err(status)) => status.into(),
             Err(_) => panicked().into(),
         };
-        Call { form, reply, context: Some(context) }
+        Call { form, reply, route, context: Some(context) }
     }
 
     fn call(self, compression: Option<Compression>, frame: &Frame, max_frame: usize) -> Result<Reply, Status> {
@@ -283,32 +272,6 @@ impl Admitted {
     }
 }
 
-impl Call {
-    fn poll(&mut self, cx: &mut TaskContext<'_>, out: &mut FrameBuf) -> Poll<()> {
-        self.form.poll(&mut self.reply, &mut self.context, cx, out)
-    }
-}
-
-/// Drives a call to its end, on the pool if it computes; returns its frame.
-async fn finish(mut call: Call, pool: Option<ComputePool>) -> FrameBuf {
-    let form = call.form;
-    let Some(pool) = pool else {
-        let mut out = take_scratch();
-        poll_fn(|cx| call.poll(cx, &mut out)).await;
-        return out;
-    };
-    let run = pool.run(move |cx| {
-        let mut out = take_scratch();
-        call.poll(cx, &mut out).map(|()| out)
-    });
-    let stopped = || form.status_frame(&Status::unavailable("the server's runtime is shutting down"));
-    run.await.unwrap_or_else(stopped)
-}
-
 fn refused(code: Code, message: impl Into<String>) -> Status {
     Status::new(code, message).with_outcome(Outcome::Refused)
-}
-
-fn overdue() -> Status {
-    Status::new(Code::DeadlineExceeded, "the deadline passed on the server")
 }

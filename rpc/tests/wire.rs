@@ -1,0 +1,354 @@
+//! A server against clients that do not keep to the protocol: each gets an answer to its own id where that could be read,
+//! GOAWAY otherwise, and nobody else notices.
+// Helpers of tests are not seen as tests by the lints.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod raw;
+mod shop;
+
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ms_rpc::{Code, RunningServer};
+use raw::{
+    BINCODE, CANCEL, HELLO, JSON, NO_VALUE, NOT_EXECUTED, PING, PONG, RESPONSE, Raw, Request, client_hello, control,
+    frame, goaway, hello,
+};
+use shop::{Item, ShopClient, TestShop, client, server};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+/// A client that keeps to the protocol, and calls all the time on a connection of its own.
+struct Bystander {
+    enough: Arc<AtomicBool>,
+    calls: JoinHandle<u64>,
+}
+
+impl Bystander {
+    async fn start(server: &RunningServer) -> Self {
+        let shop = ShopClient::new(client(server).await);
+        let enough = Arc::new(AtomicBool::new(false));
+        let calls = tokio::spawn({
+            let enough = enough.clone();
+            async move {
+                let mut calls = 0;
+                while !enough.load(Ordering::SeqCst) {
+                    assert_eq!(shop.find(5).await.expect("a bystander's call failed"), Item::of(5));
+                    calls += 1;
+                }
+                calls
+            }
+        });
+        Self { enough, calls }
+    }
+
+    async fn was_not_disturbed(self) {
+        self.enough.store(true, Ordering::SeqCst);
+        assert!(self.calls.await.unwrap() > 0);
+    }
+}
+
+fn find(id: u64) -> Request {
+    Request::json(id, "find", 1, "[5]")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Overwrites bytes of a frame.
+fn changed(mut bytes: Vec<u8>, at: usize, by: &[u8]) -> Vec<u8> {
+    bytes[at..at + by.len()].copy_from_slice(by);
+    bytes
+}
+
+#[tokio::test]
+async fn what_cannot_go_on_gets_goaway_with_the_reason_and_a_half_close() {
+    let server = server(TestShop::default()).await;
+    let bystander = Bystander::start(&server).await;
+    let good = control(PING, 9);
+    let cases: &[(&str, Vec<u8>)] = &[
+        ("a frame of 3 bytes: from 17 to 4194304", changed(good.clone(), 2, &[0, 0, 0, 3])),
+        ("a frame of 16 bytes", changed(good.clone(), 2, &[0, 0, 0, 16])),
+        ("a frame of 2147483647 bytes", changed(good.clone(), 2, &[0x7f, 0xff, 0xff, 0xff])),
+        ("a frame of 4294967295 bytes", changed(good.clone(), 2, &[0xff; 4])),
+        ("a frame of 4194305 bytes", changed(good.clone(), 2, &[0, 0x40, 0, 1])),
+        ("not 0x1d: this is not the ms-rpc protocol", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        ("first byte of a frame is 0x16", b"\x16\x03\x01\x02\x00\x01".to_vec()),
+        ("protocol version 9 is not spoken here, only version 2", changed(good.clone(), 1, &[9])),
+        ("protocol version 1 is not spoken", changed(good.clone(), 1, &[1])),
+        ("frame kind 6 is unknown", changed(good.clone(), 6, &[6])),
+        ("frame kind 10 is unknown", changed(good.clone(), 6, &[10])),
+        ("frame kind 127 is unknown", changed(good.clone(), 6, &[127])),
+        ("Response does not belong here", frame(RESPONSE, 0, BINCODE, 5, &[0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
+        ("Hello does not belong here", client_hello()),
+        ("call id 0x5 does not rise above 0x5", find(5).bytes()),
+        ("call id 0x4 does not rise above 0x5", find(4).bytes()),
+        ("call id 0x0 does not rise above 0x5", find(0).bytes()),
+    ];
+    for (reason, bytes) in cases {
+        let mut raw = Raw::client(server.address()).await;
+        // The answer to what came before is not lost, and is the last that was taken.
+        raw.send(&[&find(5).bytes()[..], bytes, &find(6).bytes()].concat()).await;
+        assert_eq!(raw.frame().await.answer().id, 5, "{reason}");
+        let (last_id, said) = raw.frame().await.goaway();
+        assert!(said.contains(reason), "{said:?} does not say {reason:?}");
+        assert_eq!(last_id, 5, "{reason}");
+        assert_eq!(raw.next().await, None, "{reason}");
+        // Half-closed: what comes meanwhile is read, not answered with a reset that would destroy the answers.
+        raw.send(&find(7).bytes()).await;
+        assert_eq!(raw.next().await, None, "{reason}");
+    }
+    bystander.was_not_disturbed().await;
+}
+
+#[tokio::test]
+async fn the_first_frame_must_be_a_hello_that_can_be_read() {
+    let server = server(TestShop::default()).await;
+    let bystander = Bystander::start(&server).await;
+    let cases: &[(&str, Vec<u8>)] = &[
+        ("Request does not belong here", find(1).bytes()),
+        ("Ping does not belong here", control(PING, 1)),
+        ("Cancel does not belong here", control(CANCEL, 1)),
+        ("GoAway does not belong here", goaway(0, "bye")),
+        ("it is cut short", frame(HELLO, 0, NO_VALUE, 0, &[16, 0])),
+        ("a value in it is cut short", frame(HELLO, 0, NO_VALUE, 0, &[16, 0, 5, b'x'])),
+        ("a value in it is cut short", frame(HELLO, 0, NO_VALUE, 0, &[99, 0xff, 0xff])),
+        ("a text in it is not UTF-8", hello(&[(16, &[0xff])])),
+        ("this is not the ms-rpc protocol", b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()),
+    ];
+    for (reason, bytes) in cases {
+        let mut raw = Raw::connect(server.address()).await;
+        raw.send(bytes).await;
+        assert_eq!(raw.frame().await.kind, HELLO);
+        let (last_id, said) = raw.frame().await.goaway();
+        assert!(said.contains(reason), "{said:?} does not say {reason:?}");
+        assert_eq!(last_id, 0, "nothing was taken");
+        assert_eq!(raw.next().await, None, "{reason}");
+    }
+    bystander.was_not_disturbed().await;
+}
+
+#[tokio::test]
+async fn what_a_later_version_adds_is_passed_over() {
+    let server = server(TestShop::default()).await;
+    let mut raw = Raw::connect(server.address()).await;
+    raw.send(&control(200, 3)).await;
+    raw.send(&hello(&[(99, b"new"), (16, b"raw"), (0, b""), (255, &[7; 1000])])).await;
+    assert_eq!(raw.frame().await.kind, HELLO);
+    raw.send(&[control(128, 0), frame(255, 7, 7, 1, b"whatever")].concat()).await;
+    let flagged = Request { flags: 0xff, ..find(1) };
+    assert_eq!(raw.call(&flagged).await.code, 0);
+    let longer = Request { extra: vec![9; 100], ..find(2) };
+    assert_eq!(raw.call(&longer).await.code, 0);
+    raw.send(&control(PING, 77)).await;
+    assert_eq!(raw.frame().await, raw::Frame { kind: PONG, compression: 0, codec: NO_VALUE, id: 77, body: Vec::new() });
+    // Late frames about calls that are over or never were.
+    raw.send(&[control(CANCEL, 2), control(CANCEL, 12345), control(CANCEL, u64::MAX), control(PONG, 1)].concat()).await;
+    assert_eq!(raw.call(&find(3)).await.code, 0);
+}
+
+/// Each with what its answer's message says.
+fn refusable() -> Vec<(&'static str, Code, Request)> {
+    let invalid = Code::InvalidArgument;
+    let pair = |key: &[u8], value: &[u8]| vec![(key.to_vec(), value.to_vec())];
+    vec![
+        ("it is longer than its frame", invalid, Request { head_length: Some(16_000), ..find(0) }),
+        ("it is over 16 KiB", invalid, Request { pairs: pair(b"k", &[b'v'; 17_000]), ..find(0) }),
+        ("it is over 16 KiB", invalid, Request { head_length: Some(0xffff), ..find(0) }),
+        ("it is cut short", invalid, Request { head_length: Some(0), ..find(0) }),
+        ("it is cut short", invalid, Request { head_length: Some(9), ..find(0) }),
+        ("its timeout is 0", invalid, Request { timeout_ms: 0, ..find(0) }),
+        ("a text in it is not UTF-8", invalid, Request { service: vec![0xff, 0xfe], ..find(0) }),
+        ("a text in it is not UTF-8", invalid, Request { method: vec![b'f', 0xc0], ..find(0) }),
+        ("a text in it is not UTF-8", invalid, Request { pairs: pair(&[0x80], b"v"), ..find(0) }),
+        ("a text in it is not UTF-8", invalid, Request { pairs: pair(b"k", &[0x80]), ..find(0) }),
+        ("service `` is not served here", Code::Unimplemented, Request { service: Vec::new(), ..find(0) }),
+        ("service `shop` has no method ``", Code::Unimplemented, Request { method: Vec::new(), ..find(0) }),
+        ("codec 7 is unknown here: use bincode or json", invalid, Request { codec: 7, ..find(0) }),
+        ("codec 255 is unknown here", invalid, Request { codec: NO_VALUE, ..find(0) }),
+        ("compression 9 is unknown here: use gzip or zlib", invalid, Request { compression: 9, ..find(0) }),
+        ("the body is no gzip", invalid, Request { compression: 1, ..find(0) }),
+        ("the body is no gzip", invalid, Request { compression: 1, arguments: Vec::new(), ..find(0) }),
+        ("the body is no gzip", invalid, {
+            let whole = gzip(b"[5]");
+            Request { compression: 1, arguments: whole[..whole.len() - 1].to_vec(), ..find(0) }
+        }),
+        ("the body is no gzip", invalid, {
+            let trailing = [gzip(b"[5]"), b"more".to_vec()].concat();
+            Request { compression: 1, arguments: trailing, ..find(0) }
+        }),
+        ("the body is no zlib", invalid, Request { compression: 2, ..find(0) }),
+        ("the body is no zlib", invalid, {
+            let whole = zlib(b"[5]");
+            Request { compression: 2, arguments: whole[..whole.len() - 1].to_vec(), ..find(0) }
+        }),
+        ("the body is no zlib", invalid, {
+            let trailing = [zlib(b"[5]"), b"more".to_vec()].concat();
+            Request { compression: 2, arguments: trailing, ..find(0) }
+        }),
+    ]
+}
+
+/// Each was routed, and its arguments were looked at.
+fn undecodable() -> Vec<(&'static str, Code, Request)> {
+    let invalid = Code::InvalidArgument;
+    let huge = [&[253][..], &(1u64 << 60).to_le_bytes()].concat();
+    let text = |arguments: Vec<u8>| Request::bincode(0, "text", 1, arguments);
+    vec![
+        ("find takes 1 arguments (id), 2 were sent", invalid, Request { argc: 2, ..find(0) }),
+        ("trailing", invalid, Request::json(0, "find", 1, "[5] 7")),
+        ("2 trailing bytes", invalid, Request::bincode(0, "find", 1, vec![10, 1, 1])),
+        ("EOF while parsing", invalid, Request::json(0, "find", 1, "[5")),
+        ("cannot be decoded", invalid, Request::json(0, "find", 1, "")),
+        ("cannot be decoded", invalid, Request::bincode(0, "find", 1, Vec::new())),
+        ("cannot be decoded", invalid, Request::bincode(0, "find", 1, vec![252, 1])),
+        ("cannot be decoded", invalid, text(huge.clone())),
+        ("cannot be decoded", invalid, Request::bincode(0, "echo", 1, huge)),
+        ("cannot be decoded", invalid, text(vec![255; 20])),
+        ("cannot be decoded", invalid, text(vec![2, 0xc0, 0x80])),
+        ("nested deeper than 128", invalid, Request::bincode(0, "nested", 1, vec![1; 1_000_000])),
+        ("recursion limit exceeded", invalid, Request::json(0, "find", 1, &"[".repeat(1_000_000))),
+        ("nested deeper than 128", invalid, Request::json(0, "nested", 1, &"[".repeat(1_000_000))),
+        ("nested deeper than 128", invalid, Request::json(0, "nested", 1, "[5]")),
+        ("expands beyond 4194304 bytes", Code::ResourceExhausted, {
+            Request { compression: 1, ..Request::bincode(0, "echo", 1, gzip(&vec![0; 64 << 20])) }
+        }),
+        ("the method panicked", Code::Internal, Request::json(0, "panic", 0, "[]")),
+    ]
+}
+
+#[tokio::test]
+async fn a_bad_request_gets_an_answer_with_its_id_and_codec_and_the_connection_goes_on() {
+    let server = server(TestShop::default()).await;
+    let bystander = Bystander::start(&server).await;
+    let mut raw = Raw::client(server.address()).await;
+    let mut id = 0;
+    for (message, code, request) in refusable().into_iter().chain(undecodable()) {
+        id += 1;
+        let answer = raw.call(&Request { id, ..request.clone() }).await;
+        assert!(answer.message.contains(message), "{:?} does not say {message:?}", answer.message);
+        assert_eq!((answer.code, answer.id, answer.codec), (code as u8, id, request.codec), "{message}");
+        assert_eq!(answer.value, [0; 0], "a status has no value: {message}");
+        id += 1;
+        assert_eq!(raw.call(&find(id)).await.code, 0, "after {message}");
+    }
+    bystander.was_not_disturbed().await;
+}
+
+#[tokio::test]
+async fn what_no_method_saw_is_marked_as_not_executed() {
+    let server = server(TestShop::default()).await;
+    let mut raw = Raw::client(server.address()).await;
+    for (id, (message, _, request)) in (1..).zip(refusable()) {
+        let answer = raw.call(&Request { id, ..request }).await;
+        assert_eq!(answer.flags, NOT_EXECUTED, "{message}");
+    }
+    let answer = raw.call(&Request::json(1000, "find", 1, "[1001]")).await;
+    assert_eq!((answer.flags, answer.codec), (raw::SERVICE_ERROR, JSON));
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_in_the_middle_of_a_frame_takes_its_calls_with_it() {
+    let shop = TestShop::default();
+    let probe = shop.probe.clone();
+    let server = server(shop).await;
+    let bystander = Bystander::start(&server).await;
+    let whole = find(2).bytes();
+    for (ended, cut) in [1, 2, 16, 17, 18, whole.len() - 1].into_iter().enumerate() {
+        let mut raw = Raw::client(server.address()).await;
+        raw.send(&Request::json(1, "wait", 0, "[]").bytes()).await;
+        raw.send(&whole[..cut]).await;
+        probe.until(|probe| probe.started.load(Ordering::SeqCst) > ended).await;
+        drop(raw);
+        probe.until(|probe| probe.dropped.load(Ordering::SeqCst) > ended).await;
+    }
+    bystander.was_not_disturbed().await;
+}
+
+#[tokio::test]
+async fn bytes_that_drip_in_make_the_same_frames() {
+    let server = server(TestShop::default()).await;
+    let mut raw = Raw::client(server.address()).await;
+    for byte in [find(1).bytes(), find(2).bytes()].concat() {
+        raw.send(&[byte]).await;
+        tokio::task::yield_now().await;
+    }
+    for id in [1, 2] {
+        assert_eq!(raw.frame().await.answer().id, id);
+    }
+}
+
+/// Requests whose answers nobody reads, until the server takes no more.
+async fn stop_reading(server: &RunningServer) -> Raw {
+    let mut raw = Raw::client(server.address()).await;
+    let blob = [&[251][..], &50_000u16.to_le_bytes(), &vec![7; 50_000]].concat();
+    let mut id = 0;
+    loop {
+        id += 1;
+        let request = Request::bincode(id, "echo", 1, blob.clone()).bytes();
+        // A server that reads takes it within this time.
+        if timeout(Duration::from_secs(1), raw.stream.write_all(&request)).await.is_err() {
+            return raw;
+        }
+        assert!(id < 10_000, "the server reads on and on while its answers pile up");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_stops_only_itself() {
+    let server = server(TestShop::default()).await;
+    let bystander = Bystander::start(&server).await;
+    let _raw = stop_reading(&server).await;
+    let shop = ShopClient::new(client(&server).await);
+    for id in 0..100 {
+        assert_eq!(shop.find(id).await.unwrap(), Item::of(id));
+    }
+    bystander.was_not_disturbed().await;
+}
+
+/// With time that jumps when nothing happens.
+async fn closed_by(raw: &mut Raw) -> Duration {
+    let start = Instant::now();
+    let mut sink = vec![0; 1 << 16];
+    // Neither an end nor a reset: there is more to read.
+    while matches!(timeout(Duration::from_secs(600), raw.stream.read(&mut sink)).await.expect("open for ever"), Ok(1..))
+    {
+    }
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_no_hello_is_closed_in_its_time() {
+    let server = server(TestShop::default()).await;
+    let mut silent = Raw::connect(server.address()).await;
+    assert_eq!(silent.frame().await.kind, HELLO);
+    let took = closed_by(&mut silent).await;
+    assert!((9..12).contains(&took.as_secs()), "{took:?}");
+
+    let mut slow = Raw::connect(server.address()).await;
+    slow.send(&client_hello()[..17]).await;
+    let took = closed_by(&mut slow).await;
+    assert!((9..12).contains(&took.as_secs()), "{took:?}");
+
+    let mut open = Raw::client(server.address()).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(open.call(&find(1)).await.code, 0, "HELLO once is enough");
+}
