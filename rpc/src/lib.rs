@@ -21,6 +21,7 @@ mod frame;
 mod reply;
 mod server;
 mod service;
+mod shard;
 mod status;
 mod transport;
 
@@ -42,4 +43,6 @@ pub use transport::Transport;
 #[doc(hidden)]
 pub mod __private {
     pub use serde;
+
+    pub use crate::shard::Sharded;
 }

@@ -17,8 +17,7 @@ use tokio::{
 
 use super::{
     balance::{Balance, Balancer, Choices},
-    connection::Connection,
-    endpoint::{Endpoint, EndpointNumber},
+    endpoint::{Endpoint, EndpointNumber, Shared},
     options::ClientConfig,
     request::{CallRequest, not_sent},
     retry::Budget,
@@ -61,7 +60,7 @@ struct Instances {
 /// A connection to use for one attempt, and whose it is.
 pub(crate) struct Picked {
     pub(crate) endpoint: EndpointNumber,
-    pub(crate) connection: Arc<Connection>,
+    pub(crate) connection: Shared,
 }
 
 /// The instances that an earlier attempt has met.
