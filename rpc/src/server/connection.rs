@@ -2,6 +2,7 @@
 
 mod mailbox;
 mod requests;
+mod running;
 #[cfg(test)]
 mod tests;
 

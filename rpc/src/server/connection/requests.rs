@@ -1,24 +1,17 @@
 //! The requests of one connection: checked, admitted, and run in place or beside it.
 
 use std::{
-    collections::HashMap,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{
-    task::AbortHandle,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Mailbox;
+use super::{Mailbox, running::Running};
 use crate::{
     Code, Codec, Compression, Context, Incoming, Outcome, Status,
     buffer::{FrameBuf, give_scratch, take_scratch},
@@ -41,13 +34,6 @@ pub(super) struct Requests {
     /// When the bytes arrived that are being served.
     now: Instant,
     running: Arc<Running>,
-}
-
-/// The calls that run beside the connection's task.
-#[derive(Debug, Default)]
-struct Running {
-    count: AtomicUsize,
-    tasks: Mutex<HashMap<u64, AbortHandle>>,
 }
 
 /// One call, decoded as far as it needs to be to run.
@@ -86,7 +72,7 @@ impl Requests {
     }
 
     pub(super) fn running(&self) -> usize {
-        self.running.count.load(Ordering::Acquire)
+        self.running.count()
     }
 
     /// Takes one request: its answer is in `out` now, or comes by the mailbox.
@@ -172,45 +158,21 @@ impl Requests {
     where
         F: Future<Output = FrameBuf> + Send + 'static,
     {
-        self.running.count.fetch_add(1, Ordering::AcqRel);
-        let permit = Permit { id: form.id, running: self.running.clone(), mailbox: self.mailbox.clone() };
-        let mut tasks = self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let task = tokio::spawn(async move {
+        let mailbox = self.mailbox.clone();
+        self.running.spawn(form.id, self.mailbox.clone(), async move {
             let answer = timeout_at(deadline, work).await;
             let mut answer = answer.unwrap_or_else(|_| form.status_frame(&overdue()));
-            permit.mailbox.post(&mut answer);
+            mailbox.post(&mut answer);
             give_scratch(answer);
-            // Last: whoever drains counts permits, and must find the answer in the mailbox.
-            drop(permit);
         });
-        tasks.insert(form.id, task.abort_handle());
     }
 
     pub(super) fn cancel(&self, id: u64) {
-        let task = self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-        if let Some(task) = task {
-            task.abort();
-        }
+        self.running.cancel(id);
     }
 
     pub(super) fn cancel_all(&self) {
-        let tasks = self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.values().for_each(AbortHandle::abort);
-    }
-}
-
-/// Counts a call until its handler is dropped, however that comes.
-struct Permit {
-    id: u64,
-    running: Arc<Running>,
-    mailbox: Arc<Mailbox>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-        self.running.count.fetch_sub(1, Ordering::AcqRel);
-        self.mailbox.permit_returned();
+        self.running.cancel_all();
     }
 }
 

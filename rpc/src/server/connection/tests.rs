@@ -103,3 +103,66 @@ async fn a_drain_does_not_wait_for_a_client_that_has_not_said_hello() {
     let (goaway, _) = Header::parse(&said[length..], 4096).unwrap().unwrap();
     assert_eq!((hello.kind, goaway.kind), (Kind::Hello, Kind::GoAway));
 }
+
+/// Waits for ever; its first poll waits until the runtime around it shuts down.
+struct Outlives {
+    polled: std::sync::mpsc::SyncSender<()>,
+    runtime_ended: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+#[ms_rpc::service(name = "outlives")]
+trait OutlivesRuntime {
+    async fn wait(&self);
+}
+
+impl OutlivesRuntime for Outlives {
+    async fn wait(&self) {
+        self.polled.send(()).unwrap();
+        self.runtime_ended.lock().unwrap().recv().unwrap();
+        std::future::pending().await
+    }
+}
+
+/// Says that it was dropped.
+struct Last(std::sync::mpsc::SyncSender<()>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn a_call_that_begins_to_wait_while_the_runtime_ends_does_not_hang_it() {
+    use std::sync::mpsc::sync_channel;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (polled, was_polled) = sync_channel(1);
+    let (ends, runtime_ended) = sync_channel(1);
+    let (ended, was_ended) = sync_channel(1);
+    let server = runtime.block_on(async {
+        let service = OutlivesRuntimeServer::new(Outlives { polled, runtime_ended: runtime_ended.into() });
+        let server = Server::bind("127.0.0.1:0").await.unwrap().serve(service).start().await.unwrap();
+        let address = server.address().to_string();
+        tokio::spawn(async move {
+            let client = crate::Client::connect(&address).await.unwrap();
+            let _ = OutlivesRuntimeClient::new(client).wait().await;
+        });
+        // Its drop tells that the runtime drops its tasks, from which point on it takes none.
+        let ends = Last(ends);
+        tokio::spawn(async move {
+            let _ends = ends;
+            std::future::pending::<()>().await
+        });
+        tokio::task::spawn_blocking(move || was_polled.recv().unwrap()).await.unwrap();
+        server
+    });
+    // The runtime ends with everything in use.
+    std::mem::forget(server);
+    let last = Last(ended);
+    std::thread::spawn(move || {
+        drop(runtime);
+        drop(last);
+    });
+    was_ended.recv_timeout(Duration::from_secs(10)).expect("the runtime hangs");
+}
