@@ -7,8 +7,8 @@
 //! |---|---|---|
 //! | `memory://` | [`Memory`]: in this process | - |
 //! | `static://h:p,h:p` | [`Static`]: a list given by hand | - |
-//! | `etcd://h:p,h:p/prefix?ttl=10` | etcd v3 | `etcd` |
-//! | `nacos://h:p?namespace=&group=DEFAULT_GROUP` | Nacos 2 | `nacos` |
+//! | `etcd://h:p,h:p/prefix?ttl=10` | `Etcd`: etcd v3 | `etcd` |
+//! | `nacos://h:p?namespace=&group=DEFAULT_GROUP` | `Nacos`: Nacos 2 | `nacos` |
 //!
 //! ```
 //! use ms_register::{Instance, MsRegister, ServiceName};
@@ -25,18 +25,34 @@
 
 mod backoff;
 mod connect;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod instance;
 mod memory;
+#[cfg(feature = "nacos")]
+mod nacos;
 mod owner;
 mod register;
 mod snapshot;
 mod static_list;
+#[cfg_attr(
+    not(any(feature = "etcd", feature = "nacos")),
+    allow(dead_code, reason = "parts of it serve only the back ends that have servers")
+)]
 mod url;
+#[cfg_attr(
+    not(any(feature = "etcd", feature = "nacos")),
+    allow(dead_code, reason = "parts of it serve only the back ends that have servers")
+)]
 mod watch;
 
 pub use connect::connect;
+#[cfg(feature = "etcd")]
+pub use etcd::{Etcd, EtcdConfig};
 pub use instance::{Instance, ServiceName};
 pub use memory::Memory;
+#[cfg(feature = "nacos")]
+pub use nacos::{Nacos, NacosConfig};
 pub use owner::{Registration, RegistrationState};
 pub use register::{MsRegister, RegisterError};
 pub use snapshot::{Freshness, Snapshot};

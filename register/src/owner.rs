@@ -5,7 +5,11 @@
 //!    `--error--> the caller of `register` (first time), else back-off and again, for ever
 //! ```
 
-use std::{sync::Arc, sync::Mutex, sync::PoisonError, sync::Weak, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::{
@@ -30,6 +34,12 @@ pub(crate) trait Tenant: Send + 'static {
 
     /// Removes the instance; Ok is confirmed by the registry. Bounded in time, and tried again after an error.
     async fn release(&mut self, tenure: &mut Self::Tenure) -> Result<(), RegisterError>;
+
+    /// After a first acquisition that failed: takes back a write that may have arrived, or may yet. Bounded in time, and
+    /// tried again after an error. Nothing to do where such a write ends by itself.
+    async fn undo(&mut self) -> Result<(), RegisterError> {
+        Ok(())
+    }
 }
 
 /// Whether an instance is listed at the moment.
@@ -98,6 +108,11 @@ struct Control {
 }
 
 impl Control {
+    /// Whether its task has ended.
+    fn is_over(&self) -> bool {
+        self.state.has_changed().is_err()
+    }
+
     async fn end(&self, deadline: Duration) -> Result<(), RegisterError> {
         self.stop.send_replace(true);
         if !self.owned {
@@ -117,13 +132,22 @@ impl Control {
     }
 }
 
-/// The registrations of one registry client, so that `close` can end them all.
+/// The registrations of one registry client: each id of a service is held once, and `close` ends them all.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
-    live: Mutex<Vec<Weak<Control>>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    by_id: HashMap<(ServiceName, String), Arc<Control>>,
+    closed: bool,
 }
 
 impl Owners {
+    /// How long a registration waits for the end of an earlier one with the same id.
+    const PREDECESSOR: Duration = Duration::from_secs(3);
+
     /// Acquires, and starts the owner. The acquisition runs to its end even if the caller is cancelled: then it is
     /// released again.
     pub(crate) async fn start<T: Tenant>(
@@ -133,27 +157,29 @@ impl Owners {
         instance: Instance,
         tenant: T,
     ) -> Result<Registration, RegisterError> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| RegisterError::NoRuntime { registry: registry.to_owned() })?;
         let (stop, stopped) = watch::channel(false);
         let (publish, state) = watch::channel(RegistrationState::Lost);
+        let control = Arc::new(Control { registry: registry.to_owned(), stop, state, owned: true });
+        self.hold(service, instance.id(), &control).await?;
         let (first, confirmed) = oneshot::channel();
         let owner =
             Owner { tenant, name: format!("`{service}` {} in {registry}", instance.id()), state: publish, stopped };
-        let runtime = tokio::runtime::Handle::try_current()
-            .map_err(|_| RegisterError::NoRuntime { registry: registry.to_owned() })?;
         runtime.spawn(owner.run(first));
-        let control = Arc::new(Control { registry: registry.to_owned(), stop, state, owned: true });
-        let registration = Registration { instance, control: control.clone() };
+        let registration = Registration { instance, control };
         confirmed.await.unwrap_or_else(|_| Err(RegisterError::NoRuntime { registry: registry.to_owned() }))?;
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(|other| other.strong_count() > 0);
-        live.push(Arc::downgrade(&control));
         Ok(registration)
     }
 
-    /// Deregisters everything, all at once. The first error is returned after all have ended or timed out.
+    /// Deregisters everything, all at once, and refuses what comes after. The first error is returned after all have
+    /// ended or timed out.
     pub(crate) async fn end_all(&self, deadline: Duration) -> Result<(), RegisterError> {
-        let live = std::mem::take(&mut *self.live.lock().unwrap_or_else(PoisonError::into_inner));
-        let controls: Vec<_> = live.iter().filter_map(Weak::upgrade).collect();
+        let controls: Vec<_> = {
+            let mut held = self.lock();
+            held.closed = true;
+            held.by_id.drain().map(|(_, control)| control).collect()
+        };
         for control in &controls {
             control.stop.send_replace(true);
         }
@@ -164,6 +190,49 @@ impl Owners {
             result = result.and(ended);
         }
         result
+    }
+
+    #[cfg(any(feature = "etcd", feature = "nacos"))]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Takes the id for `control`. Two owners of one id would undo each other's writes, so an earlier one must have
+    /// ended: one that is listed is a refusal, one that is being deregistered is waited for.
+    async fn hold(&self, service: &ServiceName, id: &str, control: &Arc<Control>) -> Result<(), RegisterError> {
+        let end = Instant::now() + Self::PREDECESSOR;
+        loop {
+            let mut ending = {
+                let mut held = self.lock();
+                if held.closed {
+                    return Err(RegisterError::Closed { registry: control.registry.clone() });
+                }
+                held.by_id.retain(|_, control| !control.is_over());
+                match held.by_id.entry((service.clone(), id.to_owned())) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(control.clone());
+                        return Ok(());
+                    }
+                    Entry::Occupied(entry) if *entry.get().stop.borrow() => entry.get().state.clone(),
+                    Entry::Occupied(_) => {
+                        return Err(RegisterError::InvalidInstance {
+                            instance: id.to_owned(),
+                            reason: format!("this process has it registered as `{service}`: deregister that first"),
+                        });
+                    }
+                }
+            };
+            let over = async { while ending.changed().await.is_ok() {} };
+            timeout_at(end, over).await.map_err(|_| RegisterError::Timeout {
+                registry: control.registry.clone(),
+                operation: "deregister the earlier instance of this id",
+                after: Self::PREDECESSOR,
+            })?;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,8 +248,13 @@ impl<T: Tenant> Owner<T> {
         let mut tenure = match self.tenant.acquire().await {
             Ok(tenure) => tenure,
             Err(error) => {
-                // Nobody waits any more: nothing was listed, so nothing is owed.
+                // An error here: the caller has stopped waiting.
                 let _ = first.send(Err(error));
+                let mut backoff = Backoff::default();
+                while let Err(error) = self.tenant.undo().await {
+                    debug!("{} may still be listed: {error}", self.name);
+                    sleep(backoff.next_delay()).await;
+                }
                 return;
             }
         };
@@ -234,3 +308,6 @@ impl<T: Tenant> Owner<T> {
         self.state.send_replace(RegistrationState::Deregistered);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,13 @@ pub trait MsRegister: fmt::Debug + Send + Sync + 'static {
     /// Lists `instance` under `service`, and keeps it listed until the [`Registration`] is deregistered or dropped:
     /// through lost leases, deleted keys, and restarts of the registry, on the same data or on none.
     ///
+    /// An id is registered once per service and registry client. To change a weight or metadata, deregister and
+    /// register again; a registration that was only dropped is waited for. Of several processes that register one id
+    /// the last to write is listed, and none of them fights over it.
+    ///
     /// # Errors
-    /// Ok means that the registry has confirmed the first write. Invalid input and a registry that is away are errors.
+    /// Ok means that the registry has confirmed the first write. Invalid input, an id that is registered here already,
+    /// and a registry that is away are errors.
     async fn register(&self, service: &ServiceName, instance: Instance) -> Result<Registration, RegisterError>;
 
     /// One authoritative read of the instances of `service`, sorted by id.

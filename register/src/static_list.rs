@@ -19,7 +19,8 @@ pub struct Static {
 
 impl Static {
     /// These instances, whatever the service.
-    pub fn new(instances: Vec<Instance>) -> Self {
+    pub fn new(mut instances: Vec<Instance>) -> Self {
+        instances.sort_by(|a, b| a.id().cmp(b.id()));
         let addresses: Vec<_> = instances.iter().map(Instance::address).collect();
         let cell = SnapshotCell::new();
         cell.refresh(instances.clone());

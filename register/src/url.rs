@@ -12,6 +12,7 @@ pub(crate) struct RegistryUrl {
     /// Without slashes at its ends.
     pub(crate) path: String,
     query: Vec<(String, String)>,
+    /// Scheme, hosts and path: never the query, which may hold a password.
     shown: String,
 }
 
@@ -45,11 +46,6 @@ impl RegistryUrl {
             });
         }
         Ok(parsed)
-    }
-
-    /// Scheme, hosts and path: never the query, which may hold a password.
-    pub(crate) fn shown(&self) -> &str {
-        &self.shown
     }
 
     /// Each host as `host:port`; at least one is needed.
@@ -100,7 +96,7 @@ mod tests {
         let url = RegistryUrl::parse("etcd://a:1,[::1]:2/team/rpc/?ttl=2.5&username=u&password=p%26q").unwrap();
         assert_eq!(url.scheme, "etcd");
         assert_eq!(url.path, "team/rpc");
-        assert_eq!(url.shown(), "etcd://a:1,[::1]:2/team/rpc");
+        assert_eq!(url.shown, "etcd://a:1,[::1]:2/team/rpc");
         assert_eq!(url.instances().unwrap()[1].host(), "::1");
         assert_eq!(url.get("password"), Some("p&q"));
         assert_eq!(url.seconds("ttl").unwrap(), Some(Duration::from_millis(2500)));
@@ -112,8 +108,10 @@ mod tests {
         let error = |url: &str| match RegistryUrl::parse(url) {
             Err(error) => error.to_string(),
             Ok(url) => {
-                let checks =
-                    url.check_keys(&["ttl"]).and(url.seconds("ttl").map(drop)).and_then(|()| url.instances().map(drop));
+                let checks = url
+                    .check_keys(&["ttl"])
+                    .and_then(|()| url.seconds("ttl").map(drop))
+                    .and_then(|()| url.instances().map(drop));
                 checks.unwrap_err().to_string()
             }
         };

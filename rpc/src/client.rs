@@ -37,6 +37,7 @@ pub use proxy::{ClientProxy, ProxyBuilder};
 pub struct Client {
     connection: Arc<Connection>,
     config: Arc<ClientConfig>,
+    options: CallOptions,
 }
 
 impl Client {
@@ -58,12 +59,18 @@ impl Client {
         self.connection.is_open()
     }
 
+    /// The same connection with other options for its calls by names.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self {
+        Self { options, ..self.clone() }
+    }
+
     /// Calls a method by names, with a JSON array or object of arguments, in JSON.
     ///
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
     pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        Channel::from(self.clone()).call(service, method, arguments, &CallOptions::new()).await
+        Channel::from(self.clone()).call(service, method, arguments, &self.options).await
     }
 
     /// Calls a method by names, with a tuple of arguments, in the client's codec.
@@ -75,7 +82,7 @@ impl Client {
         A: Arguments,
         T: DeserializeOwned,
     {
-        Channel::from(self.clone()).call_as(service, method, arguments, &CallOptions::new()).await
+        Channel::from(self.clone()).call_as(service, method, arguments, &self.options).await
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {
@@ -88,7 +95,7 @@ impl Client {
         arguments: &A,
     ) -> Result<Answer, Status> {
         let frame = self.connection.exchange(request, arguments, 0).await?;
-        Answer::read(&frame, self.config.max_frame)
+        Answer::read(frame, self.config.max_frame)
     }
 }
 
@@ -108,7 +115,11 @@ impl ClientBuilder {
     /// `Unavailable`: nobody listens, or it is no ms-rpc server, or it took longer than the connect timeout.
     pub async fn connect(self, address: &str) -> Result<Client, Status> {
         let connection = Connection::dial(address, &self.config, || ()).await?;
-        Ok(Client { connection: Arc::new(connection), config: Arc::new(self.config) })
+        Ok(self.client(connection))
+    }
+
+    fn client(self, connection: Connection) -> Client {
+        Client { connection: Arc::new(connection), config: Arc::new(self.config), options: CallOptions::new() }
     }
 
     /// Speaks over a stream that stands already, such as one half of a pipe in a test. There is no connect timeout.
@@ -117,6 +128,6 @@ impl ClientBuilder {
     /// `Unavailable`: the other side is no ms-rpc server.
     pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
         let connection = Connection::over(transport, "the other end", &self.config, || ()).await?;
-        Ok(Client { connection: Arc::new(connection), config: Arc::new(self.config) })
+        Ok(self.client(connection))
     }
 }

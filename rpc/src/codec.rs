@@ -149,12 +149,12 @@ mod tests {
     }
 
     #[derive(Debug, Serialize, Deserialize)]
-    struct Chain(Option<Box<Chain>>);
+    struct Chain(Option<Box<Self>>);
 
     #[derive(Debug, Serialize, Deserialize)]
     enum Tree {
         Leaf,
-        Node(Vec<Tree>),
+        Node(Vec<Self>),
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
     /// Nothing of it is seen by a deserializer but the `Option`.
     #[derive(Debug, Serialize, Deserialize)]
     #[serde(transparent)]
-    struct Bare(Option<Box<Bare>>);
+    struct Bare(Option<Box<Self>>);
 
     #[test]
     fn types_that_recur_without_a_bracket_end_too() {

@@ -6,6 +6,7 @@ mod connection;
 mod dispatch;
 mod drain;
 mod limit;
+mod pace;
 mod signal;
 
 use std::{collections::HashSet, fmt, net::SocketAddr, sync::Arc, time::Duration};
@@ -92,7 +93,15 @@ impl Server {
     /// [`ServerError::Bind`]: the port is taken, or the address is not one of this machine.
     pub async fn bind(address: &str) -> Result<Self, ServerError> {
         let failed = |source| ServerError::Bind { address: address.to_owned(), source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        Self::from_listener(TcpListener::bind(address).await.map_err(failed)?)
+    }
+
+    /// Takes over a socket that listens already, such as one inherited from a supervisor or bound with options of its own.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`]: the system cannot say which address it listens on.
+    pub fn from_listener(listener: TcpListener) -> Result<Self, ServerError> {
+        let failed = |source| ServerError::Bind { address: "the given socket".to_owned(), source };
         let bound = listener.local_addr().map_err(failed)?;
         Ok(Self {
             listener,

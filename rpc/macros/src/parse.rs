@@ -32,7 +32,7 @@ pub(crate) struct Method {
 
 pub(crate) enum Output {
     Plain,
-    Fallible { value: Type, error: Type },
+    Fallible { value: Box<Type>, error: Box<Type> },
 }
 
 /// Names that the generated client needs for itself.
@@ -211,7 +211,7 @@ fn output(whole: &Type) -> Result<Output> {
         _ => Vec::new(),
     };
     match <[Type; 2]>::try_from(types) {
-        Ok([value, error]) => Ok(Output::Fallible { value, error }),
+        Ok([value, error]) => Ok(Output::Fallible { value: Box::new(value), error: Box::new(error) }),
         Err(_) => {
             Err(Error::new(last.span(), "both types of the result must be seen here: write `Result<Value, Error>`"))
         }

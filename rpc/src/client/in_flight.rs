@@ -274,7 +274,7 @@ mod tests {
                         ids.sort_unstable();
                         let id = *at.get(&ids);
                         match poll(&mut table, id) {
-                            Poll::Pending => prop_assert!(matches!(model[&id], None)),
+                            Poll::Pending => prop_assert!(model[&id].is_none()),
                             Poll::Ready(settled) => prop_assert_eq!(model.remove(&id).unwrap(), Some(settled)),
                         }
                     }

@@ -40,6 +40,7 @@ use crate::{Code, Status};
 #[derive(Clone, Debug)]
 pub struct ClientProxy {
     inner: Arc<Inner>,
+    options: CallOptions,
 }
 
 #[derive(Debug)]
@@ -67,12 +68,18 @@ impl ClientProxy {
         }
     }
 
+    /// The same, connections included, with other options for its calls by names.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self {
+        Self { options, ..self.clone() }
+    }
+
     /// Calls a method by names, with a JSON array or object of arguments, in JSON.
     ///
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
     pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        Channel::from(self).call(service, method, arguments, &CallOptions::new()).await
+        Channel::from(self).call(service, method, arguments, &self.options).await
     }
 
     /// Calls a method by names, with a tuple of arguments, in the proxy's codec.
@@ -84,7 +91,7 @@ impl ClientProxy {
         A: Arguments,
         T: DeserializeOwned,
     {
-        Channel::from(self).call_as(service, method, arguments, &CallOptions::new()).await
+        Channel::from(self).call_as(service, method, arguments, &self.options).await
     }
 
     pub(super) fn config(&self) -> &ClientConfig {
@@ -122,7 +129,7 @@ impl ClientProxy {
         loop {
             let picked = resolver.connection(request, &tried).await?;
             let response = picked.connection.exchange(request, arguments, attempt).await;
-            let status = match response.and_then(|frame| Answer::read(&frame, self.inner.config.max_frame)) {
+            let status = match response.and_then(|frame| Answer::read(frame, self.inner.config.max_frame)) {
                 Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
@@ -180,6 +187,7 @@ impl ProxyBuilder {
                 connections_per_instance: self.connections_per_instance,
                 resolvers: RwLock::default(),
             }),
+            options: CallOptions::new(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! One connection of a server: one task that reads, answers what is ready at once, and writes.
 
+mod calls;
 mod mailbox;
 mod requests;
-mod running;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +46,7 @@ pub(crate) struct Connection<T> {
     writer: Writer,
     mailbox: Arc<Mailbox>,
     requests: Requests,
+    shared: Arc<Shared>,
     phase: Phase,
     /// For the client to say HELLO, and for it to close.
     overdue: Option<Pin<Box<Sleep>>>,
@@ -85,8 +86,9 @@ impl<T: Transport> Connection<T> {
             io,
             reader: Reader::new(shared.config.max_frame),
             writer,
-            requests: Requests::new(peer, mailbox.clone(), shared),
+            requests: Requests::new(peer, mailbox.clone()),
             mailbox,
+            shared,
             phase: Phase::Hello,
             overdue: Some(timer(HELLO_TIMEOUT)),
             stalled: None,
@@ -122,6 +124,7 @@ impl<T: Transport> Connection<T> {
         }
         loop {
             let more = self.serve()?;
+            self.requests.end_batch();
             let blocked = self.flush(cx)?;
             if self.phase == Phase::Draining && !blocked && self.requests.running() == 0 {
                 self.phase = Phase::Closing;
@@ -138,7 +141,7 @@ impl<T: Transport> Connection<T> {
             }
             match self.reader.poll_fill(&mut self.io, cx) {
                 Poll::Ready(Ok(0)) => return Err(Ended("the client closed the connection".to_owned())),
-                Poll::Ready(Ok(_)) => self.requests.tick(),
+                Poll::Ready(Ok(_)) => self.requests.tick(&self.shared.ticker),
                 Poll::Ready(Err(error)) => return Err(error.into()),
                 Poll::Pending => {
                     self.reader.park();
@@ -154,6 +157,9 @@ impl<T: Transport> Connection<T> {
     /// Handles the frames that have arrived, up to a batch; true when there are more.
     fn serve(&mut self) -> Result<bool, Ended> {
         for _ in 0..BATCH {
+            if self.requests.is_long() {
+                break;
+            }
             match self.reader.next_frame() {
                 Ok(None) => return Ok(false),
                 Ok(Some(frame)) => {
@@ -182,7 +188,7 @@ impl<T: Transport> Connection<T> {
             }
             (Phase::Open | Phase::Draining, Kind::Request) => {
                 let draining = self.phase == Phase::Draining;
-                self.requests.take(frame, draining, self.writer.buffer())
+                self.requests.take(&self.shared, frame, draining, self.writer.buffer())
             }
             (Phase::Open | Phase::Draining, Kind::Cancel) => {
                 self.requests.cancel(frame.header.id);

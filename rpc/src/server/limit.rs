@@ -134,6 +134,14 @@ pub(crate) enum Admission {
 pub(crate) struct Buckets(pub(crate) Vec<Arc<Bucket>>);
 
 impl Buckets {
+    /// Like [`admit`](Self::admit), for a call that has waited: no batch of requests may have read the clock meanwhile.
+    pub(crate) fn admit_after(&self, first: usize, waited: Duration) -> Admission {
+        if let Some(bucket) = self.0.get(first) {
+            bucket.ticker.tick();
+        }
+        self.admit(first, waited)
+    }
+
     /// Draws a token from each bucket from the `first` on. `waited` is how long the call has waited already.
     #[inline]
     pub(crate) fn admit(&self, first: usize, waited: Duration) -> Admission {

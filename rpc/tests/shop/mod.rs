@@ -1,5 +1,5 @@
 //! A service that does everything a test needs.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 use std::{
     sync::{
@@ -58,17 +58,21 @@ pub trait Shop {
     async fn remaining_ms(&self, ctx: Context) -> u64;
     async fn metadata(&self, ctx: Context, key: String) -> Option<String>;
     async fn who(&self) -> String;
+    /// The address that the call comes from.
+    async fn peer(&self, ctx: Context) -> String;
     async fn nested(&self, nested: Nested) -> u32;
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Nested(pub Option<Box<Nested>>);
+pub struct Nested(pub Option<Box<Self>>);
 
 /// What the methods did, and what lets them go.
 #[derive(Debug, Default)]
 pub struct Probe {
     pub started: AtomicUsize,
     pub dropped: AtomicUsize,
+    pub computing: AtomicUsize,
+    pub most_computing: AtomicUsize,
     pub changed: Notify,
     pub go: Notify,
 }
@@ -138,6 +142,10 @@ impl Shop for TestShop {
     }
 
     async fn thread(&self) -> String {
+        let computing = self.probe.computing.fetch_add(1, Ordering::SeqCst) + 1;
+        self.probe.most_computing.fetch_max(computing, Ordering::SeqCst);
+        std::thread::yield_now();
+        self.probe.computing.fetch_sub(1, Ordering::SeqCst);
         format!("{:?}", std::thread::current().id())
     }
 
@@ -151,6 +159,10 @@ impl Shop for TestShop {
 
     async fn who(&self) -> String {
         self.name.clone()
+    }
+
+    async fn peer(&self, ctx: Context) -> String {
+        ctx.peer().address().map(|address| address.to_string()).unwrap_or_default()
     }
 
     async fn nested(&self, nested: Nested) -> u32 {

@@ -1,0 +1,143 @@
+//! ms-rpc as its documentation shows it: a typed service, bincode, a deadline on every call, a rate limit on the server.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use ms_register::{Instance, Static};
+use ms_rpc::{Blob, Client, ClientProxy, Context, RateLimit, Server};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::peer::{Caller, Ends, Failure, Peer, item};
+
+/// Far above what any setting reaches, so that every call draws a token and none is rejected.
+const CALLS_PER_SECOND: u32 = 100_000_000;
+
+/// More calls than any setting has in flight.
+const MAX_IN_FLIGHT: usize = 4_096;
+
+/// How long all connections of a proxy may take to come up.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// One [`Client`] for each connection: no registry, no balancer, no retry.
+#[derive(Debug)]
+pub(crate) struct MsClient;
+
+/// The full [`ClientProxy`]: snapshot, balancer, pool of connections, retry policy.
+#[derive(Debug)]
+pub(crate) struct MsProxy;
+
+#[ms_rpc::service(name = "goods")]
+pub(crate) trait Goods {
+    #[idempotent]
+    async fn find(&self, id: i64) -> Item;
+    async fn echo(&self, blob: Blob) -> Blob;
+    /// The caller's end of the connection that the call came over.
+    async fn caller(&self, ctx: Context) -> Option<SocketAddr>;
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Item {
+    id: i64,
+    name: String,
+    price: f64,
+    tags: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Shop;
+
+impl Goods for Shop {
+    async fn find(&self, id: i64) -> Item {
+        Item { id, name: item::NAME.to_owned(), price: item::PRICE, tags: item::TAGS.map(str::to_owned).into() }
+    }
+
+    async fn echo(&self, blob: Blob) -> Blob {
+        blob
+    }
+
+    async fn caller(&self, ctx: Context) -> Option<SocketAddr> {
+        ctx.peer().address()
+    }
+}
+
+impl Peer for MsClient {
+    const NAME: &'static str = "ms-client";
+    const PACKAGE: &'static str = "ms-rpc";
+    type Caller = GoodsClient;
+
+    async fn serve(listener: TcpListener) -> Result<(), Failure> {
+        log();
+        let server = Server::from_listener(listener)?
+            .limit(RateLimit::per_second(CALLS_PER_SECOND))
+            .max_in_flight(MAX_IN_FLIGHT)
+            .serve(GoodsServer::new(Shop));
+        let _running = server.start().await?;
+        std::future::pending().await
+    }
+
+    async fn connect(address: SocketAddr, connections: usize) -> Result<Vec<GoodsClient>, Failure> {
+        log();
+        let mut clients = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            clients.push(GoodsClient::new(Client::connect(&address.to_string()).await?));
+        }
+        Ok(clients)
+    }
+}
+
+impl Peer for MsProxy {
+    const NAME: &'static str = "ms-proxy";
+    const PACKAGE: &'static str = "ms-rpc";
+    type Caller = GoodsClient;
+
+    async fn serve(listener: TcpListener) -> Result<(), Failure> {
+        MsClient::serve(listener).await
+    }
+
+    async fn connect(address: SocketAddr, connections: usize) -> Result<Vec<GoodsClient>, Failure> {
+        log();
+        let registry = Static::new(vec![Instance::from_address(&address.to_string())?]);
+        let proxy = ClientProxy::builder(Arc::new(registry)).connections_per_instance(connections).build();
+        let goods = GoodsClient::new(proxy);
+        warm_up(&goods, connections).await?;
+        Ok(vec![goods])
+    }
+}
+
+/// Calls until every connection of the pool has been called over.
+async fn warm_up(goods: &GoodsClient, connections: usize) -> Result<(), Failure> {
+    let begin = Instant::now();
+    let mut seen = HashSet::new();
+    while seen.len() < connections {
+        if begin.elapsed() > PATIENCE {
+            return Err(format!("{} of {connections} connections were up after {PATIENCE:?}", seen.len()).into());
+        }
+        seen.insert(goods.caller().await?.ok_or("a connection over TCP without an address")?);
+    }
+    Ok(())
+}
+
+/// Listens as an application does, at the default level; where the lines go costs nothing here.
+fn log() {
+    // Fails from the second time on, and then there is one.
+    let _ = tracing_subscriber::fmt().with_writer(io::sink).try_init();
+}
+
+impl Caller for GoodsClient {
+    async fn find(&mut self, id: i64) -> Result<i64, Failure> {
+        let item = Self::find(self, id).await?;
+        Ok(std::hint::black_box(item).id)
+    }
+
+    async fn echo(&mut self, body: Bytes) -> Result<Ends, Failure> {
+        let echoed = Self::echo(self, Blob(body)).await?;
+        Ok(Ends::of(&echoed))
+    }
+}

@@ -1,0 +1,69 @@
+//! The seam between the harness and what it measures: one type per implementation says how to serve and how to call.
+
+use std::{error::Error, future::Future, net::SocketAddr};
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+
+/// What broke, with its reason in words; the harness prints it and stops.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
+/// One implementation of the measured service, `goods`.
+///
+/// Both sides run inside a tokio runtime that the harness built, with as many threads as the setting asks for.
+pub(crate) trait Peer: 'static {
+    /// The name on the command line and in the tables.
+    const NAME: &'static str;
+
+    /// The package whose version the report quotes; `tokio` for the hand-written loop.
+    const PACKAGE: &'static str;
+
+    /// A connected client.
+    type Caller: Caller;
+
+    /// Serves `goods` to everyone who connects, until the process ends. Returns only with an error.
+    fn serve(listener: TcpListener) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Opens `connections` connections to one server, all of them up on return.
+    ///
+    /// Call number `i` in flight is made through `callers[i % callers.len()]`: an implementation whose client spreads
+    /// over its own connections returns that one client alone.
+    fn connect(
+        address: SocketAddr,
+        connections: usize,
+    ) -> impl Future<Output = Result<Vec<Self::Caller>, Failure>> + Send;
+}
+
+/// A client of the measured service. Every task holds its own clone.
+pub(crate) trait Caller: Clone + Send + 'static {
+    /// Asks for one item, decodes the whole answer, and returns the id found in it.
+    fn find(&mut self, id: i64) -> impl Future<Output = Result<i64, Failure>> + Send;
+
+    /// Sends `body`, and returns what came back, as far as [`Ends`] tells.
+    fn echo(&mut self, body: Bytes) -> impl Future<Output = Result<Ends, Failure>> + Send;
+}
+
+/// Length, first and last bytes of a body: enough to see that an echo came back whole, without reading all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    length: usize,
+    first: Option<[u8; 8]>,
+    last: Option<[u8; 8]>,
+}
+
+impl Ends {
+    /// The ends of `body`.
+    pub(crate) fn of(body: &[u8]) -> Self {
+        Self { length: body.len(), first: body.first_chunk().copied(), last: body.last_chunk().copied() }
+    }
+}
+
+/// What `find` answers with, the same in every implementation: a 16-byte name, a price, three short tags.
+pub(crate) mod item {
+    /// 16 bytes.
+    pub(crate) const NAME: &str = "walnut armchair.";
+    /// In whole currency units.
+    pub(crate) const PRICE: f64 = 129.5;
+    /// Three of them.
+    pub(crate) const TAGS: [&str; 3] = ["new", "oak", "home"];
+}

@@ -1,0 +1,86 @@
+//! The command line.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use ms_rpc::{Balancer, Codec, Compression, RateLimit};
+
+/// The goods service: without a role, two goods-centers and an order-center in one process, on a registry in memory.
+#[derive(Debug, Parser)]
+#[command(name = "goods")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) role: Option<Role>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Role {
+    /// An RPC server with the service `goods`, listed in a registry.
+    GoodsCenter {
+        /// Such as etcd://127.0.0.1:2379, nacos://127.0.0.1:8848 or static://127.0.0.1:9112.
+        #[arg(long)]
+        registry: String,
+        #[command(flatten)]
+        args: CenterArgs,
+    },
+    /// A web application that calls `goods`.
+    OrderCenter {
+        /// Such as etcd://127.0.0.1:2379, nacos://127.0.0.1:8848 or static://127.0.0.1:9112.
+        #[arg(long)]
+        registry: String,
+        #[command(flatten)]
+        args: OrderArgs,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CenterArgs {
+    /// The address to listen on; the registry lists one that peers can dial.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// The port to listen on; 0 picks a free one.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port: u16,
+    /// The share of calls relative to the other goods-centers, for `--balancer weighted-random`.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) weight: f64,
+    /// Calls per second; more are rejected, or wait. Default: no limit.
+    #[arg(long)]
+    pub(crate) limit: Option<u32>,
+    /// Calls at once after a pause. Default: as many as per second.
+    #[arg(long, requires = "limit")]
+    pub(crate) burst: Option<u32>,
+    /// How many milliseconds a call over the limit waits before it is rejected.
+    #[arg(long, requires = "limit", default_value_t = 0)]
+    pub(crate) limit_wait_ms: u64,
+}
+
+impl CenterArgs {
+    pub(crate) fn rate_limit(&self) -> Option<RateLimit> {
+        let per_second = self.limit?;
+        let limit = RateLimit::per_second(per_second).burst(self.burst.unwrap_or(per_second));
+        Some(limit.wait_up_to(Duration::from_millis(self.limit_wait_ms)))
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OrderArgs {
+    /// Where HTTP is served.
+    #[arg(long, default_value = "127.0.0.1:9003")]
+    pub(crate) http: SocketAddr,
+    /// bincode or json.
+    #[arg(long, default_value_t = Codec::Bincode)]
+    pub(crate) codec: Codec,
+    /// none, gzip or zlib.
+    #[arg(long, default_value_t = Compression::None)]
+    pub(crate) compression: Compression,
+    /// round-robin, random or weighted-random.
+    #[arg(long, default_value_t = Balancer::RoundRobin)]
+    pub(crate) balancer: Balancer,
+    /// Connections to each goods-center.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) connections: usize,
+    /// How many milliseconds a call has.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) deadline_ms: u64,
+}

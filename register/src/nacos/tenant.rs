@@ -1,0 +1,136 @@
+//! Keeps one instance in Nacos.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use nacos_sdk::api::naming::ServiceInstance;
+use tokio::time::sleep;
+use tracing::debug;
+
+use super::{
+    link::{Link, Place, Write},
+    stored,
+};
+use crate::{RegisterError, ServiceName, owner::Tenant};
+
+/// One registration.
+pub(super) struct NacosTenant {
+    link: Arc<Link>,
+    service: ServiceName,
+    instance: ServiceInstance,
+    /// Where it was written, from the first attempt to the confirmed end.
+    place: Option<Place>,
+    /// A write that has not ended within its time. Nothing else is written before it has: it could overtake.
+    under_way: Option<(Step, Write)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Register,
+    Deregister,
+}
+
+impl NacosTenant {
+    /// How often it is checked that the instance is there.
+    const CHECK: Duration = Duration::from_secs(5);
+
+    pub(super) fn new(link: Arc<Link>, service: ServiceName, instance: ServiceInstance) -> Self {
+        Self { link, service, instance, place: None, under_way: None }
+    }
+
+    /// Does the step, or goes on waiting for it where it was begun before.
+    async fn write(&mut self, place: &Place, step: Step) -> Result<(), RegisterError> {
+        loop {
+            let (begun, mut write) = self.under_way.take().unwrap_or_else(|| (step, self.begin(place, step)));
+            let Some(outcome) = self.link.finish(begun.operation(), &mut write).await else {
+                self.under_way = Some((begun, write));
+                return Err(self.link.late(begun.operation()));
+            };
+            if begun == step {
+                return outcome;
+            }
+        }
+    }
+
+    fn begin(&self, place: &Place, step: Step) -> Write {
+        match step {
+            Step::Register => self.link.register(place, &self.service, &self.instance),
+            Step::Deregister => self.link.deregister(place, &self.service, &self.instance),
+        }
+    }
+
+    async fn is_there(&self, place: &Place) -> Result<bool, RegisterError> {
+        let found = self.link.query_at(place, &self.service).await?;
+        Ok(found.iter().any(|other| stored::is_same(other, &self.instance)))
+    }
+
+    /// Ok once Nacos does not show the instance any more.
+    async fn remove(&mut self) -> Result<(), RegisterError> {
+        let Some(place) = self.place.take() else { return Ok(()) };
+        let removed = self.remove_from(&place).await;
+        match removed {
+            Ok(()) => self.link.give_back(&place, &self.service),
+            Err(_) => self.place = Some(place),
+        }
+        removed
+    }
+
+    async fn remove_from(&mut self, place: &Place) -> Result<(), RegisterError> {
+        self.write(place, Step::Deregister).await?;
+        if self.is_there(place).await? {
+            let reason = "it still lists the instance".to_owned();
+            return Err(RegisterError::Unreachable { registry: self.link.url().to_owned(), reason });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Tenant for NacosTenant {
+    type Tenure = ();
+
+    async fn acquire(&mut self) -> Result<(), RegisterError> {
+        let place = match self.place.take() {
+            Some(place) => place,
+            None => self.link.place(&self.service).await?,
+        };
+        let written = self.write(&place, Step::Register).await;
+        self.place = Some(place);
+        written
+    }
+
+    async fn held(&mut self, (): &mut ()) -> String {
+        let Some(place) = &self.place else { return "it has no place".to_owned() };
+        let mut missed = 0;
+        loop {
+            sleep(Self::CHECK).await;
+            match self.is_there(place).await {
+                Ok(true) => missed = 0,
+                // After a restart of Nacos the client crate writes the instance again within 3 s of connecting.
+                Ok(false) => missed += 1,
+                Err(error) => debug!("{} could not be checked: {error}", stored::name(&self.instance)),
+            }
+            if missed == 2 {
+                return "Nacos does not list it".to_owned();
+            }
+        }
+    }
+
+    async fn release(&mut self, (): &mut ()) -> Result<(), RegisterError> {
+        self.remove().await
+    }
+
+    /// A write that came too late for its caller arrives all the same, and nothing in Nacos would end it.
+    async fn undo(&mut self) -> Result<(), RegisterError> {
+        self.remove().await
+    }
+}
+
+impl Step {
+    fn operation(self) -> &'static str {
+        match self {
+            Self::Register => "write the instance",
+            Self::Deregister => "remove the instance",
+        }
+    }
+}

@@ -1,0 +1,99 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+/// Notes what its owner asks for; removing takes a second, in made-up time.
+#[derive(Clone, Default)]
+struct Diary {
+    lines: Arc<Mutex<Vec<&'static str>>>,
+    /// How many more acquisitions, and attempts to undo one, fail.
+    failures: Arc<AtomicU32>,
+}
+
+impl Diary {
+    fn lines(&self) -> Vec<&'static str> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    fn note(&self, line: &'static str) {
+        self.lines.lock().unwrap().push(line);
+    }
+
+    fn fail(&self) -> Result<(), RegisterError> {
+        let left = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match left {
+            Ok(_) => Err(RegisterError::Unreachable { registry: "test://".to_owned(), reason: "asked to".to_owned() }),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Tenant for Diary {
+    type Tenure = ();
+
+    async fn acquire(&mut self) -> Result<(), RegisterError> {
+        self.note("acquire");
+        self.fail()
+    }
+
+    async fn held(&mut self, (): &mut ()) -> String {
+        std::future::pending().await
+    }
+
+    async fn release(&mut self, (): &mut ()) -> Result<(), RegisterError> {
+        sleep(Duration::from_secs(1)).await;
+        self.note("released");
+        Ok(())
+    }
+
+    async fn undo(&mut self) -> Result<(), RegisterError> {
+        self.fail()?;
+        self.note("undone");
+        Ok(())
+    }
+}
+
+async fn start(owners: &Owners, diary: &Diary) -> Result<Registration, RegisterError> {
+    let service = "goods".parse().unwrap();
+    owners.start("test://", &service, Instance::new("h", 80), diary.clone()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_is_written_again_only_after_its_end() {
+    let (owners, diary) = (Owners::default(), Diary::default());
+    let first = start(&owners, &diary).await.unwrap();
+    let twice = start(&owners, &diary).await.unwrap_err();
+    assert!(twice.to_string().contains("deregister that first"), "{twice}");
+    drop(first);
+    let second = start(&owners, &diary).await.unwrap();
+    assert_eq!(diary.lines(), ["acquire", "released", "acquire"]);
+    second.deregister(Duration::from_secs(2)).await.unwrap();
+    assert_eq!(diary.lines().last(), Some(&"released"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_acquisition_is_undone_before_the_next_one() {
+    let (owners, diary) = (Owners::default(), Diary::default());
+    // The acquisition and two attempts to undo it.
+    diary.failures.store(3, Ordering::Relaxed);
+    assert!(start(&owners, &diary).await.unwrap_err().is_transient());
+    let _second = start(&owners, &diary).await.unwrap();
+    assert_eq!(diary.lines(), ["acquire", "undone", "acquire"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_waits_for_what_was_dropped_and_ends_the_rest() {
+    let (owners, diary) = (Owners::default(), Diary::default());
+    drop(start(&owners, &diary).await.unwrap());
+    owners.end_all(Duration::from_secs(2)).await.unwrap();
+    assert_eq!(diary.lines(), ["acquire", "released"]);
+    assert!(matches!(start(&owners, &diary).await, Err(RegisterError::Closed { .. })));
+
+    let (owners, diary) = (Owners::default(), Diary::default());
+    let kept = start(&owners, &diary).await.unwrap();
+    let late = owners.end_all(Duration::from_millis(500)).await.unwrap_err();
+    assert!(matches!(late, RegisterError::Timeout { .. }), "{late}");
+    kept.deregister(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(diary.lines(), ["acquire", "released"]);
+}

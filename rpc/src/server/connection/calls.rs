@@ -1,0 +1,151 @@
+//! The calls of one connection that run beside its task.
+
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context as TaskContext, Poll},
+};
+
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, timeout_at},
+};
+
+use super::Mailbox;
+use crate::{
+    Code, Context, Status,
+    buffer::{FrameBuf, give_scratch, take_scratch},
+    reply::ResponseForm,
+    server::{compute::ComputePool, dispatch::Route},
+    service::Reply,
+};
+
+/// One call, decoded.
+pub(super) struct Call {
+    pub(super) form: ResponseForm,
+    pub(super) reply: Reply,
+    pub(super) route: Arc<Route>,
+    /// Taken while the reply is polled.
+    pub(super) context: Option<Context>,
+}
+
+impl Call {
+    /// Drives the method once. When it is ready its frame is at the end of `out`.
+    pub(super) fn poll(&mut self, cx: &mut TaskContext<'_>, out: &mut FrameBuf) -> Poll<()> {
+        self.form.poll(&mut self.reply, &mut self.context, cx, out)
+    }
+
+    /// Drives the method to its end, on the pool if it is slow; returns its frame. The permit goes when the method is
+    /// dropped, wherever that is.
+    pub(super) async fn finish(mut self, pool: ComputePool, permit: Arc<Permit>) -> FrameBuf {
+        let form = self.form;
+        if !self.route.pace.is_slow() {
+            let _permit = permit;
+            let mut out = take_scratch();
+            poll_fn(|cx| self.poll(cx, &mut out)).await;
+            return out;
+        }
+        let run = pool.run(move |cx| {
+            let _permit = &permit;
+            let mut out = take_scratch();
+            let before = Instant::now();
+            let polled = self.poll(cx, &mut out);
+            self.route.pace.observe(before.elapsed());
+            polled.map(|()| out)
+        });
+        let stopped = || form.status_frame(&Status::unavailable("the server's runtime is shutting down"));
+        run.await.unwrap_or_else(stopped)
+    }
+}
+
+/// The calls under way.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    count: AtomicUsize,
+    /// A handle is missing for as long as it takes to spawn the task.
+    tasks: Mutex<HashMap<u64, Option<AbortHandle>>>,
+}
+
+impl Running {
+    /// How many methods have not been dropped yet.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Runs `work` in a task of its own, until the deadline; its frame goes to the mailbox.
+    pub(super) fn spawn<W, F>(self: &Arc<Self>, mailbox: &Arc<Mailbox>, form: ResponseForm, deadline: Instant, work: W)
+    where
+        W: FnOnce(Arc<Permit>) -> F,
+        F: Future<Output = FrameBuf> + Send + 'static,
+    {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        let permit = Arc::new(Permit { running: self.clone(), mailbox: mailbox.clone() });
+        let work = work(permit.clone());
+        let entry = Entry { id: form.id, running: self.clone() };
+        self.tasks().insert(form.id, None);
+        // Not under the lock: a runtime that shuts down drops the task here, and the entry takes itself off the list.
+        let task = tokio::spawn(async move {
+            let _entry = entry;
+            let answer = timeout_at(deadline, work).await;
+            let mut answer = answer.unwrap_or_else(|_| form.status_frame(&overdue()));
+            permit.mailbox.post(&mut answer);
+            give_scratch(answer);
+            // Last: whoever drains counts permits, and must find the answer in the mailbox.
+            drop(permit);
+        });
+        if let Some(handle) = self.tasks().get_mut(&form.id) {
+            *handle = Some(task.abort_handle());
+        }
+    }
+
+    /// Drops a call, if it still runs.
+    pub(super) fn cancel(&self, id: u64) {
+        let task = self.tasks().get(&id).cloned().flatten();
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+
+    /// Drops all calls.
+    pub(super) fn cancel_all(&self) {
+        self.tasks().values().flatten().for_each(AbortHandle::abort);
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, HashMap<u64, Option<AbortHandle>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes its call off the list, however it ends.
+struct Entry {
+    id: u64,
+    running: Arc<Running>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.running.tasks().remove(&self.id);
+    }
+}
+
+/// Counts a call until its method is dropped, which on the pool may be later than its task.
+pub(super) struct Permit {
+    running: Arc<Running>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.running.count.fetch_sub(1, Ordering::AcqRel);
+        self.mailbox.permit_returned();
+    }
+}
+
+/// What a call gets whose time is over.
+pub(super) fn overdue() -> Status {
+    Status::new(Code::DeadlineExceeded, "the deadline passed on the server")
+}

@@ -1,0 +1,220 @@
+//! What holds while the registry is up.
+
+use std::{sync::Arc, time::Duration};
+
+use ms_register::{Freshness, Instance, MsRegister, RegisterError, RegistrationState, Snapshot, SnapshotWatch};
+
+use crate::{
+    fixture::{Fixture, Untidy, ids, service, within},
+    warnings::Warnings,
+};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+async fn connect<F: Fixture>(fixture: &F) -> Arc<dyn MsRegister> {
+    fixture.connect().await.unwrap()
+}
+
+async fn sees<F: Fixture>(watch: &mut SnapshotWatch, what: &str, wanted: impl FnMut(&Snapshot) -> bool) -> Snapshot {
+    within(F::SETTLES, what, watch.wait_for(wanted)).await.unwrap()
+}
+
+pub(crate) async fn an_unknown_service_is_an_empty_list<F: Fixture>(fixture: F) {
+    let registry = connect(&fixture).await;
+    assert!(registry.list(&service("nobody")).await.unwrap().is_empty());
+    let mut watch = registry.watch(&service("nobody"));
+    let snapshot = sees::<F>(&mut watch, "the first read", |s| s.freshness() == Freshness::Live).await;
+    assert!(snapshot.instances().is_empty());
+}
+
+pub(crate) async fn an_instance_survives_the_round_trip<F: Fixture>(fixture: F) {
+    let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
+    for name in ["goods", "goods:v2", "A.b_c-D:9"] {
+        let goods = service(name);
+        for instance in [
+            Instance::new("10.0.0.1", 80),
+            Instance::new("goods.local", 65535).with_id("goods-1:a_b.c").with_weight(2.5),
+            Instance::new("10.0.0.2", 81).with_metadata("zone", "b").with_metadata("note", "ä \"1\" {x}=&"),
+            Instance::new("::1", 82).with_weight(0.25),
+        ] {
+            let registration = registry.register(&goods, instance.clone()).await.unwrap();
+            assert_eq!(*registration.state().borrow(), RegistrationState::Listed);
+            assert_eq!(*registration.instance(), instance);
+            assert_eq!(other.list(&goods).await.unwrap(), [instance]);
+            let state = registration.state();
+            registration.deregister(DEADLINE).await.unwrap();
+            assert_eq!(*state.borrow(), RegistrationState::Deregistered);
+            assert!(other.list(&goods).await.unwrap().is_empty());
+        }
+    }
+}
+
+pub(crate) async fn a_watch_follows_what_strangers_do<F: Fixture>(fixture: F) {
+    let registry = connect(&fixture).await;
+    let goods = service("goods");
+    let instance = Instance::new("10.0.0.1", 80).with_weight(2.0).with_metadata("zone", "b");
+    let mut watch = registry.watch(&goods);
+    sees::<F>(&mut watch, "the first read", |s| s.freshness() == Freshness::Live).await;
+
+    fixture.write(&goods, &instance).await;
+    assert_eq!(registry.list(&goods).await.unwrap(), std::slice::from_ref(&instance));
+    sees::<F>(&mut watch, "the new instance", |s| s.instances() == [instance.clone()]).await;
+
+    let heavier = instance.clone().with_weight(7.0);
+    fixture.write(&goods, &heavier).await;
+    sees::<F>(&mut watch, "the new weight", |s| s.instances() == [heavier.clone()]).await;
+
+    fixture.remove(&goods, &heavier).await;
+    let gone = sees::<F>(&mut watch, "the end of it", |s| s.instances().is_empty()).await;
+    assert_eq!(gone.freshness(), Freshness::Live);
+    assert!(registry.list(&goods).await.unwrap().is_empty());
+}
+
+pub(crate) async fn a_watch_follows_what_owners_do<F: Fixture>(fixture: F) {
+    let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
+    let goods = service("goods");
+    let mut watches = [other.watch(&goods), other.watch(&goods), registry.watch(&goods)];
+    let light = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
+    for watch in &mut watches {
+        sees::<F>(watch, "the new instance", |s| ids(s.instances()) == ["10.0.0.1:80"]).await;
+    }
+    light.deregister(DEADLINE).await.unwrap();
+    let heavy = Instance::new("10.0.0.1", 80).with_weight(5.0);
+    let registration = registry.register(&goods, heavy.clone()).await.unwrap();
+    for watch in &mut watches {
+        sees::<F>(watch, "the new weight", |s| s.instances() == [heavy.clone()]).await;
+    }
+    registration.deregister(DEADLINE).await.unwrap();
+    for watch in &mut watches {
+        sees::<F>(watch, "the end of it", |s| s.instances().is_empty()).await;
+    }
+}
+
+pub(crate) async fn a_dropped_registration_vanishes<F: Fixture>(fixture: F) {
+    let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
+    let goods = service("goods");
+    let mut watch = other.watch(&goods);
+    let registration = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
+    let mut state = registration.state();
+    sees::<F>(&mut watch, "the new instance", |s| s.instances().len() == 1).await;
+    drop(registration);
+    let ended = state.wait_for(|state| *state == RegistrationState::Deregistered);
+    within(DEADLINE, "the confirmation", ended).await.unwrap();
+    assert!(other.list(&goods).await.unwrap().is_empty());
+    sees::<F>(&mut watch, "the end of it", |s| s.instances().is_empty()).await;
+}
+
+pub(crate) async fn an_id_is_held_once<F: Fixture>(fixture: F) {
+    let registry = connect(&fixture).await;
+    let goods = service("goods");
+    let light = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
+    let heavy = Instance::new("10.0.0.1", 80).with_weight(5.0);
+    let error = registry.register(&goods, heavy.clone()).await.unwrap_err();
+    assert!(matches!(error, RegisterError::InvalidInstance { .. }), "{error}");
+    assert!(error.to_string().contains("deregister that first"), "{error}");
+    assert_eq!(registry.list(&goods).await.unwrap()[0].weight(), 1.0);
+    let elsewhere = registry.register(&service("orders"), heavy.clone()).await.unwrap();
+
+    // The end of the dropped one must not take the new one with it.
+    drop(light);
+    let registration = registry.register(&goods, heavy.clone()).await.unwrap();
+    assert_eq!(registry.list(&goods).await.unwrap(), [heavy]);
+    assert_eq!(*registration.state().borrow(), RegistrationState::Listed);
+    registration.deregister(DEADLINE).await.unwrap();
+    elsewhere.deregister(DEADLINE).await.unwrap();
+}
+
+pub(crate) async fn instances_of_one_process_are_apart<F: Fixture>(fixture: F) {
+    let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
+    let goods = service("goods");
+    let (first, second, third) = tokio::join!(
+        registry.register(&goods, Instance::new("10.0.0.1", 80)),
+        registry.register(&goods, Instance::new("10.0.0.2", 80)),
+        registry.register(&goods, Instance::new("10.0.0.3", 80)),
+    );
+    assert_eq!(ids(&other.list(&goods).await.unwrap()), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
+    second.unwrap().deregister(DEADLINE).await.unwrap();
+    assert_eq!(ids(&other.list(&goods).await.unwrap()), ["10.0.0.1:80", "10.0.0.3:80"]);
+    let again = registry.register(&goods, Instance::new("10.0.0.4", 80)).await.unwrap();
+    assert_eq!(ids(&other.list(&goods).await.unwrap()), ["10.0.0.1:80", "10.0.0.3:80", "10.0.0.4:80"]);
+    first.unwrap().deregister(DEADLINE).await.unwrap();
+    again.deregister(DEADLINE).await.unwrap();
+    third.unwrap().deregister(DEADLINE).await.unwrap();
+    assert!(other.list(&goods).await.unwrap().is_empty());
+}
+
+pub(crate) async fn services_are_apart<F: Fixture>(fixture: F) {
+    let registry = connect(&fixture).await;
+    let names = ["goods", "goods.v2", "goods:v2", "good"].map(service);
+    let mut watches = names.clone().map(|name| registry.watch(&name));
+    let mut registrations = Vec::new();
+    for (name, port) in names.iter().zip(80..) {
+        registrations.push(registry.register(name, Instance::new("10.0.0.1", port)).await.unwrap());
+    }
+    for ((name, watch), port) in names.iter().zip(&mut watches).zip(80..) {
+        let alone = format!("10.0.0.1:{port}");
+        assert_eq!(ids(&registry.list(name).await.unwrap()), [&alone]);
+        sees::<F>(watch, "the one instance", |s| ids(s.instances()) == [&alone]).await;
+    }
+    registry.close(DEADLINE).await.unwrap();
+}
+
+pub(crate) async fn close_deregisters_everything<F: Fixture>(fixture: F) {
+    let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
+    let (goods, orders) = (service("goods"), service("orders"));
+    let mut watch = registry.watch(&goods);
+    let kept = [
+        registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap(),
+        registry.register(&goods, Instance::new("10.0.0.2", 80)).await.unwrap(),
+        registry.register(&orders, Instance::new("10.0.0.1", 81)).await.unwrap(),
+    ];
+    drop(registry.register(&orders, Instance::new("10.0.0.2", 81)).await.unwrap());
+    registry.close(DEADLINE).await.unwrap();
+    for registration in &kept {
+        assert_eq!(*registration.state().borrow(), RegistrationState::Deregistered);
+    }
+    // `memory://` has no second client to look with: it is closed as a whole.
+    if !matches!(other.list(&goods).await, Err(RegisterError::Closed { .. })) {
+        assert!(other.list(&goods).await.unwrap().is_empty());
+        assert!(other.list(&orders).await.unwrap().is_empty());
+    }
+    within(DEADLINE, "the end of the watch", async { while watch.changed().await.is_ok() {} }).await;
+    let late = registry.register(&goods, Instance::new("10.0.0.3", 80)).await;
+    assert!(matches!(late, Err(RegisterError::Closed { .. })), "{late:?}");
+    assert!(matches!(registry.list(&goods).await, Err(RegisterError::Closed { .. })));
+    assert!(registry.watch(&goods).changed().await.is_err());
+    registry.close(DEADLINE).await.unwrap();
+}
+
+pub(crate) async fn what_peers_cannot_dial_is_refused<F: Fixture>(fixture: F) {
+    let registry = connect(&fixture).await;
+    let goods = service("goods");
+    for bad in [
+        Instance::new("0.0.0.0", 80),
+        Instance::new("10.0.0.1", 0),
+        Instance::new("10.0.0.1", 80).with_id("../goods"),
+        Instance::new("10.0.0.1", 80).with_weight(0.0),
+    ] {
+        let refused = registry.register(&goods, bad).await;
+        assert!(matches!(refused, Err(RegisterError::InvalidInstance { .. })), "{refused:?}");
+    }
+    assert!(registry.list(&goods).await.unwrap().is_empty());
+}
+
+pub(crate) async fn garbage_is_skipped_with_one_warning<F: Untidy>(fixture: F) {
+    let warnings = Warnings::capture();
+    let registry = connect(&fixture).await;
+    let goods = service("goods");
+    fixture.write_garbage(&goods).await;
+    let good = Instance::new("10.0.0.1", 80);
+    let registration = registry.register(&goods, good.clone()).await.unwrap();
+    let mut watch = registry.watch(&goods);
+    sees::<F>(&mut watch, "the good instance", |s| s.instances() == [good.clone()]).await;
+    for _ in 0..3 {
+        assert_eq!(registry.list(&goods).await.unwrap(), std::slice::from_ref(&good));
+    }
+    let seen = warnings.with("no instance");
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(seen[0].contains("goods"), "{seen:?}");
+    registration.deregister(DEADLINE).await.unwrap();
+}

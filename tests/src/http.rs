@@ -1,0 +1,33 @@
+use std::io;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// An answer over HTTP.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status code, such as 200.
+    pub status: u16,
+    /// The body, as it was sent.
+    pub body: String,
+}
+
+/// One request without a body, over a connection of its own. `address` is `host:port`; `target` is path and query,
+/// encoded by the caller.
+///
+/// # Errors
+/// No connection, and an answer that is not HTTP.
+pub async fn request(method: &str, address: &str, target: &str) -> io::Result<Response> {
+    let mut stream = TcpStream::connect(address).await?;
+    let head = format!("{method} {target} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("{address} does not speak HTTP: {head:?}")))?;
+    Ok(Response { status, body: body.to_owned() })
+}

@@ -1,0 +1,16 @@
+use std::{io, net::TcpListener};
+
+/// A port of 127.0.0.1 that is free, and so is each port at one of `offsets` above it.
+///
+/// Taken from below the range that the system gives to outgoing connections: a server that is down for a while finds its
+/// port free when it starts again.
+pub(crate) fn free(offsets: &[u16]) -> io::Result<u16> {
+    for _ in 0..200 {
+        let port = fastrand::u16(15_000..30_000);
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free(port) && offsets.iter().all(|offset| is_free(port + offset)) {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::other("no free port between 15000 and 30000"))
+}

@@ -1,0 +1,226 @@
+use std::{
+    fs::{self, File},
+    io,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::{http, ports};
+
+/// What a server finds when it starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// All that it had stored.
+    Kept,
+    /// Nothing: as after the loss of its disk.
+    Wiped,
+}
+
+/// A registry server of one test. Dropping it kills the process and deletes its data.
+#[derive(Debug)]
+pub struct Server {
+    kind: Kind,
+    port: u16,
+    directory: TempDir,
+    process: Option<Child>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Etcd,
+    Nacos,
+}
+
+impl Server {
+    const READY_WITHIN: Duration = Duration::from_secs(30);
+
+    /// Starts etcd, and waits until it serves.
+    ///
+    /// # Errors
+    /// etcd is not installed, or is not ready within 30 s; the text says what to do.
+    pub async fn etcd() -> io::Result<Self> {
+        Self::launch(Kind::Etcd).await
+    }
+
+    /// Starts a Nacos server (rnacos), and waits until it serves.
+    ///
+    /// # Errors
+    /// rnacos is not installed, or is not ready within 30 s; the text says what to do.
+    pub async fn nacos() -> io::Result<Self> {
+        Self::launch(Kind::Nacos).await
+    }
+
+    async fn launch(kind: Kind) -> io::Result<Self> {
+        let mut tries = 0;
+        loop {
+            let directory = tempfile::Builder::new().prefix("ms-tests-").tempdir()?;
+            let mut server = Self { kind, port: ports::free(kind.offsets())?, directory, process: None };
+            tries += 1;
+            match server.start(Data::Kept).await {
+                // Another test may have taken the port in between.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 5 => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(server),
+            }
+        }
+    }
+
+    /// Where clients connect: `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The registry's URL, such as `etcd://127.0.0.1:21379`; parameters can be appended.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.kind.scheme(), self.address())
+    }
+
+    /// Starts the process if it is not running, and waits until it serves.
+    ///
+    /// # Errors
+    /// As for [`etcd`](Self::etcd).
+    pub async fn start(&mut self, data: Data) -> io::Result<()> {
+        if self.process.is_some() {
+            return Ok(());
+        }
+        let path = self.directory.path().join("data");
+        if data == Data::Wiped && path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir_all(&path)?;
+        let log = File::options().append(true).create(true).open(self.log())?;
+        let mut command = self.kind.command(self.port, &path.to_string_lossy());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let started = command.spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("`{}` is not installed: run scripts/registries install", self.kind.program()),
+            ),
+            _ => error,
+        })?;
+        self.process = Some(started);
+        self.ready().await
+    }
+
+    /// Kills the process at once, as a crash does, and waits until it is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // An error here means that it has ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Stops the process from running while its sockets stay open, as a network partition or a long pause does.
+    ///
+    /// # Errors
+    /// The process is not running.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets a frozen process run again.
+    ///
+    /// # Errors
+    /// The process is not running.
+    pub fn thaw(&self) -> io::Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> io::Result<()> {
+        let process = self.process.as_ref().ok_or_else(|| io::Error::other("the server is not running"))?;
+        let status = Command::new("kill").arg(signal).arg(process.id().to_string()).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("kill {signal}: {status}"))) }
+    }
+
+    async fn ready(&mut self) -> io::Result<()> {
+        let end = Instant::now() + Self::READY_WITHIN;
+        let address = self.address();
+        loop {
+            let answer = http::request("GET", &address, self.kind.health()).await;
+            if answer.is_ok_and(|answer| answer.status == 200 && !answer.body.contains("\"false\"")) {
+                return Ok(());
+            }
+            let ended = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if ended.is_some() || Instant::now() > end {
+                let log = fs::read_to_string(self.log()).unwrap_or_default();
+                self.kill();
+                let kind = if log.to_lowercase().contains("address already in use") || log.contains("AddrInUse") {
+                    io::ErrorKind::AddrInUse
+                } else {
+                    io::ErrorKind::Other
+                };
+                let program = self.kind.program();
+                return Err(io::Error::new(kind, format!("`{program}` does not become ready. Its output:\n{log}")));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn log(&self) -> std::path::PathBuf {
+        self.directory.path().join("log")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Kind {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Nacos => "nacos",
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Nacos => "rnacos",
+        }
+    }
+
+    /// Which ports it needs above its first one. Nacos clients take for granted that gRPC is at HTTP + 1000.
+    fn offsets(self) -> &'static [u16] {
+        match self {
+            Self::Etcd => &[1],
+            Self::Nacos => &[1000],
+        }
+    }
+
+    /// Answers 200 when the server serves.
+    fn health(self) -> &'static str {
+        match self {
+            Self::Etcd => "/health",
+            Self::Nacos => "/nacos/v1/console/health/readiness",
+        }
+    }
+
+    fn command(self, port: u16, data: &str) -> Command {
+        let mut command = Command::new(self.program());
+        match self {
+            Self::Etcd => {
+                let client = format!("http://127.0.0.1:{port}");
+                let peer = format!("http://127.0.0.1:{}", port + 1);
+                command.args(["--name", "lab", "--logger", "zap", "--log-level", "warn", "--data-dir", data]);
+                command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+                command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+                command.args(["--initial-cluster", &format!("lab={peer}")]);
+            }
+            Self::Nacos => {
+                command.env("RNACOS_HTTP_PORT", port.to_string());
+                command.env("RNACOS_GRPC_PORT", (port + 1000).to_string());
+                command.env("RNACOS_HTTP_CONSOLE_PORT", "0");
+                command.env("RNACOS_SDK_HOST", "127.0.0.1").env("RNACOS_CONSOLE_HOST", "127.0.0.1");
+                command.env("RNACOS_DATA_DIR", data).env("RNACOS_HTTP_WORKERS", "1");
+            }
+        }
+        command
+    }
+}
