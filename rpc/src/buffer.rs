@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, io::IoSlice};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// From this size a segment is handed off instead of copied.
 pub(crate) const HAND_OFF: usize = 8 << 10;
@@ -118,6 +118,26 @@ impl FrameBuf {
         all
     }
 
+    /// Forgets the first `count` bytes, of at least as many.
+    pub(crate) fn advance(&mut self, mut count: usize) {
+        let (mut data, mut gone) = (0, 0);
+        for segment in &mut self.segments {
+            let copied = count.min(segment.at - data);
+            (data, count) = (data + copied, count - copied);
+            let handed = count.min(segment.bytes.len());
+            segment.bytes.advance(handed);
+            (self.handed, count) = (self.handed - handed, count - handed);
+            if count == 0 && !segment.bytes.is_empty() {
+                break;
+            }
+            gone += 1;
+        }
+        self.segments.drain(..gone);
+        data += count;
+        self.data.drain(..data);
+        self.segments.iter_mut().for_each(|segment| segment.at -= data);
+    }
+
     /// Fills `slices` with what comes after the first `skip` bytes; returns how many were filled.
     pub(crate) fn slices<'a>(&'a self, mut skip: usize, slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
@@ -231,6 +251,13 @@ mod tests {
             let seen: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
             prop_assert!(model[skip.min(model.len())..].starts_with(&seen));
             prop_assert!(filled == room || seen.len() == model.len().saturating_sub(skip));
+            let (mut rest, mut end) = build(&first);
+            end.extend_from_slice(&tail);
+            rest.append(&mut build(&second).0);
+            let skip = skip.min(end.len());
+            rest.advance(skip);
+            prop_assert_eq!(rest.len(), end.len() - skip);
+            prop_assert_eq!(rest.gather(FrameBuf::default().mark()), &end[skip..]);
             if !first.is_empty() {
                 prop_assert_eq!(buffer.since(mark), tail.len());
                 buffer.truncate(mark);

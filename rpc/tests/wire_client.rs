@@ -343,3 +343,23 @@ async fn a_ping_is_answered() {
     raw.send(&control(PING, 8)).await;
     assert_eq!(raw.frame().await.id, 8);
 }
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_connection_sleeps() {
+    let registry = Arc::new(Memory::new());
+    // It accepts, and says nothing: each dial takes its whole time.
+    let silent = RawServer::bind().await;
+    registry.insert(&"shop".parse().unwrap(), Instance::from_address(&silent.address().to_string()).unwrap());
+    let builder = ClientProxy::builder(registry).connect_timeout(Duration::from_millis(500));
+    let shop = ShopClient::new(builder.deadline(Duration::from_secs(2)).build());
+    let mut call = Box::pin(shop.add(1, 2));
+    let mut polls = 0;
+    let result = std::future::poll_fn(|cx| {
+        polls += 1;
+        assert!(polls < 1000, "it spins");
+        call.as_mut().poll(cx)
+    });
+    let status = timeout(PATIENCE, result).await.expect("it hangs").unwrap_err();
+    assert_eq!((status.code(), status.outcome()), (Code::Unavailable, Outcome::NotSent));
+    assert!(status.message().contains("did not answer within 500ms"), "{status}");
+}

@@ -98,9 +98,13 @@ impl Endpoint {
         self.slots.iter().find_map(Slot::open)
     }
 
-    /// When the next dial may start, if all of them wait for their time.
+    /// When the next dial may start. One that is under way says itself how it ended.
     pub(crate) fn next_dial(&self) -> Option<Instant> {
-        self.slots.iter().filter_map(|slot| slot.lock().not_before).min()
+        let next = |slot: &Slot| {
+            let dialling = slot.lock();
+            if dialling.under_way { None } else { dialling.not_before }
+        };
+        self.slots.iter().filter_map(next).min()
     }
 
     /// Starts a dial of this place, unless one is under way or its time has not come.

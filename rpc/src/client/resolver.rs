@@ -1,9 +1,12 @@
 //! One service as a proxy sees it: the registry's snapshot turned into instances to call, and which of them has a
 //! connection. A pick reads shared immutable data: no lock, no I/O.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -23,6 +26,9 @@ use super::{
     retry::Budget,
 };
 use crate::{Code, Status};
+
+/// Who waits for a connection picks again after this time at the earliest.
+const PICK_AGAIN: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(crate) struct Resolver {
@@ -107,7 +113,7 @@ impl Resolver {
         &self.budget
     }
 
-    pub(crate) fn uptime(&self) -> std::time::Duration {
+    pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
@@ -151,6 +157,8 @@ impl Resolver {
                 return Ok(picked);
             }
             let next_dial = self.instances.load().all.iter().filter_map(|endpoint| endpoint.next_dial()).min();
+            // A time that has passed is that of an instance that was not picked: another pick may come upon it.
+            let next_dial = next_dial.map(|time| time.max(Instant::now() + PICK_AGAIN));
             let wake = next_dial.map_or(request.deadline, |time| time.min(request.deadline));
             tokio::select! {
                 () = changed => {}

@@ -3,6 +3,8 @@
 mod calls;
 mod mailbox;
 mod requests;
+#[cfg(test)]
+mod tests;
 
 use std::{
     future::Future,
@@ -46,10 +48,10 @@ pub(crate) struct Connection<T> {
     requests: Requests,
     shared: Arc<Shared>,
     phase: Phase,
-    /// For the phase, or for output that does not move.
-    timer: Option<Pin<Box<Sleep>>>,
-    /// How many bytes waited when the timer for stalled output was set.
-    stalled_at: Option<usize>,
+    /// For the client to say HELLO, and for it to close.
+    overdue: Option<Pin<Box<Sleep>>>,
+    /// For output that does not move; whatever else the client does, only a byte taken sets it anew.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +90,8 @@ impl<T: Transport> Connection<T> {
             mailbox,
             shared,
             phase: Phase::Hello,
-            timer: Some(Box::pin(sleep_until(Instant::now() + HELLO_TIMEOUT))),
-            stalled_at: None,
+            overdue: Some(timer(HELLO_TIMEOUT)),
+            stalled: None,
         }
     }
 
@@ -99,18 +101,26 @@ impl<T: Transport> Connection<T> {
             Ok(()) => {}
             Err(ended) => return Poll::Ready(ended),
         }
-        if let Some(timer) = &mut self.timer {
-            ready!(timer.as_mut().poll(cx));
-            return Poll::Ready(Ended(self.overdue().to_owned()));
+        if is_over(&mut self.stalled, cx) {
+            return Poll::Ready(Ended("the client takes no answers".to_owned()));
+        }
+        if is_over(&mut self.overdue, cx) {
+            let what = if self.phase == Phase::Hello { "say HELLO" } else { "close" };
+            return Poll::Ready(Ended(format!("the client did not {what} in time")));
         }
         Poll::Pending
     }
 
     fn work(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ended> {
         let draining = self.mailbox.collect(&mut self.writer, cx.waker());
-        if draining && self.phase == Phase::Open {
+        if self.phase == Phase::Lingering {
+            // An answer that came too late: our side is shut.
+            self.writer = Writer::default();
+        }
+        if draining && matches!(self.phase, Phase::Hello | Phase::Open) {
             self.go_away("the server is shutting down");
             self.phase = Phase::Draining;
+            self.overdue = None;
         }
         loop {
             let more = self.serve()?;
@@ -173,7 +183,7 @@ impl<T: Transport> Connection<T> {
             (Phase::Hello, Kind::Hello) => {
                 self.requests.set_hello(ClientHello::parse(&frame.body)?);
                 self.phase = Phase::Open;
-                self.timer = None;
+                self.overdue = None;
                 Ok(())
             }
             (Phase::Open | Phase::Draining, Kind::Request) => {
@@ -208,48 +218,39 @@ impl<T: Transport> Connection<T> {
         self.go_away(&malformed.to_string());
         self.requests.cancel_all();
         self.phase = Phase::Closing;
-        self.timer = None;
+        self.overdue = None;
     }
 
     /// Writes what waits. True: the socket takes no more at the moment.
     fn flush(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, Ended> {
         let before = self.writer.waiting();
-        if self.writer.poll_write(&mut self.io, cx)?.is_pending() {
-            let waiting = self.writer.waiting();
-            // Any byte taken, or the first time that the socket is full: the clock starts anew.
-            if waiting < before || self.stalled_at.is_none() {
-                self.set_timer(STALL_TIMEOUT, cx);
-            }
-            self.stalled_at = Some(waiting);
-            return Ok(true);
+        let blocked = self.poll_flush(cx)?.is_pending();
+        if !blocked {
+            self.stalled = None;
+        } else if self.writer.waiting() < before || self.stalled.is_none() {
+            self.stalled = Some(timer(STALL_TIMEOUT));
         }
-        if self.stalled_at.take().is_some() {
-            self.timer = None;
-        }
+        Ok(blocked)
+    }
+
+    /// After the last frame, shuts our side too.
+    fn poll_flush(&mut self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        ready!(self.writer.poll_write(&mut self.io, cx))?;
         if self.phase == Phase::Closing {
-            if Pin::new(&mut self.io).poll_shutdown(cx)?.is_pending() {
-                return Ok(true);
-            }
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.phase = Phase::Lingering;
-            self.set_timer(LINGER, cx);
+            self.overdue = Some(timer(LINGER));
         }
-        Ok(false)
+        Poll::Ready(Ok(()))
     }
+}
 
-    fn set_timer(&mut self, after: Duration, cx: &mut TaskContext<'_>) {
-        let mut timer = Box::pin(sleep_until(Instant::now() + after));
-        // Registers the waker; it cannot be over yet.
-        let _ = timer.as_mut().poll(cx);
-        self.timer = Some(timer);
-    }
+fn timer(after: Duration) -> Pin<Box<Sleep>> {
+    Box::pin(sleep_until(Instant::now() + after))
+}
 
-    fn overdue(&self) -> &'static str {
-        match self.phase {
-            Phase::Hello => "the client did not say HELLO in time",
-            Phase::Lingering => "the client did not close in time",
-            _ => "the client takes no answers",
-        }
-    }
+fn is_over(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut TaskContext<'_>) -> bool {
+    timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
 }
 
 impl<T: Transport> Future for Connection<T> {

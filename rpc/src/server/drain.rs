@@ -20,7 +20,10 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    by_number: HashMap<u64, (Arc<Mailbox>, AbortHandle)>,
+    /// The handle is missing for as long as it takes to spawn the task.
+    by_number: HashMap<u64, (Arc<Mailbox>, Option<AbortHandle>)>,
+    draining: bool,
+    aborted: bool,
 }
 
 impl Connections {
@@ -30,22 +33,36 @@ impl Connections {
         F: Future<Output = ()> + Send + 'static,
     {
         let mailbox = Arc::new(Mailbox::default());
-        let connection = connection(mailbox.clone());
         let mut open = self.lock();
         open.next += 1;
         let number = open.next;
+        if open.draining {
+            mailbox.drain();
+        }
+        open.by_number.insert(number, (mailbox.clone(), None));
+        drop(open);
+        let connection = connection(mailbox);
         let entry = Entry { number, connections: self.clone() };
+        // Not under the lock: a runtime that shuts down drops the task here, and the entry takes itself off the list.
         let task = tokio::spawn(async move {
             connection.await;
             drop(entry);
         });
-        open.by_number.insert(number, (mailbox, task.abort_handle()));
+        let mut open = self.lock();
+        if open.aborted {
+            task.abort();
+        }
+        if let Some((_, handle)) = open.by_number.get_mut(&number) {
+            *handle = Some(task.abort_handle());
+        }
     }
 
     /// Tells all to finish, and waits for them; false when `deadline` came first.
     pub(crate) async fn drain(&self, deadline: Duration) -> bool {
-        for (mailbox, _) in self.lock().by_number.values() {
-            mailbox.drain();
+        {
+            let mut open = self.lock();
+            open.draining = true;
+            open.by_number.values().for_each(|(mailbox, _)| mailbox.drain());
         }
         let all_ended = async {
             loop {
@@ -61,9 +78,9 @@ impl Connections {
 
     /// Cuts all off.
     pub(crate) fn abort(&self) {
-        for (_, task) in self.lock().by_number.values() {
-            task.abort();
-        }
+        let mut open = self.lock();
+        open.aborted = true;
+        open.by_number.values().filter_map(|(_, task)| task.as_ref()).for_each(AbortHandle::abort);
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -81,5 +98,28 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.connections.lock().by_number.remove(&self.number);
         self.connections.ended.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_is_accepted_during_the_end_gets_the_same() {
+        let connections = Arc::new(Connections::default());
+        assert!(connections.drain(Duration::from_secs(1)).await);
+        let mut told = false;
+        connections.spawn(|mailbox| {
+            told = mailbox.is_draining();
+            pending()
+        });
+        assert!(told, "it would serve until the drain's deadline");
+        assert!(!connections.drain(Duration::ZERO).await);
+        connections.abort();
+        connections.spawn(|_| pending());
+        assert!(connections.drain(Duration::from_secs(5)).await);
     }
 }

@@ -1,7 +1,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use super::Transport;
@@ -9,6 +9,10 @@ use crate::buffer::{FrameBuf, give_scratch, take_scratch};
 
 /// At most this many segments go into one system call.
 const SLICES: usize = 64;
+
+/// When so much is written of a buffer and less is left, what is written is forgotten. A peer that always leaves a little
+/// unread would keep everything that was ever sent to it.
+const FORGET: usize = 256 << 10;
 
 /// Writes buffers out, as many bytes per system call as the socket takes.
 #[derive(Debug, Default)]
@@ -37,15 +41,21 @@ impl Writer {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = self.current.slices(self.written, &mut slices);
             let mut io = Pin::new(&mut *io);
-            let written = match &slices[..filled] {
+            let polled = match &slices[..filled] {
                 // The plain call costs the kernel less.
-                [one] => ready!(io.as_mut().poll_write(cx, one))?,
-                several => ready!(io.as_mut().poll_write_vectored(cx, several))?,
+                [one] => io.as_mut().poll_write(cx, one)?,
+                several => io.as_mut().poll_write_vectored(cx, several)?,
             };
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            match polled {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(written) => self.written += written,
+                Poll::Pending => {
+                    if self.written >= FORGET && self.written >= self.waiting() {
+                        self.current.advance(std::mem::take(&mut self.written));
+                    }
+                    return Poll::Pending;
+                }
             }
-            self.written += written;
         }
         self.current.clear();
         self.written = 0;
@@ -57,5 +67,40 @@ impl Writer {
         if self.current.is_empty() && self.current.capacity() > 0 {
             give_scratch(std::mem::take(&mut self.current));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_is_forgotten_though_a_little_always_waits() {
+        let (mut near, mut far) = tokio::io::duplex(8 << 10);
+        let mut writer = Writer::default();
+        let (mut sent, mut read, mut most) = (0u32, 0u32, 0);
+        while sent < 4 << 20 {
+            for _ in 0..1000 {
+                writer.buffer().data().extend_from_slice(&sent.to_be_bytes());
+                sent += 4;
+            }
+            writer.buffer().hand_off(vec![7; 1000].into());
+            let blocked = poll_fn(|cx| Poll::Ready(writer.poll_write(&mut near, cx).is_pending())).await;
+            most = most.max(writer.current.len());
+            while blocked && writer.waiting() > 6000 {
+                for _ in 0..1000 {
+                    assert_eq!(far.read_u32().await.unwrap(), read);
+                    read += 4;
+                }
+                far.read_exact(&mut [0; 1000]).await.unwrap();
+                poll_fn(|cx| Poll::Ready(writer.poll_write(&mut near, cx).is_pending())).await;
+            }
+        }
+        assert!(writer.waiting() > 0);
+        assert!(most < FORGET + (64 << 10), "{most} bytes were held");
     }
 }

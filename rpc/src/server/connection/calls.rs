@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     future::{Future, poll_fn},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context as TaskContext, Poll},
@@ -66,7 +66,8 @@ impl Call {
 #[derive(Debug, Default)]
 pub(super) struct Running {
     count: AtomicUsize,
-    tasks: Mutex<HashMap<u64, AbortHandle>>,
+    /// A handle is missing for as long as it takes to spawn the task.
+    tasks: Mutex<HashMap<u64, Option<AbortHandle>>>,
 }
 
 impl Running {
@@ -85,7 +86,8 @@ impl Running {
         let permit = Arc::new(Permit { running: self.clone(), mailbox: mailbox.clone() });
         let work = work(permit.clone());
         let entry = Entry { id: form.id, running: self.clone() };
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tasks().insert(form.id, None);
+        // Not under the lock: a runtime that shuts down drops the task here, and the entry takes itself off the list.
         let task = tokio::spawn(async move {
             let _entry = entry;
             let answer = timeout_at(deadline, work).await;
@@ -95,12 +97,14 @@ impl Running {
             // Last: whoever drains counts permits, and must find the answer in the mailbox.
             drop(permit);
         });
-        tasks.insert(form.id, task.abort_handle());
+        if let Some(handle) = self.tasks().get_mut(&form.id) {
+            *handle = Some(task.abort_handle());
+        }
     }
 
     /// Drops a call, if it still runs.
     pub(super) fn cancel(&self, id: u64) {
-        let task = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let task = self.tasks().get(&id).cloned().flatten();
         if let Some(task) = task {
             task.abort();
         }
@@ -108,8 +112,11 @@ impl Running {
 
     /// Drops all calls.
     pub(super) fn cancel_all(&self) {
-        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.values().for_each(AbortHandle::abort);
+        self.tasks().values().flatten().for_each(AbortHandle::abort);
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, HashMap<u64, Option<AbortHandle>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,7 +128,7 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.running.tasks().remove(&self.id);
     }
 }
 

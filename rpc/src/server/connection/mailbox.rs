@@ -42,6 +42,11 @@ impl Mailbox {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.lock().draining
+    }
+
     /// A call has ended: a connection that drains may be done.
     pub(super) fn permit_returned(&self) {
         let inner = self.lock();
