@@ -101,7 +101,7 @@ impl Client {
         arguments: &A,
     ) -> Result<Answer, Status> {
         let frame = self.connection.exchange(request, arguments, 0).await?;
-        Answer::read(&frame, self.config.max_frame)
+        Answer::read(frame, self.config.max_frame)
     }
 }
 

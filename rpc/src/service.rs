@@ -19,7 +19,7 @@ pub trait Service: Send + Sync + 'static {
     fn descriptor(&self) -> &'static Descriptor;
 
     /// Decodes the arguments and starts the method. It is not polled here.
-    fn call(&self, request: Request) -> Reply;
+    fn call(&self, request: Request<'_>) -> Reply;
 }
 
 /// What a service looks like from outside.
@@ -46,16 +46,16 @@ pub struct Method {
 
 /// One call as a service sees it.
 #[derive(Debug)]
-pub struct Request {
+pub struct Request<'a> {
     pub(crate) service: &'static Descriptor,
     pub(crate) method: usize,
     pub(crate) codec: Codec,
     pub(crate) argc: u8,
-    pub(crate) body: Bytes,
-    pub(crate) context: Context,
+    pub(crate) body: &'a Bytes,
+    pub(crate) context: &'a Context,
 }
 
-impl Request {
+impl Request<'_> {
     /// The method's place in [`Descriptor::methods`].
     pub fn method(&self) -> usize {
         self.method
@@ -63,7 +63,7 @@ impl Request {
 
     /// The deadline, the caller, and what came along.
     pub fn context(&self) -> &Context {
-        &self.context
+        self.context
     }
 
     /// The arguments, as a tuple or a struct with a field for each.
@@ -83,7 +83,7 @@ impl Request {
                 self.argc
             )));
         }
-        self.codec.decode(&self.body).map_err(|error| {
+        self.codec.decode(self.body).map_err(|error| {
             let expected = method.arguments.join(", ");
             Status::invalid(format!("the arguments of {} ({expected}) cannot be decoded: {error}", method.name))
         })

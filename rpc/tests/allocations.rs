@@ -1,5 +1,7 @@
 //! What a call allocates once everything is warm, counted on each side's own thread.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     net::SocketAddr,
     sync::{Arc, mpsc},

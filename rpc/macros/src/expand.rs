@@ -76,7 +76,14 @@ fn client(service: &Service) -> TokenStream {
 fn client_method((place, method): (usize, &Method)) -> TokenStream {
     let Method { ident, docs, arguments, output, returned, .. } = method;
     let inputs = arguments.iter().map(|(name, kind)| quote! { #name: #kind });
-    let names = arguments.iter().map(|(name, _)| name);
+    // One form for no arguments: an empty list, in every codec.
+    let values = match &arguments[..] {
+        [] => quote! { &[(); 0] },
+        _ => {
+            let names = arguments.iter().map(|(name, _)| name);
+            quote! { &(#(&#names,)*) }
+        }
+    };
     let (result, call) = match output {
         Output::Plain => (quote! { ::core::result::Result<#returned, ::ms_rpc::Status> }, quote! { call_plain }),
         Output::Fallible { value, error } => {
@@ -91,7 +98,7 @@ fn client_method((place, method): (usize, &Method)) -> TokenStream {
     quote! {
         #docs
         pub async fn #ident(&self #(, #inputs)*) -> #result {
-            self.stub.#call(&Self::DESCRIPTOR.methods[#place], &(#(&#names,)*)).await
+            self.stub.#call(&Self::DESCRIPTOR.methods[#place], #values).await
         }
     }
 }
@@ -126,7 +133,7 @@ fn server(service: &Service) -> TokenStream {
                 &#client::DESCRIPTOR
             }
 
-            fn call(&self, request: ::ms_rpc::Request) -> ::ms_rpc::Reply {
+            fn call(&self, request: ::ms_rpc::Request<'_>) -> ::ms_rpc::Reply {
                 match request.method() {
                     #(#methods)*
                     _ => ::ms_rpc::Status::new(::ms_rpc::Code::Unimplemented, "no such method").into(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -21,7 +21,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Reads the response; a status that the server put in its place is the error.
-    pub(crate) fn read(frame: &Frame, max_frame: usize) -> Result<Self, Status> {
+    pub(crate) fn read(frame: Frame, max_frame: usize) -> Result<Self, Status> {
         let broken = |message: String| Status::new(Code::Internal, message).with_outcome(Outcome::Unknown);
         let (head, value) = ResponseHead::parse(&frame.body).map_err(|error| broken(error.to_string()))?;
         let is_error = head.flags & flag::SERVICE_ERROR != 0;
@@ -33,12 +33,12 @@ impl Answer {
         else {
             return Err(broken("the answer's codec or compression is unknown here".to_owned()));
         };
-        let value = frame.body.slice(value..);
-        let body = match compression {
-            Compression::None => value,
-            compressed => compressed.expand(&value, max_frame).map_err(|error| broken(error.to_string()))?.into(),
-        };
         let error = is_error.then(|| (Code::from_number(head.code), head.message.to_owned()));
+        let mut body = frame.body;
+        body.advance(value);
+        if compression != Compression::None {
+            body = compression.expand(&body, max_frame).map_err(|error| broken(error.to_string()))?.into();
+        }
         Ok(Self { codec, body, error })
     }
 

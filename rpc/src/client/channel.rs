@@ -76,7 +76,8 @@ impl Channel {
             }
         };
         let request = CallRequest::new(service, method, argc, self.config(), options)?.with_codec(Codec::Json);
-        self.exchange(None, request, arguments, options.idempotent).await?.into_value()
+        let arguments = if argc == 0 { &Value::Array(Vec::new()) } else { arguments };
+        self.exchange(&request, arguments, options.idempotent).await?.into_value()
     }
 
     /// Calls a method by names, with a tuple of arguments, in the channel's codec.
@@ -95,7 +96,11 @@ impl Channel {
         T: DeserializeOwned,
     {
         let request = CallRequest::new(service, method, arguments.count(), self.config(), options)?;
-        self.exchange(None, request, arguments, options.idempotent).await?.into_value()
+        if request.argc == 0 {
+            // One form for no arguments: an empty list, in every codec.
+            return self.exchange(&request, &[(); 0], options.idempotent).await?.into_value();
+        }
+        self.exchange(&request, arguments, options.idempotent).await?.into_value()
     }
 
     fn config(&self) -> &ClientConfig {
@@ -108,35 +113,17 @@ impl Channel {
 
     async fn exchange<A: Serialize>(
         &self,
-        resolver: Option<&Arc<Resolver>>,
-        request: CallRequest<'_>,
-        arguments: &A,
-        idempotent: bool,
-    ) -> Result<Answer, Status> {
-        if request.argc == 0 {
-            // One form for no arguments, whatever the type: an empty list.
-            return self.exchange_form(resolver, request, &[(); 0], idempotent).await;
-        }
-        self.exchange_form(resolver, request, arguments, idempotent).await
-    }
-
-    async fn exchange_form<A: Serialize>(
-        &self,
-        resolver: Option<&Arc<Resolver>>,
-        request: CallRequest<'_>,
+        request: &CallRequest<'_>,
         arguments: &A,
         idempotent: bool,
     ) -> Result<Answer, Status> {
         match self {
-            Self::Proxy(proxy) => match resolver {
-                Some(resolver) => proxy.exchange(resolver, &request, arguments, idempotent).await,
-                None => {
-                    let resolver = proxy.resolver(request.service)?;
-                    proxy.exchange(&resolver, &request, arguments, idempotent).await
-                }
-            },
-            Self::Connection(client) => client.exchange(&request, arguments).await,
-            Self::Local(local) => local.exchange(&request, arguments).await,
+            Self::Proxy(proxy) => {
+                let resolver = proxy.resolver(request.service)?;
+                proxy.exchange(&resolver, request, arguments, idempotent).await
+            }
+            Self::Connection(client) => client.exchange(request, arguments).await,
+            Self::Local(local) => local.exchange(request, arguments).await,
         }
     }
 }
@@ -196,18 +183,20 @@ impl Stub {
     async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
         let argc = method.arguments.len() as u8;
         let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), &self.options)?;
-        let resolver = match &self.channel {
-            Channel::Proxy(proxy) => Some(match self.resolver.get() {
-                Some(resolver) => resolver,
-                None => {
-                    let resolver = proxy.resolver(&self.service)?;
-                    self.resolver.get_or_init(|| resolver)
-                }
-            }),
-            _ => None,
-        };
         let idempotent = method.idempotent || self.options.idempotent;
-        self.channel.exchange(resolver, request, arguments, idempotent).await
+        match &self.channel {
+            Channel::Proxy(proxy) => {
+                let resolver = match self.resolver.get() {
+                    Some(resolver) => resolver,
+                    None => {
+                        let resolver = proxy.resolver(&self.service)?;
+                        self.resolver.get_or_init(|| resolver)
+                    }
+                };
+                proxy.exchange(resolver, &request, arguments, idempotent).await
+            }
+            channel => channel.exchange(&request, arguments, idempotent).await,
+        }
     }
 }
 

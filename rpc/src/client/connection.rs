@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Code, Compression, Status,
-    buffer::{FrameBuf, give_scratch, take_scratch},
+    buffer::FrameBuf,
     frame::{ClientHello, ServerHello},
     transport::{Frame, Transport},
 };
@@ -149,12 +149,7 @@ impl Connection {
         arguments: &A,
         attempt: u32,
     ) -> Result<Frame, Status> {
-        let mut frame = take_scratch();
-        if let Err(status) = request.encode(arguments, attempt, self.shared.max_frame, &mut frame) {
-            give_scratch(frame);
-            return Err(status);
-        }
-        Exchange::new(&self.shared, request, frame).await
+        Exchange::new(&self.shared, request, arguments, attempt).await
     }
 }
 

@@ -19,10 +19,15 @@ use crate::{Code, Status};
 /// One instance and its connections.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    number: EndpointNumber,
     instance: Instance,
-    slots: Box<[Slot]>,
+    slots: Arc<[Slot]>,
     next: AtomicUsize,
 }
+
+/// Tells the instances of a service apart, for as long as their addresses stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EndpointNumber(pub(crate) u64);
 
 /// The place of one connection.
 #[derive(Debug, Default)]
@@ -40,8 +45,13 @@ struct Dialling {
 }
 
 impl Endpoint {
-    pub(crate) fn new(instance: Instance, connections: usize) -> Self {
-        Self { instance, slots: (0..connections).map(|_| Slot::default()).collect(), next: AtomicUsize::new(0) }
+    pub(crate) fn new(number: EndpointNumber, instance: Instance, connections: usize) -> Self {
+        let slots = (0..connections).map(|_| Slot::default()).collect();
+        Self { number, instance, slots, next: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn number(&self) -> EndpointNumber {
+        self.number
     }
 
     pub(crate) fn instance(&self) -> &Instance {
@@ -56,11 +66,7 @@ impl Endpoint {
 
     /// The same connections under what the registry says now.
     pub(crate) fn take_over(&self, instance: Instance) -> Self {
-        let slots = self.slots.iter().map(|slot| {
-            let connection = ArcSwapOption::new(slot.connection.load_full());
-            Slot { connection, dialling: Mutex::default() }
-        });
-        Self { instance, slots: slots.collect(), next: AtomicUsize::new(0) }
+        Self { number: self.number, instance, slots: self.slots.clone(), next: AtomicUsize::new(0) }
     }
 
     pub(crate) fn is_live(&self) -> bool {

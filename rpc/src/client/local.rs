@@ -52,8 +52,8 @@ impl Local {
             method,
             codec: request.codec,
             argc: head.argc,
-            body: sent.slice(value..),
-            context: context.clone(),
+            body: &sent.slice(value..),
+            context: &context,
         });
         let form = ResponseForm {
             id: 1,
@@ -67,7 +67,7 @@ impl Local {
         timeout_at(request.deadline, running).await.map_err(|_| request.overdue(Outcome::Unknown))?;
         let body = Bytes::from(out.gather(FrameBuf::default().mark())).slice(HEADER..);
         let header = Header { codec: form.codec, ..Header::control(Kind::Response, 1) };
-        Answer::read(&Frame { header, body }, LARGEST_MAX_FRAME)
+        Answer::read(Frame { header, body }, LARGEST_MAX_FRAME)
     }
 }
 

@@ -129,7 +129,7 @@ impl ClientProxy {
         loop {
             let picked = resolver.connection(request, &tried).await?;
             let response = picked.connection.exchange(request, arguments, attempt).await;
-            let status = match response.and_then(|frame| Answer::read(&frame, self.inner.config.max_frame)) {
+            let status = match response.and_then(|frame| Answer::read(frame, self.inner.config.max_frame)) {
                 Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };

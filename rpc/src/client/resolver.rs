@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     balance::{Balance, Balancer, Choices},
     connection::Connection,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, EndpointNumber},
     options::ClientConfig,
     request::{CallRequest, not_sent},
     retry::Budget,
@@ -39,6 +39,8 @@ pub(crate) struct Resolver {
     last_error: Mutex<Option<Status>>,
     /// Makers of `instances` and its `live` take turns.
     updating: Mutex<()>,
+    /// How many endpoints were made.
+    endpoints: AtomicU64,
     budget: Budget,
     started: Instant,
     watcher: AbortHandle,
@@ -58,12 +60,12 @@ struct Instances {
 
 /// A connection to use for one attempt, and whose it is.
 pub(crate) struct Picked {
-    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) endpoint: EndpointNumber,
     pub(crate) connection: Arc<Connection>,
 }
 
 /// The instances that an earlier attempt has met.
-pub(crate) type Tried = Vec<Arc<Endpoint>>;
+pub(crate) type Tried = Vec<EndpointNumber>;
 
 impl Resolver {
     /// Watches the service from now on.
@@ -86,6 +88,7 @@ impl Resolver {
             changed: Notify::new(),
             last_error: Mutex::new(None),
             updating: Mutex::new(()),
+            endpoints: AtomicU64::new(0),
             budget: Budget::new(),
             started: Instant::now(),
             watcher: runtime.spawn(follow(watch, resolver.clone())).abort_handle(),
@@ -125,14 +128,11 @@ impl Resolver {
     /// Without waiting: an instance without a connection is dialled, and skipped while another has one.
     fn pick(self: &Arc<Self>, tried: &Tried) -> Result<Option<Picked>, Status> {
         let instances = self.instances.load();
-        let avoided = |place: u32| {
-            let endpoint = &instances.all[place as usize];
-            tried.iter().any(|tried| tried.instance().id() == endpoint.instance().id())
-        };
+        let avoided = |place: u32| !tried.is_empty() && tried.contains(&instances.all[place as usize].number());
         let picked = |place: u32| {
             let endpoint = &instances.all[place as usize];
             let connection = endpoint.connection(self)?;
-            Some(Picked { endpoint: endpoint.clone(), connection })
+            Some(Picked { endpoint: endpoint.number(), connection })
         };
         let Some(place) = instances.choices.pick(&*self.balance, avoided) else {
             return self.no_instance(&instances).map(|()| None);
@@ -199,7 +199,10 @@ impl Resolver {
             match known.ok().map(|at| &before.all[at]) {
                 Some(known) if known.instance() == instance => known.clone(),
                 Some(known) if known.same_address(instance) => Arc::new(known.take_over(instance.clone())),
-                _ => Arc::new(Endpoint::new(instance.clone(), self.connections_per_instance)),
+                _ => {
+                    let number = EndpointNumber(self.endpoints.fetch_add(1, Ordering::Relaxed));
+                    Arc::new(Endpoint::new(number, instance.clone(), self.connections_per_instance))
+                }
             }
         };
         let all = snapshot.instances().iter().map(endpoint).collect();

@@ -44,6 +44,7 @@ pub(crate) struct Connection<T> {
     writer: Writer,
     mailbox: Arc<Mailbox>,
     requests: Requests,
+    shared: Arc<Shared>,
     phase: Phase,
     /// For the phase, or for output that does not move.
     timer: Option<Pin<Box<Sleep>>>,
@@ -83,8 +84,9 @@ impl<T: Transport> Connection<T> {
             io,
             reader: Reader::new(shared.config.max_frame),
             writer,
-            requests: Requests::new(peer, mailbox.clone(), shared),
+            requests: Requests::new(peer, mailbox.clone()),
             mailbox,
+            shared,
             phase: Phase::Hello,
             timer: Some(Box::pin(sleep_until(Instant::now() + HELLO_TIMEOUT))),
             stalled_at: None,
@@ -129,7 +131,7 @@ impl<T: Transport> Connection<T> {
             }
             match self.reader.poll_fill(&mut self.io, cx) {
                 Poll::Ready(Ok(0)) => return Err(Ended("the client closed the connection".to_owned())),
-                Poll::Ready(Ok(_)) => self.requests.tick(),
+                Poll::Ready(Ok(_)) => self.requests.tick(&self.shared.ticker),
                 Poll::Ready(Err(error)) => return Err(error.into()),
                 Poll::Pending => {
                     self.reader.park();
@@ -176,7 +178,7 @@ impl<T: Transport> Connection<T> {
             }
             (Phase::Open | Phase::Draining, Kind::Request) => {
                 let draining = self.phase == Phase::Draining;
-                self.requests.take(frame, draining, self.writer.buffer())
+                self.requests.take(&self.shared, frame, draining, self.writer.buffer())
             }
             (Phase::Open | Phase::Draining, Kind::Cancel) => {
                 self.requests.cancel(frame.header.id);

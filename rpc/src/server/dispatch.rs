@@ -36,11 +36,21 @@ struct Entry {
 
 /// Where a call goes.
 pub(crate) struct Route {
+    /// The name that the service is served under.
+    pub(crate) name: Arc<str>,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) descriptor: &'static Descriptor,
     pub(crate) method: usize,
     pub(crate) buckets: Buckets,
     pub(crate) pace: Pace,
+}
+
+impl Route {
+    /// Whether this is where these names lead.
+    #[inline]
+    pub(crate) fn is(&self, service: &str, method: &str) -> bool {
+        *self.name == *service && self.descriptor.methods[self.method].name == method
+    }
 }
 
 impl Dispatch {
@@ -55,11 +65,13 @@ impl Dispatch {
             let of_service = limits.services.get(&name);
             let of_service = of_service.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}`"))));
             let descriptor = service.descriptor();
+            let served: Arc<str> = name.as_str().into();
             let route = |(place, method): (usize, &'static Method)| {
                 let own = limits.methods.get(&(name.clone(), method.name.to_owned()));
                 let own = own.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}.{}`", method.name))));
                 let buckets = [own, of_service.clone(), whole.clone()].into_iter().flatten().collect();
                 let route = Route {
+                    name: served.clone(),
                     service: service.clone(),
                     descriptor,
                     method: place,

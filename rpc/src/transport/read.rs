@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::io::poll_read_buf;
 
 use super::Transport;
@@ -50,8 +50,9 @@ impl Reader {
         if self.buffer.len() < length {
             return Ok(None);
         }
-        let body = self.buffer.split_to(length).freeze().slice(HEADER..);
-        Ok(Some(Frame { header, body }))
+        let mut frame = self.buffer.split_to(length);
+        frame.advance(HEADER);
+        Ok(Some(Frame { header, body: frame.freeze() }))
     }
 
     /// Forgets what has arrived.

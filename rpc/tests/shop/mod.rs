@@ -71,6 +71,8 @@ pub struct Nested(pub Option<Box<Self>>);
 pub struct Probe {
     pub started: AtomicUsize,
     pub dropped: AtomicUsize,
+    pub computing: AtomicUsize,
+    pub most_computing: AtomicUsize,
     pub changed: Notify,
     pub go: Notify,
 }
@@ -140,6 +142,10 @@ impl Shop for TestShop {
     }
 
     async fn thread(&self) -> String {
+        let computing = self.probe.computing.fetch_add(1, Ordering::SeqCst) + 1;
+        self.probe.most_computing.fetch_max(computing, Ordering::SeqCst);
+        std::thread::yield_now();
+        self.probe.computing.fetch_sub(1, Ordering::SeqCst);
         format!("{:?}", std::thread::current().id())
     }
 

@@ -5,12 +5,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use serde::Serialize;
 use tokio::time::{Sleep, sleep_until};
 
 use super::{Shared, State};
 use crate::{
     Code, Outcome, Status,
-    buffer::{FrameBuf, give_scratch},
+    buffer::{FrameBuf, give_scratch, take_scratch},
     client::{
         in_flight::Settled,
         request::{CallRequest, not_sent},
@@ -20,31 +21,50 @@ use crate::{
 };
 
 /// One request on its way and its response back.
-pub(super) struct Exchange<'a> {
+pub(super) struct Exchange<'a, A: ?Sized> {
     shared: &'a Shared,
     request: &'a CallRequest<'a>,
+    arguments: &'a A,
+    attempt: u32,
     step: Step,
 }
 
 enum Step {
-    /// The request is encoded, and has no id yet.
-    Fresh(FrameBuf),
-    /// It waits for a place; a ticket that is not in the queue any more has been called up.
-    Waiting {
-        frame: FrameBuf,
-        ticket: u64,
-        deadline: Pin<Box<Sleep>>,
-    },
+    /// Nothing is encoded yet.
+    Fresh,
+    /// It waits for a place.
+    Waiting(Box<Waiting>),
     /// It has an id.
     Sent(u64),
     Done,
 }
 
-impl<'a> Exchange<'a> {
-    pub(super) fn new(shared: &'a Shared, request: &'a CallRequest<'a>, frame: FrameBuf) -> Self {
-        Self { shared, request, step: Step::Fresh(frame) }
+struct Waiting {
+    frame: FrameBuf,
+    /// One that is not in the queue any more has been called up.
+    ticket: u64,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl<'a, A: Serialize + ?Sized> Exchange<'a, A> {
+    pub(super) fn new(shared: &'a Shared, request: &'a CallRequest<'a>, arguments: &'a A, attempt: u32) -> Self {
+        Self { shared, request, arguments, attempt, step: Step::Fresh }
     }
 
+    /// Encodes without a lock: the user's code runs there.
+    fn begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Status>> {
+        let mut frame = take_scratch();
+        match self.request.encode(self.arguments, self.attempt, self.shared.max_frame, &mut frame) {
+            Ok(()) => self.start(frame, cx),
+            Err(status) => {
+                give_scratch(frame);
+                Poll::Ready(Err(status))
+            }
+        }
+    }
+}
+
+impl<A: ?Sized> Exchange<'_, A> {
     /// Sends the request, or queues up: behind those that wait already, even if there is room.
     fn start(&mut self, frame: FrameBuf, cx: &mut Context<'_>) -> Poll<Result<Frame, Status>> {
         let mut state = self.shared.lock();
@@ -60,7 +80,7 @@ impl<'a> Exchange<'a> {
             self.leave_queue(ticket);
             return Poll::Ready(Err(self.no_place()));
         }
-        self.step = Step::Waiting { frame, ticket, deadline };
+        self.step = Step::Waiting(Box::new(Waiting { frame, ticket, deadline }));
         Poll::Pending
     }
 
@@ -127,14 +147,15 @@ impl<'a> Exchange<'a> {
     }
 }
 
-impl Future for Exchange<'_> {
+impl<A: Serialize + ?Sized> Future for Exchange<'_, A> {
     type Output = Result<Frame, Status>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match std::mem::replace(&mut self.step, Step::Done) {
-            Step::Fresh(frame) => self.start(frame, cx),
-            Step::Waiting { frame, ticket, mut deadline } => {
-                if deadline.as_mut().poll(cx).is_ready() {
+            Step::Fresh => self.begin(cx),
+            Step::Waiting(mut waiting) => {
+                let ticket = waiting.ticket;
+                if waiting.deadline.as_mut().poll(cx).is_ready() {
                     self.leave_queue(ticket);
                     return Poll::Ready(Err(self.no_place()));
                 }
@@ -142,11 +163,11 @@ impl Future for Exchange<'_> {
                 if let Some((_, waker)) = state.waiting.iter_mut().find(|(other, _)| *other == ticket) {
                     waker.clone_from(cx.waker());
                     drop(state);
-                    self.step = Step::Waiting { frame, ticket, deadline };
+                    self.step = Step::Waiting(waiting);
                     return Poll::Pending;
                 }
                 state.called_up = state.called_up.saturating_sub(1);
-                self.send(state, frame, cx)
+                self.send(state, waiting.frame, cx)
             }
             Step::Sent(id) => {
                 let mut state = self.shared.lock();
@@ -171,12 +192,13 @@ impl Future for Exchange<'_> {
 }
 
 /// A call whose future is dropped before its answer is cancelled on the server.
-impl Drop for Exchange<'_> {
+impl<A: ?Sized> Drop for Exchange<'_, A> {
     fn drop(&mut self) {
-        match self.step {
-            Step::Fresh(_) | Step::Done => {}
-            Step::Waiting { ticket, .. } => self.leave_queue(ticket),
+        match &self.step {
+            Step::Fresh | Step::Done => {}
+            Step::Waiting(waiting) => self.leave_queue(waiting.ticket),
             Step::Sent(id) => {
+                let id = *id;
                 let mut state = self.shared.lock();
                 // An answer that came meanwhile leaves nothing to cancel, and neither does an end: it settles every
                 // call. A connection that only takes no more calls carries this too, and so drains sooner.

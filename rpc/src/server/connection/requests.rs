@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -21,13 +21,17 @@ use crate::{
     context::Peer,
     frame::{ClientHello, Malformed, RequestHead},
     reply::{ResponseForm, panicked},
-    server::{Shared, dispatch::Route, limit::Admission, pace},
+    server::{
+        Shared,
+        dispatch::Route,
+        limit::{Admission, Ticker},
+        pace::{self, Pace},
+    },
     service::{Reply, Request},
     transport::Frame,
 };
 
 pub(super) struct Requests {
-    shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     peer: Arc<Peer>,
     /// What the client wants answers compressed with when its request was not.
@@ -35,31 +39,23 @@ pub(super) struct Requests {
     last_id: u64,
     /// When the bytes arrived that are being served.
     now: Instant,
+    /// Where the last request went: most often the next one goes there too.
+    last_route: Option<Arc<Route>>,
+    timing: Timing,
     running: Arc<Running>,
-    /// Whether this batch has a request.
-    taken: bool,
-    /// How many polls are timed, whatever is known of their methods.
-    suspicious: u32,
-    /// How long the timed polls of this batch took.
-    spent: Duration,
 }
 
-/// After a batch that took long, so many polls are timed.
-const SUSPICIOUS: u32 = 64;
-
 impl Requests {
-    pub(super) fn new(peer: Peer, mailbox: Arc<Mailbox>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(peer: Peer, mailbox: Arc<Mailbox>) -> Self {
         Self {
-            shared,
             mailbox,
             peer: Arc::new(peer),
             preferred: Compression::None,
             last_id: 0,
             now: Instant::now(),
+            last_route: None,
+            timing: Timing::default(),
             running: Arc::default(),
-            taken: false,
-            suspicious: 0,
-            spent: Duration::ZERO,
         }
     }
 
@@ -69,8 +65,8 @@ impl Requests {
     }
 
     /// New bytes have arrived: one reading of the clock serves all requests in them.
-    pub(super) fn tick(&mut self) {
-        self.now = self.shared.ticker.tick();
+    pub(super) fn tick(&mut self, ticker: &Ticker) {
+        self.now = ticker.tick();
     }
 
     pub(super) fn last_id(&self) -> u64 {
@@ -81,117 +77,98 @@ impl Requests {
         self.running.count()
     }
 
+    /// Whether the answers so far should leave before another request is taken.
+    pub(super) fn is_long(&self) -> bool {
+        self.timing.spent > pace::LONG
+    }
+
+    /// A batch of requests has been taken.
+    pub(super) fn end_batch(&mut self) {
+        self.timing.end_batch(self.now);
+    }
+
     /// Takes one request: its answer is in `out` now, or comes by the mailbox.
-    pub(super) fn take(&mut self, frame: Frame, draining: bool, out: &mut FrameBuf) -> Result<(), Malformed> {
+    pub(super) fn take(
+        &mut self,
+        shared: &Shared,
+        frame: Frame,
+        draining: bool,
+        out: &mut FrameBuf,
+    ) -> Result<(), Malformed> {
         let id = frame.header.id;
         if id <= self.last_id {
             return Err(Malformed::FallingId { id, last: self.last_id });
         }
-        let config = &self.shared.config;
         let compression = Compression::from_number(frame.header.compression);
         let form = ResponseForm {
             id,
             codec: frame.header.codec,
             compression: compression.filter(|c| *c != Compression::None).unwrap_or(self.preferred),
-            threshold: config.compress_above,
-            max_frame: config.max_frame,
+            threshold: shared.config.compress_above,
+            max_frame: shared.config.max_frame,
         };
-        let admitted = if draining {
+        let served = if draining {
             // Said before it came: the client knows that calls above the last id were not executed.
             Err(refused(Code::Unavailable, "the server is shutting down"))
         } else {
             self.last_id = id;
-            self.taken = true;
-            self.admit(&frame)
+            self.serve(shared, form, frame, out)
         };
-        match admitted {
-            Err(status) => form.status(&status, out),
-            Ok(admitted) => self.run(admitted, form, compression, frame, out),
+        if let Err(status) = served {
+            form.status(&status, out);
         }
         Ok(())
     }
 
-    /// All that is decided by the head alone.
-    fn admit(&self, frame: &Frame) -> Result<Admitted, Status> {
+    /// Decides by the head alone whether the call may run, and runs it. An error is its answer.
+    fn serve(&mut self, shared: &Shared, form: ResponseForm, frame: Frame, out: &mut FrameBuf) -> Result<(), Status> {
         let (head, value) = RequestHead::parse(&frame.body)
             .map_err(|error| Status::invalid(error.to_string()).with_outcome(Outcome::Refused))?;
-        if self.running() >= self.shared.config.max_in_flight {
+        if self.running() >= shared.config.max_in_flight {
             return Err(refused(Code::Unavailable, "too many calls are in flight on this connection"));
         }
         let deadline = self.now + Duration::from_millis(head.timeout_ms.into());
         let pairs = if head.pairs.len() > 1 { frame.body.slice_ref(head.pairs) } else { Bytes::new() };
         let mut context = Context::new(deadline, self.peer.clone(), pairs);
         let mut incoming = Incoming { service: head.service, method: head.method, context: &mut context };
-        self.shared.dispatch.intercept(&mut incoming)?;
-        let route = self.shared.dispatch.route(head.service, head.method)?;
-        let wait = match route.buckets.admit(0, Duration::ZERO) {
-            Admission::Granted => None,
-            Admission::Wait { bucket, after } => Some((bucket, after)),
-            Admission::Rejected(status) => return Err(status),
+        shared.dispatch.intercept(&mut incoming)?;
+        let route = match &mut self.last_route {
+            Some(route) if route.is(head.service, head.method) => route,
+            last => last.insert(shared.dispatch.route(head.service, head.method)?.clone()),
         };
-        Ok(Admitted { route: route.clone(), context, argc: head.argc, value, wait })
-    }
-
-    fn run(
-        &mut self,
-        admitted: Admitted,
-        form: ResponseForm,
-        compression: Option<Compression>,
-        frame: Frame,
-        out: &mut FrameBuf,
-    ) {
-        let max_frame = self.shared.config.max_frame;
-        let deadline = admitted.context.deadline();
-        if let Some((bucket, after)) = admitted.wait {
-            let pool = self.shared.compute.clone();
-            return self.running.spawn(&self.mailbox, form, deadline, |permit| async move {
-                match admitted.wait_for_token(bucket, after).await {
-                    Ok(admitted) => admitted.start(form, compression, &frame, max_frame).finish(pool, permit).await,
-                    Err(status) => form.status_frame(&status),
-                }
-            });
+        let arguments = Arguments { argc: head.argc, start: value, max_frame: form.max_frame };
+        match route.buckets.admit(0, Duration::ZERO) {
+            Admission::Granted => {}
+            Admission::Rejected(status) => return Err(status),
+            Admission::Wait { bucket, after } => {
+                let (route, pool) = (route.clone(), shared.compute.clone());
+                self.running.spawn(&self.mailbox, form, deadline, |permit| async move {
+                    match wait_for_token(&route, &context, bucket, after).await {
+                        Ok(()) => {
+                            let reply = arguments.start(&route, &context, &frame);
+                            drop(frame);
+                            Call { form, reply, route, context: Some(context) }.finish(pool, permit).await
+                        }
+                        Err(status) => form.status_frame(&status),
+                    }
+                });
+                return Ok(());
+            }
         }
-        let mut call = admitted.start(form, compression, &frame, max_frame);
+        let mut reply = arguments.start(route, &context, &frame);
         // Its bytes are decoded: the read buffer is free again before user code runs.
         drop(frame);
-        if self.poll_in_place(&mut call, out) {
-            return;
+        let mut context = Some(context);
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        let poll = || form.poll(&mut reply, &mut context, &mut cx, out).is_ready();
+        if self.timing.poll_in_place(&route.pace, poll) {
+            return Ok(());
         }
         // A call that waits is polled once more there, with a waker: none is lost.
-        let pool = self.shared.compute.clone();
+        let call = Call { form, reply, route: route.clone(), context };
+        let pool = shared.compute.clone();
         self.running.spawn(&self.mailbox, form, deadline, |permit| call.finish(pool, permit));
-    }
-
-    /// True when the call is answered.
-    fn poll_in_place(&mut self, call: &mut Call, out: &mut FrameBuf) -> bool {
-        if call.route.pace.is_slow() {
-            return false;
-        }
-        let mut cx = TaskContext::from_waker(Waker::noop());
-        if self.suspicious == 0 && !call.route.pace.is_probed() {
-            return call.poll(&mut cx, out).is_ready();
-        }
-        let before = Instant::now();
-        let answered = call.poll(&mut cx, out).is_ready();
-        let took = before.elapsed();
-        call.route.pace.observe(took);
-        self.suspicious = self.suspicious.saturating_sub(1);
-        self.spent += took;
-        answered
-    }
-
-    /// Whether the answers so far should leave before another request is taken.
-    #[inline]
-    pub(super) fn is_long(&self) -> bool {
-        self.spent > pace::LONG
-    }
-
-    /// A batch of requests has been taken: if it was long, the next polls are timed, to find out which method it was.
-    pub(super) fn end_batch(&mut self) {
-        self.spent = Duration::ZERO;
-        if std::mem::take(&mut self.taken) && self.suspicious == 0 && self.now.elapsed() > pace::LONG {
-            self.suspicious = SUSPICIOUS;
-        }
+        Ok(())
     }
 
     pub(super) fn cancel(&self, id: u64) {
@@ -203,73 +180,115 @@ impl Requests {
     }
 }
 
-/// A request that may run.
-struct Admitted {
-    route: Arc<Route>,
-    context: Context,
-    argc: u8,
-    /// Where the value starts in the frame's body.
-    value: usize,
-    /// It waits for this bucket first.
-    wait: Option<(usize, Duration)>,
+/// Finds out which methods take long without reading the clock around each of them.
+#[derive(Debug, Default)]
+struct Timing {
+    /// Whether this batch has a call that was not timed.
+    untimed: bool,
+    /// How many polls are timed, whatever is known of their methods.
+    suspicious: u32,
+    /// How long the timed polls of this batch took.
+    spent: Duration,
 }
 
-impl Admitted {
-    async fn wait_for_token(self, mut bucket: usize, mut after: Duration) -> Result<Self, Status> {
-        let mut waited = Duration::ZERO;
-        loop {
-            if after > self.context.remaining() {
-                return Err(overdue().with_outcome(Outcome::Refused));
-            }
-            sleep(after).await;
-            waited += after;
-            match self.route.buckets.admit_after(bucket, waited) {
-                Admission::Granted => return Ok(self),
-                Admission::Wait { bucket: next, after: more } => (bucket, after) = (next, more),
-                Admission::Rejected(status) => return Err(status),
-            }
+impl Timing {
+    /// After a batch that took long, so many polls are timed.
+    const SUSPICIOUS: u32 = 64;
+
+    /// True when the call is answered.
+    #[inline]
+    fn poll_in_place(&mut self, pace: &Pace, poll: impl FnOnce() -> bool) -> bool {
+        if self.suspicious == 0 && !pace.is_probed() {
+            self.untimed = true;
+            return poll();
         }
+        if pace.is_slow() {
+            return false;
+        }
+        let before = Instant::now();
+        let answered = poll();
+        let took = before.elapsed();
+        pace.observe(took);
+        self.suspicious = self.suspicious.saturating_sub(1);
+        self.spent += took;
+        answered
     }
 
+    /// If the batch was long, the next polls are timed.
+    fn end_batch(&mut self, arrived: Instant) {
+        self.spent = Duration::ZERO;
+        if std::mem::take(&mut self.untimed) && arrived.elapsed() > pace::LONG {
+            self.suspicious = Self::SUSPICIOUS;
+        }
+    }
+}
+
+/// Waits until the buckets have a token, as far as the limits and the deadline allow.
+async fn wait_for_token(
+    route: &Route,
+    context: &Context,
+    mut bucket: usize,
+    mut after: Duration,
+) -> Result<(), Status> {
+    let mut waited = Duration::ZERO;
+    loop {
+        if after > context.remaining() {
+            return Err(overdue().with_outcome(Outcome::Refused));
+        }
+        sleep(after).await;
+        waited += after;
+        match route.buckets.admit_after(bucket, waited) {
+            Admission::Granted => return Ok(()),
+            Admission::Wait { bucket: next, after: more } => (bucket, after) = (next, more),
+            Admission::Rejected(status) => return Err(status),
+        }
+    }
+}
+
+/// The encoded arguments in a request's frame.
+struct Arguments {
+    argc: u8,
+    /// Where they start in the frame's body.
+    start: usize,
+    max_frame: usize,
+}
+
+impl Arguments {
     /// Decompresses, decodes, and starts the method. All of it may meet user code, which may panic.
-    fn start(self, form: ResponseForm, compression: Option<Compression>, frame: &Frame, max_frame: usize) -> Call {
-        let (context, route) = (self.context.clone(), self.route.clone());
-        let called = catch_unwind(AssertUnwindSafe(|| self.call(compression, frame, max_frame)));
-        let reply = match called {
+    fn start(&self, route: &Route, context: &Context, frame: &Frame) -> Reply {
+        match catch_unwind(AssertUnwindSafe(|| self.call(route, context, frame))) {
             Ok(Ok(reply)) => reply,
             Ok(Err(status)) => status.into(),
             Err(_) => panicked().into(),
-        };
-        Call { form, reply, route, context: Some(context) }
+        }
     }
 
-    fn call(self, compression: Option<Compression>, frame: &Frame, max_frame: usize) -> Result<Reply, Status> {
+    fn call(&self, route: &Route, context: &Context, frame: &Frame) -> Result<Reply, Status> {
         let Some(codec) = Codec::from_number(frame.header.codec) else {
             let message = format!("codec {} is unknown here: use bincode or json", frame.header.codec);
             return Err(refused(Code::InvalidArgument, message));
         };
-        let Some(compression) = compression else {
+        let Some(compression) = Compression::from_number(frame.header.compression) else {
             let message = format!("compression {} is unknown here: use gzip or zlib", frame.header.compression);
             return Err(refused(Code::InvalidArgument, message));
         };
-        let value = frame.body.slice(self.value..);
-        let body = match compression {
-            Compression::None => value,
-            compressed => compressed.expand(&value, max_frame).map(Bytes::from).map_err(|error| match error {
-                ExpandError::TooLarge { .. } => refused(Code::ResourceExhausted, error.to_string()),
-                ExpandError::Corrupt { .. } => refused(Code::InvalidArgument, error.to_string()),
-            })?,
-        };
-        let request = Request {
-            service: self.route.descriptor,
-            method: self.route.method,
-            codec,
-            argc: self.argc,
-            body,
-            context: self.context,
-        };
-        Ok(self.route.service.call(request))
+        let mut body = frame.body.clone();
+        body.advance(self.start);
+        if compression != Compression::None {
+            body = compression.expand(&body, self.max_frame).map_err(cannot_expand)?.into();
+        }
+        let request =
+            Request { service: route.descriptor, method: route.method, codec, argc: self.argc, body: &body, context };
+        Ok(route.service.call(request))
     }
+}
+
+fn cannot_expand(error: ExpandError) -> Status {
+    let code = match error {
+        ExpandError::TooLarge { .. } => Code::ResourceExhausted,
+        ExpandError::Corrupt { .. } => Code::InvalidArgument,
+    };
+    refused(code, error.to_string())
 }
 
 fn refused(code: Code, message: impl Into<String>) -> Status {
