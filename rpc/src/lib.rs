@@ -18,6 +18,9 @@ mod compress;
 mod context;
 mod describe;
 mod frame;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod reply;
 mod server;
 mod service;
