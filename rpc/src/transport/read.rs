@@ -1,11 +1,12 @@
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::io::poll_read_buf;
 
 use super::Transport;
@@ -13,6 +14,12 @@ use crate::frame::{HEADER, Header, Malformed};
 
 /// How much is read at once.
 const CHUNK: usize = 64 << 10;
+
+/// A frame of this size or more that has not arrived whole is read into a buffer of its own: no byte of it is moved again.
+const LARGE: usize = 16 << 10;
+
+/// Where a large frame was, another is expected: only its start is read into the common buffer.
+const START: usize = 4 << 10;
 
 /// One received frame.
 #[derive(Debug)]
@@ -26,30 +33,57 @@ pub(crate) struct Frame {
 #[derive(Debug)]
 pub(crate) struct Reader {
     buffer: BytesMut,
+    /// The frame under way, if it is large; then `buffer` is empty.
+    large: Option<Large>,
+    expects_large: bool,
     max_frame: usize,
+}
+
+#[derive(Debug)]
+struct Large {
+    header: Header,
+    length: usize,
+    bytes: BytesMut,
 }
 
 impl Reader {
     pub(crate) fn new(max_frame: usize) -> Self {
-        Self { buffer: BytesMut::new(), max_frame }
+        Self { buffer: BytesMut::new(), large: None, expects_large: false, max_frame }
     }
 
     /// Reads once. 0 bytes: the peer has closed its side.
     pub(crate) fn poll_fill<T: Transport>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(large) = &mut self.large {
+            large.make_room();
+            let missing = large.length - large.bytes.len();
+            return poll_read_buf(Pin::new(io), cx, &mut (&mut large.bytes).limit(missing));
+        }
         if self.buffer.capacity() == 0 {
             ready!(io.poll_read_ready(cx))?;
             self.buffer = take_buffer();
         }
-        self.make_room();
-        poll_read_buf(Pin::new(io), cx, &mut self.buffer)
+        if self.buffer.capacity() - self.buffer.len() < CHUNK / 2 {
+            self.buffer.reserve(CHUNK / 2);
+        }
+        let most = if self.expects_large { START } else { usize::MAX };
+        poll_read_buf(Pin::new(io), cx, &mut (&mut self.buffer).limit(most))
     }
 
     /// The next whole frame, if it has arrived.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
+        if let Some(large) = self.large.take_if(|large| large.bytes.len() == large.length) {
+            self.expects_large = true;
+            return Ok(Some(large.into_frame()));
+        }
         let Some((header, length)) = Header::parse(&self.buffer, self.max_frame)? else { return Ok(None) };
         if self.buffer.len() < length {
+            if length >= LARGE {
+                self.large = Some(Large::new(header, length, &self.buffer));
+                self.buffer.clear();
+            }
             return Ok(None);
         }
+        self.expects_large = false;
         let mut frame = self.buffer.split_to(length);
         frame.advance(HEADER);
         Ok(Some(Frame { header, body: frame.freeze() }))
@@ -58,6 +92,7 @@ impl Reader {
     /// Forgets what has arrived.
     pub(crate) fn discard(&mut self) {
         self.buffer.clear();
+        self.large = None;
     }
 
     /// Gives the buffer away while nothing is expected. Bytes of an unfinished frame stay.
@@ -66,18 +101,73 @@ impl Reader {
             give_buffer(std::mem::take(&mut self.buffer));
         }
     }
+}
 
-    fn make_room(&mut self) {
-        if self.buffer.capacity() - self.buffer.len() >= CHUNK / 2 {
-            return;
-        }
-        // Room for the rest of a frame under way, but at most as much again as has arrived.
-        let missing = match Header::parse(&self.buffer, self.max_frame) {
-            Ok(Some((_, length))) => length.saturating_sub(self.buffer.len()),
-            _ => 0,
-        };
-        self.buffer.reserve(missing.min(self.buffer.len().max(CHUNK)).max(CHUNK / 2));
+impl Large {
+    /// Before more than this has arrived, no more is reserved.
+    const FIRST: usize = 2 * CHUNK;
+
+    fn new(header: Header, length: usize, start: &[u8]) -> Self {
+        let mut bytes = recycled(length).unwrap_or_else(|| BytesMut::with_capacity(length.min(Self::FIRST)));
+        bytes.extend_from_slice(start);
+        Self { header, length, bytes }
     }
+
+    /// At most as much again as has arrived.
+    fn make_room(&mut self) {
+        if self.bytes.capacity() == self.bytes.len() {
+            let missing = self.length - self.bytes.len();
+            self.bytes.reserve(missing.min(self.bytes.len()));
+        }
+    }
+
+    fn into_frame(self) -> Frame {
+        let mut body = self.bytes.freeze();
+        recycle_later(body.clone());
+        body.advance(HEADER);
+        Frame { header: self.header, body }
+    }
+}
+
+/// Large frames that were received on this thread, oldest first. One that nobody else holds any more is used again: a
+/// fresh buffer costs the kernel a page fault for every 4 KiB.
+#[derive(Debug, Default)]
+struct Recent {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+/// Each thread keeps at most this much.
+const MOST_RECENT: usize = 8 << 20;
+
+thread_local! {
+    static RECENT: RefCell<Recent> = RefCell::default();
+}
+
+fn recycled(length: usize) -> Option<BytesMut> {
+    RECENT.with_borrow_mut(|recent| {
+        let fits = |frame: &Bytes| (length..2 * length).contains(&frame.len()) && frame.is_unique();
+        let at = recent.frames.iter().position(fits)?;
+        let frame = recent.frames.remove(at)?;
+        recent.bytes -= frame.len();
+        let mut buffer = frame.try_into_mut().ok()?;
+        buffer.clear();
+        Some(buffer)
+    })
+}
+
+fn recycle_later(frame: Bytes) {
+    if frame.len() > MOST_RECENT / 8 {
+        return;
+    }
+    RECENT.with_borrow_mut(|recent| {
+        recent.bytes += frame.len();
+        recent.frames.push_back(frame);
+        while recent.bytes > MOST_RECENT {
+            let Some(oldest) = recent.frames.pop_front() else { return };
+            recent.bytes -= oldest.len();
+        }
+    });
 }
 
 thread_local! {
@@ -163,6 +253,7 @@ mod tests {
             poll_fn(|cx| reader.poll_fill(&mut far, cx)).await.unwrap();
             assert!(reader.next_frame().unwrap().is_none());
         }
-        assert!(reader.buffer.capacity() <= 4 * CHUNK, "{} bytes", reader.buffer.capacity());
+        let reserved = reader.buffer.capacity() + reader.large.unwrap().bytes.capacity();
+        assert!(reserved <= 4 * CHUNK, "{reserved} bytes");
     }
 }
