@@ -15,7 +15,7 @@ use tokio::{
     runtime::Handle,
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -30,6 +30,9 @@ use crate::{Code, Status};
 /// Who waits for a connection picks again after this time at the earliest.
 const PICK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Among more instances than this, finding those with a connection takes long enough to do it for many changes at once.
+const MANY: usize = 256;
+
 #[derive(Debug)]
 pub(crate) struct Resolver {
     service: ServiceName,
@@ -40,6 +43,8 @@ pub(crate) struct Resolver {
     instances: ArcSwap<Instances>,
     /// Something changed for those that wait for a connection.
     changed: Notify,
+    /// Among many instances, those with a connection are found once for many changes.
+    live_changed: Arc<Notify>,
     /// Why the last dial failed, for the message.
     last_error: Mutex<Option<Status>>,
     /// Makers of `instances` and its `live` take turns.
@@ -83,6 +88,7 @@ impl Resolver {
         connections_per_instance: usize,
     ) -> Arc<Self> {
         let watch = registry.watch(&service);
+        let live_changed = Arc::new(Notify::new());
         Arc::new_cyclic(|resolver: &Weak<Self>| Self {
             service,
             registry,
@@ -96,7 +102,8 @@ impl Resolver {
             endpoints: AtomicU64::new(0),
             budget: Budget::new(),
             started: Instant::now(),
-            watcher: runtime.spawn(follow(watch, resolver.clone())).abort_handle(),
+            watcher: runtime.spawn(follow(watch, live_changed.clone(), resolver.clone())).abort_handle(),
+            live_changed,
             waiting: AtomicU32::new(0),
         })
     }
@@ -218,6 +225,14 @@ impl Resolver {
         self.changed.notify_waiters();
     }
 
+    /// Finds those with an open connection anew; returns how long to leave it at that.
+    fn refresh_live(&self) -> Duration {
+        let _turn = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let instances = self.instances.load();
+        instances.live.store(Arc::new(live(&instances.all)));
+        Duration::from_micros(instances.all.len() as u64)
+    }
+
     /// A connection came up, failed to, or ended.
     pub(crate) fn connections_changed(&self, error: Option<Status>) {
         let turn = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,7 +240,11 @@ impl Resolver {
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
         }
         let instances = self.instances.load();
-        instances.live.store(Arc::new(live(&instances.all)));
+        if instances.all.len() <= MANY {
+            instances.live.store(Arc::new(live(&instances.all)));
+        } else {
+            self.live_changed.notify_one();
+        }
         drop(turn);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.changed.notify_waiters();
@@ -271,16 +290,24 @@ impl Drop for Waiting<'_> {
     }
 }
 
-async fn follow(mut watch: SnapshotWatch, resolver: Weak<Resolver>) {
-    let mut snapshot = watch.current();
+async fn follow(mut watch: SnapshotWatch, live_changed: Arc<Notify>, resolver: Weak<Resolver>) {
+    let mut snapshot = Some(watch.current());
     loop {
-        match resolver.upgrade() {
-            Some(resolver) => resolver.snapshot_changed(snapshot),
-            None => return,
-        }
-        snapshot = match watch.changed().await {
-            Ok(snapshot) => snapshot,
-            Err(_) => return,
+        let pause = match (resolver.upgrade(), snapshot.take()) {
+            (None, _) => return,
+            (Some(resolver), Some(snapshot)) => {
+                resolver.snapshot_changed(snapshot);
+                Duration::ZERO
+            }
+            (Some(resolver), None) => resolver.refresh_live(),
         };
+        sleep(pause).await;
+        tokio::select! {
+            changed = watch.changed() => match changed {
+                Ok(changed) => snapshot = Some(changed),
+                Err(_) => return,
+            },
+            () = live_changed.notified() => {}
+        }
     }
 }
