@@ -2,6 +2,7 @@
 
 mod closed;
 mod open;
+mod turns;
 mod window;
 
 use std::{
@@ -20,6 +21,7 @@ use crate::{
     peer::{Caller, Ends, Failure, Peer},
     process::{self, Usage},
 };
+use turns::Turns;
 
 /// How to call, and what.
 #[derive(Args, Clone, Debug)]
@@ -50,6 +52,9 @@ pub(crate) struct Plan {
     /// Connections.
     #[arg(long)]
     pub(crate) connections: usize,
+    /// Each connection goes to another instance of the service, and calls take the instances in turn.
+    #[arg(long)]
+    pub(crate) instances: bool,
     /// Calls in flight, over all connections; with `--pace open` the most there can be.
     #[arg(long, default_value_t = 1)]
     pub(crate) in_flight: usize,
@@ -133,8 +138,12 @@ pub(crate) fn start(drive: &Drive) -> Result<(), Failure> {
 
 /// Connects and makes the calls; compiled once for each implementation.
 pub(crate) async fn run<P: Peer>(address: SocketAddr, plan: Plan) -> Result<(), Failure> {
-    let mut callers = P::connect(address, plan.connections).await?;
     let work = Work::of(plan);
+    if plan.instances {
+        let callers = P::connect_instances(address, plan.connections).await?;
+        return closed::run(vec![Turns::over(callers)], &work, plan).await;
+    }
+    let mut callers = P::connect(address, plan.connections).await?;
     match plan.pace {
         Pace::Closed => closed::run(callers, &work, plan).await,
         Pace::Open => open::run(callers, &work, plan).await,

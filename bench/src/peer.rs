@@ -32,6 +32,17 @@ pub(crate) trait Peer: 'static {
         address: SocketAddr,
         connections: usize,
     ) -> impl Future<Output = Result<Vec<Self::Caller>, Failure>> + Send;
+
+    /// Opens one connection to each of `instances` instances of the service, all of which are the server at `address`.
+    /// The harness takes the callers in turn, call by call; an implementation that does so itself returns one.
+    ///
+    /// To an implementation without a registry, instances are no more than connections.
+    fn connect_instances(
+        address: SocketAddr,
+        instances: usize,
+    ) -> impl Future<Output = Result<Vec<Self::Caller>, Failure>> + Send {
+        Self::connect(address, instances)
+    }
 }
 
 /// A client of the measured service. Every task holds its own clone.

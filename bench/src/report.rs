@@ -77,6 +77,7 @@ fn main(load: Load) -> Column {
     match load {
         Load::Closed { in_flight: 1, .. } => P50,
         Load::Closed { .. } => CALLS,
+        Load::Instances { .. } => CLIENT_CPU,
         Load::HalfPeak => P99,
         Load::Trickle { .. } => SERVER_CPU,
         Load::Idle { .. } => IDLE,
@@ -87,6 +88,9 @@ fn columns(load: Load) -> Vec<Column> {
     match load {
         Load::Closed { in_flight: 1, .. } => vec![P50, P99, P999, SERVER_CPU, CLIENT_CPU],
         Load::Closed { .. } => vec![CALLS, SERVER_CPU, CLIENT_CPU, SERVER_RSS, CLIENT_RSS],
+        Load::Instances { .. } => {
+            vec![Column { compared: true, ..CLIENT_CPU }, CALLS, SERVER_CPU, SERVER_RSS, CLIENT_RSS]
+        }
         Load::HalfPeak => vec![RATE, P50, P99, P999, SERVER_CPU],
         Load::Trickle { .. } => vec![SERVER_CPU, RATE, P50, P99, P999, SERVER_RSS],
         Load::Idle { .. } => vec![IDLE, SERVER_RSS],

@@ -74,6 +74,11 @@ impl Measurement<'_> {
                 plan.extend(echo.map(|length| format!("--echo={length}")));
                 self.calls(plan, server, drivers).await
             }
+            Load::Instances { instances, in_flight } => {
+                let mut plan = vec![address, "--pace=closed".into(), "--instances".into()];
+                plan.extend([format!("--connections={instances}"), format!("--in-flight={in_flight}")]);
+                self.calls(plan, server, drivers).await
+            }
             Load::HalfPeak => self.open(address, 4, OPEN_IN_FLIGHT, self.rate, server, drivers).await,
             Load::Trickle { connections, rate } => {
                 self.open(address, connections, connections, rate, server, drivers).await

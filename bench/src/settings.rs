@@ -27,6 +27,20 @@ pub(crate) const ALL: &[Setting] = &[
     Setting::new("idle", "idle connections, after one call on each", Load::Idle { few: 500, many: 2_000 }),
 ];
 
+/// Settings that are measured only when they are named.
+const ON_REQUEST: &[Setting] = &[
+    Setting::new(
+        "instances-10",
+        "find, 16 calls in flight, 10 instances in turn, a connection each",
+        Load::Instances { instances: 10, in_flight: 16 },
+    ),
+    Setting::new(
+        "instances",
+        "find, 16 calls in flight, 10,000 instances in turn, a connection each",
+        Load::Instances { instances: 10_000, in_flight: 16 },
+    ),
+];
+
 /// Where an implementation's peak is taken.
 pub(crate) const PEAK: Setting =
     Setting::new("4x256", "find, 4 connections, 256 calls in flight in all", Load::closed(4, 256, None));
@@ -48,8 +62,9 @@ impl Setting {
 
     /// The setting of that name.
     pub(crate) fn named(name: &str) -> Result<Self, Failure> {
-        ALL.iter().find(|known| known.name == name).copied().ok_or_else(|| {
-            let known: Vec<_> = ALL.iter().map(|known| known.name).collect();
+        let all = || ALL.iter().chain(ON_REQUEST);
+        all().find(|known| known.name == name).copied().ok_or_else(|| {
+            let known: Vec<_> = all().map(|known| known.name).collect();
             format!("no setting is named `{name}`; there are {}", known.join(", ")).into()
         })
     }
@@ -75,6 +90,13 @@ pub(crate) enum Load {
         connections: usize,
         /// Calls a second in all.
         rate: f64,
+    },
+    /// The next call begins when one ends, and goes to the next instance.
+    Instances {
+        /// Instances of the service, with one connection to each.
+        instances: usize,
+        /// Calls in flight, over all of them.
+        in_flight: usize,
     },
     /// Nothing, after one call on each connection: what `many` connections add to a server that holds `few`.
     Idle {
@@ -107,6 +129,8 @@ impl Effort {
             (Load::Closed { in_flight: 1, .. }, true) => (21, 50, 150),
             (Load::Closed { .. }, false) => (7, 300, 1_000),
             (Load::Closed { .. }, true) => (3, 150, 350),
+            (Load::Instances { .. }, false) => (5, 500, 1_000),
+            (Load::Instances { .. }, true) => (3, 300, 500),
             (Load::HalfPeak, false) => (5, 300, 1_500),
             (Load::HalfPeak, true) => (1, 200, 800),
             (Load::Trickle { .. }, false) => (3, 500, 2_500),

@@ -24,6 +24,12 @@ use connection::Connection;
 use options::{ClientConfig, config_setters};
 use request::CallRequest;
 
+#[cfg(feature = "internals")]
+pub(crate) use {
+    balance::{Balance, Choices},
+    in_flight::{InFlight, Settled},
+};
+
 pub use balance::Balancer;
 pub use channel::{Arguments, Channel, Stub};
 pub use local::Local;

@@ -18,9 +18,13 @@ mod compress;
 mod context;
 mod describe;
 mod frame;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod reply;
 mod server;
 mod service;
+mod shard;
 mod status;
 mod transport;
 
@@ -42,4 +46,6 @@ pub use transport::Transport;
 #[doc(hidden)]
 pub mod __private {
     pub use serde;
+
+    pub use crate::shard::Sharded;
 }

@@ -37,7 +37,7 @@ impl Growth {
         Self { what, before: status("VmRSS:") }
     }
 
-    fn is_small(self) {
+    fn assert_small(self) {
         let grown = status("VmHWM:").saturating_sub(self.before);
         println!("{}: {grown} KiB", self.what);
         assert!(grown <= ALLOWED, "{}: memory grew by {grown} KiB", self.what);
@@ -80,7 +80,7 @@ async fn one_request_each(server: &RunningServer) {
         raw.send(&bytes).await;
         let answer = raw.frame().await.answer();
         assert_eq!((answer.id, answer.code), (id, code as u8), "{what}: {}", answer.message);
-        growth.is_small();
+        growth.assert_small();
     }
 }
 
@@ -99,7 +99,7 @@ async fn lengths_without_bytes(server: &RunningServer) {
     for id in 0..100 {
         shop.find(id).await.unwrap();
     }
-    growth.is_small();
+    growth.assert_small();
 }
 
 /// Writes until the other side takes no more.
@@ -127,7 +127,7 @@ async fn answers_that_nobody_reads(server: &RunningServer) {
     let mut sent = 0;
     stuff(&raw, &pings, &mut sent, 64 << 20).await;
     assert!(sent < 64 << 20, "the server reads on and on");
-    growth.is_small();
+    growth.assert_small();
 }
 
 /// The client reads, but never as much as waits for it.
@@ -144,7 +144,7 @@ async fn answers_that_are_read_too_slowly(server: &RunningServer) {
             assert_eq!(raw.frame().await.answer().id, answers);
         }
     }
-    growth.is_small();
+    growth.assert_small();
 }
 
 async fn cancels_of_nothing(server: &RunningServer) {
@@ -155,7 +155,7 @@ async fn cancels_of_nothing(server: &RunningServer) {
         raw.send(&cancels).await;
     }
     assert_eq!(raw.call(&Request::json(1, "find", 1, "[5]")).await.code, 0);
-    growth.is_small();
+    growth.assert_small();
 }
 
 async fn pings_to_a_client() {
@@ -168,7 +168,7 @@ async fn pings_to_a_client() {
     let mut sent = 0;
     stuff(&raw, &pings, &mut sent, 64 << 20).await;
     assert!(sent >= 64 << 20, "a client always reads: its answers come among the pings");
-    growth.is_small();
+    growth.assert_small();
 }
 
 #[tokio::test]

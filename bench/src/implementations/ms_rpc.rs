@@ -105,14 +105,20 @@ impl Peer for MsProxy {
         log();
         let registry = Static::new(vec![Instance::from_address(&address.to_string())?]);
         let proxy = ClientProxy::builder(Arc::new(registry)).connections_per_instance(connections).build();
-        let goods = GoodsClient::new(proxy);
-        warm_up(&goods, connections).await?;
-        Ok(vec![goods])
+        warm(GoodsClient::new(proxy), connections).await
+    }
+
+    async fn connect_instances(address: SocketAddr, instances: usize) -> Result<Vec<GoodsClient>, Failure> {
+        log();
+        let instance = Instance::from_address(&address.to_string())?;
+        let listed = (0..instances).map(|number| instance.clone().with_id(format!("goods-{number}")));
+        let proxy = ClientProxy::new(Arc::new(Static::new(listed.collect())));
+        warm(GoodsClient::new(proxy), instances).await
     }
 }
 
-/// Calls until every connection of the pool has been called over.
-async fn warm_up(goods: &GoodsClient, connections: usize) -> Result<(), Failure> {
+/// Calls until every connection of the proxy has been called over.
+async fn warm(goods: GoodsClient, connections: usize) -> Result<Vec<GoodsClient>, Failure> {
     let begin = Instant::now();
     let mut seen = HashSet::new();
     while seen.len() < connections {
@@ -121,7 +127,7 @@ async fn warm_up(goods: &GoodsClient, connections: usize) -> Result<(), Failure>
         }
         seen.insert(goods.caller().await?.ok_or("a connection over TCP without an address")?);
     }
-    Ok(())
+    Ok(vec![goods])
 }
 
 /// Listens as an application does, at the default level; where the lines go costs nothing here.

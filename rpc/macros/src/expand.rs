@@ -113,7 +113,7 @@ fn server(service: &Service) -> TokenStream {
         #[doc = #about]
         #[derive(Debug)]
         #visibility struct #server<T> {
-            service: ::std::sync::Arc<T>,
+            service: ::ms_rpc::__private::Sharded<T>,
         }
 
         #[allow(dead_code)]
@@ -125,7 +125,7 @@ fn server(service: &Service) -> TokenStream {
 
             /// Serves a service that is used elsewhere too.
             #visibility fn shared(service: ::std::sync::Arc<T>) -> Self {
-                Self { service }
+                Self { service: ::ms_rpc::__private::Sharded::new(service) }
             }
         }
 
@@ -168,8 +168,8 @@ fn server_method(service: &Ident, (place, method): (usize, &Method)) -> TokenStr
                 ::core::result::Result::Err(status) => return status.into(),
             };
             #take_context
-            let #implementation = ::std::sync::Arc::clone(&self.service);
-            #request.#reply(async move { <T as #service>::#ident(&*#implementation, #context #(#names),*).await })
+            let #implementation = self.service.share();
+            #request.#reply(async move { <T as #service>::#ident(&**#implementation, #context #(#names),*).await })
         }
     }
 }

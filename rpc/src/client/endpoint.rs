@@ -1,10 +1,7 @@
 //! One instance as a proxy sees it: its connections, and the dialling of them.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -14,7 +11,10 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{connection::Connection, options::ClientConfig, request::not_sent, resolver::Resolver};
-use crate::{Code, Status};
+use crate::{
+    Code, Status,
+    shard::{Cursor, Sharded, Share},
+};
 
 /// One instance and its connections.
 #[derive(Debug)]
@@ -22,17 +22,21 @@ pub(crate) struct Endpoint {
     number: EndpointNumber,
     instance: Instance,
     slots: Arc<[Slot]>,
-    next: AtomicUsize,
+    /// Whose turn it is, among several.
+    next: Option<Box<Cursor>>,
 }
 
 /// Tells the instances of a service apart, for as long as their addresses stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EndpointNumber(pub(crate) u64);
 
+/// So many calls go over one connection before it is the next one's turn.
+const IN_A_ROW: u32 = 64;
+
 /// The place of one connection.
 #[derive(Debug, Default)]
 struct Slot {
-    connection: ArcSwapOption<Connection>,
+    connection: ArcSwapOption<Sharded<Connection>>,
     dialling: Mutex<Dialling>,
 }
 
@@ -44,10 +48,17 @@ struct Dialling {
     not_before: Option<Instant>,
 }
 
+/// A connection that several calls use.
+pub(crate) type Shared = Arc<Share<Connection>>;
+
+fn cursor(connections: usize) -> Option<Box<Cursor>> {
+    (connections > 1).then(Box::default)
+}
+
 impl Endpoint {
     pub(crate) fn new(number: EndpointNumber, instance: Instance, connections: usize) -> Self {
         let slots = (0..connections).map(|_| Slot::default()).collect();
-        Self { number, instance, slots, next: AtomicUsize::new(0) }
+        Self { number, instance, slots, next: cursor(connections) }
     }
 
     pub(crate) fn number(&self) -> EndpointNumber {
@@ -66,7 +77,7 @@ impl Endpoint {
 
     /// The same connections under what the registry says now.
     pub(crate) fn take_over(&self, instance: Instance) -> Self {
-        Self { number: self.number, instance, slots: self.slots.clone(), next: AtomicUsize::new(0) }
+        Self { number: self.number, instance, slots: self.slots.clone(), next: cursor(self.slots.len()) }
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -74,10 +85,11 @@ impl Endpoint {
     }
 
     /// An open connection, in turn. A place without one is dialled in the background, even when another place has one.
-    pub(crate) fn connection(self: &Arc<Self>, resolver: &Arc<Resolver>) -> Option<Arc<Connection>> {
+    pub(crate) fn connection(self: &Arc<Self>, resolver: &Arc<Resolver>) -> Option<Shared> {
         let first = match self.slots.len() {
             1 => 0,
-            many => self.next.fetch_add(1, Ordering::Relaxed) % many,
+            // In turn, but some calls in a row: those made at the same moment leave in one write.
+            many => (self.next.as_ref().map_or(0, |next| next.advance() / IN_A_ROW) % many as u32) as usize,
         };
         if let Some(open) = self.slots[first].open() {
             return Some(open);
@@ -120,7 +132,7 @@ impl Endpoint {
                 info!("connected to {address}");
                 dialling.failures = 0;
                 dialling.not_before = None;
-                slot.connection.store(Some(Arc::new(connection)));
+                slot.connection.store(Some(Arc::new(Sharded::new(Arc::new(connection)))));
                 None
             }
             Err(status) => {
@@ -138,9 +150,10 @@ impl Endpoint {
 }
 
 impl Slot {
-    fn open(&self) -> Option<Arc<Connection>> {
+    #[inline]
+    fn open(&self) -> Option<Shared> {
         let connection = self.connection.load();
-        connection.as_ref().filter(|connection| connection.is_open()).cloned()
+        connection.as_ref().filter(|connection| connection.is_open()).map(|connection| connection.share())
     }
 
     fn lock(&self) -> MutexGuard<'_, Dialling> {

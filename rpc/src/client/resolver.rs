@@ -20,8 +20,7 @@ use tokio::{
 
 use super::{
     balance::{Balance, Balancer, Choices},
-    connection::Connection,
-    endpoint::{Endpoint, EndpointNumber},
+    endpoint::{Endpoint, EndpointNumber, Shared},
     options::ClientConfig,
     request::{CallRequest, not_sent},
     retry::Budget,
@@ -67,7 +66,7 @@ struct Instances {
 /// A connection to use for one attempt, and whose it is.
 pub(crate) struct Picked {
     pub(crate) endpoint: EndpointNumber,
-    pub(crate) connection: Arc<Connection>,
+    pub(crate) connection: Shared,
 }
 
 /// The instances that an earlier attempt has met.

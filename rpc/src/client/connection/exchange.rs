@@ -103,7 +103,7 @@ impl<A: ?Sized> Exchange<'_, A> {
         drop(state);
         self.step = Step::Sent(id);
         give_scratch(frame);
-        woken.into_iter().flatten().for_each(Waker::wake);
+        wake(woken);
         Poll::Pending
     }
 
@@ -179,15 +179,28 @@ impl<A: Serialize + ?Sized> Future for Exchange<'_, A> {
                     }
                     Poll::Ready(settled) => {
                         let woken = [state.next_waiting(), state.last_has_left()];
-                        let closed = state.closed.clone();
+                        let closed = match settled {
+                            Settled::Answer(_) => None,
+                            _ => state.closed.clone(),
+                        };
                         drop(state);
-                        woken.into_iter().flatten().for_each(Waker::wake);
+                        wake(woken);
                         Poll::Ready(self.settled(settled, closed.as_deref()))
                     }
                 }
             }
             Step::Done => Poll::Ready(Err(Status::new(Code::Internal, "polled after it was ready"))),
         }
+    }
+}
+
+fn wake(woken: [Option<Waker>; 2]) {
+    let [first, second] = woken;
+    if let Some(waker) = first {
+        waker.wake();
+    }
+    if let Some(waker) = second {
+        waker.wake();
     }
 }
 
@@ -211,7 +224,7 @@ impl<A: ?Sized> Drop for Exchange<'_, A> {
                 };
                 let woken = [state.next_waiting(), task];
                 drop(state);
-                woken.into_iter().flatten().for_each(Waker::wake);
+                wake(woken);
             }
         }
     }
