@@ -20,6 +20,8 @@ pub(crate) const RAW: u8 = 255;
 pub(crate) const DEFAULT_MAX_FRAME: usize = 4 << 20;
 /// No configuration goes beyond this.
 pub(crate) const LARGEST_MAX_FRAME: usize = 64 << 20;
+/// Nor below this: HELLO, and the status that says that an answer is too large, must fit.
+pub(crate) const SMALLEST_MAX_FRAME: usize = 1 << 10;
 /// The largest head of a request or response.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
 /// The low bits of a call's id: its slot in the caller's table.

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     Codec, Compression, Service, Status, describe,
-    frame::{DEFAULT_MAX_FRAME, HEADER, LARGEST_MAX_FRAME, ServerHello},
+    frame::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME, ServerHello},
     transport::Transport,
 };
 use compute::ComputePool;
@@ -192,9 +192,9 @@ impl Server {
         self
     }
 
-    /// The largest frame in bytes, also after decompression. Default 4 MiB, at most 64 MiB.
+    /// The largest frame in bytes, also after decompression. Default 4 MiB, from 1 KiB to 64 MiB.
     pub fn max_frame(mut self, bytes: usize) -> Self {
-        self.config.max_frame = bytes.clamp(HEADER, LARGEST_MAX_FRAME);
+        self.config.max_frame = bytes.clamp(SMALLEST_MAX_FRAME, LARGEST_MAX_FRAME);
         self
     }
 

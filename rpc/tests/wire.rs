@@ -15,12 +15,12 @@ use std::{
     time::Duration,
 };
 
-use ms_rpc::{Code, RunningServer};
+use ms_rpc::{Code, RunningServer, Server};
 use raw::{
     BINCODE, CANCEL, HELLO, JSON, NO_VALUE, NOT_EXECUTED, PING, PONG, RESPONSE, Raw, Request, client_hello, control,
     frame, goaway, hello,
 };
-use shop::{Item, ShopClient, TestShop, client, server};
+use shop::{Item, ShopClient, ShopServer, TestShop, client, server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::JoinHandle,
@@ -350,4 +350,33 @@ async fn who_says_no_hello_is_closed_in_its_time() {
     let mut open = Raw::client(server.address()).await;
     tokio::time::advance(Duration::from_secs(60)).await;
     assert_eq!(open.call(&find(1)).await.code, 0, "HELLO once is enough");
+}
+
+#[tokio::test]
+async fn the_smallest_limit_still_lets_an_error_through() {
+    let server = Server::bind("127.0.0.1:0").await.unwrap().max_frame(0).serve(ShopServer::new(TestShop::default()));
+    let server = server.start().await.unwrap();
+    let mut raw = Raw::client(server.address()).await;
+    // The message names the service, and all that is served: too long for the frame.
+    let long = Request { service: vec![b's'; 250], method: vec![b'm'; 250], ..find(1) };
+    assert_eq!(raw.call(&long).await.code, Code::Unimplemented as u8);
+    let text = zlib(format!("[\"{}\"]", "x".repeat(1000)).as_bytes());
+    let answer = raw.call(&Request { compression: 2, arguments: text, ..Request::json(2, "text", 1, "") }).await;
+    assert_eq!((answer.id, answer.code), (2, Code::ResourceExhausted as u8));
+    assert!(answer.message.contains("the answer has"), "{}", answer.message);
+    assert_eq!(raw.call(&find(3)).await.code, 0);
+}
+
+#[tokio::test]
+async fn an_interceptor_that_panics_costs_its_call_only() {
+    let server = Server::bind("127.0.0.1:0").await.unwrap().intercept(|incoming| {
+        assert!(incoming.context.metadata("boom").is_none(), "as asked");
+        Ok(())
+    });
+    let server = server.serve(ShopServer::new(TestShop::default())).start().await.unwrap();
+    let mut raw = Raw::client(server.address()).await;
+    let answer = raw.call(&Request { pairs: vec![(b"boom".to_vec(), Vec::new())], ..find(1) }).await;
+    assert_eq!((answer.id, answer.code), (1, Code::Internal as u8));
+    assert!(answer.message.contains("interceptor panicked"), "{}", answer.message);
+    assert_eq!(raw.call(&find(2)).await.code, 0);
 }

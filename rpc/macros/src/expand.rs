@@ -1,6 +1,6 @@
 //! From a service to code.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::Ident;
 
@@ -107,6 +107,7 @@ fn server(service: &Service) -> TokenStream {
     let Service { visibility, ident, name, .. } = service;
     let (client, server) = (client_ident(service), format_ident!("{}Server", ident));
     let methods = service.methods.iter().enumerate().map(|place| server_method(ident, place));
+    let request = local("request");
     let about = format!("Serves an implementation of [`{ident}`] as the service `{name}`.");
     quote! {
         #[doc = #about]
@@ -133,8 +134,8 @@ fn server(service: &Service) -> TokenStream {
                 &#client::DESCRIPTOR
             }
 
-            fn call(&self, request: ::ms_rpc::Request<'_>) -> ::ms_rpc::Reply {
-                match request.method() {
+            fn call(&self, #request: ::ms_rpc::Request<'_>) -> ::ms_rpc::Reply {
+                match #request.method() {
                     #(#methods)*
                     _ => ::ms_rpc::Status::new(::ms_rpc::Code::Unimplemented, "no such method").into(),
                 }
@@ -147,8 +148,10 @@ fn server_method(service: &Ident, (place, method): (usize, &Method)) -> TokenStr
     let Method { ident, context, arguments, output, .. } = method;
     let names: Vec<_> = arguments.iter().map(|(name, _)| name).collect();
     let kinds = arguments.iter().map(|(_, kind)| kind);
-    let take_context = context.as_ref().map(|_| quote! { let context = request.context().clone(); });
-    let context = context.as_ref().map(|_| quote! { context, });
+    // Names of its own, whatever the arguments are called.
+    let (request, call_context, implementation) = (local("request"), local("context"), local("service"));
+    let take_context = context.as_ref().map(|_| quote! { let #call_context = #request.context().clone(); });
+    let context = context.as_ref().map(|_| quote! { #call_context, });
     let reply = match output {
         Output::Plain => quote! { reply },
         Output::Fallible { .. } => quote! { reply_result },
@@ -157,18 +160,23 @@ fn server_method(service: &Ident, (place, method): (usize, &Method)) -> TokenStr
         #place => {
             #[derive(::ms_rpc::__private::serde::Deserialize)]
             #[serde(crate = "::ms_rpc::__private::serde", deny_unknown_fields)]
-            struct Arguments {
+            struct __Arguments {
                 #(#names: #kinds,)*
             }
-            let Arguments { #(#names),* } = match request.arguments() {
+            let __Arguments { #(#names),* } = match #request.arguments() {
                 ::core::result::Result::Ok(arguments) => arguments,
                 ::core::result::Result::Err(status) => return status.into(),
             };
             #take_context
-            let service = self.service.share();
-            request.#reply(async move { <T as #service>::#ident(&**service, #context #(#names),*).await })
+            let #implementation = self.service.share();
+            #request.#reply(async move { <T as #service>::#ident(&**#implementation, #context #(#names),*).await })
         }
     }
+}
+
+/// A variable that the user's names do not meet.
+fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
 }
 
 fn descriptor(service: &Service) -> TokenStream {

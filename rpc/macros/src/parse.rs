@@ -1,9 +1,10 @@
 //! From the user's trait to what it means; whatever cannot be a service is an error at its place.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, LitStr, Pat, PathArguments, Receiver, ReceiverKind,
-    Result, ReturnType, TraitItem, TraitItemFn, Type, Visibility, parse::Parser, parse_quote, spanned::Spanned,
+    Attribute, Error, FnArg, GenericArgument, Generics, Ident, Item, LitStr, Pat, PathArguments, Receiver,
+    ReceiverKind, Result, ReturnType, Safety, TraitItem, TraitItemFn, Type, Visibility, parse::Parser, parse_quote,
+    spanned::Spanned,
 };
 
 /// A trait that is a service.
@@ -42,13 +43,13 @@ const TAKEN: [&str; 3] = ["new", "named", "with"];
 const MOST_ARGUMENTS: usize = 16;
 
 pub(crate) fn service(attribute: TokenStream, item: TokenStream) -> Result<Service> {
-    let item: ItemTrait = syn::parse2(item)?;
+    let item = match syn::parse2(item)? {
+        Item::Trait(item) => item,
+        other => return Err(Error::new(other.span(), "a service is a trait: write `pub trait Goods { .. }`")),
+    };
     let name = service_name(attribute, &item.ident)?;
-    if !item.generics.params.is_empty() {
-        return Err(Error::new(
-            item.generics.span(),
-            "a service has no generics: its types must be known on both sides",
-        ));
+    if let Some(span) = generics(&item.generics) {
+        return Err(Error::new(span, "a service has no generics: its types must be known on both sides"));
     }
     if let Some(unsafety) = item.unsafety {
         return Err(Error::new(unsafety.span(), "a service is not unsafe: remove `unsafe`"));
@@ -65,7 +66,11 @@ fn service_name(attribute: TokenStream, ident: &Ident) -> Result<String> {
     let mut name: Option<LitStr> = None;
     let parser = syn::meta::parser(|meta| {
         if meta.path.is_ident("name") {
-            name = Some(meta.value()?.parse()?);
+            if name.is_some() {
+                return Err(meta.error("the service has a name already: write `name = ..` once"));
+            }
+            let value = meta.value().and_then(|value| value.parse());
+            name = Some(value.map_err(|error| Error::new(error.span(), "write the name as text: `name = \"goods\"`"))?);
             return Ok(());
         }
         Err(meta.error("unknown parameter: write `#[service(name = \"goods\")]`"))
@@ -102,10 +107,10 @@ fn method(item: TraitItem) -> Result<Method> {
     for attribute in function.attrs {
         let path = attribute.path();
         if path.is_ident("idempotent") {
-            attribute.meta.require_path_only()?;
+            without_value(&attribute)?;
             idempotent = true;
         } else if path.is_ident("compute") {
-            attribute.meta.require_path_only()?;
+            without_value(&attribute)?;
             compute = true;
         } else if path.is_ident("cfg") || path.is_ident("cfg_attr") {
             let message = "a service has the same methods on both sides: put `#[cfg]` on the whole trait";
@@ -132,6 +137,15 @@ fn method(item: TraitItem) -> Result<Method> {
     Ok(Method { ident: signature.ident, docs, attributes, context, arguments, output, returned, idempotent, compute })
 }
 
+fn without_value(attribute: &Attribute) -> Result<()> {
+    match attribute.meta.require_path_only() {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(Error::new(error.span(), "it says all by its name: write `#[idempotent]` or `#[compute]` alone"))
+        }
+    }
+}
+
 fn check_signature(function: &TraitItemFn) -> Result<()> {
     let signature = &function.sig;
     if signature.asyncness.is_none() {
@@ -140,9 +154,14 @@ fn check_signature(function: &TraitItemFn) -> Result<()> {
     if let Some(body) = &function.default {
         return Err(Error::new(body.span(), "a service method has no body: end it with `;` and implement the trait"));
     }
-    if !signature.generics.params.is_empty() || signature.generics.where_clause.is_some() {
+    let safety = (!matches!(signature.safety, Safety::Default)).then(|| signature.safety.span());
+    let words = [signature.constness.as_ref().map(Spanned::span), safety, signature.abi.as_ref().map(Spanned::span)];
+    if let Some(span) = words.into_iter().flatten().next() {
+        return Err(Error::new(span, "a service method is called over the network: write `async fn` and no more"));
+    }
+    if let Some(span) = generics(&signature.generics) {
         let message = "a service method has no generics: its types must be known on both sides";
-        return Err(Error::new(signature.generics.span(), message));
+        return Err(Error::new(span, message));
     }
     match signature.inputs.first() {
         Some(FnArg::Receiver(receiver)) if is_shared_self(receiver) => {}
@@ -159,6 +178,12 @@ fn check_signature(function: &TraitItemFn) -> Result<()> {
     Ok(())
 }
 
+/// Where generics or their bounds stand, if there are any.
+fn generics(generics: &Generics) -> Option<Span> {
+    let parameters = (!generics.params.is_empty()).then(|| generics.span());
+    parameters.or_else(|| generics.where_clause.as_ref().map(Spanned::span))
+}
+
 fn is_shared_self(receiver: &Receiver) -> bool {
     matches!(receiver.kind, ReceiverKind::Reference(_, None, None))
 }
@@ -167,6 +192,9 @@ fn argument(argument: FnArg) -> Result<(Ident, Type)> {
     let FnArg::Typed(argument) = argument else {
         return Err(Error::new(argument.span(), "`self` comes first"));
     };
+    if let Some(attribute) = argument.attrs.first() {
+        return Err(Error::new(attribute.span(), "an argument has no attributes: remove it, or put it on its type"));
+    }
     let Pat::Ident(pattern) = &*argument.pat else {
         return Err(Error::new(argument.pat.span(), "an argument has a plain name: callers by names see it"));
     };

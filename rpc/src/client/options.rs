@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     Codec, Compression, Status,
-    frame::{DEFAULT_MAX_FRAME, HEADER, LARGEST_MAX_FRAME},
+    frame::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME},
 };
 
 /// What one call does differently from its client.
@@ -93,7 +93,7 @@ impl Default for ClientConfig {
 
 impl ClientConfig {
     pub(crate) fn set_max_frame(&mut self, bytes: usize) {
-        self.max_frame = bytes.clamp(HEADER, LARGEST_MAX_FRAME);
+        self.max_frame = bytes.clamp(SMALLEST_MAX_FRAME, LARGEST_MAX_FRAME);
     }
 }
 
@@ -140,7 +140,7 @@ macro_rules! config_setters {
             self
         }
 
-        /// The largest frame in bytes, also after decompression. Default 4 MiB, at most 64 MiB.
+        /// The largest frame in bytes, also after decompression. Default 4 MiB, from 1 KiB to 64 MiB.
         pub fn max_frame(mut self, bytes: usize) -> Self {
             self.config.set_max_frame(bytes);
             self

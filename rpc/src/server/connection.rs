@@ -157,7 +157,7 @@ impl<T: Transport> Connection<T> {
     /// Handles the frames that have arrived, up to a batch; true when there are more.
     fn serve(&mut self) -> Result<bool, Ended> {
         for _ in 0..BATCH {
-            if self.requests.is_long() {
+            if self.requests.is_long() || self.writer.waiting() > OUTPUT_LIMIT {
                 break;
             }
             match self.reader.next_frame() {

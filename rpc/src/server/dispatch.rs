@@ -1,6 +1,11 @@
 //! From names to methods. Knows nothing of sockets.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use super::{
     limit::{Bucket, Buckets, Limits, Ticker},
@@ -99,7 +104,13 @@ impl Dispatch {
     }
 
     pub(crate) fn intercept(&self, incoming: &mut Incoming<'_>) -> Result<(), Status> {
-        self.interceptors.iter().try_for_each(|interceptor| interceptor(incoming))
+        if self.interceptors.is_empty() {
+            return Ok(());
+        }
+        let all = AssertUnwindSafe(|| self.interceptors.iter().try_for_each(|interceptor| interceptor(incoming)));
+        catch_unwind(all).unwrap_or_else(|_| {
+            Err(Status::new(Code::Internal, "an interceptor panicked; the server's log has the details"))
+        })
     }
 
     /// The names of the user's services, sorted.

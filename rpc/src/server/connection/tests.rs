@@ -18,9 +18,12 @@ struct Pipe {
     mailbox: Arc<Mailbox>,
 }
 
-/// A connection of a server without services, and the other end of its pipe.
+/// A connection, of a server without services, and the other end of its pipe.
 async fn connection(pipe: usize) -> (impl Future<Output = ()>, Pipe) {
-    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    connection_of(Server::bind("127.0.0.1:0").await.unwrap(), pipe).await
+}
+
+async fn connection_of(server: Server, pipe: usize) -> (impl Future<Output = ()>, Pipe) {
     let shared = Arc::new(server.shared(&server.instance().await.unwrap()));
     let (near, far) = duplex(pipe);
     let mailbox = Arc::new(Mailbox::default());
@@ -102,6 +105,40 @@ async fn a_drain_does_not_wait_for_a_client_that_has_not_said_hello() {
     let (hello, length) = Header::parse(&said, 4096).unwrap().unwrap();
     let (goaway, _) = Header::parse(&said[length..], 4096).unwrap().unwrap();
     assert_eq!((hello.kind, goaway.kind), (Kind::Hello, Kind::GoAway));
+}
+
+/// Answers with much more than it was asked with.
+#[derive(Default)]
+struct Verbose(Arc<std::sync::atomic::AtomicUsize>);
+
+#[ms_rpc::service(name = "large")]
+trait Large {
+    async fn megabyte(&self) -> crate::Blob;
+}
+
+impl Large for Verbose {
+    async fn megabyte(&self) -> crate::Blob {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        vec![7; 1 << 20].into()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_wait_while_large_answers_do() {
+    let verbose = Verbose::default();
+    let calls = verbose.0.clone();
+    let server = Server::bind("127.0.0.1:0").await.unwrap().serve(LargeServer::new(verbose));
+    let (connection, mut pipe) = connection_of(server, 64 << 10).await;
+    pipe.say(Kind::Hello, 0).await;
+    for id in 1..=50 {
+        let head = [&[0, 22, 0, 0, 1, 0, 0, 5][..], b"large", &[8], b"megabyte", &[0, 0]].concat();
+        let header = Header { kind: Kind::Request, compression: 0, codec: 0, id };
+        let frame = [&header.to_bytes((HEADER + head.len()) as u32)[..], &head].concat();
+        pipe.far.write_all(&frame).await.unwrap();
+    }
+    assert_eq!(lasts(connection).await, STALL_TIMEOUT);
+    let calls = calls.load(std::sync::atomic::Ordering::SeqCst);
+    assert!((1..4).contains(&calls), "{calls} answers wait for a client that takes none");
 }
 
 /// Waits for ever; its first poll waits until the runtime around it shuts down.

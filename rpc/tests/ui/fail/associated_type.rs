@@ -1,0 +1,6 @@
+#[ms_rpc::service]
+pub trait Goods {
+    type Item;
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[ms_rpc::service(name = "")]
+pub trait Goods {
+    async fn find(&self, id: i64) -> String;
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[ms_rpc::service(name = "goods", name = "other")]
+pub trait Goods {
+    async fn find(&self, id: i64) -> String;
+}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[ms_rpc::service]
+pub struct Goods;
+
+fn main() {}

@@ -1,0 +1,8 @@
+#[ms_rpc::service]
+pub trait Goods {
+    async fn find(&self, id: i64) -> String {
+        id.to_string()
+    }
+}
+
+fn main() {}
