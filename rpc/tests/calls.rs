@@ -207,6 +207,15 @@ async fn what_is_too_large_is_refused_by_name() {
     assert_eq!((error.code(), error.outcome()), (Code::ResourceExhausted, Outcome::NotSent));
     assert!(error.message().contains("the request to shop.echo has 70"), "{error}");
     assert_eq!(shop.who().await.unwrap(), "");
+
+    // An answer that the client would not take costs that call, and not the connection.
+    let wide = crate::server(TestShop::default()).await;
+    let narrow = Client::builder().max_frame(4096).connect(&wide.address().to_string()).await.unwrap();
+    let shop = ShopClient::new(narrow);
+    let error = shop.echo(Blob::from(vec![0; 5000])).await.unwrap_err();
+    assert_eq!((error.code(), error.outcome()), (Code::ResourceExhausted, Outcome::Answered));
+    assert!(error.message().contains("at most 4096 are sent"), "{error}");
+    assert_eq!(shop.who().await.unwrap(), "");
 }
 
 #[tokio::test]

@@ -106,6 +106,7 @@ impl Connection {
             name: config.name.clone(),
             credentials: config.credentials.clone(),
             compressions: preferred.into_iter().collect(),
+            max_frame: config.max_frame as u32,
         };
         let (reader, hello) = task::shake_hands(&mut io, &hello, config.max_frame)
             .await

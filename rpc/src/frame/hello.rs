@@ -73,6 +73,8 @@ pub(crate) struct ClientHello {
     pub(crate) credentials: Vec<u8>,
     /// What it wants answers compressed with, best first; empty: not at all.
     pub(crate) compressions: Vec<u8>,
+    /// The largest frame that it takes; 0: it did not say.
+    pub(crate) max_frame: u32,
 }
 
 impl ClientHello {
@@ -81,6 +83,7 @@ impl ClientHello {
         list.push(tag::NAME, self.name.as_bytes());
         list.push(tag::CREDENTIALS, &self.credentials);
         list.push(tag::COMPRESSIONS, &self.compressions);
+        list.push(tag::MAX_FRAME, &self.max_frame.to_be_bytes());
         list.finish()
     }
 
@@ -92,6 +95,7 @@ impl ClientHello {
                 tag::NAME => hello.name = text(value)?,
                 tag::CREDENTIALS => hello.credentials = value.to_vec(),
                 tag::COMPRESSIONS => hello.compressions = value.to_vec(),
+                tag::MAX_FRAME => hello.max_frame = u32::from_be_bytes(number(value)?),
                 _ => {}
             }
         }
@@ -173,7 +177,12 @@ mod tests {
     #[test]
     fn both_sides_round_trip() {
         assert_eq!(ServerHello::parse(&server().to_frame()[HEADER..]), Ok(server()));
-        let client = ClientHello { name: "order-center".to_owned(), credentials: vec![1, 2], compressions: vec![1] };
+        let client = ClientHello {
+            name: "order-center".to_owned(),
+            credentials: vec![1, 2],
+            compressions: vec![1],
+            max_frame: 7,
+        };
         assert_eq!(ClientHello::parse(&client.to_frame()[HEADER..]), Ok(client));
     }
 

@@ -19,7 +19,7 @@ use crate::{
     buffer::FrameBuf,
     compress::ExpandError,
     context::Peer,
-    frame::{ClientHello, Malformed, RequestHead},
+    frame::{ClientHello, LARGEST_MAX_FRAME, Malformed, RequestHead, SMALLEST_MAX_FRAME},
     reply::{ResponseForm, panicked},
     server::{
         Shared,
@@ -36,6 +36,8 @@ pub(super) struct Requests {
     peer: Arc<Peer>,
     /// What the client wants answers compressed with when its request was not.
     preferred: Compression,
+    /// The largest frame that the client takes.
+    largest_answer: usize,
     last_id: u64,
     /// When the bytes arrived that are being served.
     now: Instant,
@@ -51,6 +53,7 @@ impl Requests {
             mailbox,
             peer: Arc::new(peer),
             preferred: Compression::None,
+            largest_answer: LARGEST_MAX_FRAME,
             last_id: 0,
             now: Instant::now(),
             last_route: None,
@@ -62,6 +65,9 @@ impl Requests {
     pub(super) fn set_hello(&mut self, hello: ClientHello) {
         self.preferred = hello.compressions.iter().find_map(|n| Compression::from_number(*n)).unwrap_or_default();
         self.peer = Arc::new(Peer { address: self.peer.address, name: hello.name, credentials: hello.credentials });
+        if hello.max_frame > 0 {
+            self.largest_answer = SMALLEST_MAX_FRAME.max(hello.max_frame as usize);
+        }
     }
 
     /// New bytes have arrived: one reading of the clock serves all requests in them.
@@ -105,7 +111,7 @@ impl Requests {
             codec: frame.header.codec,
             compression: compression.filter(|c| *c != Compression::None).unwrap_or(self.preferred),
             threshold: shared.config.compress_above,
-            max_frame: shared.config.max_frame,
+            max_frame: shared.config.max_frame.min(self.largest_answer),
         };
         let served = if draining {
             // Said before it came: the client knows that calls above the last id were not executed.
@@ -128,7 +134,7 @@ impl Requests {
             return Err(refused(Code::Unavailable, "too many calls are in flight on this connection"));
         }
         let deadline = self.now + Duration::from_millis(head.timeout_ms.into());
-        let pairs = if head.pairs.len() > 1 { frame.body.slice_ref(head.pairs) } else { Bytes::new() };
+        let pairs = if head.pairs.len() > 1 { Bytes::copy_from_slice(head.pairs) } else { Bytes::new() };
         let mut context = Context::new(deadline, self.peer.clone(), pairs);
         let mut incoming = Incoming { service: head.service, method: head.method, context: &mut context };
         shared.dispatch.intercept(&mut incoming)?;
@@ -136,7 +142,7 @@ impl Requests {
             Some(route) if route.is(head.service, head.method) => route,
             last => last.insert(shared.dispatch.route(head.service, head.method)?.clone()),
         };
-        let arguments = Arguments { argc: head.argc, start: value, max_frame: form.max_frame };
+        let arguments = Arguments { argc: head.argc, start: value, max_frame: shared.config.max_frame };
         match route.buckets.admit(0, Duration::ZERO) {
             Admission::Granted => {}
             Admission::Rejected(status) => return Err(status),
