@@ -48,6 +48,9 @@ struct Dialling {
     not_before: Option<Instant>,
 }
 
+/// The connections of an instance, each open when they were gathered.
+pub(crate) type Ready = Box<[Arc<Sharded<Connection>>]>;
+
 /// A connection that several calls use.
 pub(crate) type Shared = Arc<Share<Connection>>;
 
@@ -84,13 +87,24 @@ impl Endpoint {
         self.slots.iter().any(|slot| slot.open().is_some())
     }
 
-    /// An open connection, in turn. A place without one is dialled in the background, even when another place has one.
-    pub(crate) fn connection(self: &Arc<Self>, resolver: &Arc<Resolver>) -> Option<Shared> {
-        let first = match self.slots.len() {
-            1 => 0,
-            // In turn, but some calls in a row: those made at the same moment leave in one write.
-            many => (self.next.as_ref().map_or(0, |next| next.advance() / IN_A_ROW) % many as u32) as usize,
-        };
+    /// All its connections, if every place has an open one.
+    pub(crate) fn ready(&self) -> Option<Ready> {
+        self.slots.iter().map(|slot| slot.connection.load_full().filter(|connection| connection.is_open())).collect()
+    }
+
+    /// The place whose turn it is.
+    #[inline]
+    pub(crate) fn turn(&self) -> usize {
+        match &self.next {
+            None => 0,
+            // Some calls in a row: those made at the same moment leave in one write.
+            Some(next) => (next.advance() / IN_A_ROW) as usize % self.slots.len(),
+        }
+    }
+
+    /// An open connection, at this place if possible. A place without one is dialled in the background, even when another
+    /// place has one.
+    pub(crate) fn connection(self: &Arc<Self>, first: usize, resolver: &Arc<Resolver>) -> Option<Shared> {
         if let Some(open) = self.slots[first].open() {
             return Some(open);
         }

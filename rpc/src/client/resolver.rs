@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     balance::{Balance, Balancer, Choices},
-    endpoint::{Endpoint, EndpointNumber, Shared},
+    endpoint::{Endpoint, EndpointNumber, Ready, Shared},
     options::ClientConfig,
     request::{CallRequest, not_sent},
     retry::Budget,
@@ -43,11 +43,11 @@ pub(crate) struct Resolver {
     instances: ArcSwap<Instances>,
     /// Something changed for those that wait for a connection.
     changed: Notify,
-    /// Among many instances, those with a connection are found once for many changes.
-    live_changed: Arc<Notify>,
+    /// Among many instances, one look at the connections serves many changes.
+    refresh_soon: Arc<Notify>,
     /// Why the last dial failed, for the message.
     last_error: Mutex<Option<Status>>,
-    /// Makers of `instances` and its `live` take turns.
+    /// Makers of `instances` take turns.
     updating: Mutex<()>,
     /// How many endpoints were made.
     endpoints: AtomicU64,
@@ -65,7 +65,9 @@ struct Instances {
     all: Vec<Arc<Endpoint>>,
     choices: Choices,
     /// Those of them with an open connection.
-    live: ArcSwap<Choices>,
+    live: Choices,
+    /// By place: the connections of an instance that has all of its own, to be used without a further look.
+    ready: Vec<Option<Ready>>,
 }
 
 /// A connection to use for one attempt, and whose it is.
@@ -88,7 +90,7 @@ impl Resolver {
         connections_per_instance: usize,
     ) -> Arc<Self> {
         let watch = registry.watch(&service);
-        let live_changed = Arc::new(Notify::new());
+        let refresh_soon = Arc::new(Notify::new());
         Arc::new_cyclic(|resolver: &Weak<Self>| Self {
             service,
             registry,
@@ -102,8 +104,8 @@ impl Resolver {
             endpoints: AtomicU64::new(0),
             budget: Budget::new(),
             started: Instant::now(),
-            watcher: runtime.spawn(follow(watch, live_changed.clone(), resolver.clone())).abort_handle(),
-            live_changed,
+            watcher: runtime.spawn(follow(watch, refresh_soon.clone(), resolver.clone())).abort_handle(),
+            refresh_soon,
             waiting: AtomicU32::new(0),
         })
     }
@@ -143,7 +145,12 @@ impl Resolver {
         let avoided = |place: u32| !tried.is_empty() && tried.contains(&instances.all[place as usize].number());
         let picked = |place: u32| {
             let endpoint = &instances.all[place as usize];
-            let connection = endpoint.connection(self)?;
+            let turn = endpoint.turn();
+            let ready = instances.ready[place as usize].as_ref().map(|ready| &ready[turn]);
+            let connection = match ready.filter(|connection| connection.is_open()) {
+                Some(connection) => connection.share(),
+                None => endpoint.connection(turn, self)?,
+            };
             Some(Picked { endpoint: endpoint.number(), connection })
         };
         let Some(place) = instances.choices.pick(&*self.balance, avoided) else {
@@ -152,8 +159,7 @@ impl Resolver {
         if let Some(picked) = picked(place) {
             return Ok(Some(picked));
         }
-        let live = instances.live.load();
-        Ok(live.pick(&*self.balance, avoided).and_then(picked))
+        Ok(instances.live.pick(&*self.balance, avoided).and_then(picked))
     }
 
     async fn wait_for_connection(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Picked, Status> {
@@ -225,11 +231,11 @@ impl Resolver {
         self.changed.notify_waiters();
     }
 
-    /// Finds those with an open connection anew; returns how long to leave it at that.
-    fn refresh_live(&self) -> Duration {
+    /// Looks at the connections anew; returns how long to leave it at that.
+    fn refresh(&self) -> Duration {
         let _turn = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let instances = self.instances.load();
-        instances.live.store(Arc::new(live(&instances.all)));
+        self.instances.store(Arc::new(instances.refreshed()));
         Duration::from_micros(instances.all.len() as u64)
     }
 
@@ -241,9 +247,9 @@ impl Resolver {
         }
         let instances = self.instances.load();
         if instances.all.len() <= MANY {
-            instances.live.store(Arc::new(live(&instances.all)));
+            self.instances.store(Arc::new(instances.refreshed()));
         } else {
-            self.live_changed.notify_one();
+            self.refresh_soon.notify_one();
         }
         drop(turn);
         if self.waiting.load(Ordering::SeqCst) > 0 {
@@ -261,8 +267,14 @@ impl Drop for Resolver {
 impl Instances {
     fn new(snapshot: Snapshot, all: Vec<Arc<Endpoint>>) -> Self {
         let choices = Choices::new(places(&all).map(|(place, endpoint)| (place, endpoint.instance().weight())));
-        let live = ArcSwap::from_pointee(live(&all));
-        Self { snapshot, all, choices, live }
+        let live = live(&all);
+        let ready = all.iter().map(|endpoint| endpoint.ready()).collect();
+        Self { snapshot, all, choices, live, ready }
+    }
+
+    /// The same with the connections as they are now.
+    fn refreshed(&self) -> Self {
+        Self::new(self.snapshot.clone(), self.all.clone())
     }
 }
 
@@ -290,7 +302,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-async fn follow(mut watch: SnapshotWatch, live_changed: Arc<Notify>, resolver: Weak<Resolver>) {
+async fn follow(mut watch: SnapshotWatch, refresh_soon: Arc<Notify>, resolver: Weak<Resolver>) {
     let mut snapshot = Some(watch.current());
     loop {
         let pause = match (resolver.upgrade(), snapshot.take()) {
@@ -299,7 +311,7 @@ async fn follow(mut watch: SnapshotWatch, live_changed: Arc<Notify>, resolver: W
                 resolver.snapshot_changed(snapshot);
                 Duration::ZERO
             }
-            (Some(resolver), None) => resolver.refresh_live(),
+            (Some(resolver), None) => resolver.refresh(),
         };
         sleep(pause).await;
         tokio::select! {
@@ -307,7 +319,7 @@ async fn follow(mut watch: SnapshotWatch, live_changed: Arc<Notify>, resolver: W
                 Ok(changed) => snapshot = Some(changed),
                 Err(_) => return,
             },
-            () = live_changed.notified() => {}
+            () = refresh_soon.notified() => {}
         }
     }
 }
