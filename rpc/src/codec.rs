@@ -3,6 +3,7 @@
 mod binary;
 mod depth;
 mod json;
+mod reader;
 
 use std::{fmt, str::FromStr};
 

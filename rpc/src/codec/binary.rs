@@ -1,43 +1,26 @@
-//! bincode, behind limits of our own: it has no depth limit, and without a size limit a few bytes can ask for any memory.
-
-use std::marker::PhantomData;
+//! bincode: written by its crate, read by [`Reader`].
 
 use bincode::{config, enc::write::Writer, error::EncodeError};
-use serde::{
-    Deserializer, Serialize,
-    de::{DeserializeOwned, DeserializeSeed},
-};
+use serde::{Serialize, de::DeserializeOwned};
 
-use super::{CodecError, depth::Depth};
+use super::{CodecError, reader::Reader};
 use crate::{
     blob,
     buffer::{FrameBuf, HAND_OFF},
 };
 
-const CONFIG: config::Configuration<config::LittleEndian, config::Varint, config::Limit<{ 64 << 20 }>> =
-    config::standard().with_limit::<{ 64 << 20 }>();
+const CONFIG: config::Configuration = config::standard();
 
 pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut FrameBuf) -> Result<(), CodecError> {
     bincode::serde::encode_into_writer(value, FrameWriter(out), CONFIG).map_err(|error| CodecError(error.to_string()))
 }
 
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, CodecError> {
-    let seed = Limited(PhantomData);
-    let (value, used) =
-        bincode::serde::seed_decode_from_slice(seed, body, CONFIG).map_err(|error| CodecError(error.to_string()))?;
-    match body.len() - used {
+    let mut reader = Reader::new(body);
+    let value = T::deserialize(&mut reader).map_err(|error| CodecError(error.to_string()))?;
+    match reader.rest().len() {
         0 => Ok(value),
         trailing => Err(CodecError(format!("{trailing} trailing bytes"))),
-    }
-}
-
-struct Limited<T>(PhantomData<T>);
-
-impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Limited<T> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        T::deserialize(Depth::new(deserializer))
     }
 }
 

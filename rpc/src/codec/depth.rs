@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-const MOST: u8 = 128;
+/// How deep a value may nest, in every codec.
+pub(super) const MOST: u8 = 128;
 
 /// Wraps a deserializer, its visitors and their accesses.
 pub(super) struct Depth<T> {
