@@ -333,3 +333,47 @@ async fn what_cannot_be_served_is_said() {
     assert!(error(advertised).await.to_string().contains("peers cannot dial 0.0.0.0"));
     assert!(registry.list(&service()).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn an_instance_that_is_gone_leaves_the_others_their_even_shares() {
+    let registry = Arc::new(Memory::new());
+    let (_a, _) = registered(&registry, "a").await;
+    let (_b, _) = registered(&registry, "b").await;
+    // Between them by id, and nobody listens.
+    registry.insert(&service(), Instance::new("127.0.0.1", 1).with_id("127.0.0.1:2"));
+    registry.insert(&service(), Instance::new("127.0.0.1", 1).with_id("127.0.0.1:9"));
+    let shop = ShopClient::new(proxy(&registry));
+    warm(&shop, 2).await;
+    assert_eq!(asked(&shop, 100).await, HashMap::from([("a".to_owned(), 50), ("b".to_owned(), 50)]));
+}
+
+#[tokio::test]
+async fn an_instance_that_never_answers_does_not_keep_a_first_call_from_the_others() {
+    // Connections are taken, and nothing is ever said on them.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = silent.local_addr().unwrap().port();
+    for balancer in Balancer::ALL {
+        let registry = Arc::new(Memory::new());
+        let (_a, _) = registered(&registry, "a").await;
+        for id in ["0:0", "z:0"] {
+            registry.insert(&service(), Instance::new("127.0.0.1", silent).with_id(id));
+        }
+        let shop = ShopClient::new(ClientProxy::builder(registry.clone()).balancer(balancer).build());
+        assert_eq!(shop.who().await.unwrap(), "a", "{balancer}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_waited_for_its_connection_sends_the_time_that_is_left() {
+    let registry = Arc::new(Memory::new());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    registry.insert(&service(), Instance::new("127.0.0.1", listener.local_addr().unwrap().port()));
+    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::deadline(Duration::from_secs(10)));
+    let call = tokio::spawn(async move { shop.remaining_ms().await });
+    // The server takes its time to say HELLO.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let server = Server::from_listener(listener).unwrap().serve(ShopServer::new(TestShop::default()));
+    let _server = server.start().await.unwrap();
+    let remaining = call.await.unwrap().unwrap();
+    assert!(remaining <= 9_700, "{remaining} ms of 10 s are left after 300 ms");
+}

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     Code, Compression, Status,
     buffer::FrameBuf,
-    frame::{ClientHello, ServerHello},
+    frame::{ClientHello, HEADER, Header, Kind, ServerHello},
     transport::{Frame, Transport},
 };
 use exchange::Exchange;
@@ -180,6 +180,13 @@ impl State {
     /// The task has something to write: whom to wake, if it does not know yet.
     fn notify(&mut self) -> Option<Waker> {
         if std::mem::replace(&mut self.notified, true) { None } else { self.task.clone() }
+    }
+
+    /// The server need not go on with a call: whom to wake to tell it.
+    fn cancel(&mut self, id: u64) -> Option<Waker> {
+        let cancel = Header::control(Kind::Cancel, id).to_bytes(HEADER as u32);
+        self.out.data().extend_from_slice(&cancel);
+        self.notify()
     }
 
     /// A call gave up its slot. With the last one a connection that takes no more is over: whom to wake to end it.

@@ -112,15 +112,6 @@ impl Endpoint {
         self.slots.iter().find_map(Slot::open)
     }
 
-    /// When the next dial may start. One that is under way says itself how it ended.
-    pub(crate) fn next_dial(&self) -> Option<Instant> {
-        let next = |slot: &Slot| {
-            let dialling = slot.lock();
-            if dialling.under_way { None } else { dialling.not_before }
-        };
-        self.slots.iter().filter_map(next).min()
-    }
-
     /// Starts a dial of this place, unless one is under way or its time has not come.
     fn dial(self: &Arc<Self>, at: usize, resolver: &Arc<Resolver>) {
         let mut dialling = self.slots[at].lock();
@@ -130,9 +121,11 @@ impl Endpoint {
         dialling.under_way = true;
         drop(dialling);
         let (endpoint, resolver, config) = (self.clone(), Arc::downgrade(resolver), resolver.config().clone());
+        let under_way = UnderWay { endpoint: self.clone(), at };
         tokio::spawn(async move {
             let address = endpoint.instance.address();
             let dialled = connect(&address, &config, resolver.clone()).await;
+            drop(under_way);
             endpoint.dialled(at, &address, dialled, &resolver);
         });
     }
@@ -140,7 +133,6 @@ impl Endpoint {
     fn dialled(&self, at: usize, address: &str, dialled: Result<Connection, Status>, resolver: &Weak<Resolver>) {
         let slot = &self.slots[at];
         let mut dialling = slot.lock();
-        dialling.under_way = false;
         let error = match dialled {
             Ok(connection) => {
                 info!("connected to {address}");
@@ -160,6 +152,18 @@ impl Endpoint {
         if let Some(resolver) = resolver.upgrade() {
             resolver.connections_changed(error);
         }
+    }
+}
+
+/// A dial that ends with its runtime has ended too.
+struct UnderWay {
+    endpoint: Arc<Endpoint>,
+    at: usize,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.endpoint.slots[self.at].lock().under_way = false;
     }
 }
 

@@ -1,6 +1,10 @@
 //! From a call to its frame.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -29,6 +33,8 @@ pub(crate) struct CallRequest<'a> {
     pairs: Cow<'static, [u8]>,
     started: Instant,
     timeout: Duration,
+    /// Whether time has passed before the first attempt.
+    waited: AtomicBool,
 }
 
 impl<'a> CallRequest<'a> {
@@ -67,6 +73,7 @@ impl<'a> CallRequest<'a> {
             pairs,
             started,
             timeout,
+            waited: AtomicBool::new(false),
         })
     }
 
@@ -129,16 +136,30 @@ impl<'a> CallRequest<'a> {
         Ok(())
     }
 
-    /// Rounded up, so that the server never gives up before the client does. The first attempt needs no clock.
+    /// The call had to wait before it could be sent: less than its whole time is left.
+    pub(crate) fn has_waited(&self) {
+        self.waited.store(true, Ordering::Relaxed);
+    }
+
+    /// Rounded up, so that the server never gives up before the client does. A first attempt at once needs no clock.
     fn remaining_ms(&self, attempt: u32) -> Result<u32, Status> {
         let remaining = match attempt {
-            0 => self.timeout,
+            0 if !self.waited.load(Ordering::Relaxed) => self.timeout,
             _ => self.deadline.saturating_duration_since(Instant::now()),
         };
         if remaining.is_zero() {
             return Err(self.overdue(Outcome::NotSent));
         }
         Ok(u32::try_from(remaining.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX))
+    }
+
+    /// Corrects the timeout in a frame that was encoded a while ago.
+    pub(crate) fn refresh_timeout(&self, frame: &mut FrameBuf) -> Result<(), Status> {
+        self.has_waited();
+        let timeout_ms = self.remaining_ms(0)?;
+        // Behind the header, the head's length and its flags.
+        frame.patch(FrameBuf::default().mark(), HEADER + 3, &timeout_ms.to_be_bytes());
+        Ok(())
     }
 
     /// `service.method`.

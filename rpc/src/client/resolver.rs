@@ -25,10 +25,13 @@ use super::{
     request::{CallRequest, not_sent},
     retry::Budget,
 };
-use crate::{Code, Status};
+use crate::{Code, Status, shard::Cursor};
 
-/// Who waits for a connection picks again after this time at the earliest.
-const PICK_AGAIN: Duration = Duration::from_millis(10);
+/// Who waits for a connection picks again after this time at the latest.
+const PICK_AGAIN: Duration = Duration::from_millis(50);
+
+/// So many picks may meet a connection that has just ended.
+const PICKS: usize = 4;
 
 /// Among more instances than this, finding those with a connection takes long enough to do it for many changes at once.
 const MANY: usize = 256;
@@ -49,6 +52,8 @@ pub(crate) struct Resolver {
     last_error: Mutex<Option<Status>>,
     /// Makers of `instances` take turns.
     updating: Mutex<()>,
+    /// Which of the instances without a connection is dialled next.
+    next_dial: Cursor,
     /// How many endpoints were made.
     endpoints: AtomicU64,
     budget: Budget,
@@ -101,6 +106,7 @@ impl Resolver {
             changed: Notify::new(),
             last_error: Mutex::new(None),
             updating: Mutex::new(()),
+            next_dial: Cursor::default(),
             endpoints: AtomicU64::new(0),
             budget: Budget::new(),
             started: Instant::now(),
@@ -139,43 +145,55 @@ impl Resolver {
         }
     }
 
-    /// Without waiting: an instance without a connection is dialled, and skipped while another has one.
+    /// Without waiting: one of the instances that have a connection. One that has none is dialled meanwhile.
     fn pick(self: &Arc<Self>, tried: &Tried) -> Result<Option<Picked>, Status> {
         let instances = self.instances.load();
+        if instances.choices.is_empty() {
+            return self.no_instance(&instances).map(|()| None);
+        }
+        if instances.live.len() < instances.choices.len() {
+            self.dial_next(&instances);
+        }
         let avoided = |place: u32| !tried.is_empty() && tried.contains(&instances.all[place as usize].number());
-        let picked = |place: u32| {
+        // A connection may have ended since they were gathered; then another pick finds another.
+        for _ in 0..PICKS {
+            let Some(place) = instances.live.pick(&*self.balance, avoided) else { break };
             let endpoint = &instances.all[place as usize];
             let turn = endpoint.turn();
             let ready = instances.ready[place as usize].as_ref().map(|ready| &ready[turn]);
             let connection = match ready.filter(|connection| connection.is_open()) {
-                Some(connection) => connection.share(),
-                None => endpoint.connection(turn, self)?,
+                Some(connection) => Some(connection.share()),
+                None => endpoint.connection(turn, self),
             };
-            Some(Picked { endpoint: endpoint.number(), connection })
-        };
-        let Some(place) = instances.choices.pick(&*self.balance, avoided) else {
-            return self.no_instance(&instances).map(|()| None);
-        };
-        if let Some(picked) = picked(place) {
-            return Ok(Some(picked));
+            if let Some(connection) = connection {
+                return Ok(Some(Picked { endpoint: endpoint.number(), connection }));
+            }
         }
-        Ok(instances.live.pick(&*self.balance, avoided).and_then(picked))
+        Ok(None)
+    }
+
+    /// Dials one of the instances without a connection, each in its turn.
+    fn dial_next(self: &Arc<Self>, instances: &Instances) {
+        let at = self.next_dial.advance() % instances.choices.len() as u32;
+        let endpoint = &instances.all[instances.choices.place(at as usize) as usize];
+        if !endpoint.is_live() {
+            endpoint.connection(endpoint.turn(), self);
+        }
     }
 
     async fn wait_for_connection(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Picked, Status> {
         let _waiting = Waiting::new(&self.waiting);
+        request.has_waited();
         loop {
             let changed = self.changed.notified();
             if let Some(picked) = self.pick(tried)? {
                 return Ok(picked);
             }
-            let next_dial = self.instances.load().all.iter().filter_map(|endpoint| endpoint.next_dial()).min();
-            // A time that has passed is that of an instance that was not picked: another pick may come upon it.
-            let next_dial = next_dial.map(|time| time.max(Instant::now() + PICK_AGAIN));
-            let wake = next_dial.map_or(request.deadline, |time| time.min(request.deadline));
+            // Then another instance is dialled too: the first may be one that never answers.
+            let again = request.deadline.min(Instant::now() + PICK_AGAIN);
             tokio::select! {
                 () = changed => {}
-                () = sleep_until(wake) => {}
+                () = sleep_until(again) => {}
             }
             if Instant::now() >= request.deadline {
                 return Err(self.no_connection());

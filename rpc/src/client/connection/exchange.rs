@@ -16,7 +16,6 @@ use crate::{
         in_flight::Settled,
         request::{CallRequest, not_sent},
     },
-    frame::{HEADER, Header, Kind},
     transport::Frame,
 };
 
@@ -167,6 +166,12 @@ impl<A: Serialize + ?Sized> Future for Exchange<'_, A> {
                     return Poll::Pending;
                 }
                 state.called_up = state.called_up.saturating_sub(1);
+                if let Err(overdue) = self.request.refresh_timeout(&mut waiting.frame) {
+                    let next = state.next_waiting();
+                    drop(state);
+                    wake([next, None]);
+                    return Poll::Ready(Err(overdue));
+                }
                 self.send(state, waiting.frame, cx)
             }
             Step::Sent(id) => {
@@ -178,7 +183,12 @@ impl<A: Serialize + ?Sized> Future for Exchange<'_, A> {
                         Poll::Pending
                     }
                     Poll::Ready(settled) => {
-                        let woken = [state.next_waiting(), state.last_has_left()];
+                        let task = match settled {
+                            // The server may still be at it, and counts the call until it ends.
+                            Settled::Overdue => state.cancel(id),
+                            _ => state.last_has_left(),
+                        };
+                        let woken = [state.next_waiting(), task];
                         let closed = match settled {
                             Settled::Answer(_) => None,
                             _ => state.closed.clone(),
@@ -215,13 +225,7 @@ impl<A: ?Sized> Drop for Exchange<'_, A> {
                 let mut state = self.shared.lock();
                 // An answer that came meanwhile leaves nothing to cancel, and neither does an end: it settles every
                 // call. A connection that only takes no more calls carries this too, and so drains sooner.
-                let task = if state.calls.remove(id) {
-                    let cancel = Header::control(Kind::Cancel, id).to_bytes(HEADER as u32);
-                    state.out.data().extend_from_slice(&cancel);
-                    state.notify()
-                } else {
-                    state.last_has_left()
-                };
+                let task = if state.calls.remove(id) { state.cancel(id) } else { state.last_has_left() };
                 let woken = [state.next_waiting(), task];
                 drop(state);
                 wake(woken);
