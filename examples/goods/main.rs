@@ -14,7 +14,7 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use ms_register::{Memory, MsRegister};
-use ms_rpc::shutdown_signal;
+use ms_rpc::{SecondSignal, shutdown_signal};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -52,10 +52,20 @@ async fn order_center(args: &OrderArgs, registry: Arc<dyn MsRegister>) -> Result
     let in_use = |error| format!("cannot serve HTTP on {}: {error}; choose another with --http", args.http);
     let listener = TcpListener::bind(args.http).await.map_err(in_use)?;
     println!("try: curl 'http://{}/find?id=5'", listener.local_addr()?);
-    let stop = async {
-        shutdown_signal().await;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let serve = order::serve(args, registry, listener, async {
+        // An error is the end too.
+        let _ = stopped.await;
+    });
+    let signals = async {
+        let second = shutdown_signal().await;
+        let _ = stop.send(());
+        second.wait().await;
     };
-    order::serve(args, registry, listener, stop).await?;
+    tokio::select! {
+        served = serve => served?,
+        () = signals => {}
+    }
     Ok(())
 }
 

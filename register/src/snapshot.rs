@@ -52,11 +52,6 @@ impl Snapshot {
         &self.instances
     }
 
-    /// The same list, to keep: it is shared, not copied.
-    pub fn shared_instances(&self) -> Arc<[Instance]> {
-        self.instances.clone()
-    }
-
     /// Whether the last read failed.
     pub fn is_failing(&self) -> bool {
         self.problem.is_some()

@@ -19,8 +19,11 @@ pub(crate) struct RegistryUrl {
 impl RegistryUrl {
     pub(crate) fn parse(url: &str) -> Result<Self, RegisterError> {
         let Some((scheme, rest)) = url.split_once("://") else {
+            // What may be credentials is left out.
+            let shown = url.split('?').next().unwrap_or_default();
+            let shown = shown.rsplit_once('@').map_or(shown, |(_, rest)| rest);
             return Err(RegisterError::InvalidUrl {
-                url: url.to_owned(),
+                url: shown.to_owned(),
                 reason: "it has no scheme: it begins with `scheme://`, such as `etcd://127.0.0.1:2379`".to_owned(),
             });
         };
@@ -123,5 +126,8 @@ mod tests {
         assert!(error("etcd://a:1?ttl=-1").contains("ttl=-1"));
         let hidden = error("etcd://user:secret@a:1");
         assert!(hidden.contains("credentials") && !hidden.contains("secret"), "{hidden}");
+        for url in ["etcd:/a:1?password=secret", "u:secret@a:1"] {
+            assert!(!error(url).contains("secret"), "{url}");
+        }
     }
 }

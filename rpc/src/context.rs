@@ -1,6 +1,6 @@
 //! What is known of the call that is being served.
 
-use std::{cell::RefCell, future::Future, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{cell::RefCell, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use pin_project_lite::pin_project;
@@ -12,7 +12,7 @@ use crate::frame::read_pairs;
 ///
 /// A service method gets it as an optional first parameter `ctx: Context`. It is also *ambient*: calls made from within a
 /// method inherit its deadline without being handed anything. Work that is spawned keeps it through [`Context::scope`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Context {
     deadline: Instant,
     peer: Arc<Peer>,
@@ -21,7 +21,7 @@ pub struct Context {
 }
 
 /// The other end of a connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Peer {
     pub(crate) address: Option<SocketAddr>,
     pub(crate) name: String,
@@ -107,6 +107,25 @@ impl Context {
     }
 }
 
+/// Without metadata, which may hold secrets.
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { deadline, peer, caller, .. } = self;
+        f.debug_struct("Context")
+            .field("deadline", deadline)
+            .field("peer", peer)
+            .field("caller", caller)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Without credentials.
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("address", &self.address).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 thread_local! {
     static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
 }
@@ -168,6 +187,15 @@ mod tests {
             .await;
         assert_eq!(seen, expected);
         assert!(Context::current().is_none());
+    }
+
+    #[tokio::test]
+    async fn secrets_are_not_printed() {
+        let peer = Peer { credentials: b"hush".to_vec(), name: "order-center".to_owned(), address: None };
+        let context = Context { peer: Arc::new(peer), ..context(1) };
+        let printed = format!("{context:?}");
+        assert!(printed.contains("order-center"), "{printed}");
+        assert!(!printed.contains("blue") && !printed.contains("104, 117"), "{printed}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     Code, Codec, Compression, Context, Outcome, ServiceError, Status,
     buffer::{FrameBuf, Mark, take_scratch},
     frame::{HEADER, Header, Kind, ResponseHead, flag},
-    service::Reply,
+    service::{Reply, Request, Service},
 };
 
 /// How the response to one request is written.
@@ -102,6 +102,11 @@ impl ResponseForm {
         out.data().extend_from_slice(&compressed);
         true
     }
+}
+
+/// Starts a method. That decodes its arguments, which may run user code, which may panic.
+pub(crate) fn start(service: &dyn Service, request: Request<'_>) -> Reply {
+    catch_unwind(AssertUnwindSafe(|| service.call(request))).unwrap_or_else(|_| panicked().into())
 }
 
 /// What a request gets whose handler panicked.

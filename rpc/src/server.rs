@@ -9,7 +9,7 @@ mod limit;
 mod pace;
 mod signal;
 
-use std::{collections::HashSet, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use ms_register::{Instance, MsRegister, RegisterError, Registration, ServiceName};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -247,8 +247,13 @@ impl Server {
     where
         F: Future<Output: SecondSignal>,
     {
-        let running = self.start().await?;
-        let second = signal.await;
+        let (mut start, mut signal) = (pin!(self.start()), pin!(signal));
+        let (running, second) = tokio::select! {
+            // The signal first, so that it is listened for before anything is registered.
+            biased;
+            second = &mut signal => (start.await?, second),
+            running = &mut start => (running?, signal.await),
+        };
         tokio::select! {
             () = running.shutdown() => info!("shut down"),
             () = second.wait() => warn!("a second signal: calls in flight are cut off"),
@@ -273,7 +278,30 @@ impl Server {
                 None => Ok(checked),
             }
         };
-        self.services.iter().map(check).collect()
+        let names = self.services.iter().map(check).collect::<Result<_, _>>()?;
+        self.check_limits()?;
+        Ok(names)
+    }
+
+    /// A limit on a misspelt name would be no limit.
+    fn check_limits(&self) -> Result<(), ServerError> {
+        let served = |service: &str| self.services.iter().find(|(name, _)| name == service).map(|(_, served)| served);
+        let invalid = |name: &str, reason: String| Err(ServerError::Service { name: name.to_owned(), reason });
+        for service in self.limits.services.keys() {
+            if served(service).is_none() {
+                return invalid(service, "it has a rate limit and is not served: correct the name".to_owned());
+            }
+        }
+        for (service, method) in self.limits.methods.keys() {
+            let methods = served(service).map(|served| served.descriptor().methods).unwrap_or_default();
+            if !methods.iter().any(|known| known.name == method) {
+                return invalid(
+                    service,
+                    format!("`{method}` has a rate limit and is no method of it: correct the name"),
+                );
+            }
+        }
+        Ok(())
     }
 
     async fn instance(&self) -> Result<Instance, ServerError> {
@@ -354,6 +382,8 @@ impl RunningServer {
             tokio::time::sleep(self.propagation).await;
         }
         self.accept.abort();
+        // When it has ended, the port is free.
+        let _ = (&mut self.accept).await;
         if !self.connections.drain(self.drain).await {
             warn!("calls in flight were cut off after {:?}", self.drain);
         }

@@ -181,6 +181,8 @@ async fn a_server_that_never_answers_costs_a_call_its_deadline_and_no_more() {
     let (call, id) = asked(&brief, &mut raw).await;
     let status = ended(call).await.unwrap_err();
     assert_eq!((status.code(), status.outcome()), (Code::DeadlineExceeded, Outcome::Unknown));
+    let cancel = raw.frame().await;
+    assert_eq!((cancel.kind, cancel.id), (4, id), "the server need not go on with it");
     raw.send(&Response::ok(id, &number(9)).bytes()).await;
     let (call, id) = asked(&shop, &mut raw).await;
     raw.send(&Response::ok(id, &number(3)).bytes()).await;

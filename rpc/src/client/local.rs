@@ -9,7 +9,7 @@ use crate::{
     Code, Compression, Context, Outcome, Service, Status,
     buffer::FrameBuf,
     frame::{HEADER, Header, Kind, LARGEST_MAX_FRAME, RequestHead},
-    reply::ResponseForm,
+    reply::{self, ResponseForm},
     service::Request,
     transport::Frame,
 };
@@ -47,14 +47,17 @@ impl Local {
         let sent = Bytes::from(sent.gather(FrameBuf::default().mark())).slice(HEADER..);
         let (head, value) = RequestHead::parse(&sent).map_err(|error| Status::invalid(error.to_string()))?;
         let context = Context::new(request.deadline, Arc::default(), sent.slice_ref(head.pairs));
-        let mut reply = self.service.call(Request {
-            service: descriptor,
-            method,
-            codec: request.codec,
-            argc: head.argc,
-            body: &sent.slice(value..),
-            context: &context,
-        });
+        let mut reply = reply::start(
+            &*self.service,
+            Request {
+                service: descriptor,
+                method,
+                codec: request.codec,
+                argc: head.argc,
+                body: &sent.slice(value..),
+                context: &context,
+            },
+        );
         let form = ResponseForm {
             id: 1,
             codec: request.codec.number(),

@@ -70,7 +70,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Depth<D> {
         deserialize_f64();
         deserialize_char();
         deserialize_str();
+        deserialize_string();
         deserialize_bytes();
+        deserialize_byte_buf();
         deserialize_option();
         deserialize_unit();
         deserialize_unit_struct(name: &'static str);
@@ -83,18 +85,6 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Depth<D> {
         deserialize_enum(name: &'static str, variants: &'static [&'static str]);
         deserialize_identifier();
         deserialize_ignored_any();
-    }
-
-    /// As a slice of the input, whose length is checked before anything is allocated.
-    #[inline]
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.deserialize_str(visitor)
-    }
-
-    /// Likewise.
-    #[inline]
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.deserialize_bytes(visitor)
     }
 
     #[inline]

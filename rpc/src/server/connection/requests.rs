@@ -1,7 +1,6 @@
 //! The requests of one connection: checked, admitted, decoded, and answered in place where that is quick.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context as TaskContext, Waker},
     time::Duration,
@@ -20,7 +19,7 @@ use crate::{
     compress::ExpandError,
     context::Peer,
     frame::{ClientHello, LARGEST_MAX_FRAME, Malformed, RequestHead, SMALLEST_MAX_FRAME},
-    reply::{ResponseForm, panicked},
+    reply::{self, ResponseForm},
     server::{
         Shared,
         dispatch::Route,
@@ -161,7 +160,7 @@ impl Requests {
                 return Ok(());
             }
         }
-        let mut reply = arguments.start(route, &context, &frame);
+        let mut reply = self.timing.decode(&frame, || arguments.start(route, &context, &frame));
         // Its bytes are decoded: the read buffer is free again before user code runs.
         drop(frame);
         let mut context = Some(context);
@@ -185,6 +184,9 @@ impl Requests {
         self.running.cancel_all();
     }
 }
+
+/// Decoding more bytes than this is timed.
+const MUCH: usize = 16 << 10;
 
 /// Finds out which methods take long without reading the clock around each of them.
 #[derive(Debug, Default)]
@@ -218,6 +220,18 @@ impl Timing {
         self.suspicious = self.suspicious.saturating_sub(1);
         self.spent += took;
         answered
+    }
+
+    /// Decoding counts too, where there is enough of it to matter.
+    #[inline]
+    fn decode(&mut self, frame: &Frame, decode: impl FnOnce() -> Reply) -> Reply {
+        if frame.body.len() < MUCH && frame.header.compression == Compression::None.number() {
+            return decode();
+        }
+        let before = Instant::now();
+        let reply = decode();
+        self.spent += before.elapsed();
+        reply
     }
 
     /// If the batch was long, the next polls are timed.
@@ -260,13 +274,9 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// Decompresses, decodes, and starts the method. All of it may meet user code, which may panic.
+    /// Decompresses, decodes, and starts the method.
     fn start(&self, route: &Route, context: &Context, frame: &Frame) -> Reply {
-        match catch_unwind(AssertUnwindSafe(|| self.call(route, context, frame))) {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(status)) => status.into(),
-            Err(_) => panicked().into(),
-        }
+        self.call(route, context, frame).unwrap_or_else(Into::into)
     }
 
     fn call(&self, route: &Route, context: &Context, frame: &Frame) -> Result<Reply, Status> {
@@ -285,7 +295,7 @@ impl Arguments {
         }
         let request =
             Request { service: route.descriptor, method: route.method, codec, argc: self.argc, body: &body, context };
-        Ok(route.service.call(request))
+        Ok(reply::start(&*route.service, request))
     }
 }
 
