@@ -4,7 +4,7 @@ use crate::RegisterError;
 
 /// The name of a service: 1 to 128 characters of `[A-Za-z0-9._:-]`.
 ///
-/// Names that begin with `ms.` belong to the framework (`ms.describe`): they can be called, never registered.
+/// Names that begin with `ms.` belong to the framework (`ms.describe`): servers do not register them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceName(Arc<str>);
 

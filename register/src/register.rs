@@ -9,7 +9,7 @@ use crate::{Instance, Registration, ServiceName, SnapshotWatch};
 /// The contract is the same on every back end:
 /// - an error is never an empty list, and an unknown service is an empty list and not an error;
 /// - one registry may hold many instances of many services from one process;
-/// - no call waits without a deadline: the back end's `timeout` (default 3 s) bounds each.
+/// - no call waits without a deadline: the back end's `timeout` (default 3 s) bounds each request that a call makes.
 #[async_trait]
 pub trait MsRegister: fmt::Debug + Send + Sync + 'static {
     /// Lists `instance` under `service`, and keeps it listed until the [`Registration`] is deregistered or dropped:

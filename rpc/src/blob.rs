@@ -12,8 +12,8 @@ use crate::buffer::HAND_OFF;
 /// Smaller bodies are copied: sharing would keep the whole read buffer alive for a few bytes.
 const SHARE: usize = 1 << 10;
 
-/// A body of bytes that is not copied on its way: decoded as a slice of the received frame, encoded by handing the bytes
-/// to the socket. In JSON it is a base64 string (RFC 4648, with padding).
+/// A body of bytes that is not copied on its way: decoded as a slice of the received frame (from 1 KiB), encoded by handing
+/// the bytes to the socket (from 8 KiB), in bincode and uncompressed. In JSON it is a base64 string (RFC 4648, with padding).
 ///
 /// Use it instead of `Vec<u8>`, which serde takes one byte at a time. A small `Blob` kept from a large frame keeps the
 /// whole frame in memory.

@@ -8,7 +8,7 @@ use crate::shard::Cursor;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Balancer {
-    /// One after the other.
+    /// One after the other, for each thread that calls.
     #[default]
     RoundRobin,
     /// Any, with equal chances.
