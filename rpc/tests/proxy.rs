@@ -289,6 +289,31 @@ async fn limits_reject_at_once_or_wait() {
 }
 
 #[tokio::test]
+async fn each_level_of_limits_holds_and_says_which_it_was() {
+    let two = RateLimit::per_second(1).burst(2);
+    type Limit = fn(Server, RateLimit) -> Server;
+    let limited: [(Limit, &str); 3] = [
+        (|server, limit| server.limit(limit), "the rate limit of the server"),
+        (|server, limit| server.limit_service("shop", limit), "the rate limit of `shop`"),
+        (|server, limit| server.limit_method("shop", "who", limit), "the rate limit of `shop.who`"),
+    ];
+    for (limit, message) in limited {
+        let server = Server::bind("127.0.0.1:0").await.unwrap().serve(ShopServer::new(TestShop::default()));
+        let server = limit(server, two).start().await.unwrap();
+        let shop = ShopClient::new(shop::client(&server).await);
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let shop = shop.clone();
+            calls.spawn(async move { shop.who().await });
+        }
+        let answers = calls.join_all().await;
+        let rejected: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+        assert!((7..=8).contains(&rejected.len()), "{} of 10 at 1/s with a burst of 2", rejected.len());
+        assert!(rejected.iter().all(|status| status.message().starts_with(message)), "{rejected:?}");
+    }
+}
+
+#[tokio::test]
 async fn nested_calls_inherit_the_deadline() {
     #[ms_rpc::service(name = "outer")]
     trait Outer {
@@ -324,6 +349,14 @@ async fn what_cannot_be_served_is_said() {
     assert!(matches!(error(server().await.serve(shop()).serve(shop())).await, ServerError::Service { .. }));
     assert!(matches!(error(server().await.serve_as("ms.mine", shop())).await, ServerError::Service { .. }));
     assert!(matches!(error(server().await.serve_as("a/b", shop())).await, ServerError::Register(_)));
+    let limit = RateLimit::per_second(1);
+    for server in [
+        server().await.serve(shop()).limit_service("shoe", limit),
+        server().await.serve(shop()).limit_method("shop", "find_all", limit),
+        server().await.serve(shop()).limit_method("shoe", "find", limit),
+    ] {
+        assert!(error(server).await.to_string().contains("correct the name"));
+    }
     let registry: Arc<dyn MsRegister> = Arc::new(Memory::new());
     for (wrong, word) in [(0.0, "weight is 0"), (f64::NAN, "weight is NaN")] {
         let server = server().await.register_with(registry.clone()).weight(wrong).serve(shop());
