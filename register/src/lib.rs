@@ -40,6 +40,8 @@ mod static_list;
     allow(dead_code, reason = "parts of it serve only the back ends that have servers")
 )]
 mod url;
+#[cfg(any(feature = "etcd", feature = "nacos"))]
+mod warned;
 #[cfg_attr(
     not(any(feature = "etcd", feature = "nacos")),
     allow(dead_code, reason = "parts of it serve only the back ends that have servers")

@@ -1,7 +1,7 @@
 //! Reads and follows the instances of one service.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,29 +14,14 @@ use super::{
     link::Link,
     stored::{self, Stored},
 };
-use crate::{Instance, RegisterError, backoff::Backoff, watch::SnapshotCell};
+use crate::{Instance, RegisterError, backoff::Backoff, warned::Warned, watch::SnapshotCell};
 
 /// Cheap to clone; all clones warn of a piece of garbage once.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     link: Link,
-    warned: Arc<Mutex<Warned>>,
-}
-
-/// The keys that were warned of, each with the revision that wrote it.
-#[derive(Debug, Default)]
-struct Warned(HashMap<Vec<u8>, i64>);
-
-impl Warned {
-    /// Beyond it all are forgotten: a warning comes twice rather than memory growing with what others write.
-    const MOST: usize = 1024;
-
-    fn is_first(&mut self, key: &[u8], revision: i64) -> bool {
-        if self.0.len() >= Self::MOST {
-            self.0.clear();
-        }
-        self.0.insert(key.to_vec(), revision) != Some(revision)
-    }
+    /// The keys that were warned of, each with the revision that wrote it.
+    warned: Arc<Mutex<Warned<Vec<u8>, i64>>>,
 }
 
 /// The instances under one directory as of one revision.
@@ -147,7 +132,7 @@ impl Reader {
             Err(reason) => {
                 listing.by_key.remove(pair.key());
                 let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-                if warned.is_first(pair.key(), pair.mod_revision()) {
+                if warned.is_first(pair.key().to_vec(), pair.mod_revision()) {
                     let key = String::from_utf8_lossy(pair.key());
                     warn!("{key} in {} is skipped, it is no instance: {reason}", self.link.url());
                 }
@@ -173,8 +158,8 @@ mod tests {
     #[test]
     fn one_warning_for_each_write() {
         let mut warned = Warned::default();
-        assert!(warned.is_first(b"a", 1) && warned.is_first(b"b", 1));
-        assert!(!warned.is_first(b"a", 1));
-        assert!(warned.is_first(b"a", 2));
+        assert!(warned.is_first("a", 1) && warned.is_first("b", 1));
+        assert!(!warned.is_first("a", 1));
+        assert!(warned.is_first("a", 2));
     }
 }

@@ -1,7 +1,6 @@
 //! Reads and follows the instances of one service.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,29 +13,14 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{link::Link, stored};
-use crate::{Instance, RegisterError, ServiceName, backoff::Backoff, watch::SnapshotCell};
+use crate::{Instance, RegisterError, ServiceName, backoff::Backoff, warned::Warned, watch::SnapshotCell};
 
 /// Cheap to clone; all clones warn of a piece of garbage once.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     link: Arc<Link>,
-    warned: Arc<Mutex<Warned>>,
-}
-
-/// Of which instance of which service was warned, and why.
-#[derive(Debug, Default)]
-struct Warned(HashMap<(ServiceName, String), String>);
-
-impl Warned {
-    /// Beyond it all are forgotten: a warning comes twice rather than memory growing with what others write.
-    const MOST: usize = 1024;
-
-    fn is_first(&mut self, service: &ServiceName, name: String, reason: &str) -> bool {
-        if self.0.len() >= Self::MOST {
-            self.0.clear();
-        }
-        self.0.insert((service.clone(), name), reason.to_owned()).as_deref() != Some(reason)
-    }
+    /// Of which instance of which service was warned, and why.
+    warned: Arc<Mutex<Warned<(ServiceName, String), String>>>,
 }
 
 impl Reader {
@@ -81,7 +65,7 @@ impl Reader {
         stored::decode(stored).unwrap_or_else(|reason| {
             let name = stored::name(stored);
             let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-            if warned.is_first(service, name.clone(), &reason) {
+            if warned.is_first((service.clone(), name.clone()), reason.clone()) {
                 warn!("{name} of `{service}` in {} is skipped, it is no instance: {reason}", self.link.url());
             }
             None
@@ -141,8 +125,11 @@ mod tests {
     fn one_warning_for_each_reason() {
         let goods: ServiceName = "goods".parse().unwrap();
         let mut warned = Warned::default();
-        assert!(warned.is_first(&goods, "a".to_owned(), "port") && warned.is_first(&goods, "b".to_owned(), "port"));
-        assert!(!warned.is_first(&goods, "a".to_owned(), "port"));
-        assert!(warned.is_first(&goods, "a".to_owned(), "weight"));
+        assert!(
+            warned.is_first((goods.clone(), "a".to_owned()), "port")
+                && warned.is_first((goods.clone(), "b".to_owned()), "port")
+        );
+        assert!(!warned.is_first((goods.clone(), "a".to_owned()), "port"));
+        assert!(warned.is_first((goods.clone(), "a".to_owned()), "weight"));
     }
 }
