@@ -38,8 +38,9 @@ pub(crate) fn backoff(attempt: u32) -> Duration {
     most.mul_f64(fastrand::f64())
 }
 
-/// How many retries a service's callers may cause: 10 % of the calls and 3 a second, at most 10 saved up. So an outage is
-/// never answered with a multiple of the load.
+/// How many retries a service's callers may cause: 10 % of the calls and 3 a second, which are saved up to a cap. So an
+/// outage is never answered with a multiple of the load for long. What is saved is for the calls that one dying instance
+/// loses at the same moment: as many as it had in flight.
 #[derive(Debug)]
 pub(crate) struct Budget {
     /// In thousandths of a retry.
@@ -50,13 +51,15 @@ pub(crate) struct Budget {
 
 impl Budget {
     const RETRY: i64 = 1000;
-    const MOST: i64 = 10 * Self::RETRY;
+    /// At the start.
+    const FEW: i64 = 10 * Self::RETRY;
+    const MOST: i64 = 1000 * Self::RETRY;
     const PER_CALL: i64 = Self::RETRY / 10;
     const PER_MILLISECOND: i64 = 3 * Self::RETRY / 1000;
 
-    /// A full one.
+    /// 10 retries.
     pub(crate) fn new() -> Self {
-        Self { saved: AtomicI64::new(Self::MOST), credited: AtomicU64::new(0) }
+        Self { saved: AtomicI64::new(Self::FEW), credited: AtomicU64::new(0) }
     }
 
     /// A call was made.
@@ -111,12 +114,14 @@ mod tests {
     #[test]
     fn the_budget_is_a_tenth_of_the_calls_and_3_a_second() {
         let budget = Budget::new();
-        let retries = |now: u64| (0..1000).filter(|_| budget.withdraw(Duration::from_millis(now))).count();
-        assert_eq!(retries(0), 10, "it starts full");
+        let retries = |now: u64| (0..2000).filter(|_| budget.withdraw(Duration::from_millis(now))).count();
+        assert_eq!(retries(0), 10, "it starts with a few");
         (0..50).for_each(|_| budget.deposit());
         assert_eq!(retries(0), 5);
         assert_eq!(retries(1000), 3);
-        assert_eq!(retries(60_000), 10, "no more than 10 are saved up");
+        assert_eq!(retries(61_000), 180);
+        (0..20_000).for_each(|_| budget.deposit());
+        assert_eq!(retries(61_000), 1000, "no more are saved up");
         assert_eq!(retries(59_000), 0, "a clock that steps back credits nothing");
     }
 
