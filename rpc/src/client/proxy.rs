@@ -16,9 +16,10 @@ use super::{
     answer::Answer,
     balance::Balancer,
     channel::{Arguments, Channel},
+    endpoint::EndpointNumber,
     options::{CallOptions, ClientConfig, config_setters},
     request::{CallRequest, not_sent},
-    resolver::{Resolver, Tried},
+    resolver::{Picked, Resolver, Tried},
     retry::{self, ATTEMPTS, Verdict},
 };
 use crate::{Code, Status};
@@ -124,15 +125,29 @@ impl ClientProxy {
         idempotent: bool,
     ) -> Result<Answer, Status> {
         resolver.budget().deposit();
+        let Picked { endpoint, connection } = resolver.connection(request, &Tried::new()).await?;
+        match connection.exchange(request, arguments).await {
+            Ok(answer) => Ok(answer),
+            // On the heap: the calls that need no second attempt, nearly all, are smaller for it.
+            Err(status) => {
+                drop(connection);
+                Box::pin(Self::try_again(resolver, request, arguments, idempotent, (endpoint, status))).await
+            }
+        }
+    }
+
+    /// What follows a failed attempt, on that instance, with that status.
+    async fn try_again<A: Serialize + ?Sized>(
+        resolver: &Arc<Resolver>,
+        request: &CallRequest<'_>,
+        arguments: &A,
+        idempotent: bool,
+        failed: (EndpointNumber, Status),
+    ) -> Result<Answer, Status> {
+        let (mut endpoint, mut status) = failed;
         let mut tried = Tried::new();
         let mut attempt = 0;
         loop {
-            let picked = resolver.connection(request, &tried).await?;
-            let response = picked.connection.exchange(request, arguments, attempt).await;
-            let status = match response.and_then(|frame| Answer::read(frame, self.inner.config.max_frame)) {
-                Ok(answer) => return Ok(answer),
-                Err(status) => status,
-            };
             attempt += 1;
             let verdict = retry::judge(&status, idempotent);
             if verdict == Verdict::GiveUp || attempt == ATTEMPTS {
@@ -140,13 +155,19 @@ impl ClientProxy {
             }
             if verdict == Verdict::WithinBudget {
                 let pause = retry::backoff(attempt - 1);
-                if Instant::now() + pause >= request.deadline || !resolver.budget().withdraw(resolver.uptime()) {
+                if Instant::now() + pause >= request.deadline() || !resolver.budget().withdraw(resolver.uptime()) {
                     return Err(status);
                 }
                 sleep(pause).await;
             }
             debug!("{} is tried again: {status}", request.name());
-            tried.push(picked.endpoint);
+            tried.push(endpoint);
+            let picked = resolver.connection(request, &tried).await?;
+            endpoint = picked.endpoint;
+            status = match picked.connection.exchange(request, arguments).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) => status,
+            };
         }
     }
 }

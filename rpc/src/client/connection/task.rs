@@ -179,6 +179,9 @@ impl<T: Transport> Task<T> {
         loop {
             let mut state = self.shared.lock();
             state.notified = false;
+            if state.calls.has_new() {
+                state.calls.begin(Instant::now());
+            }
             match &mut state.task {
                 Some(known) => known.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
