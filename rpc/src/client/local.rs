@@ -57,6 +57,7 @@ impl Local {
                 argc: head.argc,
                 body: &sent.slice(value..),
                 context: &context,
+                place: &mut None,
             },
         );
         let form = ResponseForm {

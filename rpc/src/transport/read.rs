@@ -89,6 +89,11 @@ impl Reader {
         Ok(Some(Frame { header, body: frame.freeze() }))
     }
 
+    /// Whether frames come one at a time, too large to come together.
+    pub(crate) fn expects_large(&self) -> bool {
+        self.expects_large || self.large.is_some()
+    }
+
     /// Forgets what has arrived.
     pub(crate) fn discard(&mut self) {
         self.buffer.clear();
@@ -130,7 +135,7 @@ impl Large {
 }
 
 /// Large frames that were received on this thread, oldest first. One that nobody else holds any more is used again: a
-/// fresh buffer costs the kernel a page fault for every 4 KiB.
+/// fresh buffer costs the kernel a page fault for every 4 KiB. The latest comes first: its bytes are still in the cache.
 #[derive(Debug, Default)]
 struct Recent {
     frames: VecDeque<Bytes>,
@@ -147,7 +152,7 @@ thread_local! {
 fn recycled(length: usize) -> Option<BytesMut> {
     RECENT.with_borrow_mut(|recent| {
         let fits = |frame: &Bytes| (length..2 * length).contains(&frame.len()) && frame.is_unique();
-        let at = recent.frames.iter().position(fits)?;
+        let at = recent.frames.iter().rposition(fits)?;
         let frame = recent.frames.remove(at)?;
         recent.bytes -= frame.len();
         let mut buffer = frame.try_into_mut().ok()?;
