@@ -121,7 +121,7 @@ impl Table {
     pub fn call(&mut self, answer: &Bytes) -> bool {
         let id = black_box(self.calls.insert(self.timeout, Waker::noop().clone()));
         self.calls.begin(self.began);
-        let frame = Frame { header: Header { kind: Kind::Response, ..request(id) }, body: answer.clone() };
+        let frame = Frame { header: Header { kind: Kind::Response, ..request(id) }, body: answer.clone().into() };
         let woken = self.calls.complete(id, black_box(frame));
         let settled = self.calls.poll(id, Waker::noop());
         woken.is_some() && matches!(settled, Poll::Ready(Settled::Answer(_)))

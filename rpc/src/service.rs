@@ -8,11 +8,10 @@ use std::{
     task::{Poll, ready},
 };
 
-use bytes::Bytes;
 use pin_project_lite::pin_project;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Codec, Context, ServiceError, Status, frame::RequestHead, reply::ReplyOut};
+use crate::{Codec, Context, ServiceError, Status, frame::RequestHead, reply::ReplyOut, transport::Body};
 
 /// A named set of methods. Implemented by the server type that `#[service]` generates.
 pub trait Service: Send + Sync + 'static {
@@ -51,7 +50,7 @@ pub struct Request<'a> {
     pub(crate) method: usize,
     pub(crate) codec: Codec,
     pub(crate) argc: u8,
-    pub(crate) body: &'a Bytes,
+    pub(crate) body: &'a Body,
     pub(crate) context: &'a Context,
     /// Where an earlier method was, if it is free.
     pub(crate) place: &'a mut Option<Place>,
@@ -85,7 +84,7 @@ impl Request<'_> {
                 self.argc
             )));
         }
-        self.codec.decode(self.body).map_err(|error| {
+        self.body.decode(self.codec).map_err(|error| {
             let expected = method.arguments.join(", ");
             Status::invalid(format!("the arguments of {} ({expected}) cannot be decoded: {error}", method.name))
         })

@@ -55,7 +55,7 @@ impl Local {
                 method,
                 codec: request.codec,
                 argc: head.argc,
-                body: &sent.slice(value..),
+                body: &sent.slice(value..).into(),
                 context: &context,
                 place: &mut None,
             },
@@ -72,7 +72,7 @@ impl Local {
         timeout_at(deadline, running).await.map_err(|_| request.overdue(Outcome::Unknown))?;
         let body = Bytes::from(out.gather(FrameBuf::default().mark())).slice(HEADER..);
         let header = Header { codec: form.codec, ..Header::control(Kind::Response, 1) };
-        Answer::read(Frame { header, body }, LARGEST_MAX_FRAME)
+        Answer::read(Frame { header, body: body.into() }, LARGEST_MAX_FRAME)
     }
 }
 

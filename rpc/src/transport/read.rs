@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::io::poll_read_buf;
 
-use super::Transport;
+use super::{Body, Transport};
 use crate::frame::{HEADER, Header, Malformed};
 
 /// How much is read at once.
@@ -25,7 +25,7 @@ const START: usize = 4 << 10;
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) header: Header,
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
 }
 
 /// Cuts received bytes into frames. Memory grows with the bytes that arrive, never by a length that a peer claims; an
@@ -84,9 +84,14 @@ impl Reader {
             return Ok(None);
         }
         self.expects_large = false;
+        if Body::is_small(length - HEADER) {
+            let body = Body::copied(&self.buffer[HEADER..length]);
+            self.buffer.advance(length);
+            return Ok(Some(Frame { header, body }));
+        }
         let mut frame = self.buffer.split_to(length);
         frame.advance(HEADER);
-        Ok(Some(Frame { header, body: frame.freeze() }))
+        Ok(Some(Frame { header, body: frame.freeze().into() }))
     }
 
     /// Whether frames come one at a time, too large to come together.
@@ -130,7 +135,7 @@ impl Large {
         let mut body = self.bytes.freeze();
         recycle_later(body.clone());
         body.advance(HEADER);
-        Frame { header: self.header, body }
+        Frame { header: self.header, body: body.into() }
     }
 }
 
