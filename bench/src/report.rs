@@ -75,6 +75,12 @@ const CLIENT_RSS: Column =
 const IDLE: Column =
     Column { title: "bytes a connection", of: |sample| Some(sample.idle_bytes), show: thousands, compared: true };
 const RATE: Column = Column { compared: false, ..CALLS };
+const CPUS: Column = Column {
+    title: "CPUs that the server used",
+    of: |sample| Some(sample.server_us * sample.calls_per_second / 1e6),
+    show: fraction,
+    compared: false,
+};
 const SPEED_UP: Column =
     Column { title: "x one thread", of: |sample| sample.speed_up, show: fraction, compared: false };
 
@@ -102,6 +108,7 @@ fn columns(load: Load) -> Vec<Column> {
         Load::Compute { .. } => vec![
             SPEED_UP,
             Column { title: "computing calls/s", ..RATE },
+            CPUS,
             Column { title: "find p50 us", compared: false, ..P50 },
             Column { title: "find p99 us", compared: false, ..P99 },
         ],
