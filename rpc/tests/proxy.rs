@@ -403,6 +403,8 @@ async fn a_call_that_waited_for_its_connection_sends_the_time_that_is_left() {
     registry.insert(&service(), Instance::new("127.0.0.1", listener.local_addr().unwrap().port()));
     let shop = ShopClient::new(proxy(&registry)).with(CallOptions::deadline(Duration::from_secs(10)));
     let call = tokio::spawn(async move { shop.remaining_ms().await });
+    // The call begins before the 300 ms do.
+    tokio::task::yield_now().await;
     // The server takes its time to say HELLO.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let server = Server::from_listener(listener).unwrap().serve(ShopServer::new(TestShop::default()));

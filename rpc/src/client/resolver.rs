@@ -140,6 +140,7 @@ impl Resolver {
 
     /// An open connection to one of the instances, preferably one that was not tried. While there is none, it waits for
     /// one until the call's deadline.
+    #[inline]
     pub(crate) async fn connection(
         self: &Arc<Self>,
         request: &CallRequest<'_>,
@@ -147,7 +148,8 @@ impl Resolver {
     ) -> Result<Picked, Status> {
         match self.pick(tried)? {
             Some(picked) => Ok(picked),
-            None => self.wait_for_connection(request, tried).await,
+            // On the heap: the calls that need not wait are smaller for it.
+            None => Box::pin(self.wait_for_connection(request, tried)).await,
         }
     }
 
@@ -192,19 +194,19 @@ impl Resolver {
 
     async fn wait_for_connection(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Picked, Status> {
         let _waiting = Waiting::new(&self.waiting);
-        request.has_waited();
+        let deadline = request.deadline();
         loop {
             let changed = self.changed.notified();
             if let Some(picked) = self.pick(tried)? {
                 return Ok(picked);
             }
             // Then another instance is dialled too: the first may be one that never answers.
-            let again = request.deadline.min(Instant::now() + PICK_AGAIN);
+            let again = deadline.min(Instant::now() + PICK_AGAIN);
             tokio::select! {
                 () = changed => {}
                 () = sleep_until(again) => {}
             }
-            if Instant::now() >= request.deadline {
+            if Instant::now() >= deadline {
                 let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
                 let (service, url) = (self.service.as_str(), self.registry.url());
                 return Err(self.instances.load().not_connected(service, url, last_error.as_ref()));
