@@ -1,0 +1,86 @@
+//! What scenarios have in common: instances that serve, a proxy that calls them, calls under way.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ms_register::MsRegister;
+use ms_rpc::{ClientProxy, Status};
+use tokio::time::sleep;
+
+use crate::{Failure, Load, Node, NodeOptions, NodeProgram, ShopClient};
+
+/// How often a condition is looked at that tells nobody of itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Starts so many nodes with these options, each on a port of its own.
+pub(super) async fn nodes(program: &NodeProgram, count: usize, options: &NodeOptions) -> Result<Vec<Node>, Failure> {
+    let started = (0..count).map(|_| program.start(options.clone()));
+    futures_util::future::try_join_all(started).await
+}
+
+/// A list by hand of these nodes.
+pub(super) async fn listed_by_hand(nodes: &[Node]) -> Result<Arc<dyn MsRegister>, Failure> {
+    let addresses: Vec<_> = nodes.iter().map(|node| node.address().to_string()).collect();
+    Ok(ms_register::connect(&format!("static://{}", addresses.join(","))).await?)
+}
+
+/// A client of `shop` through this registry.
+pub(super) fn client(registry: &Arc<dyn MsRegister>) -> ShopClient {
+    ShopClient::new(ClientProxy::new(registry.clone()))
+}
+
+/// Calls of `find` at this rate, each noting which instance answered.
+pub(super) fn finding(shop: &ShopClient, rate: u32) -> Load {
+    let shop = shop.clone();
+    Load::start(rate, move |number| {
+        let shop = shop.clone();
+        async move { shop.find(number).await.map(|found| u64::from(found.port)) }
+    })
+}
+
+/// Calls of `reserve` at this rate, each with another id and noting which instance answered.
+pub(super) fn reserving(shop: &ShopClient, rate: u32) -> Load {
+    let shop = shop.clone();
+    Load::start(rate, move |number| {
+        let shop = shop.clone();
+        async move { shop.reserve(number).await.map(u64::from) }
+    })
+}
+
+/// Waits until `holds`; says how long that took, or nothing if it took longer than `limit`.
+pub(super) async fn until<F>(limit: Duration, mut holds: impl FnMut() -> F) -> Option<Duration>
+where
+    F: Future<Output = bool>,
+{
+    let begin = Instant::now();
+    while begin.elapsed() <= limit {
+        if holds().await {
+            return Some(begin.elapsed());
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+    None
+}
+
+/// Waits until this instance answers calls.
+pub(super) async fn until_called(shop: &ShopClient, address: SocketAddr, limit: Duration) -> Option<Duration> {
+    until(limit, || async { shop.find(0).await.is_ok_and(|found| found.port == address.port()) }).await
+}
+
+/// Waits until all these instances answer calls.
+pub(super) async fn warm(shop: &ShopClient, nodes: &[Node]) -> Result<(), Failure> {
+    for node in nodes {
+        let limit = Duration::from_secs(20);
+        let called = until_called(shop, node.address(), limit).await;
+        called.ok_or_else(|| format!("{} is not called within {limit:?}", node.address()))?;
+    }
+    Ok(())
+}
+
+/// Whether a call failed without anybody knowing whether it was executed.
+pub(super) fn is_unknown(status: &Status) -> bool {
+    status.outcome() == ms_rpc::Outcome::Unknown
+}
