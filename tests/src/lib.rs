@@ -8,6 +8,7 @@
 //!
 //! What was started ends when it is dropped. A program that is not installed is an error, never a skipped test.
 
+mod etcdctl;
 pub mod faults;
 mod http;
 mod ledger;

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::scene::{client, finding, is_unknown, listed_by_hand, nodes, reserving, until_called, warm};
+use super::scene::{Calls, client, is_unknown, listed_by_hand, nodes, until_called, warm};
 use crate::{Failure, Ledger, NodeOptions, NodeProgram, Row, Tally};
 
 /// Calls a second, half of them idempotent.
@@ -25,7 +25,7 @@ pub async fn instances_killed(program: &NodeProgram, kills: usize) -> Result<Row
     let shop = client(&listed_by_hand(&nodes).await?);
     warm(&shop, &nodes).await?;
 
-    let (finds, reserves) = (finding(&shop, RATE / 2), reserving(&shop, RATE / 2));
+    let calls = Calls::start(&shop, RATE);
     let mut killed = Vec::with_capacity(kills);
     for kill in 0..kills {
         let node = &mut nodes[kill % 3];
@@ -33,7 +33,7 @@ pub async fn instances_killed(program: &NodeProgram, kills: usize) -> Result<Row
         node.start().await?;
         until_called(&shop, node.address(), PATIENCE).await.ok_or("an instance that came back is not called")?;
     }
-    let (finds, reserves) = (finds.stop().await?, reserves.stop().await?);
+    let (finds, reserves) = (calls.finds.stop().await?, calls.reserves.stop().await?);
 
     let executions = ledger.executions()?;
     let twice = executions.values().filter(|times| **times > 1).count();

@@ -10,7 +10,7 @@ use ms_register::MsRegister;
 use ms_rpc::{ClientProxy, Status};
 use tokio::time::sleep;
 
-use crate::{Failure, Load, Node, NodeOptions, NodeProgram, ShopClient};
+use crate::{Failure, Load, Node, NodeOptions, NodeProgram, ShopClient, Tally};
 
 /// How often a condition is looked at that tells nobody of itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -23,7 +23,13 @@ pub(super) async fn nodes(program: &NodeProgram, count: usize, options: &NodeOpt
 
 /// A list by hand of these nodes.
 pub(super) async fn listed_by_hand(nodes: &[Node]) -> Result<Arc<dyn MsRegister>, Failure> {
-    let addresses: Vec<_> = nodes.iter().map(|node| node.address().to_string()).collect();
+    let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
+    static_list(&addresses).await
+}
+
+/// A list by hand.
+pub(super) async fn static_list(addresses: &[SocketAddr]) -> Result<Arc<dyn MsRegister>, Failure> {
+    let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
     Ok(ms_register::connect(&format!("static://{}", addresses.join(","))).await?)
 }
 
@@ -48,6 +54,33 @@ pub(super) fn reserving(shop: &ShopClient, rate: u32) -> Load {
         let shop = shop.clone();
         async move { shop.reserve(number).await.map(u64::from) }
     })
+}
+
+/// Calls of `work` at this rate, each of which takes that long.
+pub(super) fn working(shop: &ShopClient, rate: u32, length: Duration) -> Load {
+    let shop = shop.clone();
+    Load::start(rate, move |number| {
+        let shop = shop.clone();
+        async move { shop.work(length.as_millis() as u64).await.map(|()| number) }
+    })
+}
+
+/// Both kinds of calls at once.
+#[derive(Debug)]
+pub(super) struct Calls {
+    pub(super) finds: Load,
+    pub(super) reserves: Load,
+}
+
+impl Calls {
+    /// Half of `rate` each.
+    pub(super) fn start(shop: &ShopClient, rate: u32) -> Self {
+        Self { finds: finding(shop, rate / 2), reserves: reserving(shop, rate / 2) }
+    }
+
+    pub(super) async fn stop(self) -> Result<Tally, Failure> {
+        Ok(self.finds.stop().await?.and(self.reserves.stop().await?))
+    }
 }
 
 /// Waits until `holds`; says how long that took, or nothing if it took longer than `limit`.

@@ -71,6 +71,11 @@ impl Node {
         self.options.addresses[0]
     }
 
+    /// Where its servers listen.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.options.addresses
+    }
+
     /// What it was started with; a change counts from the next start.
     pub fn options_mut(&mut self) -> &mut NodeOptions {
         &mut self.options
