@@ -110,6 +110,10 @@ impl MsRegister for Etcd {
         Some(&self.scope)
     }
 
+    fn expiry(&self) -> Duration {
+        self.ttl
+    }
+
     fn propagation(&self) -> Duration {
         Duration::from_millis(100)
     }

@@ -98,6 +98,11 @@ impl MsRegister for Nacos {
         Some(&self.scope)
     }
 
+    /// What a Nacos server was seen to take for a client that fell silent.
+    fn expiry(&self) -> Duration {
+        Duration::from_secs(17)
+    }
+
     /// Nacos gathers changes for about a second before it tells who watches.
     fn propagation(&self) -> Duration {
         Duration::from_millis(1500)

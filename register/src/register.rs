@@ -48,6 +48,11 @@ pub trait MsRegister: fmt::Debug + Send + Sync + 'static {
     /// different scopes are different services. `None`: this registry has no such thing.
     fn scope(&self) -> Option<&str>;
 
+    /// How long the registry lists an instance whose process has died: a lease's or a session's time.
+    fn expiry(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// How long after a confirmed deregistration watchers may still list the instance.
     fn propagation(&self) -> Duration {
         Duration::ZERO

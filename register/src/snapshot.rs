@@ -1,6 +1,10 @@
 //! What is known of a service's instances at one moment. Pure: time comes in as an argument.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::Instance;
 
@@ -22,6 +26,7 @@ pub struct Snapshot {
     freshness: Freshness,
     instances: Arc<[Instance]>,
     problem: Option<Problem>,
+    resyncs: u64,
 }
 
 /// Why and since when the registry cannot be read.
@@ -34,7 +39,7 @@ struct Problem {
 impl Snapshot {
     /// Nothing known yet.
     pub fn never() -> Self {
-        Self { sequence: 0, freshness: Freshness::Never, instances: Arc::from([]), problem: None }
+        Self { sequence: 0, freshness: Freshness::Never, instances: Arc::from([]), problem: None, resyncs: 0 }
     }
 
     /// Rises with every change that a watcher sees.
@@ -50,6 +55,22 @@ impl Snapshot {
     /// The instances, sorted by id, each id once.
     pub fn instances(&self) -> &[Instance] {
         &self.instances
+    }
+
+    /// How often the registry has come back after it could not be read: a snapshot with another count than the one before
+    /// is what it listed after its return, even if the outage itself went unseen.
+    pub fn resyncs(&self) -> u64 {
+        self.resyncs
+    }
+
+    /// How long the list is out of date: zero while it is [`Freshness::Live`], since the first failed read while it is
+    /// [`Freshness::Stale`], and `None` when there has never been one.
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        match (self.freshness, &self.problem) {
+            (Freshness::Never, _) => None,
+            (_, None) => Some(Duration::ZERO),
+            (_, Some(problem)) => Some(now.saturating_duration_since(problem.since)),
+        }
     }
 
     /// Whether the last read failed.
@@ -74,6 +95,7 @@ impl Snapshot {
             freshness: Freshness::Live,
             instances: instances.into(),
             problem: None,
+            resyncs: self.resyncs + u64::from(self.freshness == Freshness::Stale),
         })
     }
 
@@ -91,6 +113,7 @@ impl Snapshot {
             freshness,
             instances: self.instances.clone(),
             problem: Some(Problem { reason: reason.into(), since: now }),
+            resyncs: self.resyncs,
         })
     }
 }
@@ -116,8 +139,6 @@ impl fmt::Display for State {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn instances(ports: &[u16]) -> Vec<Instance> {
@@ -141,6 +162,10 @@ mod tests {
         let back = stale.refreshed(instances(&[1, 2])).unwrap();
         assert_eq!((back.freshness(), back.sequence()), (Freshness::Live, 3));
         assert!(back.refreshed(instances(&[2, 1])).is_none(), "nothing new");
+        assert_eq!([&live, &stale, &back].map(Snapshot::resyncs), [0, 0, 1]);
+        let ages =
+            [&live, &stale, &back].map(|snapshot| snapshot.age(now + Duration::from_secs(12)).unwrap().as_secs());
+        assert_eq!(ages, [0, 12, 0]);
     }
 
     #[test]

@@ -5,16 +5,21 @@ mod balance;
 mod channel;
 mod connection;
 mod endpoint;
+mod health;
+mod hold;
 mod in_flight;
+mod instances;
 mod local;
 mod options;
 mod proxy;
+mod redial;
 mod request;
 mod resolver;
 mod retry;
 
-use std::sync::Arc;
+use std::{fmt, io, sync::Arc};
 
+use async_trait::async_trait;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -35,6 +40,17 @@ pub use channel::{Arguments, Channel, Stub};
 pub use local::Local;
 pub use options::{CallOptions, Outgoing};
 pub use proxy::{ClientProxy, ProxyBuilder};
+
+/// Makes connections. For other transports than TCP, such as TLS, a pipe, or a simulated network.
+#[async_trait]
+pub trait Dial: fmt::Debug + Send + Sync + 'static {
+    /// Connects to `host:port`. It is cancelled when the connect timeout ends.
+    ///
+    /// # Errors
+    /// Of the kind [`io::ErrorKind::ConnectionRefused`] where nobody listens: then an instance that the registry lists no
+    /// more is given up at once.
+    async fn dial(&self, address: &str) -> io::Result<Box<dyn Transport>>;
+}
 
 /// A client of one address: one connection, many calls in flight. Cheap to clone.
 ///
@@ -120,7 +136,7 @@ impl ClientBuilder {
     /// # Errors
     /// `Unavailable`: nobody listens, or it is no ms-rpc server, or it took longer than the connect timeout.
     pub async fn connect(self, address: &str) -> Result<Client, Status> {
-        let connection = Connection::dial(address, &self.config, || ()).await?;
+        let connection = Connection::dial(address, &self.config, Arc::default(), |_| ()).await?;
         Ok(self.client(connection))
     }
 
@@ -133,7 +149,7 @@ impl ClientBuilder {
     /// # Errors
     /// `Unavailable`: the other side is no ms-rpc server.
     pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
-        let connection = Connection::over(transport, "the other end", &self.config, || ()).await?;
+        let connection = Connection::over(transport, "the other end", &self.config, Arc::default(), |_| ()).await?;
         Ok(self.client(connection))
     }
 }

@@ -18,9 +18,11 @@ mod compress;
 mod context;
 mod describe;
 mod frame;
+mod health;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+mod meter;
 mod reply;
 mod server;
 mod service;
@@ -30,12 +32,14 @@ mod transport;
 
 pub use blob::Blob;
 pub use client::{
-    Arguments, Balancer, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Local, Outgoing, ProxyBuilder, Stub,
+    Arguments, Balancer, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, Local, Outgoing, ProxyBuilder,
+    Stub,
 };
 pub use codec::Codec;
 pub use compress::Compression;
 pub use context::{Context, Peer};
 pub use describe::{DescribeClient, MethodDescription, ServiceDescription};
+pub use health::{HealthClient, HealthState, ServiceHealth};
 pub use ms_rpc_macros::service;
 pub use server::{Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, shutdown_signal};
 pub use service::{Descriptor, Method, Reply, Request, Service};

@@ -11,6 +11,7 @@ use crate::{
     Code, Codec, Compression, Context, Outcome, ServiceError, Status,
     buffer::{FrameBuf, Mark, take_scratch},
     frame::{HEADER, Header, Kind, ResponseHead, flag},
+    meter,
     service::{Reply, Request, Service},
 };
 
@@ -111,6 +112,7 @@ pub(crate) fn start(service: &dyn Service, request: Request<'_>) -> Reply {
 
 /// What a request gets whose handler panicked.
 pub(crate) fn panicked() -> Status {
+    meter::panicked();
     Status::new(Code::Internal, "the method panicked; the server's log has the details")
 }
 

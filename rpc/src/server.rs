@@ -6,18 +6,33 @@ mod connection;
 mod dispatch;
 mod drain;
 mod limit;
+mod load;
 mod pace;
 mod signal;
 
-use std::{collections::HashSet, fmt, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt, io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use ms_register::{Instance, MsRegister, RegisterError, Registration, ServiceName};
-use tokio::{net::TcpListener, task::JoinHandle};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use tracing::{info, warn};
 
 use crate::{
-    Codec, Compression, Service, Status, describe,
+    Codec, Compression, HealthState, Service, Status, describe,
     frame::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME, ServerHello},
+    health::{self, Life},
+    meter,
     transport::Transport,
 };
 use compute::ComputePool;
@@ -25,6 +40,7 @@ use connection::Connection;
 use dispatch::{Dispatch, Interceptor};
 use drain::Connections;
 use limit::{Limits, Ticker};
+use load::Load;
 
 pub use dispatch::Incoming;
 pub use limit::RateLimit;
@@ -32,6 +48,9 @@ pub use signal::{NextSignal, SecondSignal, shutdown_signal};
 
 /// How long a server waits for a registry to confirm a deregistration.
 const DEREGISTER_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long a server that is told to stop goes on starting, so that it can stop kindly.
+const START_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Serves named services over TCP.
 ///
@@ -64,6 +83,10 @@ pub struct Server {
     weight: f64,
     metadata: Vec<(String, String)>,
     config: Config,
+    max_in_flight_total: usize,
+    /// Locked by nobody: it makes the server `Sync`.
+    ready: Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    life: Life,
     drain: Duration,
 }
 
@@ -82,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) ticker: Ticker,
     pub(crate) compute: ComputePool,
+    /// The calls that wait for their methods, on all connections.
+    pub(crate) load: Arc<Load>,
     /// The HELLO frame.
     pub(crate) hello: Vec<u8>,
 }
@@ -118,6 +143,9 @@ impl Server {
                 max_in_flight: 1024,
                 compress_above: Compression::DEFAULT_THRESHOLD,
             },
+            max_in_flight_total: 65_536,
+            ready: Mutex::default(),
+            life: Life::default(),
             drain: Duration::from_secs(20),
         })
     }
@@ -204,13 +232,27 @@ impl Server {
         self
     }
 
+    /// How many calls may wait for their methods on all connections together; more are refused unexecuted, with the time
+    /// after which to come back. The framework's own services are not counted. Default 65,536.
+    pub fn max_in_flight_total(mut self, calls: usize) -> Self {
+        self.max_in_flight_total = calls.max(1);
+        self
+    }
+
+    /// Puts off the registration until `ready` ends, such as the filling of a cache. The server listens before, and
+    /// serves whoever knows its address. May be called several times: all must end.
+    pub fn ready_when(mut self, ready: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.ready.get_mut().unwrap_or_else(PoisonError::into_inner).push(Box::pin(ready));
+        self
+    }
+
     /// How long calls in flight may take at shutdown. Default 20 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain = timeout;
         self
     }
 
-    /// Accepts, then registers, in this order; returns when every registry has confirmed.
+    /// Accepts, waits until it is ready, then registers, in this order; returns when every registry has confirmed.
     ///
     /// # Errors
     /// An illegal or repeated service name, an address that cannot be advertised, a registry that refuses or is away.
@@ -219,21 +261,27 @@ impl Server {
         let instance = self.instance().await?;
         let shared = Arc::new(self.shared(&instance));
         let connections = Arc::new(Connections::default());
-        let accept = tokio::spawn(accept(self.listener, shared, connections.clone()));
+        let accept = tokio::spawn(accept(self.listener, shared.clone(), connections.clone()));
         let mut running = RunningServer {
             address: self.address,
+            shared,
             connections,
             accept,
             registrations: Vec::new(),
+            life: self.life.clone(),
             propagation: self.registries.iter().map(|registry| registry.propagation()).max().unwrap_or_default(),
             drain: self.drain,
         };
+        for ready in self.ready.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            ready.await;
+        }
         for registry in &self.registries {
             for name in &names {
                 // Dropped on an error, `running` takes back what is registered by then.
                 running.registrations.push(registry.register(name, instance.clone()).await?);
             }
         }
+        self.life.set(HealthState::Serving);
         info!("serving {} on {}", names.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", "), self.address);
         Ok(running)
     }
@@ -251,7 +299,11 @@ impl Server {
         let (running, second) = tokio::select! {
             // The signal first, so that it is listened for before anything is registered.
             biased;
-            second = &mut signal => (start.await?, second),
+            second = &mut signal => match timeout(START_DEADLINE, start).await {
+                Ok(running) => (running?, second),
+                // Dropped, it takes back what is registered by then.
+                Err(_) => return Ok(()),
+            },
             running = &mut start => (running?, signal.await),
         };
         tokio::select! {
@@ -334,11 +386,14 @@ impl Server {
         let ticker = Ticker::new();
         let mut services = self.services.clone();
         services.push(describe::service(&self.services));
+        let names = self.services.iter().map(|(name, _)| name.clone()).collect();
+        services.push(health::service(names, self.life.clone()));
         Shared {
             dispatch: Dispatch::new(services, self.interceptors.clone(), &self.limits, &ticker),
             config: self.config,
             ticker,
             compute: ComputePool::new(),
+            load: Load::new(self.max_in_flight_total),
             hello: hello.to_frame(),
         }
     }
@@ -356,9 +411,11 @@ impl fmt::Debug for Server {
 #[must_use = "dropping a running server stops it"]
 pub struct RunningServer {
     address: SocketAddr,
+    shared: Arc<Shared>,
     connections: Arc<Connections>,
     accept: JoinHandle<()>,
     registrations: Vec<Registration>,
+    life: Life,
     propagation: Duration,
     drain: Duration,
 }
@@ -369,6 +426,11 @@ impl RunningServer {
         self.address
     }
 
+    /// Serves a stream that stands already beside those that are accepted, such as one half of a pipe in a test.
+    pub fn serve_over(&self, transport: impl Transport) {
+        serve(transport, None, &self.shared, &self.connections);
+    }
+
     /// What it has registered.
     pub fn registrations(&self) -> &[Registration] {
         &self.registrations
@@ -377,6 +439,7 @@ impl RunningServer {
     /// Deregisters, waits until callers know, says GOAWAY, finishes the calls in flight, and closes. New calls are taken
     /// until GOAWAY. A registry that does not confirm in 3 s is left behind with a warning.
     pub async fn shutdown(mut self) {
+        self.life.set(HealthState::Draining);
         if !self.registrations.is_empty() {
             deregister(std::mem::take(&mut self.registrations)).await;
             tokio::time::sleep(self.propagation).await;
@@ -384,7 +447,10 @@ impl RunningServer {
         self.accept.abort();
         // When it has ended, the port is free.
         let _ = (&mut self.accept).await;
-        if !self.connections.drain(self.drain).await {
+        let began = Instant::now();
+        let in_time = self.connections.drain(self.drain).await;
+        meter::drained(began.elapsed(), in_time);
+        if !in_time {
             warn!("calls in flight were cut off after {:?}", self.drain);
         }
     }
@@ -414,8 +480,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Con
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                // Without it small frames wait for acknowledgements (Nagle's algorithm, RFC 896).
-                if let Err(error) = stream.set_nodelay(true) {
+                if let Err(error) = prepare(&stream) {
                     warn!("{address}: {error}");
                     continue;
                 }
@@ -428,6 +493,15 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Con
             }
         }
     }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // Without it small frames wait for acknowledgements (Nagle's algorithm, RFC 896).
+    stream.set_nodelay(true)?;
+    // A client that vanished without a word would be kept for ever: the system asks after a minute of silence (RFC 9293,
+    // section 3.8.4).
+    let probes = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
 fn serve<T: Transport>(io: T, address: Option<SocketAddr>, shared: &Arc<Shared>, connections: &Arc<Connections>) {

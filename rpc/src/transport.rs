@@ -29,3 +29,9 @@ impl Transport for TcpStream {
 }
 
 impl Transport for DuplexStream {}
+
+impl Transport for Box<dyn Transport> {
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        (**self).poll_read_ready(cx)
+    }
+}

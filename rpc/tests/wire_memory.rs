@@ -7,7 +7,7 @@
 mod raw;
 mod shop;
 
-use std::{fs, time::Duration};
+use std::{collections::HashSet, fs, sync::atomic::Ordering, time::Duration};
 
 use flate2::{Compress, FlushCompress};
 use ms_rpc::{Client, Code, RunningServer};
@@ -147,6 +147,21 @@ async fn answers_that_are_read_too_slowly(server: &RunningServer) {
     growth.assert_small();
 }
 
+/// 1,000 methods end at the same moment, and each has 50 kB to say.
+async fn answers_that_come_all_at_once(shop: &TestShop, server: &RunningServer) {
+    let mut raw = Raw::client_that_buffers_little(server.address()).await;
+    let requests: Vec<u8> = (1..=1000).flat_map(|id| Request::json(id, "large", 1, "[50000]").bytes()).collect();
+    raw.send(&requests).await;
+    shop.probe.until(|probe| probe.started.load(Ordering::SeqCst) == 1000).await;
+    let growth = Growth::of("50 MB of answers that are ready at the same moment");
+    shop.probe.go.notify_waiters();
+    let mut answered = HashSet::new();
+    for _ in 0..1000 {
+        assert!(answered.insert(raw.frame().await.answer().id));
+    }
+    growth.assert_small();
+}
+
 async fn cancels_of_nothing(server: &RunningServer) {
     let mut raw = Raw::client(server.address()).await;
     let cancels = control(CANCEL, 12345).repeat(10_000);
@@ -173,7 +188,8 @@ async fn pings_to_a_client() {
 
 #[tokio::test]
 async fn what_a_peer_says_costs_no_more_memory_than_what_it_sends() {
-    let server = server(TestShop::default()).await;
+    let shop_behind = TestShop::default();
+    let server = server(shop_behind.clone()).await;
     // What a first call allocates for good is not its caller's doing.
     let shop = ShopClient::new(client(&server).await);
     shop.find(5).await.unwrap();
@@ -182,6 +198,7 @@ async fn what_a_peer_says_costs_no_more_memory_than_what_it_sends() {
     cancels_of_nothing(&server).await;
     answers_that_nobody_reads(&server).await;
     answers_that_are_read_too_slowly(&server).await;
+    answers_that_come_all_at_once(&shop_behind, &server).await;
     pings_to_a_client().await;
     shop.find(5).await.unwrap();
 }

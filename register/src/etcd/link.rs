@@ -129,6 +129,10 @@ impl Link {
         late(&self.url, operation, self.timeout)
     }
 
+    pub(super) fn unreachable(&self, reason: String) -> RegisterError {
+        RegisterError::Unreachable { registry: self.url().to_owned(), reason }
+    }
+
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }

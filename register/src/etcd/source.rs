@@ -69,7 +69,10 @@ impl Reader {
         loop {
             match self.round(directory, cell, &mut backoff).await {
                 Ok(Ended::Due) => continue,
-                Ok(Ended::Broken(reason)) => debug!("watch of {directory} in {}: {reason}", self.link.url()),
+                Ok(Ended::Broken(reason)) => {
+                    debug!("watch of {directory} in {}: {reason}", self.link.url());
+                    cell.fail(&self.link.unreachable(format!("the watch broke: {reason}")));
+                }
                 Err(error) => cell.fail(&error),
             }
             sleep(backoff.next_delay()).await;

@@ -1,10 +1,12 @@
 //! One connection of a client: the task that owns the socket, and what it shares with the callers.
 
 mod exchange;
+mod keepalive;
 mod task;
 
 use std::{
     collections::VecDeque,
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -19,6 +21,7 @@ use tokio::{
 };
 
 use super::{
+    health::Health,
     in_flight::InFlight,
     options::ClientConfig,
     request::{CallRequest, LONGEST, not_sent},
@@ -39,6 +42,40 @@ const OUTPUT_LIMIT: usize = 4 << 20;
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     hello: ServerHello,
+    /// Of the instance behind it.
+    health: Arc<Health>,
+}
+
+/// Why a connection takes no more calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// The server said that it goes away.
+    WentAway,
+    /// It ended.
+    Ended,
+}
+
+/// What is called once, when new calls are no longer taken.
+type OnClose = Box<dyn FnOnce(Closed) + Send>;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) struct DialError {
+    pub(crate) status: Status,
+    /// Nobody listens there.
+    pub(crate) refused: bool,
+}
+
+impl From<Status> for DialError {
+    fn from(status: Status) -> Self {
+        Self { status, refused: false }
+    }
+}
+
+impl From<DialError> for Status {
+    fn from(error: DialError) -> Self {
+        error.status
+    }
 }
 
 /// What the task and the callers share.
@@ -78,20 +115,33 @@ impl Connection {
     pub(crate) async fn dial(
         address: &str,
         config: &ClientConfig,
-        on_close: impl FnOnce() + Send + 'static,
-    ) -> Result<Self, Status> {
+        health: Arc<Health>,
+        on_close: impl FnOnce(Closed) + Send + 'static,
+    ) -> Result<Self, DialError> {
         let deadline = Instant::now() + config.connect_timeout.min(LONGEST);
-        let unreachable =
-            |error: std::io::Error| not_sent(Code::Unavailable, format!("{address} cannot be reached: {error}"));
-        let late = || {
-            let message = format!("{address} did not answer within {:?}", config.connect_timeout);
-            not_sent(Code::Unavailable, message)
+        let unreachable = |error: io::Error| DialError {
+            refused: error.kind() == io::ErrorKind::ConnectionRefused,
+            status: not_sent(Code::Unavailable, format!("{address} cannot be reached: {error}")),
         };
-        let connected = timeout_at(deadline, TcpStream::connect(address)).await.map_err(|_| late())?;
-        let stream = connected.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        let over = Self::over(stream, address, config, on_close);
-        timeout_at(deadline, over).await.map_err(|_| late())?
+        let late = |_| {
+            let message = format!("{address} did not answer within {:?}", config.connect_timeout);
+            DialError::from(not_sent(Code::Unavailable, message))
+        };
+        let connection = match &config.dialer {
+            Some(dialer) => {
+                let connected = timeout_at(deadline, dialer.dial(address)).await.map_err(late)?;
+                let over = Self::over(connected.map_err(unreachable)?, address, config, health, on_close);
+                timeout_at(deadline, over).await.map_err(late)?
+            }
+            None => {
+                let connected = timeout_at(deadline, TcpStream::connect(address)).await.map_err(late)?;
+                let stream = connected.map_err(unreachable)?;
+                stream.set_nodelay(true).map_err(unreachable)?;
+                let over = Self::over(stream, address, config, health, on_close);
+                timeout_at(deadline, over).await.map_err(late)?
+            }
+        };
+        Ok(connection?)
     }
 
     /// The same over a transport that stands already.
@@ -99,7 +149,8 @@ impl Connection {
         mut io: T,
         address: &str,
         config: &ClientConfig,
-        on_close: impl FnOnce() + Send + 'static,
+        health: Arc<Health>,
+        on_close: impl FnOnce(Closed) + Send + 'static,
     ) -> Result<Self, Status> {
         let preferred = (config.compression != Compression::None).then(|| config.compression.number());
         let hello = ClientHello {
@@ -130,7 +181,12 @@ impl Connection {
             max_frame: hello.max_frame as usize,
         });
         tokio::spawn(task::Task::new(io, reader, shared.clone(), Box::new(on_close)));
-        Ok(Self { shared, hello })
+        Ok(Self { shared, hello, health })
+    }
+
+    /// Where outcomes of calls are noted.
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Whether new calls are taken.

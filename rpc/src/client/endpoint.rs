@@ -1,18 +1,22 @@
 //! One instance as a proxy sees it: its connections, and the dialling of them.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 use ms_register::Instance;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::{connection::Connection, options::ClientConfig, request::not_sent, resolver::Resolver};
+use super::{
+    connection::{Connection, DialError},
+    health::Health,
+    options::ClientConfig,
+    redial::Redial,
+    request::not_sent,
+    resolver::Resolver,
+};
 use crate::{
-    Code, Status,
+    Code, meter,
     shard::{Cursor, Sharded, Share},
 };
 
@@ -21,6 +25,7 @@ use crate::{
 pub(crate) struct Endpoint {
     number: EndpointNumber,
     instance: Instance,
+    health: Arc<Health>,
     slots: Arc<[Slot]>,
     /// Whose turn it is, among several.
     next: Option<Box<Cursor>>,
@@ -43,9 +48,9 @@ struct Slot {
 #[derive(Debug, Default)]
 struct Dialling {
     under_way: bool,
-    failures: u32,
-    /// No dial before this.
-    not_before: Option<Instant>,
+    redial: Redial,
+    /// Which start of the server the last connection met.
+    incarnation: u64,
 }
 
 /// The connections of an instance, each open when they were gathered.
@@ -61,7 +66,7 @@ fn cursor(connections: usize) -> Option<Box<Cursor>> {
 impl Endpoint {
     pub(crate) fn new(number: EndpointNumber, instance: Instance, connections: usize) -> Self {
         let slots = (0..connections).map(|_| Slot::default()).collect();
-        Self { number, instance, slots, next: cursor(connections) }
+        Self { number, instance, health: Arc::default(), slots, next: cursor(connections) }
     }
 
     pub(crate) fn number(&self) -> EndpointNumber {
@@ -72,6 +77,10 @@ impl Endpoint {
         &self.instance
     }
 
+    pub(crate) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
     /// Whether this can stand for `instance` in a new list, with its connections. A change of weight or metadata keeps
     /// the address.
     pub(crate) fn same_address(&self, instance: &Instance) -> bool {
@@ -80,7 +89,13 @@ impl Endpoint {
 
     /// The same connections under what the registry says now.
     pub(crate) fn take_over(&self, instance: Instance) -> Self {
-        Self { number: self.number, instance, slots: self.slots.clone(), next: cursor(self.slots.len()) }
+        Self {
+            number: self.number,
+            instance,
+            health: self.health.clone(),
+            slots: self.slots.clone(),
+            next: cursor(self.slots.len()),
+        }
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -103,19 +118,20 @@ impl Endpoint {
     }
 
     /// An open connection, at this place if possible. A place without one is dialled in the background, even when another
-    /// place has one.
-    pub(crate) fn connection(self: &Arc<Self>, first: usize, resolver: &Arc<Resolver>) -> Option<Shared> {
+    /// place has one. `urgent`: calls wait, and no instance of the service is connected.
+    pub(crate) fn connection(self: &Arc<Self>, first: usize, resolver: &Arc<Resolver>, urgent: bool) -> Option<Shared> {
         if let Some(open) = self.slots[first].open() {
             return Some(open);
         }
-        self.dial(first, resolver);
+        self.dial(first, resolver, urgent);
         self.slots.iter().find_map(Slot::open)
     }
 
     /// Starts a dial of this place, unless one is under way or its time has not come.
-    fn dial(self: &Arc<Self>, at: usize, resolver: &Arc<Resolver>) {
+    fn dial(self: &Arc<Self>, at: usize, resolver: &Arc<Resolver>, urgent: bool) {
+        let began = Instant::now();
         let mut dialling = self.slots[at].lock();
-        if dialling.under_way || dialling.not_before.is_some_and(|time| Instant::now() < time) {
+        if dialling.under_way || !dialling.redial.is_due(urgent, began) {
             return;
         }
         dialling.under_way = true;
@@ -123,35 +139,72 @@ impl Endpoint {
         let (endpoint, resolver, config) = (self.clone(), Arc::downgrade(resolver), resolver.config().clone());
         let under_way = UnderWay { endpoint: self.clone(), at };
         tokio::spawn(async move {
-            let address = endpoint.instance.address();
-            let dialled = connect(&address, &config, resolver.clone()).await;
+            let dialled = endpoint.connect(at, &config, &resolver).await;
             drop(under_way);
-            endpoint.dialled(at, &address, dialled, &resolver);
+            endpoint.dialled(at, began, dialled, &resolver);
         });
     }
 
-    fn dialled(&self, at: usize, address: &str, dialled: Result<Connection, Status>, resolver: &Weak<Resolver>) {
+    /// Dials, and makes sure that the server belongs where the registry says.
+    async fn connect(
+        &self,
+        at: usize,
+        config: &ClientConfig,
+        resolver: &Weak<Resolver>,
+    ) -> Result<Connection, DialError> {
+        let scope = resolver.upgrade().and_then(|resolver| resolver.scope().map(str::to_owned));
+        let address = self.instance.address();
+        let (id, slots, resolver) = (self.instance.id().to_owned(), Arc::downgrade(&self.slots), resolver.clone());
+        let began = Instant::now();
+        let on_close = move |why| {
+            // Not kept alive by its own connection.
+            if let Some(slots) = slots.upgrade() {
+                let now = Instant::now();
+                slots[at].lock().redial.lost(now - began, now, fastrand::f64());
+            }
+            if let Some(resolver) = resolver.upgrade() {
+                meter::connection_lost(resolver.service());
+                resolver.closed(&id, why);
+            }
+        };
+        let connection = Connection::dial(&address, config, self.health.clone(), on_close).await?;
+        let scopes = &connection.hello().scopes;
+        match scope {
+            // A port may have been taken over by another environment's server of the same name.
+            Some(scope) if !scopes.is_empty() && !scopes.contains(&scope) => {
+                let message = format!("{address} is registered in {}, not in {scope}", scopes.join(", "));
+                Err(not_sent(Code::Unavailable, message).into())
+            }
+            _ => Ok(connection),
+        }
+    }
+
+    fn dialled(&self, at: usize, began: Instant, dialled: Result<Connection, DialError>, resolver: &Weak<Resolver>) {
         let slot = &self.slots[at];
         let mut dialling = slot.lock();
-        let error = match dialled {
+        let failed = match dialled {
             Ok(connection) => {
-                info!("connected to {address}");
-                dialling.failures = 0;
-                dialling.not_before = None;
+                info!("connected to {}", self.instance.address());
+                let incarnation = connection.hello().incarnation;
+                if std::mem::replace(&mut dialling.incarnation, incarnation) != incarnation {
+                    self.health.forget();
+                }
                 slot.connection.store(Some(Arc::new(Sharded::new(Arc::new(connection)))));
                 None
             }
-            Err(status) => {
-                debug!("{status}");
-                dialling.not_before = Some(Instant::now() + pause(dialling.failures));
-                dialling.failures = dialling.failures.saturating_add(1);
-                Some(status)
+            Err(error) => {
+                debug!("{}", error.status);
+                dialling.redial.failed(began, Instant::now(), fastrand::f64());
+                Some(error)
             }
         };
         drop(dialling);
-        if let Some(resolver) = resolver.upgrade() {
-            resolver.connections_changed(error);
+        let Some(resolver) = resolver.upgrade() else { return };
+        meter::dialled(resolver.service(), failed.is_none());
+        if failed.as_ref().is_some_and(|error| error.refused) {
+            resolver.is_gone(self.instance.id());
         }
+        resolver.dialled(failed.map(|error| error.status));
     }
 }
 
@@ -176,45 +229,5 @@ impl Slot {
 
     fn lock(&self) -> MutexGuard<'_, Dialling> {
         self.dialling.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Dials, and makes sure that the server belongs where the registry says.
-async fn connect(address: &str, config: &ClientConfig, resolver: Weak<Resolver>) -> Result<Connection, Status> {
-    let scope = resolver.upgrade().and_then(|resolver| resolver.scope().map(str::to_owned));
-    let on_close = move || {
-        if let Some(resolver) = resolver.upgrade() {
-            resolver.connections_changed(None);
-        }
-    };
-    let connection = Connection::dial(address, config, on_close).await?;
-    let scopes = &connection.hello().scopes;
-    match scope {
-        // A port may have been taken over by another environment's server of the same name.
-        Some(scope) if !scopes.is_empty() && !scopes.contains(&scope) => {
-            let message = format!("{address} is registered in {}, not in {scope}", scopes.join(", "));
-            Err(not_sent(Code::Unavailable, message))
-        }
-        _ => Ok(connection),
-    }
-}
-
-/// Anything up to 1 s after the first failure, 1.6 times as much after each more, at most 10 s: full jitter keeps many
-/// clients of one server apart.
-fn pause(failures: u32) -> Duration {
-    let most = (1.6f64.powi(failures.min(20).cast_signed())).min(10.0);
-    Duration::from_secs_f64(most * fastrand::f64())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_their_cap() {
-        for failures in 0..100 {
-            let most = if failures == 0 { 1.0 } else { 10.0 };
-            assert!(pause(failures).as_secs_f64() <= most);
-        }
     }
 }

@@ -73,6 +73,7 @@ pub(crate) struct ClientConfig {
     pub(crate) name: String,
     pub(crate) credentials: Vec<u8>,
     pub(crate) interceptors: Vec<Interceptor>,
+    pub(crate) dialer: Option<Arc<dyn crate::Dial>>,
 }
 
 impl Default for ClientConfig {
@@ -87,6 +88,7 @@ impl Default for ClientConfig {
             name: String::new(),
             credentials: Vec::new(),
             interceptors: Vec::new(),
+            dialer: None,
         }
     }
 }
@@ -165,6 +167,12 @@ macro_rules! config_setters {
             F: Fn(&mut crate::Outgoing<'_>) -> Result<(), crate::Status> + Send + Sync + 'static,
         {
             self.config.interceptors.push(std::sync::Arc::new(interceptor));
+            self
+        }
+
+        /// How connections are made. Default: TCP, without Nagle's algorithm.
+        pub fn dialer(mut self, dialer: impl crate::Dial) -> Self {
+            self.config.dialer = Some(std::sync::Arc::new(dialer));
             self
         }
     };

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use ms_register::{MsRegister, ServiceName};
+use ms_register::{Instance, MsRegister, ServiceName};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{
@@ -21,7 +21,7 @@ use super::{
     resolver::{Resolver, Tried},
     retry::{self, ATTEMPTS, Verdict},
 };
-use crate::{Code, Status};
+use crate::{Code, Status, meter};
 
 /// The client that finds services through a registry: before each call it resolves the service, picks an instance, uses
 /// a pooled connection, and, where that does no harm, tries again elsewhere. Cheap to clone; make one per registry.
@@ -94,6 +94,15 @@ impl ClientProxy {
         Channel::from(self).call_as(service, method, arguments, &self.options).await
     }
 
+    /// The instances that calls of `service` choose from at the moment: what the registry lists, and what it lists no more
+    /// but is not believed to be gone. Empty until the registry has answered for the first time.
+    ///
+    /// # Errors
+    /// An illegal name, or no tokio runtime around it.
+    pub fn instances(&self, service: &str) -> Result<Vec<Instance>, Status> {
+        Ok(self.resolver(service)?.instances())
+    }
+
     pub(super) fn config(&self) -> &ClientConfig {
         &self.inner.config
     }
@@ -130,21 +139,32 @@ impl ClientProxy {
             let picked = resolver.connection(request, &tried).await?;
             let response = picked.connection.exchange(request, arguments, attempt).await;
             let status = match response.and_then(|frame| Answer::read(frame, self.inner.config.max_frame)) {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    picked.connection.health().answered();
+                    return Ok(answer);
+                }
                 Err(status) => status,
             };
+            resolver.attempt_failed(&picked, &status);
             attempt += 1;
             let verdict = retry::judge(&status, idempotent);
             if verdict == Verdict::GiveUp || attempt == ATTEMPTS {
                 return Err(status);
             }
             if verdict == Verdict::WithinBudget {
-                let pause = retry::backoff(attempt - 1);
-                if Instant::now() + pause >= request.deadline || !resolver.budget().withdraw(resolver.uptime()) {
+                // Who sheds load says when to come back.
+                let pause = retry::backoff(attempt - 1).max(status.retry_after().unwrap_or_default());
+                if Instant::now() + pause >= request.deadline {
+                    return Err(status);
+                }
+                let granted = resolver.budget().withdraw(resolver.uptime());
+                meter::budget(resolver.service(), resolver.budget().saved(), granted);
+                if !granted {
                     return Err(status);
                 }
                 sleep(pause).await;
             }
+            meter::retried(resolver.service(), status.outcome());
             debug!("{} is tried again: {status}", request.name());
             tried.push(picked.endpoint);
         }

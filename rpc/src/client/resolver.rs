@@ -3,29 +3,38 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use ms_register::{Freshness, MsRegister, ServiceName, Snapshot, SnapshotWatch};
+use ms_register::{Instance, MsRegister, ServiceName, Snapshot, SnapshotWatch};
 use tokio::{
     runtime::Handle,
     sync::Notify,
     task::AbortHandle,
     time::{Instant, sleep, sleep_until},
 };
+use tracing::{info, warn};
 
 use super::{
-    balance::{Balance, Balancer, Choices},
-    endpoint::{Endpoint, EndpointNumber, Ready, Shared},
+    balance::{Balance, Balancer},
+    connection::Closed,
+    endpoint::{Endpoint, EndpointNumber, Shared},
+    health::may_eject,
+    hold::Hold,
+    instances::Instances,
     options::ClientConfig,
-    request::{CallRequest, not_sent},
+    request::CallRequest,
     retry::Budget,
 };
-use crate::{Code, Status, shard::Cursor};
+use crate::{
+    Outcome, Status,
+    meter::{self, List},
+    shard::Cursor,
+};
 
 /// Who waits for a connection picks again after this time at the latest.
 const PICK_AGAIN: Duration = Duration::from_millis(50);
@@ -46,12 +55,12 @@ pub(crate) struct Resolver {
     instances: ArcSwap<Instances>,
     /// Something changed for those that wait for a connection.
     changed: Notify,
-    /// Among many instances, one look at the connections serves many changes.
+    /// For the task that follows the registry: look at everything again.
     refresh_soon: Arc<Notify>,
     /// Why the last dial failed, for the message.
     last_error: Mutex<Option<Status>>,
     /// Makers of `instances` take turns.
-    updating: Mutex<()>,
+    hold: Mutex<Hold>,
     /// Which of the instances without a connection is dialled next.
     next_dial: Cursor,
     /// How many endpoints were made.
@@ -61,18 +70,6 @@ pub(crate) struct Resolver {
     watcher: AbortHandle,
     /// Calls that wait for a connection; nobody is told of changes otherwise.
     waiting: AtomicU32,
-}
-
-/// What is known of the service's instances.
-#[derive(Debug)]
-struct Instances {
-    snapshot: Snapshot,
-    all: Vec<Arc<Endpoint>>,
-    choices: Choices,
-    /// Those of them with an open connection.
-    live: Choices,
-    /// By place: the connections of an instance that has all of its own, to be used without a further look.
-    ready: Vec<Option<Ready>>,
 }
 
 /// A connection to use for one attempt, and whose it is.
@@ -97,6 +94,7 @@ impl Resolver {
         let watch = registry.watch(&service);
         let refresh_soon = Arc::new(Notify::new());
         Arc::new_cyclic(|resolver: &Weak<Self>| Self {
+            hold: Mutex::new(Hold::new(registry.expiry())),
             service,
             registry,
             config,
@@ -105,7 +103,6 @@ impl Resolver {
             instances: ArcSwap::from_pointee(Instances::new(Snapshot::never(), Vec::new())),
             changed: Notify::new(),
             last_error: Mutex::new(None),
-            updating: Mutex::new(()),
             next_dial: Cursor::default(),
             endpoints: AtomicU64::new(0),
             budget: Budget::new(),
@@ -114,6 +111,10 @@ impl Resolver {
             refresh_soon,
             waiting: AtomicU32::new(0),
         })
+    }
+
+    pub(crate) fn service(&self) -> &str {
+        self.service.as_str()
     }
 
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
@@ -130,6 +131,11 @@ impl Resolver {
 
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// What calls choose from at the moment.
+    pub(crate) fn instances(&self) -> Vec<Instance> {
+        self.instances.load().all.iter().map(|endpoint| endpoint.instance().clone()).collect()
     }
 
     /// An open connection to one of the instances, preferably one that was not tried. While there is none, it waits for
@@ -149,7 +155,10 @@ impl Resolver {
     fn pick(self: &Arc<Self>, tried: &Tried) -> Result<Option<Picked>, Status> {
         let instances = self.instances.load();
         if instances.choices.is_empty() {
-            return self.no_instance(&instances).map(|()| None);
+            return match instances.nothing(self.service.as_str(), self.registry.url()) {
+                Some(status) => Err(status),
+                None => Ok(None),
+            };
         }
         if instances.live.len() < instances.choices.len() {
             self.dial_next(&instances);
@@ -163,7 +172,7 @@ impl Resolver {
             let ready = instances.ready[place as usize].as_ref().map(|ready| &ready[turn]);
             let connection = match ready.filter(|connection| connection.is_open()) {
                 Some(connection) => Some(connection.share()),
-                None => endpoint.connection(turn, self),
+                None => endpoint.connection(turn, self, false),
             };
             if let Some(connection) = connection {
                 return Ok(Some(Picked { endpoint: endpoint.number(), connection }));
@@ -177,7 +186,7 @@ impl Resolver {
         let at = self.next_dial.advance() % instances.choices.len() as u32;
         let endpoint = &instances.all[instances.choices.place(at as usize) as usize];
         if !endpoint.is_live() {
-            endpoint.connection(endpoint.turn(), self);
+            endpoint.connection(endpoint.turn(), self, instances.live.is_empty());
         }
     }
 
@@ -196,76 +205,139 @@ impl Resolver {
                 () = sleep_until(again) => {}
             }
             if Instant::now() >= request.deadline {
-                return Err(self.no_connection());
+                let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+                let (service, url) = (self.service.as_str(), self.registry.url());
+                return Err(self.instances.load().not_connected(service, url, last_error.as_ref()));
             }
         }
     }
 
-    /// Nothing to choose from: an error, or, while the registry has not answered yet, something to wait for.
-    fn no_instance(&self, instances: &Instances) -> Result<(), Status> {
-        let (service, url) = (&self.service, self.registry.url());
-        let snapshot = &instances.snapshot;
-        let state = snapshot.state(std::time::Instant::now());
-        if !instances.all.is_empty() {
-            let message = format!("all {} instances of `{service}` in {url} have weight 0", instances.all.len());
-            return Err(not_sent(Code::FailedPrecondition, message));
+    /// An attempt failed: an instance that does not answer is ejected, so that calls leave it alone for a while.
+    pub(crate) fn attempt_failed(&self, picked: &Picked, status: &Status) {
+        match status.outcome() {
+            Outcome::NotSent => {}
+            Outcome::Refused | Outcome::Answered => picked.connection.health().answered(),
+            Outcome::Unknown => {
+                if picked.connection.health().unanswered() {
+                    self.eject(picked.endpoint, status);
+                }
+            }
         }
-        if snapshot.freshness() == Freshness::Never && !snapshot.is_failing() {
-            return Ok(());
-        }
-        let message = format!("no instance of `{service}`: the registry {url} is {state} and lists none");
-        Err(not_sent(Code::Unavailable, message))
     }
 
-    fn no_connection(&self) -> Status {
-        let service = &self.service;
+    fn eject(&self, number: EndpointNumber, status: &Status) {
+        let _turn = self.turn();
         let instances = self.instances.load();
-        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-        let message = match (&*last_error, instances.all.len()) {
-            (_, 0) => format!("the registry {} has not said yet who serves `{service}`", self.registry.url()),
-            (Some(error), n) => format!("none of the {n} instances of `{service}` is connected: {}", error.message()),
-            (None, n) => format!("none of the {n} instances of `{service}` was connected in time"),
-        };
-        not_sent(Code::Unavailable, message)
+        let found = instances.all.iter().find(|endpoint| endpoint.number() == number);
+        let now = Instant::now();
+        let Some(endpoint) = found.filter(|endpoint| endpoint.health().ejected_until(now).is_none()) else { return };
+        if !may_eject(instances.ejected, instances.choices.len()) {
+            return;
+        }
+        let time = endpoint.health().eject(now);
+        let id = endpoint.instance().id();
+        warn!(
+            "`{}` {id} is not called for {time:?}: it left several calls in a row without an answer: {status}",
+            self.service
+        );
+        meter::ejected(self.service(), id);
+        self.publish(instances.refreshed());
+        self.refresh_soon.notify_one();
     }
 
+    /// The registry says something new.
     fn snapshot_changed(&self, snapshot: Snapshot) {
-        let turn = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hold = self.turn();
+        let held = hold.held();
+        hold.apply(&snapshot, Instant::now());
+        if hold.held() > held {
+            let missing = hold.held();
+            let url = self.registry.url();
+            warn!("{url} does not list {missing} instances of `{}` any more: they are called on for now", self.service);
+        }
+        self.rebuild(snapshot, &hold);
+    }
+
+    /// Makes the list of callers anew.
+    fn rebuild(&self, snapshot: Snapshot, hold: &Hold) {
         let before = self.instances.load();
-        let endpoint = |instance: &ms_register::Instance| {
+        let endpoint = |instance: Instance| {
             let known = before.all.binary_search_by(|endpoint| endpoint.instance().id().cmp(instance.id()));
             match known.ok().map(|at| &before.all[at]) {
-                Some(known) if known.instance() == instance => known.clone(),
-                Some(known) if known.same_address(instance) => Arc::new(known.take_over(instance.clone())),
+                Some(known) if *known.instance() == instance => known.clone(),
+                Some(known) if known.same_address(&instance) => Arc::new(known.take_over(instance)),
                 _ => {
                     let number = EndpointNumber(self.endpoints.fetch_add(1, Ordering::Relaxed));
-                    Arc::new(Endpoint::new(number, instance.clone(), self.connections_per_instance))
+                    Arc::new(Endpoint::new(number, instance, self.connections_per_instance))
                 }
             }
         };
-        let all = snapshot.instances().iter().map(endpoint).collect();
-        self.instances.store(Arc::new(Instances::new(snapshot, all)));
-        drop(turn);
+        let all = hold.instances().into_iter().map(endpoint).collect();
+        self.publish(Instances::new(snapshot, all));
+        self.measure(hold);
         self.changed.notify_waiters();
     }
 
-    /// Looks at the connections anew; returns how long to leave it at that.
-    fn refresh(&self) -> Duration {
-        let _turn = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
-        let instances = self.instances.load();
-        self.instances.store(Arc::new(instances.refreshed()));
-        Duration::from_micros(instances.all.len() as u64)
+    fn measure(&self, hold: &Hold) {
+        let Instances { snapshot, all, live, ejected, .. } = &**self.instances.load();
+        let list = List { snapshot, all: all.len(), live: live.len(), held: hold.held(), ejected: *ejected };
+        meter::list(self.service(), &list);
     }
 
-    /// A connection came up, failed to, or ended.
-    pub(crate) fn connections_changed(&self, error: Option<Status>) {
-        let turn = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+    fn publish(&self, instances: Instances) {
+        self.instances.store(Arc::new(instances));
+    }
+
+    /// Looks at everything anew; returns how long to leave it at that.
+    fn refresh(&self) -> Duration {
+        let mut hold = self.turn();
+        let instances = self.instances.load();
+        if hold.expire(Instant::now()) {
+            info!("the instances of `{}` that are not listed any more are left", self.service);
+            self.rebuild(instances.snapshot.clone(), &hold);
+        } else {
+            self.publish(instances.refreshed());
+            self.measure(hold);
+        }
+        instances.effort()
+    }
+
+    /// When something changes by itself: a held instance is left, an ejected one comes back.
+    fn next_change(&self) -> Option<Instant> {
+        let expiry = self.turn().next_expiry();
+        expiry.into_iter().chain(self.instances.load().next_return).min()
+    }
+
+    /// A connection came up, or failed to.
+    pub(crate) fn dialled(&self, error: Option<Status>) {
         if error.is_some() {
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
         }
+        self.connections_changed();
+    }
+
+    /// A connection takes no more calls.
+    pub(crate) fn closed(&self, id: &str, why: Closed) {
+        if why == Closed::WentAway {
+            self.is_gone(id);
+        }
+        self.connections_changed();
+    }
+
+    /// An instance shows itself that it is gone: then the registry is believed.
+    pub(crate) fn is_gone(&self, id: &str) {
+        let mut hold = self.turn();
+        if hold.let_go(id) {
+            info!("`{}` {id}, which is not listed any more, is gone", self.service);
+            self.rebuild(self.instances.load().snapshot.clone(), &hold);
+        }
+    }
+
+    fn connections_changed(&self) {
+        let turn = self.turn();
         let instances = self.instances.load();
         if instances.all.len() <= MANY {
-            self.instances.store(Arc::new(instances.refreshed()));
+            self.publish(instances.refreshed());
         } else {
             self.refresh_soon.notify_one();
         }
@@ -274,35 +346,16 @@ impl Resolver {
             self.changed.notify_waiters();
         }
     }
+
+    fn turn(&self) -> MutexGuard<'_, Hold> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Resolver {
     fn drop(&mut self) {
         self.watcher.abort();
     }
-}
-
-impl Instances {
-    fn new(snapshot: Snapshot, all: Vec<Arc<Endpoint>>) -> Self {
-        let choices = Choices::new(places(&all).map(|(place, endpoint)| (place, endpoint.instance().weight())));
-        let live = live(&all);
-        let ready = all.iter().map(|endpoint| endpoint.ready()).collect();
-        Self { snapshot, all, choices, live, ready }
-    }
-
-    /// The same with the connections as they are now.
-    fn refreshed(&self) -> Self {
-        Self::new(self.snapshot.clone(), self.all.clone())
-    }
-}
-
-fn places(all: &[Arc<Endpoint>]) -> impl Iterator<Item = (u32, &Arc<Endpoint>)> {
-    (0..).zip(all)
-}
-
-fn live(all: &[Arc<Endpoint>]) -> Choices {
-    let live = places(all).filter(|(_, endpoint)| endpoint.is_live());
-    Choices::new(live.map(|(place, endpoint)| (place, endpoint.instance().weight())))
 }
 
 struct Waiting<'a>(&'a AtomicU32);
@@ -320,24 +373,42 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// While a list is out of date, its age is measured so often.
+const AGE: Duration = Duration::from_secs(5);
+
 async fn follow(mut watch: SnapshotWatch, refresh_soon: Arc<Notify>, resolver: Weak<Resolver>) {
     let mut snapshot = Some(watch.current());
+    let mut closed = false;
     loop {
-        let pause = match (resolver.upgrade(), snapshot.take()) {
-            (None, _) => return,
-            (Some(resolver), Some(snapshot)) => {
-                resolver.snapshot_changed(snapshot);
+        let Some(strong) = resolver.upgrade() else { return };
+        let pause = match snapshot.take() {
+            Some(snapshot) => {
+                strong.snapshot_changed(snapshot);
                 Duration::ZERO
             }
-            (Some(resolver), None) => resolver.refresh(),
+            None => strong.refresh(),
         };
-        sleep(pause).await;
+        let is_live = strong.instances.load().snapshot.freshness() == ms_register::Freshness::Live;
+        let in_a_while = (!is_live).then(|| Instant::now() + AGE);
+        let next = strong.next_change().into_iter().chain(in_a_while).min();
+        drop(strong);
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        let next_change = async {
+            match next {
+                Some(time) => sleep_until(time).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            changed = watch.changed() => match changed {
+            changed = watch.changed(), if !closed => match changed {
                 Ok(changed) => snapshot = Some(changed),
-                Err(_) => return,
+                // The last list stays.
+                Err(_) => closed = true,
             },
             () = refresh_soon.notified() => {}
+            () = next_change => {}
         }
     }
 }

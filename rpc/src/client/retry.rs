@@ -80,6 +80,11 @@ impl Budget {
         self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
+    /// How many retries are saved up.
+    pub(crate) fn saved(&self) -> f64 {
+        self.saved.load(Ordering::Relaxed) as f64 / Self::RETRY as f64
+    }
+
     fn add(&self, amount: i64) {
         let added = |saved: i64| Some(saved.saturating_add(amount).min(Self::MOST));
         // It never refuses.

@@ -2,6 +2,7 @@
 
 mod calls;
 mod mailbox;
+mod patience;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
 pub(crate) use mailbox::Mailbox;
+use patience::Patience;
 use requests::Requests;
 
 use super::Shared;
@@ -52,6 +54,8 @@ pub(crate) struct Connection<T> {
     overdue: Option<Pin<Box<Sleep>>>,
     /// For output that does not move; whatever else the client does, only a byte taken sets it anew.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// For requests that do not get on.
+    patience: Patience,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +90,13 @@ impl<T: Transport> Connection<T> {
             io,
             reader: Reader::new(shared.config.max_frame),
             writer,
-            requests: Requests::new(peer, mailbox.clone()),
+            requests: Requests::new(peer, mailbox.clone(), &shared),
             mailbox,
             shared,
             phase: Phase::Hello,
             overdue: Some(timer(HELLO_TIMEOUT)),
             stalled: None,
+            patience: Patience::default(),
         }
     }
 
@@ -112,12 +117,12 @@ impl<T: Transport> Connection<T> {
     }
 
     fn work(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ended> {
-        let draining = self.mailbox.collect(&mut self.writer, cx.waker());
+        let mut collected = self.mailbox.collect(&mut self.writer, cx.waker());
         if self.phase == Phase::Lingering {
             // An answer that came too late: our side is shut.
             self.writer = Writer::default();
         }
-        if draining && matches!(self.phase, Phase::Hello | Phase::Open) {
+        if collected.draining && matches!(self.phase, Phase::Hello | Phase::Open) {
             self.go_away("the server is shutting down");
             self.phase = Phase::Draining;
             self.overdue = None;
@@ -126,6 +131,10 @@ impl<T: Transport> Connection<T> {
             let more = self.serve()?;
             self.requests.end_batch();
             let blocked = self.flush(cx)?;
+            if !blocked && collected.left {
+                collected = self.mailbox.collect(&mut self.writer, cx.waker());
+                continue;
+            }
             if self.phase == Phase::Draining && !blocked && self.requests.running() == 0 {
                 self.phase = Phase::Closing;
                 // An answer may have come between the collection and the count.
@@ -148,7 +157,7 @@ impl<T: Transport> Connection<T> {
                     if !blocked {
                         self.writer.park();
                     }
-                    return Ok(());
+                    return self.check_patience(cx);
                 }
             }
         }
@@ -163,6 +172,7 @@ impl<T: Transport> Connection<T> {
             match self.reader.next_frame() {
                 Ok(None) => return Ok(false),
                 Ok(Some(frame)) => {
+                    self.patience.frame_done();
                     if let Err(malformed) = self.handle(frame) {
                         self.close_with(&malformed);
                     }
@@ -202,6 +212,14 @@ impl<T: Transport> Connection<T> {
             (Phase::Open | Phase::Draining, Kind::Pong | Kind::GoAway) => Ok(()),
             (_, kind) => Err(Malformed::Unexpected(kind)),
         }
+    }
+
+    fn check_patience(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ended> {
+        let (under_way, received) = (self.reader.is_under_way(), self.reader.received());
+        if self.patience.poll(under_way && !self.is_closing(), received, self.requests.now(), cx).is_ready() {
+            return Err(Ended("a request took too long to arrive".to_owned()));
+        }
+        Ok(())
     }
 
     fn is_closing(&self) -> bool {

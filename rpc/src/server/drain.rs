@@ -10,6 +10,7 @@ use std::{
 use tokio::{sync::Notify, task::AbortHandle, time::timeout};
 
 use super::connection::Mailbox;
+use crate::meter;
 
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
@@ -40,6 +41,7 @@ impl Connections {
             mailbox.drain();
         }
         open.by_number.insert(number, (mailbox.clone(), None));
+        meter::connections(open.by_number.len());
         drop(open);
         let connection = connection(mailbox);
         let entry = Entry { number, connections: self.clone() };
@@ -96,7 +98,10 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.connections.lock().by_number.remove(&self.number);
+        let mut open = self.connections.lock();
+        open.by_number.remove(&self.number);
+        meter::connections(open.by_number.len());
+        drop(open);
         self.connections.ended.notify_waiters();
     }
 }

@@ -37,6 +37,7 @@ pub(crate) struct Reader {
     large: Option<Large>,
     expects_large: bool,
     max_frame: usize,
+    received: u64,
 }
 
 #[derive(Debug)]
@@ -48,11 +49,27 @@ struct Large {
 
 impl Reader {
     pub(crate) fn new(max_frame: usize) -> Self {
-        Self { buffer: BytesMut::new(), large: None, expects_large: false, max_frame }
+        Self { buffer: BytesMut::new(), large: None, expects_large: false, max_frame, received: 0 }
+    }
+
+    /// How many bytes have come.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether a frame has begun that is not whole.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.large.is_some() || !self.buffer.is_empty()
     }
 
     /// Reads once. 0 bytes: the peer has closed its side.
     pub(crate) fn poll_fill<T: Transport>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let read = ready!(self.poll_read(io, cx))?;
+        self.received += read as u64;
+        Poll::Ready(Ok(read))
+    }
+
+    fn poll_read<T: Transport>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if let Some(large) = &mut self.large {
             large.make_room();
             let missing = large.length - large.bytes.len();

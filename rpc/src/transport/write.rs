@@ -18,13 +18,21 @@ const FORGET: usize = 256 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     current: FrameBuf,
+    /// How much of `current` the socket has taken.
     written: usize,
+    /// How much it has taken before.
+    total: u64,
 }
 
 impl Writer {
     /// How many bytes wait here.
     pub(crate) fn waiting(&self) -> usize {
         self.current.len() - self.written
+    }
+
+    /// How many bytes the socket has taken so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.total + self.written as u64
     }
 
     /// The end of what goes out, to append to.
@@ -51,6 +59,7 @@ impl Writer {
                 Poll::Ready(written) => self.written += written,
                 Poll::Pending => {
                     if self.written >= FORGET && self.written >= self.waiting() {
+                        self.total += self.written as u64;
                         self.current.advance(std::mem::take(&mut self.written));
                     }
                     return Poll::Pending;
@@ -58,6 +67,7 @@ impl Writer {
             }
         }
         self.current.clear();
+        self.total += self.written as u64;
         self.written = 0;
         Poll::Ready(Ok(()))
     }

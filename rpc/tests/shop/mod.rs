@@ -52,6 +52,8 @@ pub trait Shop {
     /// Waits like `wait`, and may be executed twice.
     #[idempotent]
     async fn wait_idempotent(&self) -> u32;
+    /// Waits like `wait`, and returns so many bytes.
+    async fn large(&self, bytes: usize) -> Blob;
     async fn panic(&self) -> u32;
     #[compute]
     async fn thread(&self) -> String;
@@ -135,6 +137,11 @@ impl Shop for TestShop {
 
     async fn wait_idempotent(&self) -> u32 {
         self.wait().await
+    }
+
+    async fn large(&self, bytes: usize) -> Blob {
+        self.wait().await;
+        vec![7; bytes].into()
     }
 
     async fn panic(&self) -> u32 {

@@ -12,7 +12,10 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::Shared;
+use super::{
+    Closed, OnClose, Shared,
+    keepalive::{Due, Keepalive, Output},
+};
 use crate::{
     client::in_flight::Settled,
     frame::{ClientHello, GoAway, HEADER, Header, Kind, Malformed, ServerHello},
@@ -59,9 +62,16 @@ pub(super) struct Task<T> {
     reader: Reader,
     writer: Writer,
     shared: Arc<Shared>,
-    on_close: Option<Box<dyn FnOnce() + Send>>,
-    /// Set to the earliest deadline that was known when it was set, or earlier.
-    timer: Option<Pin<Box<Sleep>>>,
+    on_close: Option<OnClose>,
+    keepalive: Keepalive,
+    /// When to ask `keepalive`.
+    next_check: Instant,
+    /// Whether `next_check` was set while calls were outstanding.
+    checks_often: bool,
+    /// Whether calls are outstanding.
+    busy: bool,
+    /// Set to the earliest time that was of interest when it was set, or earlier.
+    timer: Pin<Box<Sleep>>,
     arrived: Vec<Frame>,
     woken: Vec<Waker>,
     /// On a runtime of several threads a task that is woken runs next, before other callers: it steps back once, so that
@@ -86,14 +96,19 @@ impl From<Malformed> for Ended {
 }
 
 impl<T: Transport> Task<T> {
-    pub(super) fn new(io: T, reader: Reader, shared: Arc<Shared>, on_close: Box<dyn FnOnce() + Send>) -> Self {
+    pub(super) fn new(io: T, reader: Reader, shared: Arc<Shared>, on_close: OnClose) -> Self {
+        let now = Instant::now();
         Self {
             io,
             reader,
             writer: Writer::default(),
             shared,
             on_close: Some(on_close),
-            timer: None,
+            keepalive: Keepalive::new(now),
+            next_check: now + Keepalive::IDLE,
+            checks_often: false,
+            busy: false,
+            timer: Box::pin(sleep_until(now + Keepalive::IDLE)),
             arrived: Vec::new(),
             woken: Vec::new(),
             steps_back: Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread,
@@ -110,8 +125,7 @@ impl<T: Transport> Task<T> {
         }
         self.stepped_back = false;
         self.write(cx)?;
-        self.keep_deadlines(cx);
-        Ok(())
+        self.keep_time(cx)
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
@@ -128,7 +142,7 @@ impl<T: Transport> Task<T> {
             self.hand_out();
             match self.reader.poll_fill(&mut self.io, cx)? {
                 Poll::Ready(0) => return Err(Ended("the server closed it".to_owned())),
-                Poll::Ready(_) => {}
+                Poll::Ready(_) => self.keepalive.heard(Instant::now()),
                 Poll::Pending => return Ok(()),
             }
         }
@@ -159,10 +173,10 @@ impl<T: Transport> Task<T> {
     /// No more calls here; those above the last id were not taken.
     fn server_goes_away(&mut self, goaway: &GoAway) {
         debug!("{} goes away: {}", self.shared.address, goaway.reason);
-        self.close(&goaway.reason, |id| (id > goaway.last_id).then_some(Settled::NotTaken));
+        self.close(Closed::WentAway, &goaway.reason, |id| (id > goaway.last_id).then_some(Settled::NotTaken));
     }
 
-    fn close(&mut self, reason: &str, how: impl Fn(u64) -> Option<Settled<Frame>>) {
+    fn close(&mut self, closed: Closed, reason: &str, how: impl Fn(u64) -> Option<Settled<Frame>>) {
         let mut state = self.shared.lock();
         self.shared.open.store(false, Ordering::Release);
         state.closed.get_or_insert_with(|| reason.to_owned());
@@ -171,7 +185,7 @@ impl<T: Transport> Task<T> {
         drop(state);
         woken.into_iter().chain(waiting.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
         if let Some(on_close) = self.on_close.take() {
-            on_close();
+            on_close(closed);
         }
     }
 
@@ -179,6 +193,7 @@ impl<T: Transport> Task<T> {
         loop {
             let mut state = self.shared.lock();
             state.notified = false;
+            self.busy = !state.calls.is_empty();
             match &mut state.task {
                 Some(known) => known.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
@@ -192,13 +207,12 @@ impl<T: Transport> Task<T> {
                     next.wake();
                 }
             } else if self.writer.waiting() == 0 {
-                let over = state.calls.is_empty() && (state.released || state.closed.is_some());
-                let idle = state.calls.is_empty();
+                let over = !self.busy && (state.released || state.closed.is_some());
                 drop(state);
                 if over {
                     return Err(Ended("no longer used".to_owned()));
                 }
-                if idle {
+                if !self.busy {
                     self.reader.park();
                     self.writer.park();
                 }
@@ -212,22 +226,49 @@ impl<T: Transport> Task<T> {
         }
     }
 
-    fn keep_deadlines(&mut self, cx: &mut Context<'_>) {
+    /// Does what is due by the clock: deadlines and keepalive. One timer serves both.
+    fn keep_time(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        if self.busy && !self.checks_often {
+            self.next_check = self.next_check.min(Instant::now() + Keepalive::BUSY);
+            self.checks_often = true;
+        }
         loop {
-            let Some(earliest) = self.shared.lock().calls.earliest() else { return };
-            let timer = match &mut self.timer {
-                Some(timer) if timer.deadline() <= earliest && !timer.is_elapsed() => timer,
-                Some(timer) => {
-                    timer.as_mut().reset(earliest);
-                    timer
-                }
-                none => none.insert(Box::pin(sleep_until(earliest))),
-            };
-            if timer.as_mut().poll(cx).is_pending() {
-                return;
+            let earliest = self.shared.lock().calls.earliest();
+            let wanted = earliest.map_or(self.next_check, |earliest| earliest.min(self.next_check));
+            if self.timer.deadline() > wanted || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(wanted);
             }
-            let woken = self.shared.lock().calls.expire(Instant::now());
-            woken.into_iter().for_each(Waker::wake);
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if earliest.is_some_and(|earliest| earliest <= now) {
+                let woken = self.shared.lock().calls.expire(now);
+                woken.into_iter().for_each(Waker::wake);
+            }
+            if self.next_check <= now {
+                self.keep_alive(cx, now)?;
+            }
+        }
+    }
+
+    /// Pings a server that has been silent for too long, and gives up one that does not answer.
+    fn keep_alive(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
+        self.checks_often = self.busy;
+        loop {
+            let output = Output { written: self.writer.written(), waits: self.writer.waiting() > 0 };
+            match self.keepalive.due(self.busy, output, now) {
+                Due::Later(time) => {
+                    self.next_check = time;
+                    return Ok(());
+                }
+                Due::Ping => {
+                    let ping = Header::control(Kind::Ping, 0).to_bytes(HEADER as u32);
+                    self.shared.lock().out.data().extend_from_slice(&ping);
+                    self.write(cx)?;
+                }
+                Due::Dead => return Err(Ended(format!("it was silent for {:?}", self.keepalive.silence(now)))),
+            }
         }
     }
 }
@@ -240,7 +281,7 @@ impl<T: Transport> Future for Task<T> {
         debug!("the connection to {} ended: {reason}", self.shared.address);
         self.hand_out();
         let left = self.shared.lock().left;
-        self.close(&reason, |id| Some(Settled::Lost { sent: id <= left }));
+        self.close(Closed::Ended, &reason, |id| Some(Settled::Lost { sent: id <= left }));
         Poll::Ready(())
     }
 }

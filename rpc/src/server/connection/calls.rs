@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context as TaskContext, Poll},
+    task::{Context as TaskContext, Poll, ready},
 };
 
 use tokio::{
@@ -20,7 +20,7 @@ use crate::{
     Code, Context, Status,
     buffer::{FrameBuf, give_scratch, take_scratch},
     reply::ResponseForm,
-    server::{compute::ComputePool, dispatch::Route},
+    server::{compute::ComputePool, dispatch::Route, load::Load},
     service::Reply,
 };
 
@@ -41,20 +41,20 @@ impl Call {
 
     /// Drives the method to its end, on the pool if it is slow; returns its frame. The permit goes when the method is
     /// dropped, wherever that is.
-    pub(super) async fn finish(mut self, pool: ComputePool, permit: Arc<Permit>) -> FrameBuf {
-        let form = self.form;
-        if !self.route.pace.is_slow() {
-            let _permit = permit;
+    pub(super) async fn finish(self, pool: ComputePool, permit: Arc<Permit>) -> FrameBuf {
+        // Dropped in this order: the method, the permit.
+        let mut work = Work { call: self, permit };
+        let form = work.call.form;
+        if !work.call.route.pace.is_slow() {
             let mut out = take_scratch();
-            poll_fn(|cx| self.poll(cx, &mut out)).await;
+            poll_fn(|cx| work.poll(cx, &mut out)).await;
             return out;
         }
         let run = pool.run(move |cx| {
-            let _permit = &permit;
             let mut out = take_scratch();
             let before = Instant::now();
-            let polled = self.poll(cx, &mut out);
-            self.route.pace.observe(before.elapsed());
+            let polled = work.poll(cx, &mut out);
+            work.call.route.pace.observe(before.elapsed());
             polled.map(|()| out)
         });
         let stopped = || form.status_frame(&Status::unavailable("the server's runtime is shutting down"));
@@ -62,15 +62,34 @@ impl Call {
     }
 }
 
+struct Work {
+    call: Call,
+    permit: Arc<Permit>,
+}
+
+impl Work {
+    /// Rests while the client takes no answers.
+    fn poll(&mut self, cx: &mut TaskContext<'_>, out: &mut FrameBuf) -> Poll<()> {
+        ready!(self.permit.mailbox.poll_room(cx));
+        self.call.poll(cx, out)
+    }
+}
+
 /// The calls under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Running {
     count: AtomicUsize,
+    /// Those of the whole server.
+    load: Arc<Load>,
     /// A handle is missing for as long as it takes to spawn the task.
     tasks: Mutex<HashMap<u64, Option<AbortHandle>>>,
 }
 
 impl Running {
+    pub(super) fn new(load: Arc<Load>) -> Self {
+        Self { count: AtomicUsize::new(0), load, tasks: Mutex::default() }
+    }
+
     /// How many methods have not been dropped yet.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
@@ -83,6 +102,7 @@ impl Running {
         F: Future<Output = FrameBuf> + Send + 'static,
     {
         self.count.fetch_add(1, Ordering::AcqRel);
+        self.load.enter();
         let permit = Arc::new(Permit { running: self.clone(), mailbox: mailbox.clone() });
         let work = work(permit.clone());
         let entry = Entry { id: form.id, running: self.clone() };
@@ -140,6 +160,7 @@ pub(super) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.running.load.leave();
         self.running.count.fetch_sub(1, Ordering::AcqRel);
         self.mailbox.permit_returned();
     }

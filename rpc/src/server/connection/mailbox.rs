@@ -1,8 +1,9 @@
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    task::{Context as TaskContext, Poll, Waker},
 };
 
+use super::OUTPUT_LIMIT;
 use crate::{buffer::FrameBuf, transport::Writer};
 
 /// Where answers wait that were made outside the connection's task, and where the server tells it to drain.
@@ -16,6 +17,17 @@ struct Inner {
     out: FrameBuf,
     draining: bool,
     waker: Option<Waker>,
+    /// Calls that go on when there is room for their answers.
+    waiting: Vec<Waker>,
+}
+
+/// What a collection found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Collected {
+    /// The server drains.
+    pub(super) draining: bool,
+    /// Answers were left here: what the client has not taken yet comes first.
+    pub(super) left: bool,
 }
 
 impl Mailbox {
@@ -29,6 +41,16 @@ impl Mailbox {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Ready when an answer may be made. While the client takes none, methods rest: so they do not fill the memory.
+    pub(super) fn poll_room(&self, cx: &TaskContext<'_>) -> Poll<()> {
+        let mut inner = self.lock();
+        if inner.out.len() <= OUTPUT_LIMIT {
+            return Poll::Ready(());
+        }
+        inner.waiting.push(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Tells the connection to drain.
@@ -57,17 +79,22 @@ impl Mailbox {
         }
     }
 
-    /// Moves all frames to `writer`, leaves a waker for the next, and says whether to drain.
-    pub(super) fn collect(&self, writer: &mut Writer, waker: &Waker) -> bool {
+    /// Moves all frames to `writer`, unless enough waits there, and leaves a waker for the next.
+    pub(super) fn collect(&self, writer: &mut Writer, waker: &Waker) -> Collected {
         let mut inner = self.lock();
-        if !inner.out.is_empty() {
+        let mut room = Vec::new();
+        if !inner.out.is_empty() && writer.waiting() <= OUTPUT_LIMIT {
             writer.buffer().append(&mut inner.out);
+            room = std::mem::take(&mut inner.waiting);
         }
         match &mut inner.waker {
             Some(known) => known.clone_from(waker),
             none => *none = Some(waker.clone()),
         }
-        inner.draining
+        let collected = Collected { draining: inner.draining, left: !inner.out.is_empty() };
+        drop(inner);
+        room.into_iter().for_each(Waker::wake);
+        collected
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -19,11 +19,13 @@ use crate::{
     compress::ExpandError,
     context::Peer,
     frame::{ClientHello, LARGEST_MAX_FRAME, Malformed, RequestHead, SMALLEST_MAX_FRAME},
+    meter::{self, Shed},
     reply::{self, ResponseForm},
     server::{
         Shared,
         dispatch::Route,
         limit::{Admission, Ticker},
+        load::{Load, RETRY_AFTER},
         pace::{self, Pace},
     },
     service::{Reply, Request},
@@ -44,10 +46,15 @@ pub(super) struct Requests {
     last_route: Option<Arc<Route>>,
     timing: Timing,
     running: Arc<Running>,
+    /// Bytes of requests that wait for a token.
+    held: Arc<Load>,
 }
 
+/// So many bytes of requests may wait for tokens on one connection, or one frame that is larger.
+const HELD: usize = 1 << 20;
+
 impl Requests {
-    pub(super) fn new(peer: Peer, mailbox: Arc<Mailbox>) -> Self {
+    pub(super) fn new(peer: Peer, mailbox: Arc<Mailbox>, shared: &Shared) -> Self {
         Self {
             mailbox,
             peer: Arc::new(peer),
@@ -57,7 +64,8 @@ impl Requests {
             now: Instant::now(),
             last_route: None,
             timing: Timing::default(),
-            running: Arc::default(),
+            running: Arc::new(Running::new(shared.load.clone())),
+            held: Load::new(shared.config.max_frame.max(HELD)),
         }
     }
 
@@ -72,6 +80,11 @@ impl Requests {
     /// New bytes have arrived: one reading of the clock serves all requests in them.
     pub(super) fn tick(&mut self, ticker: &Ticker) {
         self.now = ticker.tick();
+    }
+
+    /// When the last bytes arrived.
+    pub(super) fn now(&self) -> Instant {
+        self.now
     }
 
     pub(super) fn last_id(&self) -> u64 {
@@ -114,6 +127,7 @@ impl Requests {
         };
         let served = if draining {
             // Said before it came: the client knows that calls above the last id were not executed.
+            meter::shed(Shed::Draining);
             Err(refused(Code::Unavailable, "the server is shutting down"))
         } else {
             self.last_id = id;
@@ -129,9 +143,7 @@ impl Requests {
     fn serve(&mut self, shared: &Shared, form: ResponseForm, frame: Frame, out: &mut FrameBuf) -> Result<(), Status> {
         let (head, value) = RequestHead::parse(&frame.body)
             .map_err(|error| Status::invalid(error.to_string()).with_outcome(Outcome::Refused))?;
-        if self.running() >= shared.config.max_in_flight {
-            return Err(refused(Code::Unavailable, "too many calls are in flight on this connection"));
-        }
+        self.check_load(shared, head.service)?;
         let deadline = self.now + Duration::from_millis(head.timeout_ms.into());
         let pairs = if head.pairs.len() > 1 { Bytes::copy_from_slice(head.pairs) } else { Bytes::new() };
         let mut context = Context::new(deadline, self.peer.clone(), pairs);
@@ -144,14 +156,20 @@ impl Requests {
         let arguments = Arguments { argc: head.argc, start: value, max_frame: shared.config.max_frame };
         match route.buckets.admit(0, Duration::ZERO) {
             Admission::Granted => {}
-            Admission::Rejected(status) => return Err(status),
+            Admission::Rejected(status) => {
+                meter::shed(Shed::RateLimit);
+                return Err(status);
+            }
             Admission::Wait { bucket, after } => {
+                let Some(held) = self.held.take(frame.body.len()) else {
+                    return Err(shed(Shed::Memory, "too many bytes wait for the rate limit on this connection"));
+                };
                 let (route, pool) = (route.clone(), shared.compute.clone());
                 self.running.spawn(&self.mailbox, form, deadline, |permit| async move {
                     match wait_for_token(&route, &context, bucket, after).await {
                         Ok(()) => {
                             let reply = arguments.start(&route, &context, &frame);
-                            drop(frame);
+                            drop((frame, held));
                             Call { form, reply, route, context: Some(context) }.finish(pool, permit).await
                         }
                         Err(status) => form.status_frame(&status),
@@ -174,6 +192,21 @@ impl Requests {
         let pool = shared.compute.clone();
         self.running.spawn(&self.mailbox, form, deadline, |permit| call.finish(pool, permit));
         Ok(())
+    }
+
+    /// Whether one more call may wait for its method. The framework's own services answer under any load: who asks for
+    /// the health of a busy server must not take it for a dead one.
+    #[inline]
+    fn check_load(&self, shared: &Shared, service: &str) -> Result<(), Status> {
+        let connection = self.running() >= shared.config.max_in_flight;
+        if !connection && !shared.load.is_full() || service.starts_with("ms.") {
+            return Ok(());
+        }
+        Err(if connection {
+            shed(Shed::Connection, "too many calls are in flight on this connection")
+        } else {
+            shed(Shed::Server, "too many calls are in flight on this server")
+        })
     }
 
     pub(super) fn cancel(&self, id: u64) {
@@ -305,6 +338,11 @@ fn cannot_expand(error: ExpandError) -> Status {
         ExpandError::Corrupt { .. } => Code::InvalidArgument,
     };
     refused(code, error.to_string())
+}
+
+fn shed(why: Shed, message: &str) -> Status {
+    meter::shed(why);
+    refused(Code::Unavailable, message).with_retry_after(RETRY_AFTER)
 }
 
 fn refused(code: Code, message: impl Into<String>) -> Status {

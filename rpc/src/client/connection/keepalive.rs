@@ -1,0 +1,139 @@
+//! Whether the server is still there. Pure: time comes in as an argument.
+//!
+//! TCP alone notices nothing when a server freezes or a cable is cut. After 2 s of silence while calls are outstanding, and
+//! after 30 s when idle, a ping is due; when 1 s after it nothing has come, the connection is dead. Any received byte is a
+//! sign of life. The second begins when the ping has left: behind a long request it may wait, and as long as the server
+//! takes bytes of that, it lives.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct Keepalive {
+    heard: Instant,
+    ping: Option<Ping>,
+}
+
+#[derive(Debug)]
+struct Ping {
+    /// When it left, or the last byte before it.
+    moved: Instant,
+    /// What was written by then.
+    written: u64,
+    /// Whether it has left.
+    left: bool,
+}
+
+/// How things stand with what is to be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    /// How many bytes the socket has taken so far.
+    pub(super) written: u64,
+    /// Whether some wait.
+    pub(super) waits: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing before this time.
+    Later(Instant),
+    /// To write a ping; then ask again at once.
+    Ping,
+    /// The server is gone.
+    Dead,
+}
+
+impl Keepalive {
+    pub(super) const BUSY: Duration = Duration::from_secs(2);
+    pub(super) const IDLE: Duration = Duration::from_secs(30);
+    pub(super) const ANSWER: Duration = Duration::from_secs(1);
+
+    pub(super) fn new(now: Instant) -> Self {
+        Self { heard: now, ping: None }
+    }
+
+    /// Bytes came.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.ping = None;
+    }
+
+    /// For how long nothing has come.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard)
+    }
+
+    /// What is due at `now`, with or without calls outstanding.
+    pub(super) fn due(&mut self, busy: bool, output: Output, now: Instant) -> Due {
+        let Some(ping) = &mut self.ping else {
+            let due = self.heard + if busy { Self::BUSY } else { Self::IDLE };
+            if now < due {
+                return Due::Later(due);
+            }
+            self.ping = Some(Ping { moved: now, written: output.written, left: false });
+            return Due::Ping;
+        };
+        let moves = output.written > ping.written;
+        if !ping.left && (moves || !output.waits) {
+            *ping = Ping { moved: now, written: output.written, left: !output.waits };
+        }
+        let dead = ping.moved + Self::ANSWER;
+        if now < dead { Due::Later(dead) } else { Due::Dead }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: Output = Output { written: 7, waits: false };
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn silence_is_a_ping_and_then_the_end() {
+        for (busy, silence) in [(true, 2.0), (false, 30.0)] {
+            let start = Instant::now();
+            let mut keepalive = Keepalive::new(start);
+            let ping = start + seconds(silence);
+            assert_eq!(keepalive.due(busy, EMPTY, start), Due::Later(ping));
+            assert_eq!(keepalive.due(busy, EMPTY, ping), Due::Ping);
+            assert_eq!(keepalive.due(busy, EMPTY, ping), Due::Later(ping + seconds(1.0)));
+            assert_eq!(keepalive.due(busy, EMPTY, ping + seconds(1.0)), Due::Dead);
+        }
+    }
+
+    #[test]
+    fn any_byte_is_a_sign_of_life() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(start);
+        assert_eq!(keepalive.due(true, EMPTY, start + seconds(2.0)), Due::Ping);
+        keepalive.heard(start + seconds(2.9));
+        assert_eq!(keepalive.due(true, EMPTY, start + seconds(3.0)), Due::Later(start + seconds(4.9)));
+    }
+
+    #[test]
+    fn a_ping_behind_a_long_request_is_waited_for_as_long_as_it_moves() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(start);
+        let waiting = |written| Output { written, waits: true };
+        let mut now = start + seconds(2.0);
+        keepalive.due(true, waiting(100), now);
+        for written in 101..120 {
+            now += seconds(0.9);
+            assert_eq!(keepalive.due(true, waiting(written), now), Due::Later(now + seconds(1.0)));
+        }
+        now += seconds(0.9);
+        assert_eq!(keepalive.due(true, Output { written: 200, waits: false }, now), Due::Later(now + seconds(1.0)));
+        // It has left: what is written now is no sign of life.
+        assert_eq!(keepalive.due(true, waiting(300), now + seconds(1.0)), Due::Dead);
+
+        let mut stuck = Keepalive::new(start);
+        stuck.due(true, waiting(100), start + seconds(2.0));
+        assert_eq!(stuck.due(true, waiting(100), start + seconds(3.0)), Due::Dead);
+    }
+}

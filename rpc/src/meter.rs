@@ -1,0 +1,106 @@
+//! What is counted, through the `metrics` facade: nothing, as long as the program installs no recorder. All of it happens
+//! when something changes or fails; a call that goes well counts nothing.
+//!
+//! The names are documented in the README.
+
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use ms_register::{Freshness, Snapshot};
+
+use crate::Outcome;
+
+/// How a service's list stands.
+#[derive(Debug)]
+pub(crate) struct List<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    /// How many instances callers choose from.
+    pub(crate) all: usize,
+    /// How many of them are called.
+    pub(crate) live: usize,
+    /// How many of them are not listed any more.
+    pub(crate) held: usize,
+    /// How many of them are left out for a while.
+    pub(crate) ejected: usize,
+}
+
+pub(crate) fn list(service: &str, list: &List<'_>) {
+    let freshness = match list.snapshot.freshness() {
+        Freshness::Never => 0.0,
+        Freshness::Stale => 1.0,
+        Freshness::Live => 2.0,
+    };
+    let gauge = |name: &'static str| gauge!(name, "service" => service.to_owned());
+    gauge("ms_rpc_snapshot_freshness").set(freshness);
+    gauge("ms_rpc_snapshot_age_seconds").set(list.snapshot.age(Instant::now()).unwrap_or_default());
+    gauge("ms_rpc_instances").set(list.all as f64);
+    gauge("ms_rpc_instances_live").set(list.live as f64);
+    gauge("ms_rpc_instances_held").set(list.held as f64);
+    gauge("ms_rpc_instances_ejected").set(list.ejected as f64);
+}
+
+pub(crate) fn ejected(service: &str, instance: &str) {
+    counter!("ms_rpc_ejections_total", "service" => service.to_owned(), "instance" => instance.to_owned()).increment(1);
+}
+
+pub(crate) fn dialled(service: &str, connected: bool) {
+    let result = if connected { "connected" } else { "failed" };
+    counter!("ms_rpc_dials_total", "service" => service.to_owned(), "result" => result).increment(1);
+}
+
+pub(crate) fn connection_lost(service: &str) {
+    counter!("ms_rpc_connections_lost_total", "service" => service.to_owned()).increment(1);
+}
+
+pub(crate) fn retried(service: &str, outcome: Outcome) {
+    let reason = match outcome {
+        Outcome::NotSent => "not_sent",
+        Outcome::Refused => "refused",
+        Outcome::Unknown => "unknown",
+        Outcome::Answered => "answered",
+    };
+    counter!("ms_rpc_retries_total", "service" => service.to_owned(), "reason" => reason).increment(1);
+}
+
+/// The budget was asked for a retry.
+pub(crate) fn budget(service: &str, saved: f64, granted: bool) {
+    gauge!("ms_rpc_retry_budget", "service" => service.to_owned()).set(saved);
+    if !granted {
+        counter!("ms_rpc_retries_denied_total", "service" => service.to_owned()).increment(1);
+    }
+}
+
+/// Why a server refused a call without executing it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shed {
+    RateLimit,
+    Connection,
+    Server,
+    Memory,
+    Draining,
+}
+
+pub(crate) fn shed(why: Shed) {
+    let reason = match why {
+        Shed::RateLimit => "rate_limit",
+        Shed::Connection => "in_flight_connection",
+        Shed::Server => "in_flight_server",
+        Shed::Memory => "memory",
+        Shed::Draining => "draining",
+    };
+    counter!("ms_rpc_shed_total", "reason" => reason).increment(1);
+}
+
+pub(crate) fn connections(open: usize) {
+    gauge!("ms_rpc_server_connections").set(open as f64);
+}
+
+pub(crate) fn panicked() {
+    counter!("ms_rpc_panics_total").increment(1);
+}
+
+pub(crate) fn drained(took: Duration, in_time: bool) {
+    let result = if in_time { "finished" } else { "cut_off" };
+    counter!("ms_rpc_drains_total", "result" => result).increment(1);
+    gauge!("ms_rpc_drain_seconds").set(took);
+}
