@@ -3,15 +3,19 @@
 
 mod absent;
 mod by_hand;
+mod crowd;
 mod emptied;
 mod frozen;
 mod killed;
 mod outage;
+mod overload;
 mod panics;
+mod reconnect;
 mod registry;
 mod rolling;
 mod scene;
 mod stale;
+mod stalled;
 mod unlisted;
 mod wiped;
 
@@ -21,14 +25,18 @@ use crate::{Failure, NodeProgram, Row};
 
 pub use absent::registry_absent;
 pub use by_hand::keys_deleted;
+pub use crowd::{idle_and_slow, out_of_files};
 pub use emptied::{list_emptied, list_halved};
 pub use frozen::{instance_black_holed, instance_frozen};
 pub use killed::instances_killed;
 pub use outage::{registry_killed, registry_paused};
+pub use overload::overload;
 pub use panics::handlers_panic;
+pub use reconnect::clients_reconnect;
 pub use registry::Registry;
 pub use rolling::rolling_restart;
 pub use stale::stale_entry;
+pub use stalled::clients_stop_reading;
 pub use unlisted::restart_without_registry;
 pub use wiped::registry_wiped;
 
@@ -121,8 +129,21 @@ pub const ALL: &[Scenario] = &[
         let absences: Vec<_> = absences.iter().copied().map(seconds).collect();
         Box::pin(async move { restart_without_registry(&program, &absences).await })
     }),
+    Scenario::new("overload", |program, length| {
+        Box::pin(async move { overload(&program, seconds(length.pick(10, 2))).await })
+    }),
+    Scenario::new("clients-stop-reading", |program, _| {
+        Box::pin(async move { clients_stop_reading(&program, 100).await })
+    }),
+    Scenario::new("idle-and-slow", |program, length| {
+        Box::pin(async move { idle_and_slow(&program, length.pick(10_000, 1_000), length.pick(500, 50)).await })
+    }),
+    Scenario::new("out-of-files", |program, _| Box::pin(async move { out_of_files(&program).await })),
     Scenario::new("handlers-panic", |program, length| {
         Box::pin(async move { handlers_panic(&program, length.pick(10_000, 1_000)).await })
+    }),
+    Scenario::new("clients-reconnect", |program, length| {
+        Box::pin(async move { clients_reconnect(&program, length.pick(2_000, 200), seconds(length.pick(8, 3))).await })
     }),
 ];
 

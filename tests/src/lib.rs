@@ -10,6 +10,7 @@
 
 mod etcdctl;
 pub mod faults;
+mod files;
 mod http;
 mod ledger;
 mod load;
@@ -20,6 +21,7 @@ mod row;
 mod server;
 mod shop;
 mod signal;
+mod wire;
 
 pub use http::{Response, request};
 pub use ledger::Ledger;

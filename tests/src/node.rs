@@ -23,8 +23,8 @@ pub struct NodeOptions {
     pub ledger: Option<PathBuf>,
     /// How long `find` and `reserve` take; zero by default.
     pub pause: Duration,
-    /// How many calls may be in flight on a connection; the framework's default if none.
-    pub max_in_flight: Option<usize>,
+    /// How many calls may be in flight on all connections together; the framework's default if none.
+    pub permits: Option<usize>,
     /// How many files and sockets it may have open; as many as the system lets it have if none.
     pub max_files: Option<u64>,
 }
@@ -37,7 +37,7 @@ impl Default for NodeOptions {
             service: "shop".to_owned(),
             ledger: None,
             pause: Duration::ZERO,
-            max_in_flight: None,
+            permits: None,
             max_files: None,
         }
     }

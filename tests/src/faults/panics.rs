@@ -14,7 +14,7 @@ const WORK: Duration = Duration::from_millis(300);
 /// # Errors
 /// What broke in the harness.
 pub async fn handlers_panic(program: &NodeProgram, panics: usize) -> Result<Row, Failure> {
-    let options = NodeOptions { max_in_flight: Some(PERMITS), ..NodeOptions::default() };
+    let options = NodeOptions { permits: Some(PERMITS), ..NodeOptions::default() };
     let node = program.start(options).await?;
     // It counts connections.
     let relay = Relay::to(node.address()).await?;
@@ -35,11 +35,15 @@ pub async fn handlers_panic(program: &NodeProgram, panics: usize) -> Result<Row,
     let work = (0..PERMITS).map(|_| shop.work(WORK.as_millis() as u64));
     let worked = futures_util::future::join_all(work).await.iter().filter(|answer| answer.is_ok()).count();
     let together = begin.elapsed();
+    // One more than there are permits.
+    let work = (0..=PERMITS).map(|_| shop.work(WORK.as_millis() as u64));
+    let refused = futures_util::future::join_all(work).await.iter().filter(|answer| answer.is_err()).count();
 
     let mut row = Row::new(format!("a method panics {panics} times"));
     row.count("calls that are told so", panicked as u64, panics as u64);
     row.count("connections lost", relay.accepted().len() as u64 - 1, 0);
     row.count("permits afterwards", worked as u64, PERMITS as u64);
+    row.count("calls beyond them that are refused", refused as u64, 1);
     row.speed("as many calls at once take", Some(together), 2 * WORK);
     row.note(format!("{:.0} panics/s", panics as f64 / took.as_secs_f64()));
     Ok(row)

@@ -85,8 +85,12 @@ impl Tally {
 
     /// The latency that this share of the successful calls stays below; none without a success.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
-        let succeeded = self.ended.iter().filter(|call| call.result.is_ok());
-        let mut latencies: Vec<_> = succeeded.map(|call| call.after).collect();
+        self.quantile_of(share, |call| call.result.is_ok())
+    }
+
+    /// The latency that this share of those calls stays below; none if there are none.
+    pub fn quantile_of(&self, share: f64, wanted: impl Fn(&Ended) -> bool) -> Option<Duration> {
+        let mut latencies: Vec<_> = self.ended.iter().filter(|call| wanted(call)).map(|call| call.after).collect();
         latencies.sort_unstable();
         let at = (latencies.len() as f64 * share) as usize;
         latencies.get(at.min(latencies.len().saturating_sub(1))).copied()

@@ -8,12 +8,11 @@ use std::{
 };
 
 use ms_rpc::{RunningServer, Server, shutdown_signal};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{net::TcpSocket, sync::oneshot};
 use tracing_subscriber::EnvFilter;
 
 use super::NodeOptions;
-use crate::{Failure, Ledger, ShopServer, shop::Counter};
+use crate::{Failure, Ledger, ShopServer, files, shop::Counter};
 
 /// How many connections may wait to be accepted, so that a crowd that dials at once is not sent away by the system.
 const BACKLOG: u32 = 4_096;
@@ -26,8 +25,7 @@ const BACKLOG: u32 = 4_096;
 pub fn run(options: &str) -> Result<(), Failure> {
     let options: NodeOptions = serde_json::from_str(options)?;
     tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(EnvFilter::from_default_env()).init();
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, options.max_files.unwrap_or(most).min(most), most)?;
+    files::allow_at_most(options.max_files.unwrap_or(u64::MAX))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let orphaned = end_of_stdin();
     let outcome = runtime.block_on(async {
@@ -62,8 +60,8 @@ async fn serve(options: NodeOptions) -> Result<(), Failure> {
         if let Some(registry) = &registry {
             server = server.register_with(registry.clone());
         }
-        if let Some(calls) = options.max_in_flight {
-            server = server.max_in_flight(calls);
+        if let Some(calls) = options.permits {
+            server = server.max_in_flight_total(calls);
         }
         servers.push(server.start().await?);
     }
