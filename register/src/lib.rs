@@ -23,6 +23,11 @@
 //! # }
 //! ```
 
+#[cfg_attr(
+    not(any(feature = "etcd", feature = "nacos")),
+    allow(dead_code, reason = "it serves only the back ends that have servers")
+)]
+mod background;
 mod backoff;
 mod connect;
 #[cfg(feature = "etcd")]
@@ -48,7 +53,7 @@ mod warned;
 )]
 mod watch;
 
-pub use connect::connect;
+pub use connect::{connect, connect_in_background};
 #[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdConfig};
 pub use instance::{Instance, ServiceName};

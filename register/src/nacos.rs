@@ -20,6 +20,12 @@ use link::Link;
 use source::Reader;
 use tenant::NacosTenant;
 
+/// So long a Nacos server was seen to list a client that had fallen silent.
+const EXPIRY: Duration = Duration::from_secs(17);
+
+/// Nacos gathers changes for about a second before it tells who watches.
+const PROPAGATION: Duration = Duration::from_millis(1500);
+
 /// `nacos://`: each instance is an ephemeral one of Nacos.
 ///
 /// Nacos tells instances apart by address and cluster: the id is `ip:port`, or stands in the metadata as `ms.id` where
@@ -98,13 +104,11 @@ impl MsRegister for Nacos {
         Some(&self.scope)
     }
 
-    /// What a Nacos server was seen to take for a client that fell silent.
     fn expiry(&self) -> Duration {
-        Duration::from_secs(17)
+        EXPIRY
     }
 
-    /// Nacos gathers changes for about a second before it tells who watches.
     fn propagation(&self) -> Duration {
-        Duration::from_millis(1500)
+        PROPAGATION
     }
 }

@@ -72,6 +72,14 @@ impl Registration {
         Self { instance, control: Arc::new(Control { registry: registry.to_owned(), stop, state, owned: false }) }
     }
 
+    /// A registration whose fate somebody else decides.
+    pub(crate) fn with_ward(registry: &str, instance: Instance) -> (Self, Ward) {
+        let (stop, stopped) = watch::channel(false);
+        let (publish, state) = watch::channel(RegistrationState::Lost);
+        let control = Arc::new(Control { registry: registry.to_owned(), stop, state, owned: true });
+        (Self { instance, control }, Ward { stopped, publish })
+    }
+
     /// The instance as it is listed.
     pub fn instance(&self) -> &Instance {
         &self.instance
@@ -89,6 +97,25 @@ impl Registration {
     /// instance by itself when its lease ends.
     pub async fn deregister(self, deadline: Duration) -> Result<(), RegisterError> {
         self.control.clone().end(deadline).await
+    }
+}
+
+/// The other side of a [`Registration`].
+#[derive(Debug)]
+pub(crate) struct Ward {
+    stopped: watch::Receiver<bool>,
+    publish: watch::Sender<RegistrationState>,
+}
+
+impl Ward {
+    /// Waits until the registration is deregistered or dropped.
+    pub(crate) async fn stopped(&mut self) {
+        // An error: all owners of the sending side are gone.
+        let _ = self.stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    pub(crate) fn publish(&self, state: RegistrationState) {
+        self.publish.send_replace(state);
     }
 }
 
@@ -159,15 +186,13 @@ impl Owners {
     ) -> Result<Registration, RegisterError> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| RegisterError::NoRuntime { registry: registry.to_owned() })?;
-        let (stop, stopped) = watch::channel(false);
-        let (publish, state) = watch::channel(RegistrationState::Lost);
-        let control = Arc::new(Control { registry: registry.to_owned(), stop, state, owned: true });
-        self.hold(service, instance.id(), &control).await?;
+        let (registration, Ward { stopped, publish }) = Registration::with_ward(registry, instance);
+        let instance = &registration.instance;
+        self.hold(service, instance.id(), &registration.control).await?;
         let (first, confirmed) = oneshot::channel();
         let owner =
             Owner { tenant, name: format!("`{service}` {} in {registry}", instance.id()), state: publish, stopped };
         runtime.spawn(owner.run(first));
-        let registration = Registration { instance, control };
         confirmed.await.unwrap_or_else(|_| Err(RegisterError::NoRuntime { registry: registry.to_owned() }))?;
         Ok(registration)
     }

@@ -99,6 +99,11 @@ impl Snapshot {
         })
     }
 
+    /// The same as the next one that a watcher of `before` sees.
+    pub(crate) fn after(self, before: &Self) -> Self {
+        Self { sequence: before.sequence + 1, ..self }
+    }
+
     /// The snapshot after a failed read: the same list, marked, or `None` if it was marked before.
     pub(crate) fn failed(&self, reason: &str, now: Instant) -> Option<Self> {
         if self.problem.is_some() {

@@ -69,6 +69,11 @@ impl SnapshotCell {
         self.replace(|snapshot| snapshot.refreshed(instances));
     }
 
+    /// Publishes what another cell shows.
+    pub(crate) fn mirror(&self, snapshot: Snapshot) {
+        self.replace(|before| Some(snapshot.after(before)));
+    }
+
     /// Marks the list: the registry cannot be read.
     pub(crate) fn fail(&self, error: &RegisterError) {
         let reason = error.to_string();

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use crate::{RegisterError, url::RegistryUrl};
+use crate::{RegisterError, background::Facts, url::RegistryUrl};
 
 /// How to reach etcd, and where the instances are kept in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,6 +48,14 @@ impl EtcdConfig {
     /// The URL that stands for it in messages: without credentials.
     pub(super) fn url(&self) -> String {
         format!("etcd://{}/{}", self.endpoints.join(","), self.prefix.trim_matches('/'))
+    }
+
+    pub(super) fn scope(&self) -> String {
+        format!("etcd/{}", self.prefix.trim_matches('/'))
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        Facts { url: self.url(), scope: self.scope(), expiry: self.ttl, propagation: super::PROPAGATION }
     }
 
     pub(super) fn check(&self) -> Result<(), RegisterError> {

@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use nacos_sdk::api::props::ClientProps;
 
-use crate::{Instance, RegisterError, url::RegistryUrl};
+use crate::{Instance, RegisterError, background::Facts, url::RegistryUrl};
 
 /// How to reach Nacos, and where the instances are kept in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,6 +60,10 @@ impl NacosConfig {
     pub(super) fn scope(&self) -> String {
         let namespace = if self.namespace.is_empty() { "public" } else { &self.namespace };
         format!("nacos/{namespace}/{}", self.group)
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        Facts { url: self.url(), scope: self.scope(), expiry: super::EXPIRY, propagation: super::PROPAGATION }
     }
 
     pub(super) fn check(&self) -> Result<(), RegisterError> {

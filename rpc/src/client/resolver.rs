@@ -297,7 +297,7 @@ impl Resolver {
             self.rebuild(instances.snapshot.clone(), &hold);
         } else {
             self.publish(instances.refreshed());
-            self.measure(hold);
+            self.measure(&hold);
         }
         instances.effort()
     }
