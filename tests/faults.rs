@@ -21,8 +21,77 @@ fn assert_promises(outcome: Result<Row, Failure>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_is_killed() {
+    assert_promises(faults::registry_killed(&program(), Registry::Etcd, Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nacos_is_killed() {
+    assert_promises(faults::registry_killed(&program(), Registry::Nacos, Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_loses_its_data() {
+    assert_promises(
+        faults::registry_wiped(&program(), Registry::Etcd, Duration::from_secs(4), Duration::from_secs(3)).await,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nacos_loses_its_data() {
+    assert_promises(
+        faults::registry_wiped(&program(), Registry::Nacos, Duration::from_secs(4), Duration::from_secs(3)).await,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_is_paused() {
+    assert_promises(faults::registry_paused(&program(), Registry::Etcd, Duration::from_secs(8)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nacos_is_paused() {
+    assert_promises(faults::registry_paused(&program(), Registry::Nacos, Duration::from_secs(8)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_is_emptied() {
+    assert_promises(faults::list_emptied(&program(), Duration::from_secs(4)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_is_halved() {
+    assert_promises(faults::list_halved(&program()).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_deleted_by_hand() {
+    assert_promises(faults::keys_deleted(&program(), 2).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_is_absent_at_the_start() {
+    assert_promises(faults::registry_absent(&program(), Registry::Etcd).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nacos_is_absent_at_the_start() {
+    assert_promises(faults::registry_absent(&program(), Registry::Nacos).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_are_killed() {
     assert_promises(faults::instances_killed(&program(), 10).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_is_frozen() {
+    assert_promises(faults::instance_frozen(&program(), Duration::from_secs(6)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_is_behind_a_black_hole() {
+    assert_promises(faults::instance_black_holed(&program(), Duration::from_secs(6)).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,31 +105,31 @@ async fn an_entry_is_stale() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_restarts_without_its_registry() {
+    assert_promises(faults::restart_without_registry(&program(), &[Duration::ZERO, Duration::from_secs(3)]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_stop_reading() {
+    assert_promises(faults::clients_stop_reading(&program(), 20).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_slow() {
+    assert_promises(faults::idle_and_slow(&program(), 200, 50).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_run_out() {
+    assert_promises(faults::out_of_files(&program()).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_panic() {
     assert_promises(faults::handlers_panic(&program(), 500).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn etcd_is_killed() {
-    assert_promises(faults::registry_killed(&program(), Registry::Etcd, Duration::from_secs(10)).await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nacos_is_killed() {
-    assert_promises(faults::registry_killed(&program(), Registry::Nacos, Duration::from_secs(10)).await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nacos_is_paused() {
-    assert_promises(faults::registry_paused(&program(), Registry::Nacos, Duration::from_secs(8)).await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn etcd_is_absent_at_the_start() {
-    assert_promises(faults::registry_absent(&program(), Registry::Etcd).await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nacos_is_absent_at_the_start() {
-    assert_promises(faults::registry_absent(&program(), Registry::Nacos).await);
+async fn clients_reconnect() {
+    assert_promises(faults::clients_reconnect(&program(), 200, Duration::from_secs(2)).await);
 }

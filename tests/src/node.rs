@@ -17,6 +17,8 @@ pub struct NodeOptions {
     pub addresses: Vec<SocketAddr>,
     /// The URL of the registry in which it lists itself; none by default.
     pub registry: Option<String>,
+    /// Whether it starts without the registry if that is down. Default false.
+    pub in_background: bool,
     /// The name under which it serves [`Shop`](crate::Shop). Default `shop`.
     pub service: String,
     /// The file in which it notes the executions of `reserve`; none by default.
@@ -34,6 +36,7 @@ impl Default for NodeOptions {
         Self {
             addresses: Vec::new(),
             registry: None,
+            in_background: false,
             service: "shop".to_owned(),
             ledger: None,
             pause: Duration::ZERO,

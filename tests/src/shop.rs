@@ -1,11 +1,4 @@
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use ms_rpc::Blob;
 use serde::{Deserialize, Serialize};
@@ -36,8 +29,6 @@ pub trait Shop {
     async fn page(&self, bytes: u32) -> Blob;
     /// Panics.
     async fn fail(&self);
-    /// How many requests this node has been sent, executed or not.
-    async fn seen(&self) -> u64;
 }
 
 /// What one instance of the service needs.
@@ -47,7 +38,6 @@ pub(crate) struct Counter {
     /// How long `find` and `reserve` take, so that some calls are under way at any moment.
     pub(crate) pause: Duration,
     pub(crate) ledger: Option<Arc<Ledger>>,
-    pub(crate) seen: Arc<AtomicU64>,
 }
 
 impl Counter {
@@ -83,9 +73,5 @@ impl Shop for Counter {
 
     async fn fail(&self) {
         panic!("as asked");
-    }
-
-    async fn seen(&self) -> u64 {
-        self.seen.load(Ordering::Relaxed)
     }
 }

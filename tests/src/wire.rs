@@ -9,7 +9,6 @@ use tokio::{
 
 const REQUEST: u8 = 0;
 const HELLO: u8 = 9;
-const JSON: u8 = 1;
 const NO_VALUE: u8 = 255;
 const HEADER: usize = 17;
 /// How little is received for a client that does not read, so that the server's side fills up soon.
@@ -22,14 +21,40 @@ pub(crate) fn hello() -> Vec<u8> {
     frame(HELLO, NO_VALUE, 0, &entry)
 }
 
-/// A call of `shop` with these arguments in JSON, on the connection's slot 0.
-pub(crate) fn request(sequence: u64, method: &str, arguments: &str) -> Vec<u8> {
+/// How the argument and the result of a call are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    /// A large result is sent as it is.
+    Bincode,
+    /// A large result is sent as a long text.
+    Json,
+}
+
+impl Codec {
+    fn number(self) -> u8 {
+        match self {
+            Self::Bincode => 0,
+            Self::Json => 1,
+        }
+    }
+
+    fn arguments(self, argument: u32) -> Vec<u8> {
+        match self {
+            // The mark of four bytes, little-endian.
+            Self::Bincode => [&[252], &argument.to_le_bytes()[..]].concat(),
+            Self::Json => format!("[{argument}]").into_bytes(),
+        }
+    }
+}
+
+/// A call of a method of `shop` with one number, on the connection's slot 0.
+pub(crate) fn request(sequence: u64, method: &str, argument: u32, codec: Codec) -> Vec<u8> {
     let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
     let timeout = 60_000u32.to_be_bytes();
     let (argument_count, pairs) = (1, 0);
     let head = [&[0], &timeout[..], &text("shop"), &text(method), &[argument_count, pairs]].concat();
-    let body = [&(head.len() as u16).to_be_bytes(), &head[..], arguments.as_bytes()].concat();
-    frame(REQUEST, JSON, sequence << 20, &body)
+    let body = [&(head.len() as u16).to_be_bytes(), &head[..], &codec.arguments(argument)].concat();
+    frame(REQUEST, codec.number(), sequence << 20, &body)
 }
 
 /// A connection on which HELLO was exchanged, and whose socket takes little that is not read.

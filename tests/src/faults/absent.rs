@@ -1,7 +1,10 @@
 use std::time::{Duration, Instant};
 
-use super::Registry;
-use crate::{Failure, NodeOptions, NodeProgram, Row};
+use super::{
+    Registry,
+    scene::{client, until_called},
+};
+use crate::{Data, Failure, NodeOptions, NodeProgram, Row, Server};
 
 /// The time that is promised, and what it takes to start a process.
 const LIMIT: Duration = Duration::from_millis(3_500);
@@ -19,7 +22,29 @@ pub async fn registry_absent(program: &NodeProgram, registry: Registry) -> Resul
     server.thaw()?;
     server.kill();
     starts(program, &url, "down", &mut row).await;
+    starts_in_background(program, registry, &mut server, &mut row).await?;
     Ok(row)
+}
+
+/// A client and a server that need not wait for the registry find each other when it comes up.
+async fn starts_in_background(
+    program: &NodeProgram,
+    registry: Registry,
+    server: &mut Server,
+    row: &mut Row,
+) -> Result<(), Failure> {
+    let url = server.url();
+    let begin = Instant::now();
+    let shop = client(&ms_register::connect_in_background(&url)?);
+    row.within("in the background, a client starts after", Some(begin.elapsed()), LIMIT);
+    let begin = Instant::now();
+    let options = NodeOptions { registry: Some(url), in_background: true, ..NodeOptions::default() };
+    let node = program.start(options).await?;
+    row.within("in the background, a server starts after", Some(begin.elapsed()), LIMIT);
+    server.start(Data::Kept).await?;
+    let limit = registry.lists_again_within();
+    row.within("the one calls the other after", until_called(&shop, node.address(), 4 * limit).await, limit);
+    Ok(())
 }
 
 async fn starts(program: &NodeProgram, url: &str, how: &str, row: &mut Row) {

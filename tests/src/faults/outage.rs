@@ -4,7 +4,7 @@ use tokio::time::sleep;
 
 use super::{
     Registry,
-    scene::{Calls, client, nodes, warm},
+    scene::{Calls, client, nodes, until_called, warm},
 };
 use crate::{Data, Failure, NodeOptions, NodeProgram, Row};
 
@@ -13,7 +13,7 @@ const RATE: u32 = 1_000;
 /// Calls after the registry is back: until long after the lists are.
 const AFTER: Duration = Duration::from_secs(5);
 
-/// The registry is killed under load and stays away for `outage`.
+/// The registry is killed under load and stays away for `outage`. Meanwhile an instance is added.
 ///
 /// # Errors
 /// What broke in the harness.
@@ -28,17 +28,19 @@ pub async fn registry_killed(program: &NodeProgram, registry: Registry, outage: 
     sleep(Duration::from_secs(1)).await;
     let down = Instant::now();
     server.kill();
+    let added = program.start(NodeOptions { in_background: true, ..options }).await?;
     sleep(outage).await;
     server.start(Data::Kept).await?;
+    let limit = registry.lists_new_within();
+    let called = until_called(&shop, added.address(), 2 * limit).await;
     sleep(AFTER).await;
+    let up = Instant::now();
     let tally = calls.stop().await?;
     let mut row = Row::new(format!("{} is killed for {outage:?} under load", registry.name()));
     row.count("failed calls", tally.failures(), 0);
-    row.count(
-        "fewest instances called in any second",
-        tally.fewest_serving(Duration::from_secs(1), down, Instant::now() - Duration::from_secs(1)) as u64,
-        3,
-    );
+    let fewest = tally.fewest_serving(Duration::from_secs(1), down, up);
+    row.count("at least three instances are called in any second", u64::from(fewest >= nodes.len()), 1);
+    row.within("an instance added meanwhile is called after", called, limit);
     row.note(format!("{} calls at {:.0}/s", tally.calls(), tally.rate()));
     row.failures(&tally);
     Ok(row)

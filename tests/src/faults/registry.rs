@@ -27,6 +27,15 @@ impl Registry {
         }
     }
 
+    /// After an outage of unknown length, what is new is called within this time. The client of Nacos waits up to 64 s
+    /// between two tries to connect.
+    pub(super) fn lists_new_within(self) -> Duration {
+        match self {
+            Self::Etcd => Duration::from_secs(5),
+            Self::Nacos => Duration::from_secs(64 + 5),
+        }
+    }
+
     /// After a short outage, all is listed again within this time.
     pub(super) fn lists_again_within(self) -> Duration {
         match self {

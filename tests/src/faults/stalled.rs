@@ -3,7 +3,10 @@ use std::time::Duration;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
 
 use super::scene::{client, finding, listed_by_hand, until, until_called};
-use crate::{Failure, Node, NodeOptions, NodeProgram, Row, wire};
+use crate::{
+    Failure, Node, NodeOptions, NodeProgram, Row,
+    wire::{self, Codec},
+};
 
 /// Calls a second of a client that reads.
 const RATE: u32 = 500;
@@ -54,10 +57,10 @@ pub async fn clients_stop_reading(program: &NodeProgram, clients: usize) -> Resu
 
 async fn stalled(node: &Node, clients: usize) -> Result<Vec<TcpStream>, Failure> {
     let mut stalled = Vec::with_capacity(clients);
-    for _ in 0..clients {
+    for number in 0..clients {
         let mut stream = wire::connect(node.address()).await?;
-        let requests: Vec<u8> =
-            (1..=PAGES).flat_map(|sequence| wire::request(sequence, "page", &format!("[{PAGE}]"))).collect();
+        let codec = [Codec::Bincode, Codec::Json][number % 2];
+        let requests: Vec<u8> = (1..=PAGES).flat_map(|sequence| wire::request(sequence, "page", PAGE, codec)).collect();
         stream.write_all(&requests).await?;
         stalled.push(stream);
     }

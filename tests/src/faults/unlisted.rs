@@ -24,7 +24,7 @@ pub async fn restart_without_registry(program: &NodeProgram, absences: &[Duratio
     let shop = client(&ms_register::connect(&etcd.url()).await?);
     until_called(&shop, node.address(), PATIENCE).await.ok_or("the instance is not called")?;
     etcd.kill();
-    node.options_mut().registry = None;
+    node.options_mut().in_background = true;
 
     let load = finding(&shop, RATE);
     let mut listens = Vec::new();

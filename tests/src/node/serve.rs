@@ -1,9 +1,6 @@
 use std::{
     io::{self, Read},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     thread,
 };
 
@@ -40,23 +37,19 @@ pub fn run(options: &str) -> Result<(), Failure> {
 
 async fn serve(options: NodeOptions) -> Result<(), Failure> {
     let registry = match &options.registry {
+        Some(url) if options.in_background => Some(ms_register::connect_in_background(url)?),
         Some(url) => Some(ms_register::connect(url).await?),
         None => None,
     };
     let ledger = options.ledger.as_ref().map(Ledger::open).transpose()?.map(Arc::new);
     let mut servers = Vec::new();
     for address in &options.addresses {
-        let seen = Arc::new(AtomicU64::new(0));
-        let shop = Counter { port: address.port(), pause: options.pause, ledger: ledger.clone(), seen: seen.clone() };
+        let shop = Counter { port: address.port(), pause: options.pause, ledger: ledger.clone() };
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind(*address)?;
-        let mut server = Server::from_listener(socket.listen(BACKLOG)?)?
-            .serve_as(&options.service, ShopServer::new(shop))
-            .intercept(move |_| {
-                seen.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            });
+        let mut server =
+            Server::from_listener(socket.listen(BACKLOG)?)?.serve_as(&options.service, ShopServer::new(shop));
         if let Some(registry) = &registry {
             server = server.register_with(registry.clone());
         }
