@@ -3,15 +3,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::scene::{Calls, client, is_unknown, listed_by_hand, nodes, until_called, warm};
+use super::scene::{Calls, client, is_unknown, listed_by_hand, must_be_called, nodes, warm};
 use crate::{Failure, Ledger, NodeOptions, NodeProgram, Row, Tally};
 
 /// Calls a second, half of them idempotent.
 const RATE: u32 = 2_000;
 /// How long a call takes: some are under way on each instance at any moment.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long an instance may take to be called again after its restart.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One of three instances after the other is killed under load and started again on its port.
 ///
@@ -31,7 +29,7 @@ pub async fn instances_killed(program: &NodeProgram, kills: usize) -> Result<Row
         let node = &mut nodes[kill % 3];
         killed.push(node.kill().await?);
         node.start().await?;
-        until_called(&shop, node.address(), PATIENCE).await.ok_or("an instance that came back is not called")?;
+        must_be_called(&shop, node.address()).await?;
     }
     let (finds, reserves) = (calls.finds.stop().await?, calls.reserves.stop().await?);
 

@@ -4,7 +4,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use ms_rpc::{Client, Status};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::scene::{client, finding, listed_by_hand, until_called};
+use super::scene::{client, finding, listed_by_hand, must_be_called};
 use crate::{Ended, Failure, Load, NodeOptions, NodeProgram, Row, ShopClient};
 
 /// How many calls the server lets be in flight, and how long each takes.
@@ -24,7 +24,7 @@ pub async fn overload(program: &NodeProgram, length: Duration) -> Result<Row, Fa
     let nodes = [program.start(options).await?];
     let address = nodes[0].address();
     let shop = client(&listed_by_hand(&nodes).await?);
-    until_called(&shop, address, Duration::from_secs(20)).await.ok_or("the instance is not called")?;
+    must_be_called(&shop, address).await?;
     let single = ShopClient::new(Client::connect(&address.to_string()).await?);
     let capacity = capacity(&single, length / 2).await?;
 

@@ -2,15 +2,13 @@ use std::time::Duration;
 
 use super::{
     Registry,
-    scene::{Calls, client, nodes, until_called, warm, working},
+    scene::{Calls, client, must_be_called, nodes, warm, working},
 };
 use crate::{Failure, Ledger, NodeOptions, NodeProgram, Row};
 
 /// Calls a second that take longer than a restart.
 const SLOW_RATE: u32 = 50;
 const SLOW: Duration = Duration::from_millis(500);
-/// How long an instance may take to be called again after its restart.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Three instances, one after the other, are asked to shut down (SIGTERM) under load and started again on their ports,
 /// `rounds` times over.
@@ -43,7 +41,7 @@ pub async fn rolling_restart(
         let node = &mut nodes[node];
         unclean += u64::from(!node.stop().await?.success());
         node.start().await?;
-        until_called(&shop, node.address(), PATIENCE).await.ok_or("an instance that came back is not called")?;
+        must_be_called(&shop, node.address()).await?;
     }
     let (finds, reserves) = (calls.finds.stop().await?, calls.reserves.stop().await?);
     let slow = slow.stop().await?;

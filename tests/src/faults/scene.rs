@@ -15,6 +15,9 @@ use crate::{Failure, Load, Node, NodeOptions, NodeProgram, ShopClient, Tally};
 /// How often a condition is looked at that tells nobody of itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// How long an instance that serves may take to be called.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Starts so many nodes with these options, each on a port of its own.
 pub(super) async fn nodes(program: &NodeProgram, count: usize, options: &NodeOptions) -> Result<Vec<Node>, Failure> {
     let started = (0..count).map(|_| program.start(options.clone()));
@@ -106,9 +109,17 @@ pub(super) async fn until_called(shop: &ShopClient, address: SocketAddr, limit: 
 /// Waits until all these instances answer calls.
 pub(super) async fn warm(shop: &ShopClient, nodes: &[Node]) -> Result<(), Failure> {
     for node in nodes {
-        let limit = Duration::from_secs(20);
-        let called = until_called(shop, node.address(), limit).await;
-        called.ok_or_else(|| format!("{} is not called within {limit:?}", node.address()))?;
+        must_be_called(shop, node.address()).await?;
+    }
+    Ok(())
+}
+
+/// Waits until this instance answers calls. That it does not is a failure: there would be nothing to measure.
+pub(super) async fn must_be_called(shop: &ShopClient, address: SocketAddr) -> Result<(), Failure> {
+    let called = until_called(shop, address, PATIENCE).await;
+    if called.is_none() {
+        let answer = shop.find(0).await;
+        return Err(format!("{address} is not called within {PATIENCE:?}; a call ends with {answer:?}").into());
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use tokio::time::sleep;
 
 use super::{
     Registry,
-    scene::{client, reserving, until_called},
+    scene::{client, must_be_called, reserving, until_called},
 };
 use crate::{Failure, Ledger, NodeOptions, NodeProgram, Row, ShopClient};
 
@@ -23,7 +23,7 @@ pub async fn stale_entry(program: &NodeProgram, length: Duration) -> Result<Row,
     let right = NodeOptions { registry: Some(format!("{}?ttl=120", etcd.url())), ..NodeOptions::default() };
     let mut node = program.start(right.clone()).await?;
     let shop = client(&ms_register::connect(&etcd.url()).await?);
-    until_called(&shop, node.address(), Duration::from_secs(20)).await.ok_or("the instance is not called")?;
+    must_be_called(&shop, node.address()).await?;
     node.kill().await?;
 
     let addresses = vec![node.address()];

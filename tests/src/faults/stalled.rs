@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
 
-use super::scene::{client, finding, listed_by_hand, until, until_called};
+use super::scene::{client, finding, listed_by_hand, must_be_called, until};
 use crate::{
     Failure, Node, NodeOptions, NodeProgram, Row,
     wire::{self, Codec},
@@ -25,7 +25,7 @@ pub async fn clients_stop_reading(program: &NodeProgram, clients: usize) -> Resu
     let nodes = [program.start(NodeOptions::default()).await?];
     let [node] = &nodes;
     let shop = client(&listed_by_hand(&nodes).await?);
-    until_called(&shop, node.address(), Duration::from_secs(20)).await.ok_or("the instance is not called")?;
+    must_be_called(&shop, node.address()).await?;
     let load = finding(&shop, RATE);
     sleep(Duration::from_secs(5)).await;
     let calm = load.stop().await?;

@@ -4,7 +4,7 @@ use tokio::time::sleep;
 
 use super::{
     Registry,
-    scene::{client, finding, until_called},
+    scene::{client, finding, must_be_called, until_called},
 };
 use crate::{Failure, NodeOptions, NodeProgram, Row};
 
@@ -22,7 +22,7 @@ pub async fn restart_without_registry(program: &NodeProgram, absences: &[Duratio
     let options = NodeOptions { registry: Some(etcd.url()), ..NodeOptions::default() };
     let mut node = program.start(options).await?;
     let shop = client(&ms_register::connect(&etcd.url()).await?);
-    until_called(&shop, node.address(), PATIENCE).await.ok_or("the instance is not called")?;
+    must_be_called(&shop, node.address()).await?;
     etcd.kill();
     node.options_mut().in_background = true;
 

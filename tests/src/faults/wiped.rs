@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{
     Registry,
-    scene::{until, until_called},
+    scene::{must_be_called, until},
 };
 use crate::{Data, Failure, Load, Node, NodeOptions, NodeProgram, Row, ShopClient, ports};
 
@@ -74,8 +74,7 @@ async fn reserving_everywhere(registry: &Arc<dyn MsRegister>, nodes: &[Node]) ->
     let shops = SERVICES.map(|service| ShopClient::named(service, &proxy));
     for (shop, node) in shops.iter().zip(nodes) {
         for address in node.addresses() {
-            let called = until_called(shop, *address, Duration::from_secs(20)).await;
-            called.ok_or_else(|| format!("{address} is not called"))?;
+            must_be_called(shop, *address).await?;
         }
     }
     Ok(Load::start(RATE, move |number| {
