@@ -80,6 +80,11 @@ async fn nacos_is_absent_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_start() {
+    assert_promises(faults::clients_start(&program(), 2_000).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_are_killed() {
     assert_promises(faults::instances_killed(&program(), 10).await);
 }
@@ -106,7 +111,7 @@ async fn an_entry_is_stale() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_restarts_without_its_registry() {
-    assert_promises(faults::restart_without_registry(&program(), &[Duration::ZERO, Duration::from_secs(3)]).await);
+    assert_promises(faults::restart_without_registry(&program(), &[0, 3]).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

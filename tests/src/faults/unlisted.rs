@@ -12,12 +12,12 @@ use crate::{Failure, NodeOptions, NodeProgram, Row};
 const RATE: u32 = 200;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// While its registry is down, the only instance of a service is killed, stays away for each of `absences`, and starts
-/// again on its port.
+/// While its registry is down, the only instance of a service is killed, stays away for each of `absences`, in seconds,
+/// and starts again on its port.
 ///
 /// # Errors
 /// What broke in the harness.
-pub async fn restart_without_registry(program: &NodeProgram, absences: &[Duration]) -> Result<Row, Failure> {
+pub async fn restart_without_registry(program: &NodeProgram, absences: &[u64]) -> Result<Row, Failure> {
     let mut etcd = Registry::Etcd.start().await?;
     let options = NodeOptions { registry: Some(etcd.url()), ..NodeOptions::default() };
     let mut node = program.start(options).await?;
@@ -31,7 +31,7 @@ pub async fn restart_without_registry(program: &NodeProgram, absences: &[Duratio
     for absence in absences {
         sleep(Duration::from_secs(1)).await;
         node.kill().await?;
-        sleep(*absence).await;
+        sleep(Duration::from_secs(*absence)).await;
         node.start().await?;
         listens.push(Instant::now());
         until_called(&shop, node.address(), PATIENCE).await;
@@ -42,7 +42,7 @@ pub async fn restart_without_registry(program: &NodeProgram, absences: &[Duratio
     for (absence, listens) in absences.iter().zip(listens) {
         let answered = tally.ended().iter().filter(|call| call.result.is_ok() && call.end() >= listens);
         let first = answered.map(|call| call.end() - listens).min();
-        row.within(&format!("calls resume after {absence:?} away"), first, Duration::from_secs(1));
+        row.within(&format!("calls resume after {absence} s away"), first, Duration::from_secs(1));
     }
     row.note(format!("{} of {} calls failed meanwhile", tally.failures(), tally.calls()));
     Ok(row)
