@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -67,7 +67,7 @@ pub(crate) struct Resolver {
     endpoints: AtomicU64,
     budget: Budget,
     started: Instant,
-    watcher: AbortHandle,
+    watcher: OnceLock<AbortHandle>,
     /// Calls that wait for a connection; nobody is told of changes otherwise.
     waiting: AtomicU32,
 }
@@ -93,7 +93,7 @@ impl Resolver {
     ) -> Arc<Self> {
         let watch = registry.watch(&service);
         let refresh_soon = Arc::new(Notify::new());
-        Arc::new_cyclic(|resolver: &Weak<Self>| Self {
+        let resolver = Arc::new(Self {
             hold: Mutex::new(Hold::new(registry.expiry())),
             service,
             registry,
@@ -107,10 +107,14 @@ impl Resolver {
             endpoints: AtomicU64::new(0),
             budget: Budget::new(),
             started: Instant::now(),
-            watcher: runtime.spawn(follow(watch, refresh_soon.clone(), resolver.clone())).abort_handle(),
-            refresh_soon,
+            watcher: OnceLock::new(),
+            refresh_soon: refresh_soon.clone(),
             waiting: AtomicU32::new(0),
-        })
+        });
+        // Not before there is something to follow for: on another thread it may run at once.
+        let following = runtime.spawn(follow(watch, refresh_soon, Arc::downgrade(&resolver)));
+        resolver.watcher.get_or_init(|| following.abort_handle());
+        resolver
     }
 
     pub(crate) fn service(&self) -> &str {
@@ -356,7 +360,9 @@ impl Resolver {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        self.watcher.abort();
+        if let Some(watcher) = self.watcher.get() {
+            watcher.abort();
+        }
     }
 }
 
