@@ -1,7 +1,10 @@
-//! The parts that a call is made of, for the benchmarks in `benches/` to measure one by one.
+//! The parts that a call is made of, for the benchmarks in `benches/` to measure one by one, and for the fuzzers in `fuzz/`
+//! to feed with what a peer may send.
 //!
 //! Unstable: it exists with the feature `internals` alone, follows the code wherever that goes, and is no part of what
 //! versions promise. Nothing else may use it.
+
+mod wire;
 
 use std::{
     hint::black_box,
@@ -20,6 +23,8 @@ use crate::{
     frame::{DEFAULT_MAX_FRAME, HEADER, Header, Kind, RequestHead},
     transport::Frame,
 };
+
+pub use wire::{Frames, Parsed, WireFrame, client_hello, goaway, request_head, response_head, server_hello};
 
 /// The header of a request with this id, for a frame of `length` bytes in all.
 pub fn header(id: u64, length: u32) -> [u8; HEADER] {
