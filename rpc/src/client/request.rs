@@ -23,6 +23,8 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) argc: u8,
     pub(crate) codec: Codec,
+    /// The only instance that will do.
+    pub(crate) instance: Option<&'a str>,
     compression: Compression,
     compress_above: usize,
     pairs: Cow<'static, [u8]>,
@@ -40,7 +42,7 @@ impl<'a> CallRequest<'a> {
         method: &'a str,
         argc: u8,
         config: &ClientConfig,
-        options: &CallOptions,
+        options: &'a CallOptions,
     ) -> Result<Self, Status> {
         let mut timeout = options.timeout.unwrap_or(config.timeout).min(LONGEST);
         if let Some(outer) = Context::current_deadline() {
@@ -62,6 +64,7 @@ impl<'a> CallRequest<'a> {
             method,
             argc,
             codec: config.codec,
+            instance: options.instance.as_deref(),
             compression: config.compression,
             compress_above: config.compress_above,
             pairs,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use ms_register::{Instance, MsRegister, ServiceName, Snapshot, SnapshotWatch};
+use ms_register::{Freshness, Instance, MsRegister, ServiceName, Snapshot, SnapshotWatch};
 use tokio::{
     runtime::Handle,
     sync::Notify,
@@ -27,11 +27,11 @@ use super::{
     hold::Hold,
     instances::Instances,
     options::ClientConfig,
-    request::CallRequest,
+    request::{CallRequest, not_sent},
     retry::Budget,
 };
 use crate::{
-    Outcome, Status,
+    Code, Outcome, Status,
     meter::{self, List},
     shard::Cursor,
 };
@@ -150,7 +150,7 @@ impl Resolver {
         request: &CallRequest<'_>,
         tried: &Tried,
     ) -> Result<Picked, Status> {
-        match self.pick(tried)? {
+        match self.pick(request, tried)? {
             Some(picked) => Ok(picked),
             // On the heap: the calls that need not wait are smaller for it.
             None => Box::pin(self.wait_for_connection(request, tried)).await,
@@ -158,8 +158,11 @@ impl Resolver {
     }
 
     /// Without waiting: one of the instances that have a connection. One that has none is dialled meanwhile.
-    fn pick(self: &Arc<Self>, tried: &Tried) -> Result<Option<Picked>, Status> {
+    fn pick(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Option<Picked>, Status> {
         let instances = self.instances.load();
+        if let Some(id) = request.instance {
+            return self.pick_instance(&instances, id);
+        }
         if instances.choices.is_empty() {
             return match instances.nothing(self.service.as_str(), self.registry.url()) {
                 Some(status) => Err(status),
@@ -187,6 +190,22 @@ impl Resolver {
         Ok(None)
     }
 
+    /// The instance of this id, if it is connected; else it is dialled meanwhile.
+    fn pick_instance(self: &Arc<Self>, instances: &Instances, id: &str) -> Result<Option<Picked>, Status> {
+        let Ok(at) = instances.all.binary_search_by(|endpoint| endpoint.instance().id().cmp(id)) else {
+            return match instances.snapshot.freshness() {
+                Freshness::Never if !instances.snapshot.is_failing() => Ok(None),
+                _ => {
+                    let (service, url) = (&self.service, self.registry.url());
+                    Err(not_sent(Code::Unavailable, format!("no instance {id:?} of `{service}` in {url}")))
+                }
+            };
+        };
+        let endpoint = &instances.all[at];
+        let connection = endpoint.connection(endpoint.turn(), self, true);
+        Ok(connection.map(|connection| Picked { endpoint: endpoint.number(), connection }))
+    }
+
     /// Dials one of the instances without a connection, each in its turn.
     fn dial_next(self: &Arc<Self>, instances: &Instances) {
         let at = self.next_dial.advance() % instances.choices.len() as u32;
@@ -201,7 +220,7 @@ impl Resolver {
         let deadline = request.deadline();
         loop {
             let changed = self.changed.notified();
-            if let Some(picked) = self.pick(tried)? {
+            if let Some(picked) = self.pick(request, tried)? {
                 return Ok(picked);
             }
             // Then another instance is dialled too: the first may be one that never answers.
@@ -396,7 +415,7 @@ async fn follow(mut watch: SnapshotWatch, refresh_soon: Arc<Notify>, resolver: W
             }
             None => strong.refresh(),
         };
-        let is_live = strong.instances.load().snapshot.freshness() == ms_register::Freshness::Live;
+        let is_live = strong.instances.load().snapshot.freshness() == Freshness::Live;
         let in_a_while = (!is_live).then(|| Instant::now() + AGE);
         let next = strong.next_change().into_iter().chain(in_a_while).min();
         drop(strong);
