@@ -27,6 +27,7 @@ pub async fn list_emptied(program: &NodeProgram, length: Duration) -> Result<Row
     memory.wipe();
     sleep(length / 2).await;
     let killed = nodes[2].kill().await?;
+    let noticed = Instant::now() + HALF_SECOND / 5;
     sleep(length / 2).await;
     nodes.iter().take(2).for_each(|node| insert(&memory, node));
     let full = Instant::now();
@@ -34,12 +35,11 @@ pub async fn list_emptied(program: &NodeProgram, length: Duration) -> Result<Row
     let tally = calls.stop().await?;
 
     let mut row = Row::new(format!("a registry answers an empty list for {length:?}; meanwhile an instance is killed"));
-    // At the moment of its death some calls are under way, and nobody knows what became of them.
-    let failed = tally.failed().filter(|(call, _)| !(call.begin <= killed && call.end() >= killed)).count();
+    // When it dies some calls are under way, and nobody knows what became of them.
+    let failed = tally.failed().filter(|(call, _)| call.begin > noticed || call.end() < killed).count();
     row.count("failed calls, but for those under way at the death", failed as u64, 0);
     row.count("fewest instances called before", tally.fewest_serving(HALF_SECOND, emptied, killed) as u64, 3);
-    let after = killed + HALF_SECOND / 5;
-    row.count("fewest instances called after", tally.fewest_serving(HALF_SECOND, after, full) as u64, 2);
+    row.count("fewest instances called after", tally.fewest_serving(HALF_SECOND, noticed, full) as u64, 2);
     row.note(format!("{} of {} calls at {:.0}/s failed", tally.failures(), tally.calls(), tally.rate()));
     row.failures(&tally);
     Ok(row)

@@ -43,21 +43,23 @@ pub async fn clients_reconnect(program: &NodeProgram, clients: usize, outage: Du
 
     let mut row = Row::new(format!("{clients} clients lose their only server at once, for {outage:?}"));
     let connects: Vec<_> = relay.accepted().into_iter().filter(|at| *at >= lost).collect();
-    let (most, goal) = (busiest(&connects), MOST * clients / 2_000);
+    let ((most, at), goal) = (busiest(&connects), MOST * clients / 2_000);
     row.figure(
         format!("connects within 100 ms: at most {goal}"),
         format!("connects within 100 ms: {most}"),
         most <= goal,
     );
+    row.note(format!("the most of them {:.1?} after the loss", at.map(|at| at - lost).unwrap_or_default()));
     row.within("all are served again after", all_served(&tally, count, healed), BACK_WITHIN);
     row.note(format!("{} connects in all; {} of {} calls failed", connects.len(), tally.failures(), tally.calls()));
     Ok(row)
 }
 
-/// The most connects in any window.
-fn busiest(connects: &[Instant]) -> usize {
+/// The most connects in any window, and when that begins.
+fn busiest(connects: &[Instant]) -> (usize, Option<Instant>) {
     let until = |from: &Instant| connects.partition_point(|at| *at < *from + WINDOW);
-    connects.iter().enumerate().map(|(first, from)| until(from) - first).max().unwrap_or_default()
+    let windows = connects.iter().enumerate().map(|(first, from)| (until(from) - first, Some(*from)));
+    windows.max().unwrap_or_default()
 }
 
 /// How long after `healed` the last client had its first answer.
