@@ -6,6 +6,8 @@ mod client;
 mod clock;
 mod dedup;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 mod log;
 mod message;
 mod node;

@@ -1,0 +1,140 @@
+//! `ms mq-node`: a node of the queue, over RPC and HTTP.
+
+use std::{error::Error, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::Args;
+use ms_mq::{MqNodeServer, NODE_ID, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
+use ms_register::{MsRegister, ServiceName};
+use ms_rpc::{SecondSignal, Server, shutdown_signal};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tracing::{error, info, warn};
+
+/// What is not given is taken from the file of `--config`, and else has its default.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct NodeArgs {
+    /// A TOML file with keys of the same names.
+    #[arg(long)]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Where the node is listed, such as etcd://127.0.0.1:2379. Default: memory://, nowhere.
+    #[arg(long)]
+    registry: Option<String>,
+    /// 1 to 1023, another one for each node. Default 1.
+    #[arg(long)]
+    node_id: Option<u16>,
+    /// The share of pushes relative to other nodes. Default 1.
+    #[arg(long)]
+    weight: Option<f64>,
+    /// The directory of the messages; it is made if it is not there. Default: mq-data.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Where RPC is served. Default 127.0.0.1:9503.
+    #[arg(long)]
+    rpc: Option<String>,
+    /// Where HTTP is served. Default 127.0.0.1:9504.
+    #[arg(long)]
+    http: Option<SocketAddr>,
+    /// Messages in memory; more are refused. Default 5,000,000.
+    #[arg(long)]
+    max_live_messages: Option<u64>,
+}
+
+impl NodeArgs {
+    /// With what the file says where nothing was given.
+    fn with_file(self) -> Result<Self, Box<dyn Error>> {
+        let Some(path) = &self.config else { return Ok(self) };
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let file: Self = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self {
+            config: self.config,
+            registry: self.registry.or(file.registry),
+            node_id: self.node_id.or(file.node_id),
+            weight: self.weight.or(file.weight),
+            data: self.data.or(file.data),
+            rpc: self.rpc.or(file.rpc),
+            http: self.http.or(file.http),
+            max_live_messages: self.max_live_messages.or(file.max_live_messages),
+        })
+    }
+}
+
+pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
+    let args = args.with_file()?;
+    let id = args.node_id.unwrap_or(1);
+    let id = NodeId::new(id).ok_or_else(|| format!("node-id: {id} is not one of 1 to 1023"))?;
+    let weight = args.weight.unwrap_or(1.0);
+    if !weight.is_finite() || weight < 0.0 {
+        return Err(format!("weight: {weight} is no number from 0 up").into());
+    }
+    let mut config = NodeConfig::new(id);
+    config.max_live_messages = args.max_live_messages.unwrap_or(config.max_live_messages);
+    let data = args.data.unwrap_or_else(|| "mq-data".into());
+    let node = tokio::task::spawn_blocking(move || {
+        Node::open(&data, &config).map_err(|error| format!("data: {}: {error}", data.display()))
+    })
+    .await??;
+    let (damage, _) = node.damage();
+    damage.iter().for_each(|damage| warn!("{damage}"));
+
+    let registry = ms_register::connect(args.registry.as_deref().unwrap_or("memory://")).await?;
+    check_id_is_free(&registry, &node).await?;
+    let server = Server::bind(args.rpc.as_deref().unwrap_or("127.0.0.1:9503"))
+        .await?
+        .register_with(registry)
+        .weight(weight)
+        .metadata(NODE_ID, id.to_string())
+        .metadata(STORE_ID, format!("{:x}", node.store_id()))
+        .serve(MqNodeServer::new(node.clone()));
+    let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9504)));
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
+    info!("node {id} serves HTTP on {}", listener.local_addr()?);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let http = axum::serve(listener, http::router(node.clone())).with_graceful_shutdown(async {
+        // An error is the end too.
+        let _ = stopped.await;
+    });
+    let http = tokio::spawn(http.into_future());
+    let running = server.start().await?;
+    let failure = tokio::select! {
+        second = shutdown_signal() => {
+            tokio::select! {
+                () = running.shutdown() => {}
+                () = second.wait() => warn!("a second signal: calls in flight are cut off"),
+            }
+            None
+        }
+        failure = node.failed() => {
+            error!("{failure}");
+            running.shutdown().await;
+            Some(failure)
+        }
+    };
+    let _ = stop.send(());
+    // Its connections may be open for ever.
+    http.abort();
+    tokio::task::spawn_blocking(move || node.close()).await?;
+    match failure {
+        Some(failure) => Err(failure.into()),
+        None => Ok(()),
+    }
+}
+
+/// A node's number belongs to one directory: another one under the same number would give the same ids. Two that start at
+/// the same moment do not see each other.
+async fn check_id_is_free(registry: &Arc<dyn MsRegister>, node: &Node) -> Result<(), Box<dyn Error>> {
+    let service: ServiceName = SERVICE.parse()?;
+    let (id, store) = (node.id().to_string(), format!("{:x}", node.store_id()));
+    for other in registry.list(&service).await? {
+        let metadata = other.metadata();
+        if metadata.get(NODE_ID) == Some(&id) && metadata.get(STORE_ID) != Some(&store) {
+            let text = format!(
+                "node-id: {id} is listed already, for another directory, at {}: give each node a number of its own",
+                other.address()
+            );
+            return Err(text.into());
+        }
+    }
+    Ok(())
+}
