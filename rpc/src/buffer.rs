@@ -49,6 +49,11 @@ impl FrameBuf {
         self.data.capacity()
     }
 
+    /// How many bytes are copied together.
+    pub(crate) fn copied(&self) -> usize {
+        self.data.len()
+    }
+
     /// The bytes that are copied together, to append to.
     pub(crate) fn data(&mut self) -> &mut Vec<u8> {
         &mut self.data
@@ -58,6 +63,16 @@ impl FrameBuf {
     pub(crate) fn hand_off(&mut self, bytes: Bytes) {
         self.handed += bytes.len();
         self.segments.push(Segment { at: self.data.len(), bytes });
+    }
+
+    /// Makes a segment of copied bytes when they are many: to grow on would double their buffer. Not while a mark is held.
+    pub(crate) fn seal(&mut self) {
+        let all_behind = self.segments.last().is_none_or(|last| last.at == 0);
+        if self.data.len() >= KEEP && all_behind {
+            let mut bytes = std::mem::take(&mut self.data);
+            bytes.shrink_to_fit();
+            self.hand_off(bytes.into());
+        }
     }
 
     pub(crate) fn mark(&self) -> Mark {
@@ -232,6 +247,23 @@ mod tests {
             }
         }
         (buffer, model)
+    }
+
+    #[test]
+    fn many_copied_bytes_become_a_segment() {
+        let (mut buffer, mut expected) = (FrameBuf::default(), Vec::new());
+        for n in 0..20u8 {
+            let piece = vec![n; 50_000];
+            buffer.data().extend_from_slice(&piece);
+            expected.extend_from_slice(&piece);
+            if n == 15 {
+                buffer.hand_off(vec![99; 10].into());
+                expected.extend_from_slice(&[99; 10]);
+            }
+            buffer.seal();
+            assert!(buffer.capacity() <= 2 * KEEP + 50_000 || n > 15);
+        }
+        assert_eq!(buffer.gather(FrameBuf::default().mark()), expected);
     }
 
     proptest! {

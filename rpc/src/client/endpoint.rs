@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 use ms_register::Instance;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use super::{
@@ -127,6 +127,13 @@ impl Endpoint {
         self.slots.iter().find_map(Slot::open)
     }
 
+    /// Dials this place when its time has come, if it has no connection.
+    pub(crate) fn dial_again(self: &Arc<Self>, at: usize, resolver: &Arc<Resolver>) {
+        if self.slots[at].open().is_none() {
+            self.dial(at, resolver, true);
+        }
+    }
+
     /// Starts a dial of this place, unless one is under way or its time has not come.
     fn dial(self: &Arc<Self>, at: usize, resolver: &Arc<Resolver>, urgent: bool) {
         let began = Instant::now();
@@ -157,15 +164,17 @@ impl Endpoint {
         let (id, slots, resolver) = (self.instance.id().to_owned(), Arc::downgrade(&self.slots), resolver.clone());
         let began = Instant::now();
         let on_close = move |why| {
-            // Not kept alive by its own connection.
-            if let Some(slots) = slots.upgrade() {
-                let now = Instant::now();
-                slots[at].lock().redial.lost(now - began, now, fastrand::f64());
-            }
-            if let Some(resolver) = resolver.upgrade() {
-                meter::connection_lost(resolver.service());
-                resolver.closed(&id, why);
-            }
+            let (Some(slots), Some(proxy)) = (slots.upgrade(), resolver.upgrade()) else { return };
+            let now = Instant::now();
+            let due = slots[at].lock().redial.lost(now - began, now, fastrand::f64());
+            meter::connection_lost(proxy.service());
+            proxy.closed(&id, why);
+            tokio::spawn(async move {
+                sleep_until(due).await;
+                if let Some(proxy) = resolver.upgrade() {
+                    proxy.dial(&id, at);
+                }
+            });
         };
         let connection = Connection::dial(&address, config, self.health.clone(), on_close).await?;
         let scopes = &connection.hello().scopes;

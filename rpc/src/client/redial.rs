@@ -1,7 +1,8 @@
 //! When a place without a connection may be dialled. Pure: time and chance come in as arguments.
 //!
 //! Many clients lose one server at the same moment. The first dial after a loss comes at a random time within
-//! [`FIRST`](Redial::FIRST), and so spreads them out. From then on it depends on whether calls wait: if none of the service's
+//! [`FIRST`](Redial::FIRST), and so spreads them out: at that time and not at the next call, which would bunch them again.
+//! From then on it depends on whether calls wait: if none of the service's
 //! instances is connected, each dials once in that time, and thus stays spread out; else the pauses grow 1.6-fold to 10 s,
 //! each drawn from its whole length (full jitter).
 
@@ -41,14 +42,16 @@ impl Redial {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// A connection ended that had lived for `lived`.
-    pub(crate) fn lost(&mut self, lived: Duration, now: Instant, chance: f64) {
+    /// A connection ended that had lived for `lived`; returns when to dial again.
+    pub(crate) fn lost(&mut self, lived: Duration, now: Instant, chance: f64) -> Instant {
         if lived >= Self::SHORT_LIFE {
             self.failures = 0;
         }
-        self.urgently = Some(now + Self::FIRST.mul_f64(chance));
+        let due = now + Self::FIRST.mul_f64(chance);
+        self.urgently = Some(due);
         self.at_ease = Some(now + self.pause().mul_f64(chance));
         self.failures = self.failures.saturating_add(1);
+        due
     }
 
     fn pause(&self) -> Duration {

@@ -349,6 +349,15 @@ impl Resolver {
         self.connections_changed();
     }
 
+    /// A place of an instance lost its connection a while ago.
+    pub(crate) fn dial(self: &Arc<Self>, id: &str, at: usize) {
+        let instances = self.instances.load();
+        let found = instances.all.binary_search_by(|endpoint| endpoint.instance().id().cmp(id));
+        if let Ok(place) = found {
+            instances.all[place].dial_again(at, self);
+        }
+    }
+
     /// An instance shows itself that it is gone: then the registry is believed.
     pub(crate) fn is_gone(&self, id: &str) {
         let mut hold = self.turn();

@@ -188,6 +188,7 @@ impl<T: Transport> Connection<T> {
                     if let Err(malformed) = self.handle(frame) {
                         self.close_with(&malformed);
                     }
+                    self.writer.buffer().seal();
                 }
                 Err(_) if self.is_closing() => {
                     self.reader.discard();

@@ -12,7 +12,7 @@ const SLICES: usize = 64;
 
 /// When so much is written of a buffer and less is left, what is written is forgotten. A peer that always leaves a little
 /// unread would keep everything that was ever sent to it.
-const FORGET: usize = 256 << 10;
+const FORGET: usize = 64 << 10;
 
 /// Writes buffers out, as many bytes per system call as the socket takes.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl Writer {
 
     /// The end of what goes out, to append to.
     pub(crate) fn buffer(&mut self) -> &mut FrameBuf {
-        if self.current.capacity() == 0 {
+        if self.current.is_empty() && self.current.capacity() == 0 {
             self.current = take_scratch();
         }
         &mut self.current
@@ -58,7 +58,9 @@ impl Writer {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(written) => self.written += written,
                 Poll::Pending => {
-                    if self.written >= FORGET && self.written >= self.waiting() {
+                    // Forgetting moves what was copied and waits: so there must be little of it.
+                    let cheap = self.written >= self.waiting() || self.current.copied() <= 4 * FORGET;
+                    if self.written >= FORGET && cheap {
                         self.total += self.written as u64;
                         self.current.advance(std::mem::take(&mut self.written));
                     }
@@ -112,5 +114,23 @@ mod tests {
         }
         assert!(writer.waiting() > 0);
         assert!(most < FORGET + (64 << 10), "{most} bytes were held");
+    }
+
+    #[tokio::test]
+    async fn segments_wait_though_no_copied_byte_does() {
+        let (mut near, mut far) = tokio::io::duplex(16);
+        let mut writer = Writer::default();
+        writer.buffer().data().extend_from_slice(&vec![7; 1 << 20]);
+        writer.buffer().seal();
+        writer.buffer().data().extend_from_slice(b"end");
+        assert_eq!(writer.waiting(), (1 << 20) + 3);
+        let write = async {
+            poll_fn(|cx| writer.poll_write(&mut near, cx)).await.unwrap();
+            drop(near);
+        };
+        let mut read = Vec::new();
+        let ((), all) = tokio::join!(write, far.read_to_end(&mut read));
+        assert_eq!(all.unwrap(), (1 << 20) + 3);
+        assert!(read.ends_with(&[7, b'e', b'n', b'd']));
     }
 }

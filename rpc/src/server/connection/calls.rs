@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context as TaskContext, Poll, ready},
 };
@@ -39,26 +39,24 @@ impl Call {
         self.form.poll(&mut self.reply, &mut self.context, cx, out)
     }
 
-    /// Drives the method to its end, on the pool if it is slow; returns its frame. The permit goes when the method is
-    /// dropped, wherever that is.
-    pub(super) async fn finish(self, pool: ComputePool, permit: Arc<Permit>) -> FrameBuf {
+    /// Drives the method to its end, on the pool if it is slow. Its answer is in the mailbox then, and the permit goes when
+    /// the method is dropped, wherever that is.
+    pub(super) async fn finish(self, pool: ComputePool, permit: Arc<Permit>) {
         // Dropped in this order: the method, the permit.
         let mut work = Work { call: self, permit };
-        let form = work.call.form;
         if !work.call.route.pace.is_slow() {
-            let mut out = take_scratch();
-            poll_fn(|cx| work.poll(cx, &mut out)).await;
-            return out;
+            return poll_fn(|cx| work.poll(cx)).await;
         }
+        let (form, permit) = (work.call.form, work.permit.clone());
         let run = pool.run(move |cx| {
-            let mut out = take_scratch();
             let before = Instant::now();
-            let polled = work.poll(cx, &mut out);
+            let polled = work.poll(cx);
             work.call.route.pace.observe(before.elapsed());
-            polled.map(|()| out)
+            polled
         });
-        let stopped = || form.status_frame(&Status::unavailable("the server's runtime is shutting down"));
-        run.await.unwrap_or_else(stopped)
+        if run.await.is_none() {
+            permit.answer(&mut form.status_frame(&Status::unavailable("the server's runtime is shutting down")));
+        }
     }
 }
 
@@ -68,10 +66,17 @@ struct Work {
 }
 
 impl Work {
-    /// Rests while the client takes no answers.
-    fn poll(&mut self, cx: &mut TaskContext<'_>, out: &mut FrameBuf) -> Poll<()> {
+    /// Rests while the client takes no answers. An answer that is made counts at once as one that waits, on whatever thread
+    /// that is: what many methods make at the same moment does not gather unseen.
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         ready!(self.permit.mailbox.poll_room(cx));
-        self.call.poll(cx, out)
+        let mut out = take_scratch();
+        let polled = self.call.poll(cx, &mut out);
+        if polled.is_ready() {
+            self.permit.answer(&mut out);
+        }
+        give_scratch(out);
+        polled
     }
 }
 
@@ -95,25 +100,25 @@ impl Running {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Runs `work` in a task of its own, until the deadline; its frame goes to the mailbox.
+    /// Runs `work` in a task of its own, until the deadline. It posts its answer itself.
     pub(super) fn spawn<W, F>(self: &Arc<Self>, mailbox: &Arc<Mailbox>, form: ResponseForm, deadline: Instant, work: W)
     where
         W: FnOnce(Arc<Permit>) -> F,
-        F: Future<Output = FrameBuf> + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
     {
         self.count.fetch_add(1, Ordering::AcqRel);
         self.load.enter();
-        let permit = Arc::new(Permit { running: self.clone(), mailbox: mailbox.clone() });
+        let (running, mailbox) = (self.clone(), mailbox.clone());
+        let permit = Arc::new(Permit { running, mailbox, answered: AtomicBool::new(false) });
         let work = work(permit.clone());
         let entry = Entry { id: form.id, running: self.clone() };
         self.tasks().insert(form.id, None);
         // Not under the lock: a runtime that shuts down drops the task here, and the entry takes itself off the list.
         let task = tokio::spawn(async move {
             let _entry = entry;
-            let answer = timeout_at(deadline, work).await;
-            let mut answer = answer.unwrap_or_else(|_| form.status_frame(&overdue()));
-            permit.mailbox.post(&mut answer);
-            give_scratch(answer);
+            if timeout_at(deadline, work).await.is_err() {
+                permit.answer(&mut form.status_frame(&overdue()));
+            }
             // Last: whoever drains counts permits, and must find the answer in the mailbox.
             drop(permit);
         });
@@ -156,6 +161,17 @@ impl Drop for Entry {
 pub(super) struct Permit {
     running: Arc<Running>,
     mailbox: Arc<Mailbox>,
+    /// The deadline may pass while the answer is made.
+    answered: AtomicBool,
+}
+
+impl Permit {
+    /// Posts the call's answer, unless it has one.
+    pub(super) fn answer(&self, frame: &mut FrameBuf) {
+        if !self.answered.swap(true, Ordering::AcqRel) {
+            self.mailbox.post(frame);
+        }
+    }
 }
 
 impl Drop for Permit {

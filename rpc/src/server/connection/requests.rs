@@ -198,7 +198,7 @@ impl Requests {
                             drop(held);
                             Call { form, reply, route, context: Some(context) }.finish(pool, permit).await
                         }
-                        Err(status) => form.status_frame(&status),
+                        Err(status) => permit.answer(&mut form.status_frame(&status)),
                     }
                 });
                 return Ok(());
