@@ -30,3 +30,22 @@ impl Clock for SystemClock {
         self.at + self.began.elapsed().as_millis() as u64
     }
 }
+
+/// A clock that tests set.
+#[cfg(test)]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Manual(pub(crate) std::sync::Arc<std::sync::atomic::AtomicU64>);
+
+#[cfg(test)]
+impl Manual {
+    pub(crate) fn advance(&self, milliseconds: Millis) {
+        self.0.fetch_add(milliseconds, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+impl Clock for Manual {
+    fn now(&self) -> Millis {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}

@@ -45,7 +45,7 @@ pub struct NodeConfig {
     pub max_dedup_keys: usize,
     /// Bodies of messages that were pushed lately. Default 16 MiB.
     pub cache_bytes: usize,
-    /// Of the log. Default 64 MiB.
+    /// Of each file of the log. Default 64 MiB, at least 16 MiB.
     pub segment_bytes: u64,
 }
 
@@ -119,6 +119,9 @@ struct Group {
     copied_dedup: Option<(u32, Vec<(u32, String)>)>,
 }
 
+/// The largest batch fits into it.
+const SMALLEST_SEGMENT: u64 = 16 << 20;
+
 /// What ending one message takes in the log, with room to spare.
 const PER_COPY: u64 = 64;
 
@@ -148,7 +151,8 @@ impl Node {
     /// # Errors
     /// The directory belongs to another node, is open in another process, is none of a queue, or cannot be used.
     pub fn open(directory: &Path, config: &NodeConfig) -> Result<Self, OpenError> {
-        Self::open_store(Disk::open(directory)?, config, |after| Arc::new(SystemClock::after(after)))
+        let config = NodeConfig { segment_bytes: config.segment_bytes.max(SMALLEST_SEGMENT), ..config.clone() };
+        Self::open_store(Disk::open(directory)?, &config, |after| Arc::new(SystemClock::after(after)))
     }
 }
 
@@ -197,6 +201,7 @@ impl<F: File> Node<F> {
             segment_size: config.segment_bytes,
             cleaning: None,
             disk_full: false,
+            groups: Vec::new(),
         };
         writer.prepare()?;
         let writer = std::thread::Builder::new().name("mq-log".to_owned()).spawn(move || writer.run())?;
@@ -856,5 +861,7 @@ impl<F: File> fmt::Debug for Node<F> {
     }
 }
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tests;

@@ -151,3 +151,6 @@ mod tests {
         assert_eq!((&text, file.length().unwrap()), (b"text", 10_000));
     }
 }
+
+#[cfg(test)]
+pub(crate) mod faulty;

@@ -1,6 +1,8 @@
 //! etcd v3, in the layout of etcd's own naming package, so that its other clients read the same instances.
 
 mod config;
+#[cfg(feature = "internals")]
+pub(crate) mod internals;
 mod link;
 mod source;
 mod stored;

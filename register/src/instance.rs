@@ -87,7 +87,7 @@ impl Instance {
             None => host,
         };
         let port = port.parse().map_err(|_| invalid())?;
-        if host.is_empty() || port == 0 {
+        if host.is_empty() || host.contains(['[', ']']) || port == 0 {
             return Err(invalid());
         }
         Ok(Self::new(host, port))
@@ -220,7 +220,8 @@ mod tests {
             assert_eq!((instance.host(), instance.port(), instance.address().as_str()), (host, 80, text));
             instance.check().unwrap();
         }
-        for bad in ["", "host", ":80", "::1:80", "host:0", "host:99999", "[::1:80"] {
+        for bad in ["", "host", ":80", "::1:80", "host:0", "host:99999", "[::1:80", "[[::1]:80", "[[::1]]:80", "a]:80"]
+        {
             assert!(Instance::from_address(bad).is_err(), "{bad:?}");
         }
     }

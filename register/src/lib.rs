@@ -33,6 +33,9 @@ mod connect;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod instance;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod memory;
 #[cfg(feature = "nacos")]
 mod nacos;

@@ -18,16 +18,16 @@ pub(crate) struct RegistryUrl {
 
 impl RegistryUrl {
     pub(crate) fn parse(url: &str) -> Result<Self, RegisterError> {
-        let Some((scheme, rest)) = url.split_once("://") else {
+        // The query first: a `://` in it begins nothing, and what stands before it is shown.
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        let Some((scheme, rest)) = address.split_once("://") else {
             // What may be credentials is left out.
-            let shown = url.split('?').next().unwrap_or_default();
-            let shown = shown.rsplit_once('@').map_or(shown, |(_, rest)| rest);
+            let shown = address.rsplit_once('@').map_or(address, |(_, rest)| rest);
             return Err(RegisterError::InvalidUrl {
                 url: shown.to_owned(),
                 reason: "it has no scheme: it begins with `scheme://`, such as `etcd://127.0.0.1:2379`".to_owned(),
             });
         };
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.trim_matches('/');
         let shown = match path {
@@ -126,7 +126,7 @@ mod tests {
         assert!(error("etcd://a:1?ttl=-1").contains("ttl=-1"));
         let hidden = error("etcd://user:secret@a:1");
         assert!(hidden.contains("credentials") && !hidden.contains("secret"), "{hidden}");
-        for url in ["etcd:/a:1?password=secret", "u:secret@a:1"] {
+        for url in ["etcd:/a:1?password=secret", "u:secret@a:1", "a:1?next=etcd://b:1&password=secret"] {
             assert!(!error(url).contains("secret"), "{url}");
         }
     }

@@ -8,7 +8,7 @@
 mod head;
 mod hello;
 
-pub(crate) use head::{RequestHead, ResponseHead, flag, read_pairs, write_pairs};
+pub(crate) use head::{KnownHead, RequestHead, ResponseHead, flag, read_pairs, write_pairs};
 pub(crate) use hello::{ClientHello, ServerHello};
 
 pub(crate) const HEADER: usize = 17;
@@ -170,6 +170,8 @@ pub(crate) fn clip(text: &str, bytes: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn header() -> Header {
@@ -211,6 +213,23 @@ mod tests {
         assert_eq!(GoAway::parse(&frame[HEADER..]), goaway);
         for cut in HEADER..frame.len() {
             GoAway::parse(&frame[HEADER..cut]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_and_goaway_round_trip(
+            (kind, compression, codec, id, length) in any::<(u8, u8, u8, u64, u32)>(),
+            reason in ".{0,300}",
+        ) {
+            if let Some(kind) = Kind::from_byte(kind) {
+                let (header, length) = (Header { kind, compression, codec, id }, length.max(HEADER as u32));
+                let parsed = Header::parse(&header.to_bytes(length), usize::MAX);
+                prop_assert_eq!(parsed, Ok(Some((header, length as usize))));
+            }
+            let goaway = GoAway { last_id: id, reason };
+            let parsed = GoAway::parse(&goaway.to_frame()[HEADER..]);
+            prop_assert_eq!(parsed, GoAway { reason: clip(&goaway.reason, 1024).to_owned(), ..goaway });
         }
     }
 }

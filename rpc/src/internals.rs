@@ -1,11 +1,15 @@
-//! The parts that a call is made of, for the benchmarks in `benches/` to measure one by one.
+//! The parts that a call is made of, for the benchmarks in `benches/` to measure one by one, and for the fuzzers in `fuzz/`
+//! to feed with what a peer may send.
 //!
 //! Unstable: it exists with the feature `internals` alone, follows the code wherever that goes, and is no part of what
 //! versions promise. Nothing else may use it.
 
+mod wire;
+
 use std::{
     hint::black_box,
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,6 +23,8 @@ use crate::{
     frame::{DEFAULT_MAX_FRAME, HEADER, Header, Kind, RequestHead},
     transport::Frame,
 };
+
+pub use wire::{Frames, Parsed, WireFrame, client_hello, goaway, request_head, response_head, server_hello};
 
 /// The header of a request with this id, for a frame of `length` bytes in all.
 pub fn header(id: u64, length: u32) -> [u8; HEADER] {
@@ -101,23 +107,26 @@ impl Pick {
 #[derive(Debug)]
 pub struct Table {
     calls: InFlight<Frame>,
-    deadline: Instant,
+    timeout: Duration,
+    began: Instant,
 }
 
 impl Table {
     /// One in which that many calls wait, and go on waiting.
-    pub fn with_waiting(calls: usize, deadline: Instant) -> Self {
-        let mut table = Self { calls: InFlight::default(), deadline };
+    pub fn with_waiting(calls: usize, timeout: Duration) -> Self {
+        let mut table = Self { calls: InFlight::default(), timeout, began: Instant::now() };
         for _ in 0..calls {
-            table.calls.insert(deadline, Waker::noop().clone());
+            table.calls.insert(timeout, Waker::noop().clone());
         }
+        table.calls.begin(table.began);
         table
     }
 
     /// A call from its entry to its answer; false if the answer does not come out.
     pub fn call(&mut self, answer: &Bytes) -> bool {
-        let id = black_box(self.calls.insert(self.deadline, Waker::noop().clone()));
-        let frame = Frame { header: Header { kind: Kind::Response, ..request(id) }, body: answer.clone() };
+        let id = black_box(self.calls.insert(self.timeout, Waker::noop().clone()));
+        self.calls.begin(self.began);
+        let frame = Frame { header: Header { kind: Kind::Response, ..request(id) }, body: answer.clone().into() };
         let woken = self.calls.complete(id, black_box(frame));
         let settled = self.calls.poll(id, Waker::noop());
         woken.is_some() && matches!(settled, Poll::Ready(Settled::Answer(_)))

@@ -7,7 +7,8 @@ fn config() -> NodeConfig {
 }
 
 fn open(directory: &Path) -> Node {
-    Node::open(directory, &config()).unwrap()
+    let disk = Disk::open(directory).unwrap();
+    Node::open_store(disk, &config(), |after| Arc::new(SystemClock::after(after))).unwrap()
 }
 
 fn pop(wait_ms: u64) -> Pop {

@@ -17,8 +17,8 @@ use crate::{
     store::Store,
 };
 
-/// How much is copied forward between two groups.
-const STEP: usize = 1 << 20;
+/// How much is copied forward between two groups: so many parts of a segment.
+const STEPS: u64 = 32;
 /// How often it looks after the log when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -29,19 +29,21 @@ pub(super) struct Writer<S: Store> {
     /// The oldest segment's messages that have yet to be looked at.
     pub(super) cleaning: Option<Vec<(MessageRecord, Place)>>,
     pub(super) disk_full: bool,
+    /// What is on its way to the disk.
+    pub(super) groups: Vec<Group>,
 }
 
 impl<S: Store> Writer<S> {
     /// Before anything is taken.
     pub(super) fn prepare(&mut self) -> io::Result<()> {
-        let groups = std::mem::take(&mut self.shared.lock().groups);
+        self.groups = std::mem::take(&mut self.shared.lock().groups).into();
         self.reserve()?;
-        self.write(groups.into())
+        self.write()
     }
 
     pub(super) fn run(mut self) {
         loop {
-            let groups = {
+            self.groups = {
                 let mut inner = self.shared.lock();
                 while inner.groups.iter().all(Group::is_idle) && !inner.closing && self.cleaning.is_none() {
                     let (woken, waited) =
@@ -54,9 +56,9 @@ impl<S: Store> Writer<S> {
                 if inner.closing && inner.groups.iter().all(Group::is_idle) {
                     break;
                 }
-                std::mem::take(&mut inner.groups)
+                std::mem::take(&mut inner.groups).into()
             };
-            if let Err(error) = self.write(groups.into()).and_then(|()| self.look_after()) {
+            if let Err(error) = self.write().and_then(|()| self.look_after()) {
                 self.fail(&error);
                 return;
             }
@@ -67,11 +69,12 @@ impl<S: Store> Writer<S> {
     }
 
     /// Writes what has gathered, with one sync for all of it.
-    fn write(&mut self, mut groups: Vec<Group>) -> io::Result<()> {
+    fn write(&mut self) -> io::Result<()> {
         let mut places = Vec::new();
-        for group in &groups {
-            places.push(if group.batch.is_empty() { None } else { Some(self.append(group)?) });
+        for group in &self.groups {
+            places.push(if group.batch.is_empty() { None } else { Some(append(&self.shared, &mut self.log, group)?) });
         }
+        let groups = &mut self.groups;
         let weak = groups.iter().any(|group| group.written.is_some_written());
         if weak {
             let mut inner = self.shared.lock();
@@ -95,23 +98,13 @@ impl<S: Store> Writer<S> {
                 inner.state.copied_dedup(keys, *from, segment);
             }
         }
-        self.tell_space(&mut inner);
+        inner.reserved = self.log.reserved();
+        inner.written = self.log.written();
         drop(inner);
-        for group in groups {
+        for group in groups.drain(..) {
             group.synced.waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
         }
         Ok(())
-    }
-
-    /// Every segment begins with the configuration: so whatever was freed, what the messages in the rest refer to is known.
-    fn append(&mut self, group: &Group) -> io::Result<(u32, u32)> {
-        if !self.log.has_room(&group.batch) {
-            self.log.roll()?;
-            let mut configuration = Batch::default();
-            self.shared.lock().state.write_configuration(&mut configuration);
-            self.log.append(&configuration, group.time)?;
-        }
-        self.log.append(&group.batch, group.time)
     }
 
     fn tell_space(&self, inner: &mut MutexGuard<'_, Inner>) {
@@ -172,7 +165,7 @@ impl<S: Store> Writer<S> {
         {
             let inner = self.shared.lock();
             let mut size = 0;
-            while size < STEP
+            while size < (self.segment_size / STEPS) as usize
                 && let Some((message, place)) = messages.pop()
             {
                 if inner.state.is_needed(&message, place) {
@@ -213,8 +206,8 @@ impl<S: Store> Writer<S> {
             self.cleaning = Some(messages);
             return Ok(());
         }
-        let groups = std::mem::take(&mut self.shared.lock().groups);
-        self.write(groups.into())?;
+        self.groups = std::mem::take(&mut self.shared.lock().groups).into();
+        self.write()?;
         let free = oldest.is_some_and(|oldest| self.shared.lock().state.is_free(oldest));
         if free {
             self.log.free_oldest()?;
@@ -230,15 +223,26 @@ impl<S: Store> Writer<S> {
         let failure = MqError::DiskFailed(error.to_string());
         let mut inner = self.shared.lock();
         inner.failure = Some(failure.clone());
-        let groups = std::mem::take(&mut inner.groups);
+        self.groups.extend(std::mem::take(&mut inner.groups));
         inner.wake_all();
         drop(inner);
-        for group in groups {
+        for group in self.groups.drain(..) {
             let waiters = group.synced.waiters.into_iter().chain(group.written.waiters);
             waiters.for_each(|waiter| drop(waiter.send(Err(failure.clone()))));
         }
         self.shared.failed.notify_waiters();
     }
+}
+
+/// Every segment begins with the configuration: so whatever was freed, what the messages in the rest refer to is known.
+fn append<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>, group: &Group) -> io::Result<(u32, u32)> {
+    if !log.has_room(&group.batch) {
+        log.roll()?;
+        let mut configuration = Batch::default();
+        shared.lock().state.write_configuration(&mut configuration);
+        log.append(&configuration, group.time)?;
+    }
+    log.append(&group.batch, group.time)
 }
 
 /// Pushes that are shown, and who waits for it.

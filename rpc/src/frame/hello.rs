@@ -197,7 +197,31 @@ mod tests {
         }
     }
 
+    prop_compose! {
+        fn any_server()(
+            instance in ".{0,40}",
+            incarnation: u64,
+            scopes in prop::collection::vec(".{0,20}", 0..5),
+            (max_frame, max_in_flight) in (1u32.., 1u32..),
+            (codecs, compressions) in any::<(Vec<u8>, Vec<u8>)>(),
+        ) -> ServerHello {
+            ServerHello { instance, incarnation, scopes, max_frame, max_in_flight, codecs, compressions }
+        }
+    }
+
+    prop_compose! {
+        fn any_client()(name in ".{0,40}", credentials: Vec<u8>, compressions: Vec<u8>, max_frame: u32) -> ClientHello {
+            ClientHello { name, credentials, compressions, max_frame }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_hello_round_trips(server in any_server(), client in any_client()) {
+            prop_assert_eq!(ServerHello::parse(&server.to_frame()[HEADER..]), Ok(server));
+            prop_assert_eq!(ClientHello::parse(&client.to_frame()[HEADER..]), Ok(client));
+        }
+
         #[test]
         fn any_bytes_end_in_a_hello_or_an_error(body: Vec<u8>) {
             let _ = ServerHello::parse(&body);

@@ -1,0 +1,92 @@
+//! What users write to name a registry, and what others write into it.
+
+use ms_register::{
+    Instance,
+    internals::{read_etcd, read_nacos, shown_url, write_etcd, write_nacos},
+};
+
+use crate::{memory::bounded, source::Source};
+
+/// No message may show it.
+const SECRET: &str = "Xk7vQ2";
+
+/// A registry's URL: what messages show of it is a URL of the same registry, and holds no password.
+pub fn registry_url(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    if let Ok(shown) = bounded(input, || shown_url(&text)) {
+        assert_eq!(shown_url(&shown).ok(), Some(shown));
+    }
+    if !text.contains(SECRET) {
+        let joint = if text.contains('?') { '&' } else { '?' };
+        hides_the_secret(&format!("{text}{joint}password={SECRET}"));
+        hides_the_secret(&format!("etcd://user:{SECRET}@{text}"));
+    }
+}
+
+fn hides_the_secret(url: &str) {
+    let said = match shown_url(url) {
+        Ok(shown) => shown,
+        Err(error) => format!("{error} {error:?}"),
+    };
+    assert!(!said.contains(SECRET), "{url}: {said}");
+}
+
+const DIRECTORY: &str = "ms-rpc/goods/";
+
+/// A key in etcd and its value.
+pub fn etcd_value(input: &[u8]) {
+    let mut source = Source::new(input);
+    let key = [DIRECTORY.as_bytes(), source.short()].concat();
+    let read = |value: &[u8]| read_etcd(DIRECTORY, &key, value);
+    if let Ok(Some(instance)) = bounded(input, || read(source.rest())) {
+        assert_eq!(read(&write_etcd(&instance)), Ok(Some(instance.clone())));
+        can_be_dialled(&instance);
+    }
+}
+
+/// An instance as Nacos tells it.
+pub fn nacos_value(input: &[u8]) {
+    if let Ok(Some(instance)) = bounded(input, || read_nacos(input)) {
+        let written = write_nacos(&instance).expect("what was read can be written");
+        assert_eq!(read_nacos(&written), Ok(Some(instance)));
+    }
+}
+
+fn can_be_dialled(instance: &Instance) {
+    let again = Instance::from_address(&instance.address()).expect("it came from an address");
+    assert_eq!((again.host(), again.port()), (instance.host(), instance.port()));
+}
+
+pub(crate) mod seeds {
+    fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
+        texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+    }
+
+    pub(crate) fn registry_url() -> Vec<Vec<u8>> {
+        texts(&[
+            "etcd://a:1,[::1]:2/team/rpc/?ttl=2.5&timeout=1&username=u&password=p%26q",
+            "nacos://a:8848,b:8848?namespace=dev&group=shop&cluster=c1&timeout=1",
+            "static://127.0.0.1:1,goods.local:2",
+            "etcd://u:p@a:1",
+            "127.0.0.1:2379",
+        ])
+    }
+
+    pub(crate) fn etcd_value() -> Vec<Vec<u8>> {
+        texts(&[
+            "\x01a{\"Op\":0,\"Addr\":\"10.0.0.1:80\",\"Metadata\":{\"weight\":2.5,\"zone\":\"b\"}}",
+            "\x01a{\"Op\":0,\"Addr\":\"[::1]:80\",\"Metadata\":{\"weight\":\"0\",\"n\":1,\"b\":true,\"deep\":{\"x\":[1]}}}",
+            "\x01a{\"Addr\":\"h:1\",\"Metadata\":null}",
+            "\x03a/b{\"Op\":1}",
+        ])
+    }
+
+    pub(crate) fn nacos_value() -> Vec<Vec<u8>> {
+        texts(&[
+            "{\"ip\":\"10.0.0.1\",\"port\":80,\"weight\":1.5,\"healthy\":true,\"enabled\":true,\"ephemeral\":true,\
+             \"clusterName\":\"DEFAULT\",\"serviceName\":\"goods\",\"metadata\":{\"ms.id\":\"a\",\"zone\":\"b\"}}",
+            "{\"instanceId\":null,\"ip\":\"::1\",\"port\":70000,\"weight\":0,\"healthy\":false,\"enabled\":true,\
+             \"ephemeral\":true,\"metadata\":{}}",
+        ])
+    }
+}

@@ -1,0 +1,24 @@
+//! What reads the words of users and of other writers, for the fuzzers in `fuzz/`.
+//!
+//! Unstable: it exists with the feature `internals` alone, follows the code wherever that goes, and is no part of what
+//! versions promise. Nothing else may use it.
+
+use crate::{EtcdConfig, MsRegister, NacosConfig, RegisterError, Static, url::RegistryUrl};
+
+pub use crate::{
+    etcd::internals::{read as read_etcd, write as write_etcd},
+    nacos::internals::{read as read_nacos, write as write_nacos},
+};
+
+/// What a URL configures, as messages show it: a URL again, without the query.
+///
+/// # Errors
+/// A URL that is wrong.
+pub fn shown_url(url: &str) -> Result<String, RegisterError> {
+    let url = RegistryUrl::parse(url)?;
+    Ok(match url.scheme.as_str() {
+        "etcd" => EtcdConfig::from_url(&url)?.facts().url,
+        "nacos" => NacosConfig::from_url(&url)?.facts().url,
+        _ => Static::from_url(&url)?.url().to_owned(),
+    })
+}
