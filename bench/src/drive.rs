@@ -1,5 +1,6 @@
 //! The client's process: connects, makes the calls of its plan, says when the measured window begins and what it saw.
 
+mod beside;
 mod closed;
 mod open;
 mod turns;
@@ -73,9 +74,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Whether the latency of every call is recorded: not where many calls wait for each other.
+    /// Whether latencies are recorded: not where many calls wait for each other.
     fn is_timed(self) -> bool {
-        self.pace == Pace::Open || self.in_flight == 1
+        matches!(self.pace, Pace::Open | Pace::Beside) || self.in_flight == 1
     }
 }
 
@@ -86,6 +87,8 @@ pub(crate) enum Pace {
     Closed,
     /// Calls begin on a schedule, whether or not earlier ones have ended.
     Open,
+    /// Computing calls in a closed loop, which are counted, and others on a schedule beside them, which are timed.
+    Beside,
     /// One call on each connection, then none.
     Idle,
 }
@@ -146,6 +149,7 @@ pub(crate) async fn run<P: Peer>(address: SocketAddr, plan: Plan) -> Result<(), 
     let mut callers = P::connect(address, plan.connections).await?;
     match plan.pace {
         Pace::Closed => closed::run(callers, &work, plan).await,
+        Pace::Beside => beside::run(callers, &work, plan).await,
         Pace::Open => open::run(callers, &work, plan).await,
         Pace::Idle => {
             for caller in &mut callers {

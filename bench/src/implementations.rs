@@ -79,6 +79,9 @@ mod tests {
                 for call in 0..40 {
                     let id = (task * 1_000 + call) as i64;
                     assert_eq!(caller.find(id).await.unwrap(), id);
+                    if call == 0 {
+                        assert_eq!(caller.compute(id).await.unwrap(), id);
+                    }
                     let length = [0, 7, 1_024, 8_191, 8_192, 65_536, 300_000][(task + call) % 7];
                     let body: Bytes = (0..length).map(|index| (index * 7 + task + call) as u8).collect();
                     assert_eq!(caller.echo(body.clone()).await.unwrap(), Ends::of(&body));

@@ -1,8 +1,11 @@
-//! Side by side with the peers: `cargo run -p bench --release -- rpc`.
+//! Side by side with the peers, `cargo run -p bench --release -- rpc`, and what is left of it all when things break,
+//! `cargo run -p bench --release -- faults`.
 
 mod child;
 mod drive;
+mod faults;
 mod implementations;
+mod marked;
 mod origin;
 mod peer;
 mod process;
@@ -29,6 +32,14 @@ struct Arguments {
 enum Command {
     /// Calls over TCP: a hand-written loop, and the frameworks.
     Rpc(rpc::Rpc),
+    /// Instances, registries and networks that break under load.
+    Faults(faults::Faults),
+    /// An instance that is there to be broken.
+    #[command(hide = true)]
+    Node {
+        /// What it serves, in JSON.
+        options: String,
+    },
     /// The server's side of a measurement.
     #[command(hide = true)]
     Serve(serve::Serve),
@@ -40,6 +51,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Rpc(rpc) => rpc::run(&rpc),
+        Command::Faults(faults) => faults::run(&faults),
+        Command::Node { options } => ms_tests::run_node(&options),
         Command::Serve(serve) => serve::run(&serve),
         Command::Drive(drive) => drive::start(&drive),
     };

@@ -10,8 +10,8 @@ use crate::{implementations::Implementation, peer::Failure};
 
 const LOCK: &str = include_str!("../../Cargo.lock");
 
-/// A list in Markdown.
-pub(crate) fn describe(implementations: &[Implementation]) -> Result<String, Failure> {
+/// Command, date and machine, as a list in Markdown.
+pub(crate) fn describe() -> Result<String, Failure> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
     let model =
         cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name.trim());
@@ -19,18 +19,21 @@ pub(crate) fn describe(implementations: &[Implementation]) -> Result<String, Fai
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let compiler = Command::new("rustc").arg("--version").output().map(|output| output.stdout).unwrap_or_default();
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let versions: Vec<_> =
-        implementations.iter().map(|it| format!("{} ({} {})", it.name, it.package, version(it.package))).collect();
     Ok(format!(
-        "- Command: `cargo run -p bench --release -- {}`\n- Date: {}\n- Machine: {count} x {}, Linux {}, {}\n- Implementations: {}; tokio {}\n",
+        "- Command: `cargo run -p bench --release -- {}`\n- Date: {}\n- Machine: {count} x {}, Linux {}, {}\n",
         arguments.join(" "),
         date()?,
         model.unwrap_or("unknown CPU"),
         kernel.trim(),
         String::from_utf8_lossy(&compiler).trim(),
-        versions.join(", "),
-        version("tokio"),
     ))
+}
+
+/// What was measured, as one more entry of the list.
+pub(crate) fn versions(implementations: &[Implementation]) -> String {
+    let versions: Vec<_> =
+        implementations.iter().map(|it| format!("{} ({} {})", it.name, it.package, version(it.package))).collect();
+    format!("- Implementations: {}; tokio {}\n", versions.join(", "), version("tokio"))
 }
 
 /// The version of a package that this binary was built with.

@@ -3,6 +3,7 @@
 use std::{error::Error, future::Future, net::SocketAddr};
 
 use bytes::Bytes;
+use nix::{sys::time::TimeSpec, time::ClockId};
 use tokio::net::TcpListener;
 
 /// What broke, with its reason in words; the harness prints it and stops.
@@ -52,6 +53,23 @@ pub(crate) trait Caller: Clone + Send + 'static {
 
     /// Sends `body`, and returns what came back, as far as [`Ends`] tells.
     fn echo(&mut self, body: Bytes) -> impl Future<Output = Result<Ends, Failure>> + Send;
+
+    /// Makes the server do [`compute`], and returns the number that was sent along.
+    fn compute(&mut self, number: i64) -> impl Future<Output = Result<i64, Failure>> + Send;
+}
+
+/// Keeps a core busy for a millisecond, and returns what it was given.
+///
+/// A millisecond of the thread's CPU time, not of the clock: two that share a core take two.
+pub(crate) fn compute(number: i64) -> i64 {
+    const WORK: TimeSpec = TimeSpec::new(0, 1_000_000);
+    // A clock that cannot be read ends the work early, which the calls per second show.
+    let spent = || ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap_or(TimeSpec::new(i64::MAX, 0));
+    let begin = spent();
+    while spent() - begin < WORK {
+        std::hint::black_box((0..2_000_u64).fold(number as u64, |mixed, step| mixed.rotate_left(5) ^ step));
+    }
+    number
 }
 
 /// Length, first and last bytes of a body: enough to see that an echo came back whole, without reading all of it.

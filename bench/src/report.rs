@@ -14,9 +14,9 @@ pub(crate) fn tables(outcomes: &[Outcome]) -> String {
         let rounds = series.first().map_or(0, |series| series.samples.len());
         text += &format!("\n### `{}`: {}\n\nRounds: {rounds}.\n\n", setting.name, setting.title);
         let columns = columns(setting.load);
-        let titles = columns.iter().flat_map(Column::titles);
+        let titles = columns.iter().flat_map(|column| column.titles(setting.load));
         let rows = series.iter().map(|series| {
-            let cells = columns.iter().flat_map(|column| column.cells(series));
+            let cells = columns.iter().flat_map(|column| column.cells(series, setting.load));
             std::iter::once(series.implementation.name.to_owned()).chain(cells).collect()
         });
         text += &table(std::iter::once("implementation".to_owned()).chain(titles).collect(), rows);
@@ -36,8 +36,11 @@ fn overview(outcomes: &[Outcome]) -> String {
             let middle = |spread: Option<Spread>, show: fn(f64) -> String| {
                 spread.map_or_else(|| "-".to_owned(), |spread| show(spread.median))
             };
-            let ratio = middle(column.ratios(series), |ratio| format!("{ratio:.2}x"));
-            format!("{} ({ratio})", middle(column.figures(series), column.show))
+            let figure = middle(column.figures(series), column.show);
+            if !column.compared {
+                return figure;
+            }
+            format!("{figure} ({})", middle(column.ratios(series), |ratio| format!("{ratio:.2}x")))
         });
         std::iter::once(name.to_owned()).chain(cells).collect()
     });
@@ -72,14 +75,23 @@ const CLIENT_RSS: Column =
 const IDLE: Column =
     Column { title: "bytes a connection", of: |sample| Some(sample.idle_bytes), show: thousands, compared: true };
 const RATE: Column = Column { compared: false, ..CALLS };
+const CPUS: Column = Column {
+    title: "CPUs that the server used",
+    of: |sample| Some(sample.server_us * sample.calls_per_second / 1e6),
+    show: fraction,
+    compared: false,
+};
+const SPEED_UP: Column =
+    Column { title: "x one thread", of: |sample| sample.speed_up, show: fraction, compared: false };
 
 fn main(load: Load) -> Column {
     match load {
         Load::Closed { in_flight: 1, .. } => P50,
         Load::Closed { .. } => CALLS,
-        Load::Instances { .. } => CLIENT_CPU,
+        Load::Instances { .. } => Column { compared: true, ..CLIENT_CPU },
         Load::HalfPeak => P99,
         Load::Trickle { .. } => SERVER_CPU,
+        Load::Compute { .. } => SPEED_UP,
         Load::Idle { .. } => IDLE,
     }
 }
@@ -93,16 +105,25 @@ fn columns(load: Load) -> Vec<Column> {
         }
         Load::HalfPeak => vec![RATE, P50, P99, P999, SERVER_CPU],
         Load::Trickle { .. } => vec![SERVER_CPU, RATE, P50, P99, P999, SERVER_RSS],
+        Load::Compute { .. } => vec![
+            SPEED_UP,
+            Column { title: "computing calls/s", ..RATE },
+            CPUS,
+            Column { title: "find p50 us", compared: false, ..P50 },
+            Column { title: "find p99 us", compared: false, ..P99 },
+        ],
         Load::Idle { .. } => vec![IDLE, SERVER_RSS],
     }
 }
 
 impl Column {
-    fn titles(&self) -> impl Iterator<Item = String> + use<> {
-        std::iter::once(self.title.to_owned()).chain(self.compared.then(|| "/ raw".to_owned()))
+    fn titles(&self, load: Load) -> impl Iterator<Item = String> + use<> {
+        let ratio = self.compared.then(|| "/ raw".to_owned());
+        let floor = self.has_floor(load).then(|| "raw / raw".to_owned());
+        std::iter::once(self.title.to_owned()).chain(ratio).chain(floor)
     }
 
-    fn cells(&self, series: &Series) -> impl Iterator<Item = String> + use<> {
+    fn cells(&self, series: &Series, load: Load) -> impl Iterator<Item = String> + use<> {
         let show = self.show;
         let range =
             |spread: Spread| format!("{} ({} - {})", show(spread.median), show(spread.least), show(spread.most));
@@ -114,7 +135,14 @@ impl Column {
                 None => format!("{:.3} ({:.3} - {:.3})", spread.median, spread.least, spread.most),
             },
         );
-        std::iter::once(figure).chain(self.compared.then_some(ratio))
+        // From the least to the greatest: nothing within it tells an implementation from the ceiling.
+        let floor = self.noise_floor(series);
+        let floor = floor.map_or_else(|| "-".to_owned(), |spread| format!("{:.2} - {:.2}", spread.least, spread.most));
+        std::iter::once(figure).chain(self.compared.then_some(ratio)).chain(self.has_floor(load).then_some(floor))
+    }
+
+    fn has_floor(&self, load: Load) -> bool {
+        self.compared && matches!(load, Load::HalfPeak)
     }
 
     fn figures(&self, series: &Series) -> Option<Spread> {
@@ -123,8 +151,18 @@ impl Column {
 
     /// Round by round, so that what disturbed a round disturbs both of its sides.
     fn ratios(&self, series: &Series) -> Option<Spread> {
-        let pairs = series.samples.iter().zip(&series.ceiling);
-        Spread::of(pairs.filter_map(|(sample, ceiling)| Some((self.of)(sample)? / (self.of)(ceiling)?)))
+        let ratio = |(at, (sample, before)): (usize, (&Sample, &Sample))| {
+            let before = (self.of)(before)?;
+            let after = series.ceiling_after.get(at).map_or(Some(before), self.of)?;
+            Some((self.of)(sample)? / (before * after).sqrt())
+        };
+        Spread::of(series.samples.iter().zip(&series.ceiling).enumerate().filter_map(ratio))
+    }
+
+    /// The ceiling compared with itself, where it was measured twice in a round.
+    fn noise_floor(&self, series: &Series) -> Option<Spread> {
+        let pairs = series.ceiling.iter().zip(&series.ceiling_after);
+        Spread::of(pairs.filter_map(|(before, after)| Some((self.of)(after)? / (self.of)(before)?)))
     }
 }
 

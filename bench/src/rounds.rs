@@ -34,6 +34,8 @@ pub(crate) struct Series {
     pub(crate) samples: Vec<Sample>,
     /// The ceiling in the same rounds; empty if it was not measured.
     pub(crate) ceiling: Vec<Sample>,
+    /// Where the ceiling was measured on both sides of each sample: after it. Then `ceiling` is before it.
+    pub(crate) ceiling_after: Vec<Sample>,
 }
 
 impl Run {
@@ -67,7 +69,8 @@ impl Run {
         Ok(Outcome { setting: *setting, series })
     }
 
-    /// Every implementation at half of its own peak, and each time the ceiling at the same rate.
+    /// Every implementation at half of its own peak; right before and right after it the ceiling at the same rate, which so
+    /// shows by how much the same thing differs from itself.
     async fn half_peak(&self, setting: &Setting, outcomes: &[Outcome], deadline: Instant) -> Result<Outcome, Failure> {
         let effort = Effort::of(setting, self.quick);
         let mut series = self.empty_series();
@@ -85,9 +88,12 @@ impl Run {
             for (series, peak) in series.iter_mut().zip(&peaks.series) {
                 let peak = Spread::of(peak.samples.iter().map(|sample| sample.calls_per_second));
                 let rate = peak.ok_or("a peak without a sample")?.median / 2.0;
-                series.samples.push(Sample::take(series.implementation, setting, effort, rate).await?);
                 if let Some(ceiling) = ceiling {
                     series.ceiling.push(Sample::take(ceiling, setting, effort, rate).await?);
+                }
+                series.samples.push(Sample::take(series.implementation, setting, effort, rate).await?);
+                if let Some(ceiling) = ceiling {
+                    series.ceiling_after.push(Sample::take(ceiling, setting, effort, rate).await?);
                 }
             }
         }
@@ -95,7 +101,12 @@ impl Run {
     }
 
     fn empty_series(&self) -> Vec<Series> {
-        let empty = |implementation: &_| Series { implementation: *implementation, samples: vec![], ceiling: vec![] };
+        let empty = |implementation: &_| Series {
+            implementation: *implementation,
+            samples: vec![],
+            ceiling: vec![],
+            ceiling_after: vec![],
+        };
         self.implementations.iter().map(empty).collect()
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Sample {
     pub(crate) client_us: f64,
     pub(crate) server_rss: u64,
     pub(crate) client_rss: u64,
+    /// How much faster than with one thread on the server.
+    pub(crate) speed_up: Option<f64>,
     /// Bytes that one more idle connection costs the server.
     pub(crate) idle_bytes: f64,
 }
@@ -37,6 +39,21 @@ pub(crate) struct Sample {
 impl Sample {
     /// Measures. `rate` is for [`Load::HalfPeak`] alone.
     pub(crate) async fn take(
+        implementation: Implementation,
+        setting: &Setting,
+        effort: Effort,
+        rate: f64,
+    ) -> Result<Self, Failure> {
+        let mut sample = Self::take_once(implementation, setting, effort, rate).await?;
+        if let Load::Compute { .. } = setting.load {
+            let alone = Setting { threads: 1, ..*setting };
+            let alone = Self::take_once(implementation, &alone, effort, rate).await?;
+            sample.speed_up = Some(sample.calls_per_second / alone.calls_per_second);
+        }
+        Ok(sample)
+    }
+
+    async fn take_once(
         implementation: Implementation,
         setting: &Setting,
         effort: Effort,
@@ -83,6 +100,10 @@ impl Measurement<'_> {
             Load::Trickle { connections, rate } => {
                 self.open(address, connections, connections, rate, server, drivers).await
             }
+            Load::Compute { in_flight } => {
+                let plan = vec![address, "--pace=beside".into(), "--connections=1".into()];
+                self.calls([plan, vec![format!("--in-flight={in_flight}")]].concat(), server, drivers).await
+            }
             Load::Idle { few, many } => self.idle(&address, [few, many], server, drivers).await,
         }
     }
@@ -124,6 +145,7 @@ impl Measurement<'_> {
             client_us: cpu_us as f64 / calls as f64,
             server_rss: after.rss,
             client_rss: rss,
+            speed_up: None,
             idle_bytes: 0.0,
         })
     }

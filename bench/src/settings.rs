@@ -24,6 +24,14 @@ pub(crate) const ALL: &[Setting] = &[
         "find, open loop, 1,000 connections, 10,000 calls/s in all",
         Load::Trickle { connections: 1_000, rate: 10_000.0 },
     ),
+    Setting {
+        threads: 2,
+        ..Setting::new(
+            "compute",
+            "16 calls of 1 ms computing over one connection, and a find beside them every 2 ms; the server with two threads",
+            Load::Compute { in_flight: 16 },
+        )
+    },
     Setting::new("idle", "idle connections, after one call on each", Load::Idle { few: 500, many: 2_000 }),
 ];
 
@@ -98,6 +106,12 @@ pub(crate) enum Load {
         /// Calls in flight, over all of them.
         in_flight: usize,
     },
+    /// Calls that take a millisecond of CPU time, the next beginning when one ends, and quick ones beside them. Measured
+    /// with one thread on the server too, for comparison.
+    Compute {
+        /// Computing calls in flight.
+        in_flight: usize,
+    },
     /// Nothing, after one call on each connection: what `many` connections add to a server that holds `few`.
     Idle {
         /// Connections before the first look at memory.
@@ -122,19 +136,23 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    /// What the setting deserves: about ten minutes over all settings for five implementations, two if `quick`.
+    /// What the setting deserves: about a quarter of an hour over all settings for six implementations, three minutes if
+    /// `quick`.
     pub(crate) fn of(setting: &Setting, quick: bool) -> Self {
         let (rounds, warm_up_ms, window_ms) = match (setting.load, quick) {
-            (Load::Closed { in_flight: 1, .. }, false) => (31, 100, 400),
+            (Load::Closed { in_flight: 1, .. }, false) => (21, 100, 400),
             (Load::Closed { in_flight: 1, .. }, true) => (21, 50, 150),
             (Load::Closed { .. }, false) => (7, 300, 1_000),
             (Load::Closed { .. }, true) => (3, 150, 350),
             (Load::Instances { .. }, false) => (5, 500, 1_000),
             (Load::Instances { .. }, true) => (3, 300, 500),
-            (Load::HalfPeak, false) => (5, 300, 1_500),
+            // The fewest rounds that have a 95 % interval; the ceiling is measured twice in each.
+            (Load::HalfPeak, false) => (6, 300, 2_000),
             (Load::HalfPeak, true) => (1, 200, 800),
             (Load::Trickle { .. }, false) => (3, 500, 2_500),
             (Load::Trickle { .. }, true) => (1, 300, 1_000),
+            (Load::Compute { .. }, false) => (3, 200, 1_500),
+            (Load::Compute { .. }, true) => (1, 200, 600),
             (Load::Idle { .. }, false) => (3, 0, 20_000),
             (Load::Idle { .. }, true) => (1, 0, 20_000),
         };

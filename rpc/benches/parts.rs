@@ -9,7 +9,6 @@ use ms_rpc::{
     internals::{self, Buffer, Pick, Table},
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Item {
@@ -117,9 +116,9 @@ fn picks(criterion: &mut Criterion) {
 
 fn tables(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("in flight");
-    let (answer, deadline) = (Bytes::from_static(b"answer"), Instant::now() + Duration::from_secs(1));
+    let (answer, timeout) = (Bytes::from_static(b"answer"), Duration::from_secs(1));
     for waiting in [0, 63, 1_023] {
-        let mut table = Table::with_waiting(waiting, deadline);
+        let mut table = Table::with_waiting(waiting, timeout);
         assert!(table.call(&answer));
         group.bench_function(format!("insert, complete, poll beside {waiting}"), |b| b.iter(|| table.call(&answer)));
     }

@@ -10,7 +10,7 @@ use serde::{
 use crate::buffer::HAND_OFF;
 
 /// Smaller bodies are copied: sharing would keep the whole read buffer alive for a few bytes.
-const SHARE: usize = 1 << 10;
+pub(crate) const SHARE: usize = 1 << 10;
 
 /// A body of bytes that is not copied on its way: decoded as a slice of the received frame (from 1 KiB), encoded by handing
 /// the bytes to the socket (from 8 KiB), in bincode and uncompressed. In JSON it is a base64 string (RFC 4648, with padding).

@@ -94,7 +94,11 @@ impl FrameBuf {
             return;
         }
         if other.data.len() >= HAND_OFF && other.segments.is_empty() {
-            let bytes = std::mem::take(&mut other.data);
+            let mut bytes = std::mem::take(&mut other.data);
+            // It may wait for long: what it does not need goes back.
+            if bytes.capacity() - bytes.len() > bytes.len() / 4 {
+                bytes.shrink_to_fit();
+            }
             self.hand_off(bytes.into());
             return;
         }

@@ -116,8 +116,7 @@ impl Client {
         request: &CallRequest<'_>,
         arguments: &A,
     ) -> Result<Answer, Status> {
-        let frame = self.connection.exchange(request, arguments, 0).await?;
-        Answer::read(frame, self.config.max_frame)
+        self.connection.exchange(request, arguments).await
     }
 }
 

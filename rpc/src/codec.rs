@@ -47,6 +47,14 @@ impl Codec {
         }
     }
 
+    /// The same for a body too small to share.
+    pub(crate) fn decode_copied<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, CodecError> {
+        match self {
+            Self::Bincode => binary::decode(body),
+            Self::Json => json::decode(body).map_err(|error| CodecError(error.to_string())),
+        }
+    }
+
     /// Reads a value that fills `body`. Nesting beyond 128 levels, lengths beyond the body and trailing bytes are errors.
     pub(crate) fn decode<T: DeserializeOwned>(self, body: &Bytes) -> Result<T, CodecError> {
         match self {

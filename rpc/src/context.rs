@@ -50,6 +50,18 @@ impl Context {
         Self { deadline, peer, caller: None, pairs }
     }
 
+    /// The same connection's context for another call.
+    #[inline]
+    pub(crate) fn renew(&mut self, deadline: Instant, pairs: Bytes) {
+        self.deadline = deadline;
+        if self.caller.is_some() {
+            self.caller = None;
+        }
+        if !(self.pairs.is_empty() && pairs.is_empty()) {
+            self.pairs = pairs;
+        }
+    }
+
     /// The context of the call that this code serves, if it serves one.
     pub fn current() -> Option<Self> {
         CURRENT.with_borrow(Clone::clone)

@@ -8,7 +8,7 @@
 mod head;
 mod hello;
 
-pub(crate) use head::{RequestHead, ResponseHead, flag, read_pairs, write_pairs};
+pub(crate) use head::{KnownHead, RequestHead, ResponseHead, flag, read_pairs, write_pairs};
 pub(crate) use hello::{ClientHello, ServerHello};
 
 pub(crate) const HEADER: usize = 17;

@@ -9,6 +9,7 @@ mod wire;
 use std::{
     hint::black_box,
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -106,23 +107,26 @@ impl Pick {
 #[derive(Debug)]
 pub struct Table {
     calls: InFlight<Frame>,
-    deadline: Instant,
+    timeout: Duration,
+    began: Instant,
 }
 
 impl Table {
     /// One in which that many calls wait, and go on waiting.
-    pub fn with_waiting(calls: usize, deadline: Instant) -> Self {
-        let mut table = Self { calls: InFlight::default(), deadline };
+    pub fn with_waiting(calls: usize, timeout: Duration) -> Self {
+        let mut table = Self { calls: InFlight::default(), timeout, began: Instant::now() };
         for _ in 0..calls {
-            table.calls.insert(deadline, Waker::noop().clone());
+            table.calls.insert(timeout, Waker::noop().clone());
         }
+        table.calls.begin(table.began);
         table
     }
 
     /// A call from its entry to its answer; false if the answer does not come out.
     pub fn call(&mut self, answer: &Bytes) -> bool {
-        let id = black_box(self.calls.insert(self.deadline, Waker::noop().clone()));
-        let frame = Frame { header: Header { kind: Kind::Response, ..request(id) }, body: answer.clone() };
+        let id = black_box(self.calls.insert(self.timeout, Waker::noop().clone()));
+        self.calls.begin(self.began);
+        let frame = Frame { header: Header { kind: Kind::Response, ..request(id) }, body: answer.clone().into() };
         let woken = self.calls.complete(id, black_box(frame));
         let settled = self.calls.poll(id, Waker::noop());
         woken.is_some() && matches!(settled, Poll::Ready(Settled::Answer(_)))

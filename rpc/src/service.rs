@@ -1,17 +1,17 @@
 //! What a server serves: named methods over encoded values. `#[service]` writes the implementations.
 
 use std::{
+    any::Any,
     fmt,
     future::Future,
     pin::Pin,
     task::{Poll, ready},
 };
 
-use bytes::Bytes;
 use pin_project_lite::pin_project;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Codec, Context, ServiceError, Status, frame::RequestHead, reply::ReplyOut};
+use crate::{Codec, Context, ServiceError, Status, frame::RequestHead, reply::ReplyOut, transport::Body};
 
 /// A named set of methods. Implemented by the server type that `#[service]` generates.
 pub trait Service: Send + Sync + 'static {
@@ -45,14 +45,15 @@ pub struct Method {
 }
 
 /// One call as a service sees it.
-#[derive(Debug)]
 pub struct Request<'a> {
     pub(crate) service: &'static Descriptor,
     pub(crate) method: usize,
     pub(crate) codec: Codec,
     pub(crate) argc: u8,
-    pub(crate) body: &'a Bytes,
+    pub(crate) body: &'a Body,
     pub(crate) context: &'a Context,
+    /// Where an earlier method was, if it is free.
+    pub(crate) place: &'a mut Option<Place>,
 }
 
 impl Request<'_> {
@@ -83,19 +84,20 @@ impl Request<'_> {
                 self.argc
             )));
         }
-        self.codec.decode(self.body).map_err(|error| {
+        self.body.decode(self.codec).map_err(|error| {
             let expected = method.arguments.join(", ");
             Status::invalid(format!("the arguments of {} ({expected}) cannot be decoded: {error}", method.name))
         })
     }
 
     /// Runs a method that returns a plain value.
+    #[inline]
     pub fn reply<F, T>(self, method: F) -> Reply
     where
         F: Future<Output = T> + Send + 'static,
         T: Serialize + Send + 'static,
     {
-        Reply(State::Running(Box::pin(Plain { method })))
+        self.run(method, |method| Box::pin(Plain { method }))
     }
 
     /// Runs a method that may return its own error.
@@ -105,7 +107,28 @@ impl Request<'_> {
         T: Serialize + Send + 'static,
         E: ServiceError,
     {
-        Reply(State::Running(Box::pin(Fallible { method })))
+        self.run(method, |method| Box::pin(Fallible { method }))
+    }
+
+    /// In the place of the method before, if it was the same one; else in one of its own.
+    #[inline]
+    fn run<F: 'static>(self, method: F, place: impl FnOnce(Option<F>) -> Place) -> Reply {
+        let mut method = Some(method);
+        let mut free = self.place.take();
+        let taken = free.as_mut().is_some_and(|place| place.as_mut().take_over(&mut method));
+        Reply(State::Running(match free {
+            Some(free) if taken => free,
+            _ => place(method),
+        }))
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, method, codec, argc, context, .. } = self;
+        let request = &mut f.debug_struct("Request");
+        let request = request.field("service", &service.name).field("method", method).field("codec", codec);
+        request.field("argc", argc).field("context", context).finish_non_exhaustive()
     }
 }
 
@@ -113,7 +136,7 @@ impl Request<'_> {
 pub struct Reply(State);
 
 enum State {
-    Running(Pin<Box<dyn Running>>),
+    Running(Place),
     Failed(Status),
 }
 
@@ -126,6 +149,14 @@ impl Reply {
                 out.status(status);
                 Poll::Ready(())
             }
+        }
+    }
+
+    /// After the answer: where the method was.
+    pub(crate) fn into_place(self) -> Option<Place> {
+        match self.0 {
+            State::Running(place) => Some(place),
+            State::Failed(_) => None,
         }
     }
 }
@@ -145,26 +176,38 @@ impl fmt::Debug for Reply {
     }
 }
 
+/// Holds one method after another.
+pub(crate) type Place = Pin<Box<dyn Running>>;
+
 /// A method under way, whatever its type: it encodes its own result, straight to where it goes out.
-trait Running: Send {
+pub(crate) trait Running: Send {
+    /// Puts a method here, `next`, an `Option` of its future, if it is of the type that was here before.
+    fn take_over(self: Pin<&mut Self>, next: &mut dyn Any) -> bool;
+
     fn poll_reply(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, out: &mut ReplyOut<'_>) -> Poll<()>;
 }
 
 pin_project! {
     struct Plain<F> {
+        // Nothing, once it was ready.
         #[pin]
-        method: F,
+        method: Option<F>,
     }
 }
 
 impl<F, T> Running for Plain<F>
 where
-    F: Future<Output = T> + Send,
+    F: Future<Output = T> + Send + 'static,
     T: Serialize,
 {
+    fn take_over(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
+        put(self.project().method, next)
+    }
+
     fn poll_reply(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, out: &mut ReplyOut<'_>) -> Poll<()> {
-        let value = ready!(self.project().method.poll(cx));
-        out.value(&value);
+        if let Some(value) = ready!(poll(self.project().method, cx)) {
+            out.value(&value);
+        }
         Poll::Ready(())
     }
 }
@@ -172,21 +215,45 @@ where
 pin_project! {
     struct Fallible<F> {
         #[pin]
-        method: F,
+        method: Option<F>,
     }
 }
 
 impl<F, T, E> Running for Fallible<F>
 where
-    F: Future<Output = Result<T, E>> + Send,
+    F: Future<Output = Result<T, E>> + Send + 'static,
     T: Serialize,
     E: ServiceError,
 {
+    fn take_over(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
+        put(self.project().method, next)
+    }
+
     fn poll_reply(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, out: &mut ReplyOut<'_>) -> Poll<()> {
-        match ready!(self.project().method.poll(cx)) {
-            Ok(value) => out.value(&value),
-            Err(error) => out.service_error(&error),
+        match ready!(poll(self.project().method, cx)) {
+            Some(Ok(value)) => out.value(&value),
+            Some(Err(error)) => out.service_error(&error),
+            None => {}
         }
         Poll::Ready(())
     }
+}
+
+/// Fills the place, if `next` is what fits there.
+#[inline]
+fn put<F: 'static>(mut place: Pin<&mut Option<F>>, next: &mut dyn Any) -> bool {
+    let next = next.downcast_mut::<Option<F>>();
+    next.is_some_and(|next| {
+        place.set(next.take());
+        true
+    })
+}
+
+/// The method's result, and an empty place; nothing, if it was empty.
+#[inline]
+fn poll<F: Future>(mut place: Pin<&mut Option<F>>, cx: &mut std::task::Context<'_>) -> Poll<Option<F::Output>> {
+    let Some(method) = place.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+    let value = ready!(method.poll(cx));
+    place.set(None);
+    Poll::Ready(Some(value))
 }

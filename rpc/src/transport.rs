@@ -1,5 +1,6 @@
 //! What a connection runs over.
 
+mod body;
 mod read;
 mod write;
 
@@ -10,6 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
+pub(crate) use body::Body;
 pub(crate) use read::{Frame, Reader};
 pub(crate) use write::Writer;
 

@@ -123,7 +123,7 @@ struct History {
 
 async fn one_call(shop: ShopClient, id: u64, history: Rc<RefCell<History>>) {
     let start = Instant::now();
-    let is_reservation = id % 2 == 0;
+    let is_reservation = id.is_multiple_of(2);
     let called = if is_reservation { shop.reserve(id).await } else { shop.find(id).await };
     let took = start.elapsed();
     assert!(took <= DEADLINE + Duration::from_millis(50), "call {id} took {took:?}");

@@ -403,10 +403,25 @@ async fn a_call_that_waited_for_its_connection_sends_the_time_that_is_left() {
     registry.insert(&service(), Instance::new("127.0.0.1", listener.local_addr().unwrap().port()));
     let shop = ShopClient::new(proxy(&registry)).with(CallOptions::deadline(Duration::from_secs(10)));
     let call = tokio::spawn(async move { shop.remaining_ms().await });
+    // The call begins before the 300 ms do.
+    tokio::task::yield_now().await;
     // The server takes its time to say HELLO.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let server = Server::from_listener(listener).unwrap().serve(ShopServer::new(TestShop::default()));
     let _server = server.start().await.unwrap();
     let remaining = call.await.unwrap().unwrap();
     assert!(remaining <= 9_700, "{remaining} ms of 10 s are left after 300 ms");
+}
+
+#[tokio::test]
+async fn one_instance_of_several_can_be_called() {
+    let registry = Arc::new(Memory::new());
+    let (a, _) = registered(&registry, "a").await;
+    let (_b, _) = registered(&registry, "b").await;
+    let shop = ShopClient::new(proxy(&registry));
+    let only = shop.with(CallOptions::new().instance(a.address().to_string()));
+    assert_eq!(asked(&only, 50).await, HashMap::from([("a".to_owned(), 50)]));
+    let nobody = shop.with(CallOptions::new().instance("127.0.0.1:1")).who().await.unwrap_err();
+    assert_eq!((nobody.code(), nobody.outcome()), (Code::Unavailable, Outcome::NotSent));
+    assert!(nobody.message().contains("no instance \"127.0.0.1:1\" of `shop`"), "{nobody}");
 }

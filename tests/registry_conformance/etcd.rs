@@ -1,11 +1,10 @@
 //! etcd, and what only etcd can suffer.
 
-use std::{process::Output, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ms_register::{Freshness, Instance, MsRegister, RegisterError, ServiceName};
 use ms_tests::{Data, Server};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use crate::fixture::{Fixture, Untidy, ids, service, within};
 
@@ -15,16 +14,8 @@ const REWRITTEN: Duration = Duration::from_secs(2);
 pub(crate) struct EtcdFixture(Server);
 
 impl EtcdFixture {
-    /// Runs etcd's own client.
     async fn etcdctl(&self, arguments: &[&str]) -> String {
-        let run = Command::new("etcdctl")
-            .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &self.0.address()])
-            .args(arguments)
-            .output();
-        let Output { status, stdout, stderr } = run.await.expect("etcdctl is missing: run scripts/registries install");
-        assert!(status.success(), "etcdctl {arguments:?}: {}", String::from_utf8_lossy(&stderr));
-        String::from_utf8(stdout).unwrap()
+        self.0.etcdctl(arguments).await.unwrap()
     }
 }
 

@@ -1,11 +1,36 @@
-//! The harness: private registry servers that a test starts, freezes, kills and starts again.
+//! The harness: private registry servers and server processes that a test starts, freezes, kills and starts again; a
+//! relay that hurts connections; and the faults that are tried with them.
 //!
-//! Each [`Server`] has free ports and a data directory of its own, so tests run side by side, and ends when it is
-//! dropped. A server program that is not installed is an error, never a skipped test.
+//! - [`Server`]: a real registry. Each has free ports and a data directory of its own, so tests run side by side.
+//! - [`Node`]: a process that serves the demo service [`Shop`], and notes in a [`Ledger`] what it executed.
+//! - [`Relay`]: stands between a client and a server, and delays, drops, swallows, resets or trickles.
+//! - [`faults`]: the scenarios, run by the tests at reduced length and by `bench faults` in full.
+//!
+//! What was started ends when it is dropped. A program that is not installed is an error, never a skipped test.
 
+mod etcdctl;
+pub mod faults;
+mod files;
 mod http;
+mod ledger;
+mod load;
+mod node;
 mod ports;
+mod relay;
+mod row;
 mod server;
+mod shop;
+mod signal;
+mod wire;
 
 pub use http::{Response, request};
+pub use ledger::Ledger;
+pub use load::{Ended, Load, Tally};
+pub use node::{Node, NodeOptions, NodeProgram, run as run_node};
+pub use relay::{Fault, Relay};
+pub use row::{Check, Row};
 pub use server::{Data, Server};
+pub use shop::{Found, Shop, ShopClient, ShopServer};
+
+/// What broke in the harness itself, with its reason in words. A service that behaves badly is a figure, not a failure.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -1,4 +1,7 @@
-use std::{io, net::TcpListener};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+};
 
 /// A port of 127.0.0.1 that is free, and so is each port at one of `offsets` above it.
 ///
@@ -13,4 +16,10 @@ pub(crate) fn free(offsets: &[u16]) -> io::Result<u16> {
         }
     }
     Err(io::Error::other("no free port between 15000 and 30000"))
+}
+
+/// So many addresses with free ports.
+pub(crate) fn addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
+    let ports = (0..count).map(|_| free(&[]));
+    ports.map(|port| port.map(|port| (Ipv4Addr::LOCALHOST, port).into())).collect()
 }

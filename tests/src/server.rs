@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::{http, ports};
+use crate::{http, ports, signal};
 
 /// What a server finds when it starts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,7 @@ impl Server {
     /// # Errors
     /// The process is not running.
     pub fn freeze(&self) -> io::Result<()> {
-        self.signal("-STOP")
+        self.signal(Signal::SIGSTOP)
     }
 
     /// Lets a frozen process run again.
@@ -127,13 +128,12 @@ impl Server {
     /// # Errors
     /// The process is not running.
     pub fn thaw(&self) -> io::Result<()> {
-        self.signal("-CONT")
+        self.signal(Signal::SIGCONT)
     }
 
-    fn signal(&self, signal: &str) -> io::Result<()> {
+    fn signal(&self, signal: Signal) -> io::Result<()> {
         let process = self.process.as_ref().ok_or_else(|| io::Error::other("the server is not running"))?;
-        let status = Command::new("kill").arg(signal).arg(process.id().to_string()).status()?;
-        if status.success() { Ok(()) } else { Err(io::Error::other(format!("kill {signal}: {status}"))) }
+        signal::send(process.id(), signal)
     }
 
     async fn ready(&mut self) -> io::Result<()> {

@@ -36,4 +36,8 @@ impl<C: Caller> Caller for Turns<C> {
     async fn echo(&mut self, body: Bytes) -> Result<Ends, Failure> {
         self.next().echo(body).await
     }
+
+    async fn compute(&mut self, number: i64) -> Result<i64, Failure> {
+        self.next().compute(number).await
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
-use super::{Latency, Plan, Seen, Told, say};
+use super::{Latency, Pace, Plan, Seen, Told, say};
 use crate::{peer::Failure, process::Usage};
 
 /// The longest latency that is told apart.
@@ -39,7 +39,7 @@ impl Window {
     }
 
     /// Takes the run through its window while `tasks` work, and reports it: the calls are those recorded if the plan
-    /// times them, else what `counted` has grown by. A task that ends, ends the run.
+    /// times them all, else what `counted` has grown by. A task that ends, ends the run.
     pub(super) async fn watch(
         &self,
         plan: Plan,
@@ -57,7 +57,9 @@ impl Window {
         if plan.is_timed() {
             let latencies = self.latencies();
             let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1_000.0;
-            seen.calls = latencies.len();
+            if plan.pace != Pace::Beside {
+                seen.calls = latencies.len();
+            }
             seen.latency = Some(Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999) });
         }
         say(Told::Ended(seen))

@@ -14,7 +14,7 @@ use ms_rpc::{Blob, Client, ClientProxy, Context, RateLimit, Server};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::peer::{Caller, Ends, Failure, Peer, item};
+use crate::peer::{self, Caller, Ends, Failure, Peer, item};
 
 /// Far above what any setting reaches, so that every call draws a token and none is rejected.
 const CALLS_PER_SECOND: u32 = 100_000_000;
@@ -38,6 +38,8 @@ pub(crate) trait Goods {
     #[idempotent]
     async fn find(&self, id: i64) -> Item;
     async fn echo(&self, blob: Blob) -> Blob;
+    #[compute]
+    async fn compute(&self, number: i64) -> i64;
     /// The caller's end of the connection that the call came over.
     async fn caller(&self, ctx: Context) -> Option<SocketAddr>;
 }
@@ -60,6 +62,10 @@ impl Goods for Shop {
 
     async fn echo(&self, blob: Blob) -> Blob {
         blob
+    }
+
+    async fn compute(&self, number: i64) -> i64 {
+        peer::compute(number)
     }
 
     async fn caller(&self, ctx: Context) -> Option<SocketAddr> {
@@ -145,5 +151,9 @@ impl Caller for GoodsClient {
     async fn echo(&mut self, body: Bytes) -> Result<Ends, Failure> {
         let echoed = Self::echo(self, Blob(body)).await?;
         Ok(Ends::of(&echoed))
+    }
+
+    async fn compute(&mut self, number: i64) -> Result<i64, Failure> {
+        Ok(Self::compute(self, number).await?)
     }
 }

@@ -60,6 +60,10 @@ impl Caller for Client {
     async fn echo(&mut self, body: Bytes) -> Result<Ends, Failure> {
         self.call(frame::Request::Echo(body), |body| frame::result(body).map(Ends::of)).await
     }
+
+    async fn compute(&mut self, number: i64) -> Result<i64, Failure> {
+        self.call(frame::Request::Compute(number), frame::item_id).await
+    }
 }
 
 /// The same loop doing what a typed service has to: the server builds an item of owned strings and encodes it, the
@@ -93,5 +97,9 @@ impl Caller for ItemClient {
 
     async fn echo(&mut self, body: Bytes) -> Result<Ends, Failure> {
         self.0.echo(body).await
+    }
+
+    async fn compute(&mut self, number: i64) -> Result<i64, Failure> {
+        self.0.compute(number).await
     }
 }

@@ -14,7 +14,7 @@ use tarpc::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_serde::formats::Bincode;
 
-use crate::peer::{Caller, Ends, Failure, Peer, item};
+use crate::peer::{self, Caller, Ends, Failure, Peer, item};
 
 /// tarpc over TCP with bincode.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) trait Goods {
     async fn find(id: i64) -> Item;
     /// The same bytes; `Bytes` is tarpc's fastest way to carry them.
     async fn echo(body: Bytes) -> Bytes;
+    /// The same number, after a millisecond of work in place: tarpc has no other place for it.
+    async fn compute(number: i64) -> i64;
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -46,6 +48,10 @@ impl Goods for Shop {
 
     async fn echo(self, _: Context, body: Bytes) -> Bytes {
         body
+    }
+
+    async fn compute(self, _: Context, number: i64) -> i64 {
+        peer::compute(number)
     }
 }
 
@@ -87,5 +93,9 @@ impl Caller for GoodsClient {
     async fn echo(&mut self, body: Bytes) -> Result<Ends, Failure> {
         let echoed = Self::echo(self, context::current(), body).await?;
         Ok(Ends::of(&echoed))
+    }
+
+    async fn compute(&mut self, number: i64) -> Result<i64, Failure> {
+        Ok(Self::compute(self, context::current(), number).await?)
     }
 }

@@ -72,4 +72,9 @@ impl Caller for Client {
         let echoed: Body = self.unary(goods::ECHO, Body { bytes: body }).await?;
         Ok(Ends::of(&echoed.bytes))
     }
+
+    async fn compute(&mut self, number: i64) -> Result<i64, Failure> {
+        let computed: Find = self.unary(goods::COMPUTE, Find { id: number }).await?;
+        Ok(computed.id)
+    }
 }

@@ -2,20 +2,19 @@
 
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use serde::de::DeserializeOwned;
 
 use crate::{
     CallError, Code, Codec, Compression, Outcome, Status,
     frame::{ResponseHead, flag},
-    transport::Frame,
+    transport::{Body, Frame},
 };
 
 /// What the server executed and answered: a value, or the method's own error.
 #[derive(Debug)]
 pub(crate) struct Answer {
     codec: Codec,
-    body: Bytes,
+    body: Body,
     error: Option<(Code, String)>,
 }
 
@@ -54,12 +53,12 @@ impl Answer {
     pub(crate) fn into_value<T: DeserializeOwned>(self) -> Result<T, Status> {
         match self.error {
             None => self.decode("the answer"),
-            Some((code, message)) => Err(Status::new(code, message).with_detail(self.codec, self.body)),
+            Some((code, message)) => Err(Status::new(code, message).with_detail(self.codec, self.body.into())),
         }
     }
 
     fn decode<T: DeserializeOwned>(&self, what: &str) -> Result<T, Status> {
-        self.codec.decode(&self.body).map_err(|error| Status::undecodable(what, &error))
+        self.body.decode(self.codec).map_err(|error| Status::undecodable(what, &error))
     }
 }
 

@@ -87,6 +87,8 @@ struct Shared {
     /// Whether new calls are taken; a hint that needs no lock.
     open: AtomicBool,
     max_frame: usize,
+    /// The largest answer, also after decompression.
+    max_answer: usize,
 }
 
 #[derive(Debug)]
@@ -179,6 +181,7 @@ impl Connection {
             }),
             open: AtomicBool::new(true),
             max_frame: hello.max_frame as usize,
+            max_answer: config.max_frame,
         });
         tokio::spawn(task::Task::new(io, reader, shared.clone(), Box::new(on_close)));
         Ok(Self { shared, hello, health })
@@ -200,13 +203,13 @@ impl Connection {
     }
 
     /// Sends one request and waits for its response. Dropping the future cancels the call on the server.
-    pub(crate) async fn exchange<A: Serialize + ?Sized>(
-        &self,
-        request: &CallRequest<'_>,
-        arguments: &A,
-        attempt: u32,
-    ) -> Result<Frame, Status> {
-        Exchange::new(&self.shared, request, arguments, attempt).await
+    #[inline]
+    pub(crate) fn exchange<'a, 'r, A: Serialize + ?Sized>(
+        &'a self,
+        request: &'a CallRequest<'r>,
+        arguments: &'a A,
+    ) -> Exchange<'a, 'r, A> {
+        Exchange::new(&self.shared, request, arguments)
     }
 }
 

@@ -3,7 +3,10 @@
 //! A call's id is `(sequence << 20) | slot`. An answer finds its slot by the low bits and must match the whole id, so a
 //! late answer never reaches the call that uses the slot now.
 
-use std::task::{Poll, Waker};
+use std::{
+    task::{Poll, Waker},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -30,6 +33,8 @@ pub(crate) struct InFlight<A> {
     free: Option<u32>,
     sequence: u64,
     len: usize,
+    /// The slots of calls whose time has not begun.
+    new: Vec<u32>,
     /// No deadline is earlier than this.
     earliest: Option<Instant>,
 }
@@ -37,19 +42,27 @@ pub(crate) struct InFlight<A> {
 #[derive(Debug)]
 struct Slot<A> {
     id: u64,
+    due: Due,
     state: State<A>,
+}
+
+/// When a call is overdue. One reading of the clock begins the time of all calls that leave together.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    In(Duration),
+    At(Instant),
 }
 
 #[derive(Debug)]
 enum State<A> {
     Free { next: Option<u32> },
-    Waiting { waker: Waker, deadline: Instant },
+    Waiting(Waker),
     Settled(Settled<A>),
 }
 
 impl<A> Default for InFlight<A> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: None, sequence: 0, len: 0, earliest: None }
+        Self { slots: Vec::new(), free: None, sequence: 0, len: 0, new: Vec::new(), earliest: None }
     }
 }
 
@@ -66,6 +79,24 @@ impl<A> InFlight<A> {
         self.len == 0
     }
 
+    /// Whether there are calls whose time has not begun.
+    pub(crate) fn has_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
+    /// The time of all new calls begins.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        for index in self.new.drain(..) {
+            if let Some(slot) = self.slots.get_mut(index as usize)
+                && let Due::In(timeout) = slot.due
+            {
+                let deadline = now + timeout;
+                slot.due = Due::At(deadline);
+                self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+            }
+        }
+    }
+
     /// No deadline is earlier; `None` when nothing has one.
     pub(crate) fn earliest(&self) -> Option<Instant> {
         self.earliest
@@ -77,25 +108,27 @@ impl<A> InFlight<A> {
         (self.sequence << SLOT_BITS) | (Self::MOST as u64 - 1)
     }
 
-    /// Gives a call a slot and its id. The caller has seen to it that fewer than [`Self::MOST`] are held.
-    pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> u64 {
+    /// Gives a call a slot and its id. The caller has seen to it that fewer than [`Self::MOST`] are held. Its time begins
+    /// with the next [`begin`](Self::begin).
+    #[inline]
+    pub(crate) fn insert(&mut self, timeout: Duration, waker: Waker) -> u64 {
         self.sequence += 1;
         self.len += 1;
-        self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
-        let state = State::Waiting { waker, deadline };
+        let (state, due) = (State::Waiting(waker), Due::In(timeout));
         let index = match self.free {
             Some(index) => index,
             None => self.slots.len() as u32,
         };
         let id = (self.sequence << SLOT_BITS) | u64::from(index);
+        self.new.push(index);
         match self.slots.get_mut(index as usize) {
             Some(slot) => {
                 if let State::Free { next } = slot.state {
                     self.free = next;
                 }
-                *slot = Slot { id, state };
+                *slot = Slot { id, due, state };
             }
-            None => self.slots.push(Slot { id, state }),
+            None => self.slots.push(Slot { id, due, state }),
         }
         id
     }
@@ -106,12 +139,21 @@ impl<A> InFlight<A> {
         slot.settle(Settled::Answer(answer))
     }
 
+    /// When the call is overdue, if its time has begun.
+    pub(crate) fn deadline(&self, id: u64) -> Option<Instant> {
+        match self.slots.get(index(id)).filter(|slot| slot.id == id)?.due {
+            Due::At(deadline) => Some(deadline),
+            Due::In(_) => None,
+        }
+    }
+
     /// How the call was settled, and frees its slot; or leaves a waker.
+    #[inline]
     pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Settled<A>> {
         let Some(slot) = self.slots.get_mut(index(id)).filter(|slot| slot.id == id) else {
             return Poll::Ready(Settled::Lost { sent: true });
         };
-        if let State::Waiting { waker: known, .. } = &mut slot.state {
+        if let State::Waiting(known) = &mut slot.state {
             known.clone_from(waker);
             return Poll::Pending;
         }
@@ -123,7 +165,7 @@ impl<A> InFlight<A> {
 
     /// Forgets a call; true when it was still unsettled.
     pub(crate) fn remove(&mut self, id: u64) -> bool {
-        matches!(self.free(id), Some(State::Waiting { .. }))
+        matches!(self.free(id), Some(State::Waiting(_)))
     }
 
     /// Settles what is overdue at `now`; whom to wake.
@@ -131,10 +173,12 @@ impl<A> InFlight<A> {
         let mut woken = Vec::new();
         self.earliest = None;
         for slot in &mut self.slots {
-            match &slot.state {
-                State::Waiting { deadline, .. } if *deadline <= now => woken.extend(slot.settle(Settled::Overdue)),
-                State::Waiting { deadline, .. } => {
-                    self.earliest = Some(self.earliest.map_or(*deadline, |earliest| earliest.min(*deadline)));
+            match (&slot.state, slot.due) {
+                (State::Waiting(_), Due::At(deadline)) if deadline <= now => {
+                    woken.extend(slot.settle(Settled::Overdue))
+                }
+                (State::Waiting(_), Due::At(deadline)) => {
+                    self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
                 }
                 _ => {}
             }
@@ -145,7 +189,7 @@ impl<A> InFlight<A> {
     /// Settles every waiting call that `how` has an end for; whom to wake.
     pub(crate) fn settle_all(&mut self, how: impl Fn(u64) -> Option<Settled<A>>) -> Vec<Waker> {
         let settle = |slot: &mut Slot<A>| match slot.state {
-            State::Waiting { .. } => slot.settle(how(slot.id)?),
+            State::Waiting(_) => slot.settle(how(slot.id)?),
             _ => None,
         };
         self.slots.iter_mut().filter_map(settle).collect()
@@ -165,7 +209,7 @@ impl<A> InFlight<A> {
 impl<A> Slot<A> {
     fn settle(&mut self, settled: Settled<A>) -> Option<Waker> {
         match std::mem::replace(&mut self.state, State::Settled(settled)) {
-            State::Waiting { waker, .. } => Some(waker),
+            State::Waiting(waker) => Some(waker),
             before => {
                 self.state = before;
                 None
@@ -186,8 +230,8 @@ mod tests {
 
     use super::*;
 
-    fn insert(table: &mut InFlight<u64>, deadline: Instant) -> u64 {
-        table.insert(deadline, Waker::noop().clone())
+    fn insert(table: &mut InFlight<u64>, ms: u64) -> u64 {
+        table.insert(Duration::from_millis(ms), Waker::noop().clone())
     }
 
     fn poll(table: &mut InFlight<u64>, id: u64) -> Poll<Settled<u64>> {
@@ -196,10 +240,10 @@ mod tests {
 
     #[test]
     fn a_late_answer_never_reaches_the_next_call() {
-        let (mut table, deadline) = (InFlight::default(), Instant::now());
-        let first = insert(&mut table, deadline);
+        let mut table = InFlight::default();
+        let first = insert(&mut table, 1);
         assert!(table.remove(first));
-        let second = insert(&mut table, deadline);
+        let second = insert(&mut table, 1);
         assert_eq!(index(first), index(second), "the slot is used again");
         assert!(second > first);
         assert!(table.complete(first, 1).is_none());
@@ -214,7 +258,12 @@ mod tests {
     fn deadlines_are_found_and_settled() {
         let (mut table, start) = (InFlight::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        let (late, soon) = (insert(&mut table, at(20)), insert(&mut table, at(10)));
+        let (late, soon) = (insert(&mut table, 20), insert(&mut table, 10));
+        assert!(table.expire(at(50)).is_empty(), "their time has not begun");
+        assert_eq!((table.earliest(), table.deadline(soon), table.has_new()), (None, None, true));
+        table.begin(start);
+        table.begin(at(5));
+        assert_eq!((table.deadline(soon), table.deadline(late), table.has_new()), (Some(at(10)), Some(at(20)), false));
         assert_eq!(table.earliest(), Some(at(10)));
         assert_eq!(table.expire(at(10)).len(), 1);
         assert_eq!(poll(&mut table, soon), Poll::Ready(Settled::Overdue));
@@ -250,13 +299,13 @@ mod tests {
         /// Against a model that never uses an id twice: every call gets its own answer or none.
         #[test]
         fn answers_reach_their_own_call(steps in prop::collection::vec(step(), 1..200)) {
-            let (mut table, deadline) = (InFlight::default(), Instant::now());
+            let mut table = InFlight::default();
             let mut model: HashMap<u64, Option<Settled<u64>>> = HashMap::new();
             let mut all = Vec::new();
             for step in steps {
                 match step {
                     Step::Insert => {
-                        let id = insert(&mut table, deadline);
+                        let id = insert(&mut table, 1);
                         prop_assert!(all.last().is_none_or(|last| *last < id), "ids rise");
                         prop_assert!(model.insert(id, None).is_none());
                         all.push(id);

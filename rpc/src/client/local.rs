@@ -43,10 +43,11 @@ impl Local {
             return Err(Status::new(Code::Unimplemented, message).with_outcome(Outcome::Refused));
         };
         let mut sent = FrameBuf::default();
-        request.encode(arguments, 0, LARGEST_MAX_FRAME, &mut sent)?;
+        let deadline = request.deadline();
+        request.encode(arguments, LARGEST_MAX_FRAME, &mut sent)?;
         let sent = Bytes::from(sent.gather(FrameBuf::default().mark())).slice(HEADER..);
         let (head, value) = RequestHead::parse(&sent).map_err(|error| Status::invalid(error.to_string()))?;
-        let context = Context::new(request.deadline, Arc::default(), sent.slice_ref(head.pairs));
+        let context = Context::new(deadline, Arc::default(), sent.slice_ref(head.pairs));
         let mut reply = reply::start(
             &*self.service,
             Request {
@@ -54,8 +55,9 @@ impl Local {
                 method,
                 codec: request.codec,
                 argc: head.argc,
-                body: &sent.slice(value..),
+                body: &sent.slice(value..).into(),
                 context: &context,
+                place: &mut None,
             },
         );
         let form = ResponseForm {
@@ -67,10 +69,10 @@ impl Local {
         };
         let (mut out, mut slot) = (FrameBuf::default(), Some(context));
         let running = poll_fn(|cx| form.poll(&mut reply, &mut slot, cx, &mut out));
-        timeout_at(request.deadline, running).await.map_err(|_| request.overdue(Outcome::Unknown))?;
+        timeout_at(deadline, running).await.map_err(|_| request.overdue(Outcome::Unknown))?;
         let body = Bytes::from(out.gather(FrameBuf::default().mark())).slice(HEADER..);
         let header = Header { codec: form.codec, ..Header::control(Kind::Response, 1) };
-        Answer::read(Frame { header, body }, LARGEST_MAX_FRAME)
+        Answer::read(Frame { header, body: body.into() }, LARGEST_MAX_FRAME)
     }
 }
 

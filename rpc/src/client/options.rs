@@ -17,6 +17,7 @@ pub struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) metadata: Vec<(String, String)>,
     pub(crate) idempotent: bool,
+    pub(crate) instance: Option<String>,
 }
 
 impl CallOptions {
@@ -35,6 +36,14 @@ impl CallOptions {
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.idempotent = true;
+        self
+    }
+
+    /// Calls this instance of the service and no other, by its id in the registry: what one of several instances knows, the
+    /// others may not. Through a proxy only; while the instance is not connected the call waits for it, up to its deadline.
+    #[must_use]
+    pub fn instance(mut self, id: impl Into<String>) -> Self {
+        self.instance = Some(id.into());
         self
     }
 

@@ -18,7 +18,7 @@ use super::{
     channel::{Arguments, Channel},
     options::{CallOptions, ClientConfig, config_setters},
     request::{CallRequest, not_sent},
-    resolver::{Resolver, Tried},
+    resolver::{Picked, Resolver, Tried},
     retry::{self, ATTEMPTS, Verdict},
 };
 use crate::{Code, Status, meter};
@@ -133,18 +133,29 @@ impl ClientProxy {
         idempotent: bool,
     ) -> Result<Answer, Status> {
         resolver.budget().deposit();
+        let picked = resolver.connection(request, &Tried::new()).await?;
+        match picked.connection.exchange(request, arguments).await {
+            Ok(answer) => {
+                picked.connection.health().answered();
+                Ok(answer)
+            }
+            // On the heap: the calls that need no second attempt, nearly all, are smaller for it.
+            Err(status) => Box::pin(Self::try_again(resolver, request, arguments, idempotent, (picked, status))).await,
+        }
+    }
+
+    /// What follows a failed attempt, on that instance, with that status.
+    async fn try_again<A: Serialize + ?Sized>(
+        resolver: &Arc<Resolver>,
+        request: &CallRequest<'_>,
+        arguments: &A,
+        idempotent: bool,
+        failed: (Picked, Status),
+    ) -> Result<Answer, Status> {
+        let (mut picked, mut status) = failed;
         let mut tried = Tried::new();
         let mut attempt = 0;
         loop {
-            let picked = resolver.connection(request, &tried).await?;
-            let response = picked.connection.exchange(request, arguments, attempt).await;
-            let status = match response.and_then(|frame| Answer::read(frame, self.inner.config.max_frame)) {
-                Ok(answer) => {
-                    picked.connection.health().answered();
-                    return Ok(answer);
-                }
-                Err(status) => status,
-            };
             resolver.attempt_failed(&picked, &status);
             attempt += 1;
             let verdict = retry::judge(&status, idempotent);
@@ -154,7 +165,7 @@ impl ClientProxy {
             if verdict == Verdict::WithinBudget {
                 // Who sheds load says when to come back.
                 let pause = retry::backoff(attempt - 1).max(status.retry_after().unwrap_or_default());
-                if Instant::now() + pause >= request.deadline {
+                if Instant::now() + pause >= request.deadline() {
                     return Err(status);
                 }
                 let granted = resolver.budget().withdraw(resolver.uptime());
@@ -167,6 +178,14 @@ impl ClientProxy {
             meter::retried(resolver.service(), status.outcome());
             debug!("{} is tried again: {status}", request.name());
             tried.push(picked.endpoint);
+            picked = resolver.connection(request, &tried).await?;
+            status = match picked.connection.exchange(request, arguments).await {
+                Ok(answer) => {
+                    picked.connection.health().answered();
+                    return Ok(answer);
+                }
+                Err(status) => status,
+            };
         }
     }
 }

@@ -1,10 +1,6 @@
 //! From a call to its frame.
 
-use std::{
-    borrow::Cow,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{borrow::Cow, sync::OnceLock, time::Duration};
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -27,29 +23,30 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) argc: u8,
     pub(crate) codec: Codec,
-    pub(crate) deadline: Instant,
+    /// The only instance that will do.
+    pub(crate) instance: Option<&'a str>,
     compression: Compression,
     compress_above: usize,
     pairs: Cow<'static, [u8]>,
-    started: Instant,
     timeout: Duration,
-    /// Whether time has passed before the first attempt.
-    waited: AtomicBool,
+    /// Known from the moment at which time begins to pass: when something is waited for, or an attempt has been made. A
+    /// call that leaves at once does without a reading of the clock.
+    deadline: OnceLock<Instant>,
 }
 
 impl<'a> CallRequest<'a> {
-    /// Sets the deadline, the earliest of the options', the client's and the ambient call's, and runs the interceptors.
+    /// Sets the time that the call has, the least of the options', the client's and what the ambient call has left, and
+    /// runs the interceptors.
     pub(crate) fn new(
         service: &'a str,
         method: &'a str,
         argc: u8,
         config: &ClientConfig,
-        options: &CallOptions,
+        options: &'a CallOptions,
     ) -> Result<Self, Status> {
-        let started = Instant::now();
         let mut timeout = options.timeout.unwrap_or(config.timeout).min(LONGEST);
         if let Some(outer) = Context::current_deadline() {
-            timeout = timeout.min(outer.saturating_duration_since(started));
+            timeout = timeout.min(outer.saturating_duration_since(Instant::now()));
         }
         let pairs = if config.interceptors.is_empty() && options.metadata.is_empty() {
             Cow::Borrowed(&[0][..])
@@ -67,13 +64,12 @@ impl<'a> CallRequest<'a> {
             method,
             argc,
             codec: config.codec,
-            deadline: started + timeout,
+            instance: options.instance.as_deref(),
             compression: config.compression,
             compress_above: config.compress_above,
             pairs,
-            started,
             timeout,
-            waited: AtomicBool::new(false),
+            deadline: OnceLock::new(),
         })
     }
 
@@ -87,12 +83,11 @@ impl<'a> CallRequest<'a> {
     pub(crate) fn encode<A: Serialize + ?Sized>(
         &self,
         arguments: &A,
-        attempt: u32,
         max_frame: usize,
         out: &mut FrameBuf,
     ) -> Result<(), Status> {
         let start = out.mark();
-        let encoded = self.encode_at(arguments, attempt, max_frame, out);
+        let encoded = self.encode_at(arguments, max_frame, out);
         if encoded.is_err() {
             out.truncate(start);
         }
@@ -102,12 +97,11 @@ impl<'a> CallRequest<'a> {
     fn encode_at<A: Serialize + ?Sized>(
         &self,
         arguments: &A,
-        attempt: u32,
         max_frame: usize,
         out: &mut FrameBuf,
     ) -> Result<(), Status> {
         let start = out.mark();
-        let timeout_ms = self.remaining_ms(attempt)?;
+        let timeout_ms = self.remaining_ms()?;
         let head =
             RequestHead { timeout_ms, service: self.service, method: self.method, argc: self.argc, pairs: &self.pairs };
         out.data().extend_from_slice(&[0; HEADER]);
@@ -136,27 +130,37 @@ impl<'a> CallRequest<'a> {
         Ok(())
     }
 
-    /// The call had to wait before it could be sent: less than its whole time is left.
-    pub(crate) fn has_waited(&self) {
-        self.waited.store(true, Ordering::Relaxed);
+    /// When the call's time is over. It begins now, if it has not begun.
+    pub(crate) fn deadline(&self) -> Instant {
+        *self.deadline.get_or_init(|| Instant::now() + self.timeout)
     }
 
-    /// Rounded up, so that the server never gives up before the client does. A first attempt at once needs no clock.
-    fn remaining_ms(&self, attempt: u32) -> Result<u32, Status> {
-        let remaining = match attempt {
-            0 if !self.waited.load(Ordering::Relaxed) => self.timeout,
-            _ => self.deadline.saturating_duration_since(Instant::now()),
-        };
+    /// The call's time began when its first attempt left: it ends at this moment.
+    pub(crate) fn set_deadline(&self, deadline: Instant) {
+        self.deadline.get_or_init(|| deadline);
+    }
+
+    /// The time that is left.
+    pub(crate) fn remaining(&self) -> Duration {
+        match self.deadline.get() {
+            None => self.timeout,
+            Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+        }
+    }
+
+    /// Rounded up, so that the server never gives up before the client does.
+    fn remaining_ms(&self) -> Result<u32, Status> {
+        let remaining = self.remaining();
         if remaining.is_zero() {
             return Err(self.overdue(Outcome::NotSent));
         }
-        Ok(u32::try_from(remaining.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX))
+        let (seconds, nanos) = (remaining.as_secs(), u64::from(remaining.subsec_nanos()));
+        Ok(u32::try_from(seconds * 1_000 + nanos.div_ceil(1_000_000)).unwrap_or(u32::MAX))
     }
 
     /// Corrects the timeout in a frame that was encoded a while ago.
     pub(crate) fn refresh_timeout(&self, frame: &mut FrameBuf) -> Result<(), Status> {
-        self.has_waited();
-        let timeout_ms = self.remaining_ms(0)?;
+        let timeout_ms = self.remaining_ms()?;
         // Behind the header, the head's length and its flags.
         frame.patch(FrameBuf::default().mark(), HEADER + 3, &timeout_ms.to_be_bytes());
         Ok(())
@@ -169,7 +173,7 @@ impl<'a> CallRequest<'a> {
 
     /// The status of a call whose time is over.
     pub(crate) fn overdue(&self, outcome: Outcome) -> Status {
-        let message = format!("no answer from {} within {:?}", self.name(), self.deadline - self.started);
+        let message = format!("no answer from {} within {:?}", self.name(), self.timeout);
         Status::new(Code::DeadlineExceeded, message).with_outcome(outcome)
     }
 }

@@ -3,14 +3,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use ms_register::{Instance, MsRegister, ServiceName, Snapshot, SnapshotWatch};
+use ms_register::{Freshness, Instance, MsRegister, ServiceName, Snapshot, SnapshotWatch};
 use tokio::{
     runtime::Handle,
     sync::Notify,
@@ -27,11 +27,11 @@ use super::{
     hold::Hold,
     instances::Instances,
     options::ClientConfig,
-    request::CallRequest,
+    request::{CallRequest, not_sent},
     retry::Budget,
 };
 use crate::{
-    Outcome, Status,
+    Code, Outcome, Status,
     meter::{self, List},
     shard::Cursor,
 };
@@ -67,7 +67,7 @@ pub(crate) struct Resolver {
     endpoints: AtomicU64,
     budget: Budget,
     started: Instant,
-    watcher: AbortHandle,
+    watcher: OnceLock<AbortHandle>,
     /// Calls that wait for a connection; nobody is told of changes otherwise.
     waiting: AtomicU32,
 }
@@ -93,7 +93,7 @@ impl Resolver {
     ) -> Arc<Self> {
         let watch = registry.watch(&service);
         let refresh_soon = Arc::new(Notify::new());
-        Arc::new_cyclic(|resolver: &Weak<Self>| Self {
+        let resolver = Arc::new(Self {
             hold: Mutex::new(Hold::new(registry.expiry())),
             service,
             registry,
@@ -107,10 +107,14 @@ impl Resolver {
             endpoints: AtomicU64::new(0),
             budget: Budget::new(),
             started: Instant::now(),
-            watcher: runtime.spawn(follow(watch, refresh_soon.clone(), resolver.clone())).abort_handle(),
-            refresh_soon,
+            watcher: OnceLock::new(),
+            refresh_soon: refresh_soon.clone(),
             waiting: AtomicU32::new(0),
-        })
+        });
+        // Not before there is something to follow for: on another thread it may run at once.
+        let following = runtime.spawn(follow(watch, refresh_soon, Arc::downgrade(&resolver)));
+        resolver.watcher.get_or_init(|| following.abort_handle());
+        resolver
     }
 
     pub(crate) fn service(&self) -> &str {
@@ -140,20 +144,25 @@ impl Resolver {
 
     /// An open connection to one of the instances, preferably one that was not tried. While there is none, it waits for
     /// one until the call's deadline.
+    #[inline]
     pub(crate) async fn connection(
         self: &Arc<Self>,
         request: &CallRequest<'_>,
         tried: &Tried,
     ) -> Result<Picked, Status> {
-        match self.pick(tried)? {
+        match self.pick(request, tried)? {
             Some(picked) => Ok(picked),
-            None => self.wait_for_connection(request, tried).await,
+            // On the heap: the calls that need not wait are smaller for it.
+            None => Box::pin(self.wait_for_connection(request, tried)).await,
         }
     }
 
     /// Without waiting: one of the instances that have a connection. One that has none is dialled meanwhile.
-    fn pick(self: &Arc<Self>, tried: &Tried) -> Result<Option<Picked>, Status> {
+    fn pick(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Option<Picked>, Status> {
         let instances = self.instances.load();
+        if let Some(id) = request.instance {
+            return self.pick_instance(&instances, id);
+        }
         if instances.choices.is_empty() {
             return match instances.nothing(self.service.as_str(), self.registry.url()) {
                 Some(status) => Err(status),
@@ -181,6 +190,22 @@ impl Resolver {
         Ok(None)
     }
 
+    /// The instance of this id, if it is connected; else it is dialled meanwhile.
+    fn pick_instance(self: &Arc<Self>, instances: &Instances, id: &str) -> Result<Option<Picked>, Status> {
+        let Ok(at) = instances.all.binary_search_by(|endpoint| endpoint.instance().id().cmp(id)) else {
+            return match instances.snapshot.freshness() {
+                Freshness::Never if !instances.snapshot.is_failing() => Ok(None),
+                _ => {
+                    let (service, url) = (&self.service, self.registry.url());
+                    Err(not_sent(Code::Unavailable, format!("no instance {id:?} of `{service}` in {url}")))
+                }
+            };
+        };
+        let endpoint = &instances.all[at];
+        let connection = endpoint.connection(endpoint.turn(), self, true);
+        Ok(connection.map(|connection| Picked { endpoint: endpoint.number(), connection }))
+    }
+
     /// Dials one of the instances without a connection, each in its turn.
     fn dial_next(self: &Arc<Self>, instances: &Instances) {
         let at = self.next_dial.advance() % instances.choices.len() as u32;
@@ -192,19 +217,19 @@ impl Resolver {
 
     async fn wait_for_connection(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Picked, Status> {
         let _waiting = Waiting::new(&self.waiting);
-        request.has_waited();
+        let deadline = request.deadline();
         loop {
             let changed = self.changed.notified();
-            if let Some(picked) = self.pick(tried)? {
+            if let Some(picked) = self.pick(request, tried)? {
                 return Ok(picked);
             }
             // Then another instance is dialled too: the first may be one that never answers.
-            let again = request.deadline.min(Instant::now() + PICK_AGAIN);
+            let again = deadline.min(Instant::now() + PICK_AGAIN);
             tokio::select! {
                 () = changed => {}
                 () = sleep_until(again) => {}
             }
-            if Instant::now() >= request.deadline {
+            if Instant::now() >= deadline {
                 let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
                 let (service, url) = (self.service.as_str(), self.registry.url());
                 return Err(self.instances.load().not_connected(service, url, last_error.as_ref()));
@@ -354,7 +379,9 @@ impl Resolver {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        self.watcher.abort();
+        if let Some(watcher) = self.watcher.get() {
+            watcher.abort();
+        }
     }
 }
 
@@ -388,7 +415,7 @@ async fn follow(mut watch: SnapshotWatch, refresh_soon: Arc<Notify>, resolver: W
             }
             None => strong.refresh(),
         };
-        let is_live = strong.instances.load().snapshot.freshness() == ms_register::Freshness::Live;
+        let is_live = strong.instances.load().snapshot.freshness() == Freshness::Live;
         let in_a_while = (!is_live).then(|| Instant::now() + AGE);
         let next = strong.next_change().into_iter().chain(in_a_while).min();
         drop(strong);

@@ -38,11 +38,14 @@ impl<'a> RequestHead<'a> {
         if length > MAX_HEAD {
             return Err(BadHead("it is over 16 KiB: send fewer or shorter metadata"));
         }
-        out.extend_from_slice(&(length as u16).to_be_bytes());
-        out.push(0);
-        out.extend_from_slice(&self.timeout_ms.to_be_bytes());
-        write_str8(self.service, out)?;
-        write_str8(self.method, out)?;
+        let [l0, l1] = (length as u16).to_be_bytes();
+        let [t0, t1, t2, t3] = self.timeout_ms.to_be_bytes();
+        let [service, method] = [str8_length(self.service)?, str8_length(self.method)?];
+        out.reserve(2 + length);
+        out.extend_from_slice(&[l0, l1, 0, t0, t1, t2, t3, service]);
+        out.extend_from_slice(self.service.as_bytes());
+        out.push(method);
+        out.extend_from_slice(self.method.as_bytes());
         out.push(self.argc);
         out.extend_from_slice(self.pairs);
         Ok(())
@@ -61,6 +64,31 @@ impl<'a> RequestHead<'a> {
         let argc = head.u8()?;
         let pairs = head.pairs()?;
         Ok((Self { timeout_ms, service, method, argc, pairs }, end))
+    }
+}
+
+/// A head that was parsed: most often the next one is the same, but for its timeout, and need not be parsed.
+#[derive(Debug)]
+pub(crate) struct KnownHead(Vec<u8>);
+
+impl KnownHead {
+    /// `head` is all of a valid head.
+    pub(crate) fn new(head: &[u8]) -> Self {
+        Self(head.to_vec())
+    }
+
+    /// Where the value starts.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The timeout of the body's head, if nothing else tells it from this one.
+    #[inline]
+    pub(crate) fn timeout_ms(&self, body: &[u8]) -> Option<u32> {
+        let (start, rest) = body.get(..self.0.len())?.split_first_chunk::<3>()?;
+        let (timeout, rest) = rest.split_first_chunk::<4>()?;
+        let same = *start == self.0[..3] && *rest == self.0[7..];
+        Some(u32::from_be_bytes(*timeout)).filter(|timeout| same && *timeout > 0)
     }
 }
 
@@ -127,10 +155,13 @@ pub(crate) fn read_pairs(pairs: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn write_str8(text: &str, out: &mut Vec<u8>) -> Result<(), BadHead> {
-    let length = u8::try_from(text.len()).map_err(|_| BadHead("a name or metadata key is over 255 bytes"))?;
-    out.push(length);
+    out.push(str8_length(text)?);
     out.extend_from_slice(text.as_bytes());
     Ok(())
+}
+
+fn str8_length(text: &str) -> Result<u8, BadHead> {
+    u8::try_from(text.len()).map_err(|_| BadHead("a name or metadata key is over 255 bytes"))
 }
 
 /// The head's own bytes, and where it ends in `body`. What the reader leaves of them is from a later version.
@@ -217,6 +248,13 @@ mod tests {
             prop_assert_eq!(&body[end..], &value[..]);
             let read: Vec<_> = read_pairs(parsed.pairs).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
             prop_assert_eq!(read, pairs);
+            let known = KnownHead::new(&body[..end]);
+            prop_assert_eq!((known.timeout_ms(&body), known.len()), (Some(timeout_ms), end));
+            body[3..7].copy_from_slice(&9u32.to_be_bytes());
+            prop_assert_eq!(known.timeout_ms(&body), Some(9));
+            prop_assert_eq!(known.timeout_ms(&body[..end - 1]), None);
+            body[end - 1] ^= 1;
+            prop_assert_eq!(known.timeout_ms(&body), None);
         }
 
         #[test]

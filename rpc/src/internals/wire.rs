@@ -89,7 +89,7 @@ impl<T: Transport> Frames<T> {
         loop {
             if let Some(frame) = self.reader.next_frame().map_err(|malformed| malformed.to_string())? {
                 let header = frame.header.to_bytes((HEADER + frame.body.len()) as u32);
-                return Poll::Ready(Ok(Some((header, frame.body))));
+                return Poll::Ready(Ok(Some((header, frame.body.into()))));
             }
             self.reader.park();
             if ready!(self.reader.poll_fill(&mut self.io, cx)).map_err(|error| error.to_string())? == 0 {

@@ -34,6 +34,8 @@ use crate::{
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// More output than this waits: nothing is read until it has gone.
 const OUTPUT_LIMIT: usize = 1 << 20;
+/// Answers to large requests gather up to this size before they are written: they stay in the cache until then.
+const GATHER_LIMIT: usize = 256 << 10;
 /// A client that takes no byte for this long while output waits is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// After the last frame, input is read and dropped for this long: closing with unread input would destroy the answers.
@@ -129,6 +131,10 @@ impl<T: Transport> Connection<T> {
         }
         loop {
             let more = self.serve()?;
+            if !more && self.gathers() && matches!(self.reader.poll_fill(&mut self.io, cx), Poll::Ready(Ok(1..))) {
+                self.requests.tick(&self.shared.ticker);
+                continue;
+            }
             self.requests.end_batch();
             let blocked = self.flush(cx)?;
             if !blocked && collected.left {
@@ -161,6 +167,12 @@ impl<T: Transport> Connection<T> {
                 }
             }
         }
+    }
+
+    /// Whether more should be read before the answers so far are written. What the read says, the next one says too.
+    fn gathers(&self) -> bool {
+        let large = self.phase == Phase::Open && self.reader.expects_large();
+        large && self.writer.waiting() < GATHER_LIMIT && !self.requests.is_long()
     }
 
     /// Handles the frames that have arrived, up to a batch; true when there are more.

@@ -54,7 +54,13 @@ impl Route {
     /// Whether this is where these names lead.
     #[inline]
     pub(crate) fn is(&self, service: &str, method: &str) -> bool {
-        *self.name == *service && self.descriptor.methods[self.method].name == method
+        *self.name == *service && self.method_name() == method
+    }
+
+    /// The method's name.
+    #[inline]
+    pub(crate) fn method_name(&self) -> &'static str {
+        self.descriptor.methods[self.method].name
     }
 }
 

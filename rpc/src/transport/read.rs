@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::io::poll_read_buf;
 
-use super::Transport;
+use super::{Body, Transport};
 use crate::frame::{HEADER, Header, Malformed};
 
 /// How much is read at once.
@@ -25,7 +25,7 @@ const START: usize = 4 << 10;
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) header: Header,
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
 }
 
 /// Cuts received bytes into frames. Memory grows with the bytes that arrive, never by a length that a peer claims; an
@@ -101,9 +101,19 @@ impl Reader {
             return Ok(None);
         }
         self.expects_large = false;
+        if Body::is_small(length - HEADER) {
+            let body = Body::copied(&self.buffer[HEADER..length]);
+            self.buffer.advance(length);
+            return Ok(Some(Frame { header, body }));
+        }
         let mut frame = self.buffer.split_to(length);
         frame.advance(HEADER);
-        Ok(Some(Frame { header, body: frame.freeze() }))
+        Ok(Some(Frame { header, body: frame.freeze().into() }))
+    }
+
+    /// Whether frames come one at a time, too large to come together.
+    pub(crate) fn expects_large(&self) -> bool {
+        self.expects_large || self.large.is_some()
     }
 
     /// Forgets what has arrived.
@@ -142,12 +152,12 @@ impl Large {
         let mut body = self.bytes.freeze();
         recycle_later(body.clone());
         body.advance(HEADER);
-        Frame { header: self.header, body }
+        Frame { header: self.header, body: body.into() }
     }
 }
 
 /// Large frames that were received on this thread, oldest first. One that nobody else holds any more is used again: a
-/// fresh buffer costs the kernel a page fault for every 4 KiB.
+/// fresh buffer costs the kernel a page fault for every 4 KiB. The latest comes first: its bytes are still in the cache.
 #[derive(Debug, Default)]
 struct Recent {
     frames: VecDeque<Bytes>,
@@ -164,7 +174,7 @@ thread_local! {
 fn recycled(length: usize) -> Option<BytesMut> {
     RECENT.with_borrow_mut(|recent| {
         let fits = |frame: &Bytes| (length..2 * length).contains(&frame.len()) && frame.is_unique();
-        let at = recent.frames.iter().position(fits)?;
+        let at = recent.frames.iter().rposition(fits)?;
         let frame = recent.frames.remove(at)?;
         recent.bytes -= frame.len();
         let mut buffer = frame.try_into_mut().ok()?;

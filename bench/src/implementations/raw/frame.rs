@@ -60,6 +60,8 @@ pub(super) enum Request {
     Build(i64),
     /// Asks for the same bytes.
     Echo(Bytes),
+    /// Asks for a millisecond of work.
+    Compute(i64),
 }
 
 impl Request {
@@ -67,6 +69,7 @@ impl Request {
     pub(super) fn append(self, id: u64, out: &mut Outbound<Bytes>) {
         match self {
             Self::Find(goods) => out.append(&ask(id, *b"find", goods)),
+            Self::Compute(number) => out.append(&ask(id, *b"comp", number)),
             Self::Build(goods) => out.append(&ask(id, *b"make", goods)),
             Self::Echo(body) => {
                 let mut frame = [0; HEADER + REQUEST_HEAD];
@@ -96,6 +99,8 @@ pub(super) enum Asked {
     Build(i64),
     /// The bytes from this offset of the body on.
     Echo(usize),
+    /// A millisecond of work.
+    Compute(i64),
 }
 
 /// Reads a request's body.
@@ -103,6 +108,7 @@ pub(super) fn asked(body: &[u8]) -> Result<Asked, Failure> {
     let head = head_length(body)?;
     match (body.get(METHOD..METHOD + 4), &body[head..]) {
         (Some(b"find"), argument) => Ok(Asked::Find(i64_at_start(argument)?)),
+        (Some(b"comp"), argument) => Ok(Asked::Compute(i64_at_start(argument)?)),
         (Some(b"make"), argument) => Ok(Asked::Build(i64_at_start(argument)?)),
         (Some(b"echo"), _) => Ok(Asked::Echo(head)),
         _ => Err("a request for no known method".into()),

@@ -10,7 +10,7 @@ use super::{
     item::Item,
     outbound::Outbound,
 };
-use crate::peer::Failure;
+use crate::peer::{self, Failure};
 
 /// Answers are written when the socket has nothing more to read, or when this many bytes wait.
 const BATCH: usize = 256 * 1024;
@@ -66,6 +66,8 @@ fn answer(inbound: &mut Inbound, outbound: &mut Outbound<Tail>) -> Result<(), Fa
         };
         match (frame::asked(bytes)?, body) {
             (Asked::Find(goods), _) => outbound.append(&frame::found(id, goods)),
+            // In place, as everything here: this loop has one thread for a connection.
+            (Asked::Compute(number), _) => outbound.append(&frame::found(id, peer::compute(number))),
             (Asked::Build(goods), _) => outbound.append(&frame::built(id, &Item::found(goods))?),
             (Asked::Echo(from), Body::Large(body)) if body.len() - from >= LARGE => {
                 outbound.append(&frame::echoed(id, body.len() - from));

@@ -2,7 +2,8 @@
 
 use std::{
     convert::Infallible,
-    future::Ready,
+    future::{Future, Ready},
+    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -15,7 +16,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use crate::peer::item;
+use crate::peer::{self, item};
 
 /// The path of `find`.
 pub(super) const FIND: &str = "/goods.Goods/Find";
@@ -23,7 +24,10 @@ pub(super) const FIND: &str = "/goods.Goods/Find";
 /// The path of `echo`.
 pub(super) const ECHO: &str = "/goods.Goods/Echo";
 
-/// The argument of `find`.
+/// The path of `compute`.
+pub(super) const COMPUTE: &str = "/goods.Goods/Compute";
+
+/// The argument of `find`; the argument and the result of `compute`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Find {
     #[prost(int64, tag = "1")]
@@ -71,6 +75,7 @@ impl Service<http::Request<HttpBody>> for Goods {
         match request.uri().path() {
             FIND => Box::pin(async { Ok(Grpc::new(ProstCodec::default()).unary(Finding, request).await) }),
             ECHO => Box::pin(async { Ok(Grpc::new(ProstCodec::default()).unary(Echoing, request).await) }),
+            COMPUTE => Box::pin(async { Ok(Grpc::new(ProstCodec::default()).unary(Computing, request).await) }),
             _ => Box::pin(async { Ok(Status::unimplemented("no such method").into_http()) }),
         }
     }
@@ -96,5 +101,17 @@ impl UnaryService<Body> for Echoing {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         std::future::ready(Ok(Response::new(request.into_inner())))
+    }
+}
+
+struct Computing;
+
+impl UnaryService<Find> for Computing {
+    type Response = Find;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Find>, Status>> + Send>>;
+
+    /// In place: tonic has no other place for it.
+    fn call(&mut self, request: Request<Find>) -> Self::Future {
+        Box::pin(async move { Ok(Response::new(Find { id: peer::compute(request.into_inner().id) })) })
     }
 }

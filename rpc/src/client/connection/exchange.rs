@@ -13,18 +13,18 @@ use crate::{
     Code, Outcome, Status,
     buffer::{FrameBuf, give_scratch, take_scratch},
     client::{
+        answer::Answer,
         in_flight::Settled,
         request::{CallRequest, not_sent},
     },
     transport::Frame,
 };
 
-/// One request on its way and its response back.
-pub(super) struct Exchange<'a, A: ?Sized> {
+/// One request on its way and its response back: [`Connection::exchange`](super::Connection::exchange).
+pub(crate) struct Exchange<'a, 'r, A: ?Sized> {
     shared: &'a Shared,
-    request: &'a CallRequest<'a>,
+    request: &'a CallRequest<'r>,
     arguments: &'a A,
-    attempt: u32,
     step: Step,
 }
 
@@ -45,15 +45,16 @@ struct Waiting {
     deadline: Pin<Box<Sleep>>,
 }
 
-impl<'a, A: Serialize + ?Sized> Exchange<'a, A> {
-    pub(super) fn new(shared: &'a Shared, request: &'a CallRequest<'a>, arguments: &'a A, attempt: u32) -> Self {
-        Self { shared, request, arguments, attempt, step: Step::Fresh }
+impl<'a, 'r, A: Serialize + ?Sized> Exchange<'a, 'r, A> {
+    #[inline]
+    pub(super) fn new(shared: &'a Shared, request: &'a CallRequest<'r>, arguments: &'a A) -> Self {
+        Self { shared, request, arguments, step: Step::Fresh }
     }
 
     /// Encodes without a lock: the user's code runs there.
-    fn begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Status>> {
+    fn begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         let mut frame = take_scratch();
-        match self.request.encode(self.arguments, self.attempt, self.shared.max_frame, &mut frame) {
+        match self.request.encode(self.arguments, self.shared.max_frame, &mut frame) {
             Ok(()) => self.start(frame, cx),
             Err(status) => {
                 give_scratch(frame);
@@ -63,9 +64,9 @@ impl<'a, A: Serialize + ?Sized> Exchange<'a, A> {
     }
 }
 
-impl<A: ?Sized> Exchange<'_, A> {
+impl<A: ?Sized> Exchange<'_, '_, A> {
     /// Sends the request, or queues up: behind those that wait already, even if there is room.
-    fn start(&mut self, frame: FrameBuf, cx: &mut Context<'_>) -> Poll<Result<Frame, Status>> {
+    fn start(&mut self, frame: FrameBuf, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         let mut state = self.shared.lock();
         if state.closed.is_some() || (state.waiting.is_empty() && state.has_room()) {
             return self.send(state, frame, cx);
@@ -74,7 +75,7 @@ impl<A: ?Sized> Exchange<'_, A> {
         state.next_ticket += 1;
         state.waiting.push_back((ticket, cx.waker().clone()));
         drop(state);
-        let mut deadline = Box::pin(sleep_until(self.request.deadline));
+        let mut deadline = Box::pin(sleep_until(self.request.deadline()));
         if deadline.as_mut().poll(cx).is_ready() {
             self.leave_queue(ticket);
             return Poll::Ready(Err(self.no_place()));
@@ -89,12 +90,12 @@ impl<A: ?Sized> Exchange<'_, A> {
         mut state: MutexGuard<'_, State>,
         mut frame: FrameBuf,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Frame, Status>> {
+    ) -> Poll<Result<Answer, Status>> {
         if let Some(reason) = &state.closed {
             let message = format!("the connection to {} is closed: {reason}", self.shared.address);
             return Poll::Ready(Err(not_sent(Code::Unavailable, message)));
         }
-        let id = state.calls.insert(self.request.deadline, cx.waker().clone());
+        let id = state.calls.insert(self.request.remaining(), cx.waker().clone());
         frame.patch(FrameBuf::default().mark(), 9, &id.to_be_bytes());
         state.out.append(&mut frame);
         // Whoever gets a place looks whether there is one for the next.
@@ -104,6 +105,31 @@ impl<A: ?Sized> Exchange<'_, A> {
         give_scratch(frame);
         wake(woken);
         Poll::Pending
+    }
+
+    /// Whether it has been called up to send.
+    #[cold]
+    fn poll_place(&mut self, mut waiting: Box<Waiting>, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+        let ticket = waiting.ticket;
+        if waiting.deadline.as_mut().poll(cx).is_ready() {
+            self.leave_queue(ticket);
+            return Poll::Ready(Err(self.no_place()));
+        }
+        let mut state = self.shared.lock();
+        if let Some((_, waker)) = state.waiting.iter_mut().find(|(other, _)| *other == ticket) {
+            waker.clone_from(cx.waker());
+            drop(state);
+            self.step = Step::Waiting(waiting);
+            return Poll::Pending;
+        }
+        state.called_up = state.called_up.saturating_sub(1);
+        if let Err(overdue) = self.request.refresh_timeout(&mut waiting.frame) {
+            let next = state.next_waiting();
+            drop(state);
+            wake([next, None]);
+            return Poll::Ready(Err(overdue));
+        }
+        self.send(state, waiting.frame, cx)
     }
 
     /// Gives up the place in the queue; one that was called up already goes to the next.
@@ -127,13 +153,13 @@ impl<A: ?Sized> Exchange<'_, A> {
         not_sent(Code::DeadlineExceeded, message)
     }
 
-    /// `closed`: why the connection ended, if it did.
-    fn settled(&self, settled: Settled<Frame>, closed: Option<&str>) -> Result<Frame, Status> {
+    /// Why there is no answer. `closed`: why the connection ended, if it did.
+    #[cold]
+    fn unanswered(&self, settled: &Settled<Frame>, closed: Option<&str>) -> Status {
         let address = &self.shared.address;
         let why = closed.unwrap_or("the reason is not known");
         let (outcome, message) = match settled {
-            Settled::Answer(frame) => return Ok(frame),
-            Settled::Overdue => return Err(self.request.overdue(Outcome::Unknown)),
+            Settled::Answer(_) | Settled::Overdue => return self.request.overdue(Outcome::Unknown),
             Settled::Lost { sent: true } => {
                 (Outcome::Unknown, format!("the connection to {address} ended before the answer came: {why}"))
             }
@@ -142,63 +168,49 @@ impl<A: ?Sized> Exchange<'_, A> {
             }
             Settled::NotTaken => (Outcome::NotSent, format!("{address} goes away and did not take the request: {why}")),
         };
-        Err(Status::new(Code::Unavailable, message).with_outcome(outcome))
+        Status::new(Code::Unavailable, message).with_outcome(outcome)
+    }
+
+    fn poll_answer(&mut self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+        let mut state = self.shared.lock();
+        let deadline = state.calls.deadline(id);
+        let Poll::Ready(settled) = state.calls.poll(id, cx.waker()) else {
+            drop(state);
+            self.step = Step::Sent(id);
+            return Poll::Pending;
+        };
+        let task = match settled {
+            // The server may still be at it, and counts the call until it ends.
+            Settled::Overdue => state.cancel(id),
+            _ => state.last_has_left(),
+        };
+        let woken = [state.next_waiting(), task];
+        let closed = match settled {
+            Settled::Answer(_) => None,
+            _ => state.closed.clone(),
+        };
+        drop(state);
+        wake(woken);
+        let answer = match settled {
+            Settled::Answer(frame) => Answer::read(frame, self.shared.max_answer),
+            settled => Err(self.unanswered(&settled, closed.as_deref())),
+        };
+        if let (Err(_), Some(deadline)) = (&answer, deadline) {
+            // Another attempt has what is left of the time.
+            self.request.set_deadline(deadline);
+        }
+        Poll::Ready(answer)
     }
 }
 
-impl<A: Serialize + ?Sized> Future for Exchange<'_, A> {
-    type Output = Result<Frame, Status>;
+impl<A: Serialize + ?Sized> Future for Exchange<'_, '_, A> {
+    type Output = Result<Answer, Status>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match std::mem::replace(&mut self.step, Step::Done) {
             Step::Fresh => self.begin(cx),
-            Step::Waiting(mut waiting) => {
-                let ticket = waiting.ticket;
-                if waiting.deadline.as_mut().poll(cx).is_ready() {
-                    self.leave_queue(ticket);
-                    return Poll::Ready(Err(self.no_place()));
-                }
-                let mut state = self.shared.lock();
-                if let Some((_, waker)) = state.waiting.iter_mut().find(|(other, _)| *other == ticket) {
-                    waker.clone_from(cx.waker());
-                    drop(state);
-                    self.step = Step::Waiting(waiting);
-                    return Poll::Pending;
-                }
-                state.called_up = state.called_up.saturating_sub(1);
-                if let Err(overdue) = self.request.refresh_timeout(&mut waiting.frame) {
-                    let next = state.next_waiting();
-                    drop(state);
-                    wake([next, None]);
-                    return Poll::Ready(Err(overdue));
-                }
-                self.send(state, waiting.frame, cx)
-            }
-            Step::Sent(id) => {
-                let mut state = self.shared.lock();
-                match state.calls.poll(id, cx.waker()) {
-                    Poll::Pending => {
-                        drop(state);
-                        self.step = Step::Sent(id);
-                        Poll::Pending
-                    }
-                    Poll::Ready(settled) => {
-                        let task = match settled {
-                            // The server may still be at it, and counts the call until it ends.
-                            Settled::Overdue => state.cancel(id),
-                            _ => state.last_has_left(),
-                        };
-                        let woken = [state.next_waiting(), task];
-                        let closed = match settled {
-                            Settled::Answer(_) => None,
-                            _ => state.closed.clone(),
-                        };
-                        drop(state);
-                        wake(woken);
-                        Poll::Ready(self.settled(settled, closed.as_deref()))
-                    }
-                }
-            }
+            Step::Waiting(waiting) => self.poll_place(waiting, cx),
+            Step::Sent(id) => self.poll_answer(id, cx),
             Step::Done => Poll::Ready(Err(Status::new(Code::Internal, "polled after it was ready"))),
         }
     }
@@ -215,7 +227,7 @@ fn wake(woken: [Option<Waker>; 2]) {
 }
 
 /// A call whose future is dropped before its answer is cancelled on the server.
-impl<A: ?Sized> Drop for Exchange<'_, A> {
+impl<A: ?Sized> Drop for Exchange<'_, '_, A> {
     fn drop(&mut self) {
         match &self.step {
             Step::Fresh | Step::Done => {}

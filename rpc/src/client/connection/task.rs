@@ -194,6 +194,9 @@ impl<T: Transport> Task<T> {
             let mut state = self.shared.lock();
             state.notified = false;
             self.busy = !state.calls.is_empty();
+            if state.calls.has_new() {
+                state.calls.begin(Instant::now());
+            }
             match &mut state.task {
                 Some(known) => known.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),

@@ -17,6 +17,8 @@ struct Inner {
     out: FrameBuf,
     draining: bool,
     waker: Option<Waker>,
+    /// How much waited in the writer when it was looked at last.
+    backlog: usize,
     /// Calls that go on when there is room for their answers.
     waiting: Vec<Waker>,
 }
@@ -26,8 +28,14 @@ struct Inner {
 pub(super) struct Collected {
     /// The server drains.
     pub(super) draining: bool,
-    /// Answers were left here: what the client has not taken yet comes first.
+    /// Answers were left here, or methods rest: to be collected again when the client has taken what is there.
     pub(super) left: bool,
+}
+
+impl Inner {
+    fn has_room(&self) -> bool {
+        self.out.len() + self.backlog <= OUTPUT_LIMIT
+    }
 }
 
 impl Mailbox {
@@ -46,7 +54,7 @@ impl Mailbox {
     /// Ready when an answer may be made. While the client takes none, methods rest: so they do not fill the memory.
     pub(super) fn poll_room(&self, cx: &TaskContext<'_>) -> Poll<()> {
         let mut inner = self.lock();
-        if inner.out.len() <= OUTPUT_LIMIT {
+        if inner.has_room() {
             return Poll::Ready(());
         }
         inner.waiting.push(cx.waker().clone());
@@ -82,16 +90,17 @@ impl Mailbox {
     /// Moves all frames to `writer`, unless enough waits there, and leaves a waker for the next.
     pub(super) fn collect(&self, writer: &mut Writer, waker: &Waker) -> Collected {
         let mut inner = self.lock();
-        let mut room = Vec::new();
         if !inner.out.is_empty() && writer.waiting() <= OUTPUT_LIMIT {
             writer.buffer().append(&mut inner.out);
-            room = std::mem::take(&mut inner.waiting);
         }
+        inner.backlog = writer.waiting();
+        let room = if inner.has_room() { std::mem::take(&mut inner.waiting) } else { Vec::new() };
         match &mut inner.waker {
             Some(known) => known.clone_from(waker),
             none => *none = Some(waker.clone()),
         }
-        let collected = Collected { draining: inner.draining, left: !inner.out.is_empty() };
+        let collected =
+            Collected { draining: inner.draining, left: !inner.out.is_empty() || !inner.waiting.is_empty() };
         drop(inner);
         room.into_iter().for_each(Waker::wake);
         collected

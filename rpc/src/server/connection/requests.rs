@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -18,17 +18,17 @@ use crate::{
     buffer::FrameBuf,
     compress::ExpandError,
     context::Peer,
-    frame::{ClientHello, LARGEST_MAX_FRAME, Malformed, RequestHead, SMALLEST_MAX_FRAME},
+    frame::{ClientHello, KnownHead, LARGEST_MAX_FRAME, Malformed, RequestHead, SMALLEST_MAX_FRAME},
     meter::{self, Shed},
     reply::{self, ResponseForm},
     server::{
         Shared,
-        dispatch::Route,
+        dispatch::{Dispatch, Route},
         limit::{Admission, Ticker},
         load::{Load, RETRY_AFTER},
         pace::{self, Pace},
     },
-    service::{Reply, Request},
+    service::{Place, Reply, Request},
     transport::Frame,
 };
 
@@ -42,8 +42,11 @@ pub(super) struct Requests {
     last_id: u64,
     /// When the bytes arrived that are being served.
     now: Instant,
-    /// Where the last request went: most often the next one goes there too.
-    last_route: Option<Arc<Route>>,
+    /// What the last request's head led to: most often the next one leads there too.
+    known: Option<Known>,
+    /// The last answered call's context, and the place where its method was: for the next one.
+    spare_context: Option<Context>,
+    spare_place: Option<Place>,
     timing: Timing,
     running: Arc<Running>,
     /// Bytes of requests that wait for a token.
@@ -52,6 +55,13 @@ pub(super) struct Requests {
 
 /// So many bytes of requests may wait for tokens on one connection, or one frame that is larger.
 const HELD: usize = 1 << 20;
+
+/// A head without metadata, and what it says.
+struct Known {
+    head: KnownHead,
+    argc: u8,
+    route: Arc<Route>,
+}
 
 impl Requests {
     pub(super) fn new(peer: Peer, mailbox: Arc<Mailbox>, shared: &Shared) -> Self {
@@ -62,7 +72,9 @@ impl Requests {
             largest_answer: LARGEST_MAX_FRAME,
             last_id: 0,
             now: Instant::now(),
-            last_route: None,
+            known: None,
+            spare_context: None,
+            spare_place: None,
             timing: Timing::default(),
             running: Arc::new(Running::new(shared.load.clone())),
             held: Load::new(shared.config.max_frame.max(HELD)),
@@ -71,6 +83,7 @@ impl Requests {
 
     pub(super) fn set_hello(&mut self, hello: ClientHello) {
         self.preferred = hello.compressions.iter().find_map(|n| Compression::from_number(*n)).unwrap_or_default();
+        self.spare_context = None;
         self.peer = Arc::new(Peer { address: self.peer.address, name: hello.name, credentials: hello.credentials });
         if hello.max_frame > 0 {
             self.largest_answer = SMALLEST_MAX_FRAME.max(hello.max_frame as usize);
@@ -103,6 +116,8 @@ impl Requests {
     /// A batch of requests has been taken.
     pub(super) fn end_batch(&mut self) {
         self.timing.end_batch(self.now);
+        // A connection that rests holds as little as it can.
+        (self.spare_context, self.spare_place) = (None, None);
     }
 
     /// Takes one request: its answer is in `out` now, or comes by the mailbox.
@@ -141,19 +156,30 @@ impl Requests {
 
     /// Decides by the head alone whether the call may run, and runs it. An error is its answer.
     fn serve(&mut self, shared: &Shared, form: ResponseForm, frame: Frame, out: &mut FrameBuf) -> Result<(), Status> {
-        let (head, value) = RequestHead::parse(&frame.body)
-            .map_err(|error| Status::invalid(error.to_string()).with_outcome(Outcome::Refused))?;
+        let last = self.known.take();
+        let known = last.as_ref().and_then(|known| Some((known, known.head.timeout_ms(&frame.body)?)));
+        let is_known = known.is_some();
+        let (head, value) = match known {
+            Some((known, timeout_ms)) => (known.head(timeout_ms), known.head.len()),
+            None => RequestHead::parse(&frame.body)
+                .map_err(|error| Status::invalid(error.to_string()).with_outcome(Outcome::Refused))?,
+        };
         self.check_load(shared, head.service)?;
         let deadline = self.now + Duration::from_millis(head.timeout_ms.into());
         let pairs = if head.pairs.len() > 1 { Bytes::copy_from_slice(head.pairs) } else { Bytes::new() };
-        let mut context = Context::new(deadline, self.peer.clone(), pairs);
+        let mut context = match self.spare_context.take() {
+            Some(context) => context,
+            None => Context::new(deadline, self.peer.clone(), Bytes::new()),
+        };
+        context.renew(deadline, pairs);
         let mut incoming = Incoming { service: head.service, method: head.method, context: &mut context };
         shared.dispatch.intercept(&mut incoming)?;
-        let route = match &mut self.last_route {
-            Some(route) if route.is(head.service, head.method) => route,
-            last => last.insert(shared.dispatch.route(head.service, head.method)?.clone()),
-        };
         let arguments = Arguments { argc: head.argc, start: value, max_frame: shared.config.max_frame };
+        let known = match last {
+            Some(known) if is_known => known,
+            _ => Known::look_up(&shared.dispatch, last.as_ref(), &head, &frame.body[..value])?,
+        };
+        let route = &self.known.insert(known).route;
         match route.buckets.admit(0, Duration::ZERO) {
             Admission::Granted => {}
             Admission::Rejected(status) => {
@@ -168,8 +194,8 @@ impl Requests {
                 self.running.spawn(&self.mailbox, form, deadline, |permit| async move {
                     match wait_for_token(&route, &context, bucket, after).await {
                         Ok(()) => {
-                            let reply = arguments.start(&route, &context, &frame);
-                            drop((frame, held));
+                            let reply = arguments.start(&route, &context, frame, &mut None);
+                            drop(held);
                             Call { form, reply, route, context: Some(context) }.finish(pool, permit).await
                         }
                         Err(status) => form.status_frame(&status),
@@ -178,13 +204,14 @@ impl Requests {
                 return Ok(());
             }
         }
-        let mut reply = self.timing.decode(&frame, || arguments.start(route, &context, &frame));
-        // Its bytes are decoded: the read buffer is free again before user code runs.
-        drop(frame);
+        let place = &mut self.spare_place;
+        // Its bytes are dropped when they are decoded: the read buffer is free again before the method runs.
+        let mut reply = self.timing.decode(frame, |frame| arguments.start(route, &context, frame, place));
         let mut context = Some(context);
         let mut cx = TaskContext::from_waker(Waker::noop());
         let poll = || form.poll(&mut reply, &mut context, &mut cx, out).is_ready();
         if self.timing.poll_in_place(&route.pace, poll) {
+            (self.spare_context, self.spare_place) = (context, reply.into_place());
             return Ok(());
         }
         // A call that waits is polled once more there, with a waker: none is lost.
@@ -215,6 +242,26 @@ impl Requests {
 
     pub(super) fn cancel_all(&self) {
         self.running.cancel_all();
+    }
+}
+
+impl Known {
+    /// Where this head leads: where the last one did, if it has the same names.
+    fn look_up(dispatch: &Dispatch, last: Option<&Self>, head: &RequestHead<'_>, bytes: &[u8]) -> Result<Self, Status> {
+        let route = match last.filter(|last| last.route.is(head.service, head.method)) {
+            Some(last) => last.route.clone(),
+            None => dispatch.route(head.service, head.method)?.clone(),
+        };
+        // What comes with metadata is parsed each time.
+        let known = if head.pairs.len() > 1 { &[] } else { bytes };
+        Ok(Self { head: KnownHead::new(known), argc: head.argc, route })
+    }
+
+    /// What the parser would say of a head with this timeout.
+    #[inline]
+    fn head(&self, timeout_ms: u32) -> RequestHead<'_> {
+        let (service, method) = (&*self.route.name, self.route.method_name());
+        RequestHead { timeout_ms, service, method, argc: self.argc, pairs: &[0] }
     }
 }
 
@@ -257,12 +304,12 @@ impl Timing {
 
     /// Decoding counts too, where there is enough of it to matter.
     #[inline]
-    fn decode(&mut self, frame: &Frame, decode: impl FnOnce() -> Reply) -> Reply {
+    fn decode(&mut self, frame: Frame, decode: impl FnOnce(Frame) -> Reply) -> Reply {
         if frame.body.len() < MUCH && frame.header.compression == Compression::None.number() {
-            return decode();
+            return decode(frame);
         }
         let before = Instant::now();
-        let reply = decode();
+        let reply = decode(frame);
         self.spent += before.elapsed();
         reply
     }
@@ -308,11 +355,13 @@ struct Arguments {
 
 impl Arguments {
     /// Decompresses, decodes, and starts the method.
-    fn start(&self, route: &Route, context: &Context, frame: &Frame) -> Reply {
-        self.call(route, context, frame).unwrap_or_else(Into::into)
+    #[inline]
+    fn start(&self, route: &Route, context: &Context, frame: Frame, place: &mut Option<Place>) -> Reply {
+        self.call(route, context, frame, place).unwrap_or_else(Into::into)
     }
 
-    fn call(&self, route: &Route, context: &Context, frame: &Frame) -> Result<Reply, Status> {
+    #[inline]
+    fn call(&self, route: &Route, context: &Context, frame: Frame, place: &mut Option<Place>) -> Result<Reply, Status> {
         let Some(codec) = Codec::from_number(frame.header.codec) else {
             let message = format!("codec {} is unknown here: use bincode or json", frame.header.codec);
             return Err(refused(Code::InvalidArgument, message));
@@ -321,13 +370,20 @@ impl Arguments {
             let message = format!("compression {} is unknown here: use gzip or zlib", frame.header.compression);
             return Err(refused(Code::InvalidArgument, message));
         };
-        let mut body = frame.body.clone();
+        let mut body = frame.body;
         body.advance(self.start);
         if compression != Compression::None {
             body = compression.expand(&body, self.max_frame).map_err(cannot_expand)?.into();
         }
-        let request =
-            Request { service: route.descriptor, method: route.method, codec, argc: self.argc, body: &body, context };
+        let request = Request {
+            service: route.descriptor,
+            method: route.method,
+            codec,
+            argc: self.argc,
+            body: &body,
+            context,
+            place,
+        };
         Ok(reply::start(&*route.service, request))
     }
 }

@@ -1,0 +1,240 @@
+//! What producers and consumers say to a node and hear from it.
+
+use std::fmt;
+
+use ms_rpc::Blob;
+use serde::{Deserialize, Serialize};
+
+use crate::{MessageId, Mode, NodeId};
+
+/// Room to grow: positional codecs could not take another field otherwise. Tags that are not known are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extensions(pub Vec<(u16, Blob)>);
+
+/// When a push is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Durability {
+    /// When it is synced to the disk: it survives a crash of the machine.
+    #[default]
+    Synced,
+    /// When it is written: it survives a crash of the process.
+    Written,
+    /// At once: it may be lost in any crash.
+    Queued,
+}
+
+/// A message to be pushed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Push {
+    /// Made if it is not there and the push has no route key.
+    pub topic: String,
+    /// Which queues it goes to: all that match, by the topic's mode. None: the queue `default`, which is made if need be.
+    pub route_key: Option<String>,
+    /// At most 1 MiB.
+    pub body: Blob,
+    /// After how many milliseconds it is delivered, at most 3 days.
+    pub delay_ms: u64,
+    /// Higher ones are delivered first.
+    pub priority: u8,
+    /// How long a delivery may take; the topic's TTR if not given.
+    pub ttr_ms: Option<u32>,
+    /// A second push of the topic with this key, within the topic's window, is the first one.
+    pub dedup: Option<String>,
+    /// When the push is answered.
+    pub durability: Durability,
+    /// Such as `traceparent`.
+    pub headers: Vec<(String, Blob)>,
+    /// None is known yet.
+    pub extensions: Extensions,
+}
+
+impl Push {
+    /// A message for the queue `default` of a topic.
+    pub fn new(topic: impl Into<String>, body: impl Into<Blob>) -> Self {
+        Self { topic: topic.into(), body: body.into(), ..Self::default() }
+    }
+
+    /// The same for the queues that `route_key` leads to.
+    #[must_use]
+    pub fn to(mut self, route_key: impl Into<String>) -> Self {
+        self.route_key = Some(route_key.into());
+        self
+    }
+}
+
+/// A wish for messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pop {
+    /// The topic.
+    pub topic: String,
+    /// The queue's bind key.
+    pub queue: String,
+    /// How many at most; 1 to 1,000.
+    pub max_messages: u32,
+    /// How many bytes of bodies at most; one message comes whatever its size.
+    pub max_bytes: u32,
+    /// How long to wait for the first one.
+    pub wait_ms: u64,
+    /// None is known yet.
+    pub extensions: Extensions,
+}
+
+impl Pop {
+    /// For one message, without waiting.
+    pub fn new(topic: impl Into<String>, queue: impl Into<String>) -> Self {
+        Self {
+            topic: topic.into(),
+            queue: queue.into(),
+            max_messages: 1,
+            max_bytes: 3 << 20,
+            wait_ms: 0,
+            extensions: Extensions::default(),
+        }
+    }
+}
+
+/// The right to end one delivery. Opaque: hand it back as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Receipt {
+    pub(crate) node: NodeId,
+    pub(crate) store: u128,
+    pub(crate) queue: u32,
+    pub(crate) id: MessageId,
+    pub(crate) lease: u64,
+}
+
+impl Receipt {
+    /// The message.
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// The node that delivered it: only that one knows the receipt.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:x}-{}-{}-{}", self.node, self.store, self.queue, self.id, self.lease)
+    }
+}
+
+/// The text is none that a receipt's `Display` makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no receipt")]
+pub struct NoReceipt;
+
+impl std::str::FromStr for Receipt {
+    type Err = NoReceipt;
+
+    fn from_str(text: &str) -> Result<Self, NoReceipt> {
+        let parts: Vec<_> = text.split('-').collect();
+        let [node, store, queue, id, lease] = parts[..] else { return Err(NoReceipt) };
+        Ok(Self {
+            node: node.parse().ok().and_then(NodeId::new).ok_or(NoReceipt)?,
+            store: u128::from_str_radix(store, 16).map_err(|_| NoReceipt)?,
+            queue: queue.parse().map_err(|_| NoReceipt)?,
+            id: id.parse().map_err(|_| NoReceipt)?,
+            lease: lease.parse().map_err(|_| NoReceipt)?,
+        })
+    }
+}
+
+/// A message that was handed out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Of the message.
+    pub id: MessageId,
+    /// To ack, nack or touch it; none if the topic acks by itself.
+    pub receipt: Option<Receipt>,
+    /// As it was pushed.
+    pub body: Blob,
+    /// As it was pushed.
+    pub headers: Vec<(String, Blob)>,
+    /// Deliveries before this one that came to nothing.
+    pub retries: u16,
+    /// None is known yet.
+    pub extensions: Extensions,
+}
+
+/// What can be set for a topic. What is not given stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How route keys are held against bind keys. Default: exact.
+    pub mode: Option<Mode>,
+    /// Messages are done with when they are handed out: at most once. Default: no.
+    pub auto_ack: Option<bool>,
+    /// How long a delivery may take. Default 30 s.
+    pub ttr_ms: Option<u64>,
+    /// So many more deliveries follow one that came to nothing; then the message is dead. Default 5.
+    pub max_retries: Option<u16>,
+    /// Ready, delayed and leased messages of one queue. Default: no limit.
+    pub max_length: Option<u64>,
+    /// For how long a dedup key counts, at most 24 h. Default 10 minutes.
+    pub dedup_window_ms: Option<u64>,
+    /// None is known yet.
+    pub extensions: Extensions,
+}
+
+/// Where a message stands in a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageInfo {
+    /// Of the message.
+    pub id: MessageId,
+    /// `ready`, `delayed`, `leased` or `dead`.
+    pub state: String,
+    /// When it is or was due, in milliseconds since 1970.
+    pub due_ms: u64,
+    /// Deliveries that came to nothing.
+    pub retries: u16,
+    /// Higher ones are delivered first.
+    pub priority: u8,
+    /// Why it is dead.
+    pub reason: Option<String>,
+    /// As it was pushed; not in lists.
+    pub body: Option<Blob>,
+    /// As they were pushed; not in lists.
+    pub headers: Vec<(String, Blob)>,
+    /// None is known yet.
+    pub extensions: Extensions,
+}
+
+/// How a queue stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStats {
+    /// Its bind key.
+    pub queue: String,
+    /// Messages that can be handed out.
+    pub ready: u64,
+    /// Messages that are not due yet.
+    pub delayed: u64,
+    /// Messages that are out.
+    pub leased: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Pushed since the node started.
+    pub pushed: u64,
+    /// Handed out since the node started.
+    pub popped: u64,
+    /// Nothing is handed out.
+    pub paused: bool,
+}
+
+/// How a topic stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicStats {
+    /// Its name.
+    pub topic: String,
+    /// How route keys are held against bind keys.
+    pub mode: Mode,
+    /// Messages are done with when they are handed out.
+    pub auto_ack: bool,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// Its queues, by bind key.
+    pub queues: Vec<QueueStats>,
+    /// None is known yet.
+    pub extensions: Extensions,
+}

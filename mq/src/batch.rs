@@ -1,0 +1,177 @@
+//! Records on their way to the log. Pure.
+
+use crate::{
+    record::{MessageRecord, Record, Unreadable},
+    varint::{Reader, put, put_bytes},
+};
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) segment: u32,
+    pub(crate) offset: u32,
+    pub(crate) length: u32,
+}
+
+/// Records that are written, and become certain, together.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) content: Vec<u8>,
+    /// Of the messages.
+    pub(crate) ids: Vec<u64>,
+    /// What the segment's footer says of each record.
+    notes: Vec<Note>,
+    /// The notes of the messages, one behind the other.
+    entries: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Note {
+    at: u32,
+    length: u32,
+    /// For a message: how long its part of `entries` is.
+    entry: Option<u32>,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.notes.is_empty()
+    }
+
+    /// Adds a record; returns where it is in the content, as if the content began at 0 of segment 0.
+    pub(crate) fn add(&mut self, record: &Record) -> Place {
+        let at = self.content.len();
+        record.write(&mut self.content);
+        let entry = match record {
+            Record::Message(message) => {
+                self.ids.push(message.id.0);
+                let before = self.entries.len();
+                message.write_entry(&mut self.entries);
+                Some((self.entries.len() - before) as u32)
+            }
+            _ => None,
+        };
+        let (at, length) = (at as u32, (self.content.len() - at) as u32);
+        self.notes.push(Note { at, length, entry });
+        Place { segment: 0, offset: at, length }
+    }
+
+    /// How long its part of a footer is, at most.
+    pub(crate) fn footer_bound(&self) -> usize {
+        let others: u32 = self.notes.iter().filter(|note| note.entry.is_none()).map(|note| note.length).sum();
+        self.entries.len() + others as usize + 16 * self.notes.len()
+    }
+
+    /// Appends its part of the footer; the content begins at `start` in the segment.
+    pub(crate) fn write_footer(&self, start: u32, footer: &mut Vec<u8>) {
+        let mut entries = Reader(&self.entries);
+        for note in &self.notes {
+            match note.entry.and_then(|length| entries.take(length as usize)) {
+                Some(entry) => {
+                    put(1, footer);
+                    put(u64::from(start + note.at), footer);
+                    put(u64::from(note.length), footer);
+                    put_bytes(entry, footer);
+                }
+                None => {
+                    put(0, footer);
+                    footer.extend_from_slice(&self.content[note.at as usize..(note.at + note.length) as usize]);
+                }
+            }
+        }
+    }
+}
+
+/// What a footer holds: the messages without bodies and headers, all other records as they are.
+pub(crate) fn read_footer(segment: u32, footer: &[u8], visit: &mut dyn FnMut(Record, Place)) -> Result<(), Unreadable> {
+    let mut reader = Reader(footer);
+    while !reader.is_empty() {
+        match read_note(segment, &mut reader) {
+            Some((message, place)) => visit(message, place),
+            None => {
+                if let Some(record) = Record::read(&mut reader)? {
+                    visit(record, Place { segment, ..Place::default() });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The next note, if it is a message's; else the reader is at a record.
+fn read_note(segment: u32, reader: &mut Reader<'_>) -> Option<(Record, Place)> {
+    if reader.number()? == 0 {
+        return None;
+    }
+    let place = Place { segment, offset: reader.small()?, length: reader.small()? };
+    let message = MessageRecord::read_entry(&mut Reader(reader.bytes()?))?;
+    Some((Record::Message(message), place))
+}
+
+/// All records of a batch's content, which begins at `start` in the segment.
+pub(crate) fn read_content(
+    segment: u32,
+    start: u32,
+    content: &[u8],
+    visit: &mut dyn FnMut(Record, Place),
+) -> Result<(), Unreadable> {
+    let mut reader = Reader(content);
+    while !reader.is_empty() {
+        let before = reader.0.len();
+        let record = Record::read(&mut reader)?;
+        let length = (before - reader.0.len()) as u32;
+        let offset = start + (content.len() - before) as u32;
+        if let Some(record) = record {
+            visit(record, Place { segment, offset, length });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{message::MessageId, record::CopyState};
+
+    #[test]
+    fn a_footer_says_what_the_content_says_but_for_the_bodies() {
+        let message = |id, body: &[u8]| MessageRecord {
+            id: MessageId(id),
+            topic: 3,
+            copies: vec![(4, CopyState { due: 5, retries: 6, dead: None })],
+            priority: 7,
+            ttr: 8,
+            headers: vec![("k".to_owned(), Bytes::from_static(b"v"))],
+            body: Bytes::copy_from_slice(body),
+        };
+        let records = [
+            Record::Message(message(1, b"one")),
+            Record::Purged { queue: 9 },
+            Record::Message(message(2, &[7; 1000])),
+            Record::Gone { queue: 4, id: MessageId(1) },
+        ];
+        let mut batch = Batch::default();
+        let places: Vec<_> = records.iter().map(|record| batch.add(record)).collect();
+        assert_eq!(batch.ids, [1, 2]);
+
+        let (mut content, mut noted) = (Vec::new(), Vec::new());
+        read_content(5, 100, &batch.content, &mut |record, place| content.push((record, place))).unwrap();
+        let mut footer = Vec::new();
+        batch.write_footer(100, &mut footer);
+        assert!(footer.len() <= batch.footer_bound());
+        read_footer(5, &footer, &mut |record, place| noted.push((record, place))).unwrap();
+        for (at, record) in records.into_iter().enumerate() {
+            let place = Place { segment: 5, offset: 100 + places[at].offset, length: places[at].length };
+            assert_eq!(content[at], (record.clone(), place));
+            let (without_body, noted_place) = match record {
+                Record::Message(message) => {
+                    (Record::Message(MessageRecord { headers: Vec::new(), body: Bytes::new(), ..message }), place)
+                }
+                record => (record, Place { segment: 5, ..Place::default() }),
+            };
+            assert_eq!(noted[at], (without_body, noted_place));
+        }
+    }
+}

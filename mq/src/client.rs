@@ -1,0 +1,283 @@
+//! A client of all nodes of a cluster: finds them through the registry, spreads pushes, pops from all in turn, and brings
+//! receipts back to where they are from.
+
+mod consumer;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ms_register::{Instance, MsRegister};
+use ms_rpc::{Balancer, CallError, CallOptions, ClientProxy, Status};
+
+use crate::{
+    Delivery, Extensions, MessageId, MqError, MqNodeClient as Stub, NODE_ID, NodeId, Pop, Push, Receipt, SERVICE,
+    Settings, TopicStats,
+};
+
+pub use consumer::{Consumer, ConsumerOptions};
+
+/// How a call to the queue fails.
+pub type QueueError = CallError<MqError>;
+
+/// Which node gets a push.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Selection {
+    /// One after the other.
+    #[default]
+    Average,
+    /// With chances in proportion to the nodes' weights.
+    Weight,
+    /// Any.
+    Random,
+}
+
+/// A client of the queue. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct MqClient {
+    /// Pushes, acks and all that is short.
+    proxy: ClientProxy,
+    /// Pops that wait have connections of their own: they hold nobody back.
+    waiting: ClientProxy,
+    turn: Arc<AtomicUsize>,
+}
+
+impl MqClient {
+    /// The nodes that `registry` lists under `mq`, in turn.
+    pub fn new(registry: Arc<dyn MsRegister>) -> Self {
+        Self::with_selection(registry, Selection::default())
+    }
+
+    /// The same with another choice of nodes.
+    pub fn with_selection(registry: Arc<dyn MsRegister>, selection: Selection) -> Self {
+        let balancer = match selection {
+            Selection::Average => Balancer::RoundRobin,
+            Selection::Weight => Balancer::WeightedRandom,
+            Selection::Random => Balancer::Random,
+        };
+        let proxy =
+            || ClientProxy::builder(registry.clone()).balancer(balancer).deadline(Duration::from_secs(5)).build();
+        Self { proxy: proxy(), waiting: proxy(), turn: Arc::default() }
+    }
+
+    fn any(&self) -> Stub {
+        Stub::new(&self.proxy)
+    }
+
+    fn at(&self, node: &Instance) -> Stub {
+        self.any().with(CallOptions::new().instance(node.id()))
+    }
+
+    /// The nodes that are listed, sorted by id.
+    fn nodes(&self) -> Result<Vec<Instance>, Status> {
+        self.proxy.instances(SERVICE)
+    }
+
+    /// Waits until the registry has said which nodes there are.
+    async fn known_nodes(&self) -> Result<Vec<Instance>, QueueError> {
+        let nodes = self.nodes()?;
+        if !nodes.is_empty() {
+            return Ok(nodes);
+        }
+        // Any call waits for the registry's first answer, and says what is wrong if there is none.
+        self.any().stats(None, Extensions::default()).await?;
+        Ok(self.nodes()?)
+    }
+
+    /// The node of this number.
+    async fn node(&self, id: NodeId) -> Result<Stub, QueueError> {
+        let nodes = self.known_nodes().await?;
+        let wanted = id.to_string();
+        match nodes.iter().find(|node| node.metadata().get(NODE_ID) == Some(&wanted)) {
+            Some(node) => Ok(self.at(node)),
+            None => Err(Status::new(ms_rpc::Code::Unavailable, format!("node {id} of the queue is not listed")).into()),
+        }
+    }
+
+    /// Makes a queue on every node. Where it is already, that is fine.
+    ///
+    /// # Errors
+    /// Of the first node that refuses or cannot be reached; the others have it.
+    pub async fn declare(&self, topic: &str, queue: &str) -> Result<(), QueueError> {
+        let mut result = Ok(());
+        for node in self.known_nodes().await? {
+            let declared = self.at(&node).declare(topic.to_owned(), queue.to_owned(), Extensions::default()).await;
+            match declared {
+                Ok(_) | Err(CallError::Service(MqError::QueueExists(_))) => {}
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result
+    }
+
+    /// Changes a topic on every node.
+    ///
+    /// # Errors
+    /// As for [`declare`](Self::declare).
+    pub async fn configure(&self, topic: &str, settings: &Settings) -> Result<(), QueueError> {
+        let mut result = Ok(());
+        for node in self.known_nodes().await? {
+            let configured = self.at(&node).configure(topic.to_owned(), settings.clone()).await;
+            if let Err(error) = configured {
+                result = result.and(Err(error));
+            }
+        }
+        result
+    }
+
+    /// Pushes to one node. With a dedup key always to the same, which is chosen by the key; else to another if that one
+    /// cannot be reached. Never again when nobody knows whether it was taken.
+    ///
+    /// # Errors
+    /// The node's, or of the call.
+    pub async fn push(&self, push: Push) -> Result<MessageId, QueueError> {
+        let Some(key) = push.dedup.clone() else {
+            return Ok(self.any().push(push).await?.value);
+        };
+        let nodes = self.known_nodes().await?;
+        let Some(node) = nodes.iter().max_by_key(|node| rendezvous(node.id(), &push.topic, &key)) else {
+            return Ok(self.any().push(push).await?.value);
+        };
+        // There a second try is the first message again, so it does no harm.
+        let stub = self.any().with(CallOptions::new().instance(node.id()).idempotent());
+        Ok(stub.push(push).await?.value)
+    }
+
+    /// Pushes all to one node: all of them or none.
+    ///
+    /// # Errors
+    /// The node's, or of the call.
+    pub async fn push_batch(&self, pushes: Vec<Push>) -> Result<Vec<MessageId>, QueueError> {
+        Ok(self.any().push_batch(pushes, Extensions::default()).await?.value)
+    }
+
+    /// Takes the next messages of any node: each is asked in its turn, and then one is waited for. None if none comes in the
+    /// time that the wish gives.
+    ///
+    /// # Errors
+    /// When no node can be asked.
+    pub async fn pop(&self, pop: &Pop) -> Result<Vec<Delivery>, QueueError> {
+        let nodes = self.known_nodes().await?;
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let at_once = Pop { wait_ms: 0, ..pop.clone() };
+        let (mut asked, mut error) = (false, None);
+        for node in (0..nodes.len()).map(|at| &nodes[(first + at) % nodes.len()]) {
+            match self.at(node).pop(at_once.clone()).await {
+                Ok(answer) if !answer.value.is_empty() => return Ok(answer.value),
+                Ok(_) => asked = true,
+                Err(failed) => error = Some(failed),
+            }
+        }
+        match error {
+            Some(error) if !asked => return Err(error),
+            _ if pop.wait_ms == 0 || nodes.is_empty() => return Ok(Vec::new()),
+            _ => {}
+        }
+        // Short waits, so that no node is left alone for long.
+        let share = (pop.wait_ms / nodes.len() as u64).clamp(1, 1000);
+        let node = &nodes[first % nodes.len()];
+        let deadline = Duration::from_millis(share) + Duration::from_secs(5);
+        let options = CallOptions::deadline(deadline).instance(node.id());
+        let waiting = Stub::new(&self.waiting).with(options);
+        let answer = waiting.pop(Pop { wait_ms: share, ..pop.clone() }).await?;
+        match pop.wait_ms - share {
+            0 => Ok(answer.value),
+            _ if !answer.value.is_empty() => Ok(answer.value),
+            left => Box::pin(self.pop(&Pop { wait_ms: left, ..pop.clone() })).await,
+        }
+    }
+
+    /// The message is done with.
+    ///
+    /// # Errors
+    /// [`MqError::NotLeased`] if the delivery has ended, or of the call.
+    pub async fn ack(&self, receipt: Receipt) -> Result<(), QueueError> {
+        self.node(receipt.node()).await?.ack(receipt, Extensions::default()).await.map(drop)
+    }
+
+    /// The message could not be handled: it comes again after `delay`, or is dead.
+    ///
+    /// # Errors
+    /// As for [`ack`](Self::ack).
+    pub async fn nack(&self, receipt: Receipt, delay: Duration, reason: &str) -> Result<(), QueueError> {
+        let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        let node = self.node(receipt.node()).await?;
+        node.nack(receipt, delay, reason.to_owned(), Extensions::default()).await.map(drop)
+    }
+
+    /// The delivery has its time anew.
+    ///
+    /// # Errors
+    /// As for [`ack`](Self::ack).
+    pub async fn touch(&self, receipt: Receipt) -> Result<(), QueueError> {
+        self.node(receipt.node()).await?.touch(receipt, None, Extensions::default()).await.map(drop)
+    }
+
+    /// How the topics of all nodes stand; without a name all topics. One list for each node that answers.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub async fn stats(&self, topic: Option<&str>) -> Result<Vec<(Instance, Vec<TopicStats>)>, QueueError> {
+        let (mut found, mut error) = (Vec::new(), None);
+        for node in self.known_nodes().await? {
+            match self.at(&node).stats(topic.map(str::to_owned), Extensions::default()).await {
+                Ok(answer) => found.push((node, answer.value)),
+                Err(failed) => error = Some(failed),
+            }
+        }
+        match error {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        }
+    }
+
+    /// The typed client of one node, for all that is not here; without an id, of any.
+    ///
+    /// # Errors
+    /// The node is not listed.
+    pub async fn one(&self, node: Option<NodeId>) -> Result<Stub, QueueError> {
+        match node {
+            Some(node) => self.node(node).await,
+            None => Ok(self.any()),
+        }
+    }
+}
+
+/// The node of the greatest number gets the key: when a node comes or goes, only its own keys move (rendezvous hashing,
+/// Thaler and Ravishankar 1998).
+fn rendezvous(node: &str, topic: &str, key: &str) -> u64 {
+    // FNV-1a, and a finish that spreads its last bytes: the same on every machine, which the standard hasher is not.
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for byte in [node, "\0", topic, "\0", key].iter().flat_map(|part| part.bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    }
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_spread_and_only_those_of_a_node_that_goes_move() {
+        let nodes = ["10.0.0.1:9503", "10.0.0.2:9503", "10.0.0.3:9503"];
+        let owner = |nodes: &[&'static str], key: usize| {
+            *nodes.iter().max_by_key(|node| rendezvous(node, "t", &key.to_string())).unwrap()
+        };
+        let mut counts = [0; 3];
+        for key in 0..3000 {
+            let before = owner(&nodes, key);
+            counts[nodes.iter().position(|node| *node == before).unwrap()] += 1;
+            let after = owner(&nodes[..2], key);
+            assert!(before == nodes[2] || before == after);
+        }
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+}

@@ -1,0 +1,40 @@
+//! A durable work queue that is just another registered RPC service.
+
+mod api;
+mod batch;
+mod client;
+mod clock;
+mod dedup;
+mod error;
+mod log;
+mod message;
+mod node;
+mod queue;
+mod record;
+mod route;
+mod segment;
+mod service;
+mod state;
+mod store;
+mod varint;
+
+pub use api::{
+    Delivery, Durability, Extensions, MessageInfo, NoReceipt, Pop, Push, QueueStats, Receipt, Settings, TopicStats,
+};
+pub use client::{Consumer, ConsumerOptions, MqClient, QueueError, Selection};
+pub use error::MqError;
+pub use log::{Damage, OpenError};
+pub use message::{MessageId, NodeId};
+pub use node::{Node, NodeConfig};
+pub use route::{DEFAULT_QUEUE, Mode};
+pub use service::{Answer, MqNode, MqNodeClient, MqNodeServer};
+pub use store::{Disk, File, Store};
+
+/// The name that nodes are registered under.
+pub const SERVICE: &str = "mq";
+
+/// The key in a node's metadata that says its number.
+pub const NODE_ID: &str = "mq.node";
+
+/// The key in a node's metadata that names its directory.
+pub const STORE_ID: &str = "mq.store";

@@ -1,0 +1,293 @@
+//! The log: segments of one directory, written in batches, synced in groups, freed oldest first.
+
+mod recovery;
+mod scan;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, ErrorKind},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use tracing::{info, warn};
+
+use crate::{
+    batch::{Batch, Place},
+    message::{Millis, NodeId},
+    record::{MessageRecord, Record},
+    segment::{BATCH, BatchHead, HEADER, Origin, SegmentHeader, TRAILER, Trailer, write_batch},
+    store::{File, Store},
+    varint::Reader,
+};
+
+pub use recovery::{Damage, OpenError};
+use scan::Scan;
+
+/// How a log is laid out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) segment_size: u64,
+}
+
+/// The files of a log, for who reads messages while others write.
+#[derive(Debug)]
+pub(crate) struct Files<F>(RwLock<HashMap<u32, Arc<F>>>);
+
+/// A log that is open for writing.
+#[derive(Debug)]
+pub(crate) struct Log<S: Store> {
+    store: S,
+    layout: Layout,
+    id: u128,
+    node: NodeId,
+    files: Arc<Files<S::File>>,
+    /// All but the current one.
+    sealed: BTreeMap<u32, Sealed>,
+    current: Current<S::File>,
+    /// Names of files that are reserved and not used.
+    spares: Vec<String>,
+    next_spare: u64,
+    /// Of the last batch.
+    sequence: u64,
+    /// All batches up to this one are certain.
+    synced: u64,
+    written: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sealed {
+    origin: Origin,
+    size: u64,
+    /// Where its batches end.
+    end: u64,
+    /// It has damage: it is put aside instead of being used again.
+    damaged: bool,
+}
+
+#[derive(Debug)]
+struct Current<F> {
+    origin: Origin,
+    file: Arc<F>,
+    offset: u64,
+    footer: Vec<u8>,
+    time: Millis,
+}
+
+impl<F: File> Files<F> {
+    fn get(&self, segment: u32) -> io::Result<Arc<F>> {
+        let files = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        files.get(&segment).cloned().ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("segment {segment}")))
+    }
+
+    fn insert(&self, segment: u32, file: Arc<F>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(segment, file);
+    }
+
+    fn remove(&self, segment: u32) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&segment);
+    }
+
+    /// Reads one message. An error of the kind [`ErrorKind::InvalidData`]: its bytes are damaged.
+    pub(crate) fn read(&self, place: Place) -> io::Result<MessageRecord> {
+        let mut bytes = vec![0; place.length as usize];
+        self.get(place.segment)?.read_at(&mut bytes, u64::from(place.offset))?;
+        match Record::read(&mut Reader(&bytes)) {
+            Ok(Some(Record::Message(message))) => Ok(message),
+            _ => Err(io::Error::new(ErrorKind::InvalidData, "its checksum does not match its bytes")),
+        }
+    }
+}
+
+impl<S: Store> Log<S> {
+    pub(crate) fn files(&self) -> &Arc<Files<S::File>> {
+        &self.files
+    }
+
+    /// Of the store, given once for ever.
+    pub(crate) fn id(&self) -> u128 {
+        self.id
+    }
+
+    /// How many bytes were written since it was opened.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// How many bytes can be written without asking the disk for more space.
+    pub(crate) fn reserved(&self) -> u64 {
+        let current = self.layout.segment_size.saturating_sub(self.current.offset);
+        current + self.spares.len() as u64 * self.layout.segment_size
+    }
+
+    /// The segment that is freed next, if there is one that is not written any more.
+    pub(crate) fn oldest(&self) -> Option<u32> {
+        self.sealed.first_key_value().map(|(number, _)| *number)
+    }
+
+    /// Whether it has damage, and should go before its turn comes by itself.
+    pub(crate) fn has_damage(&self) -> bool {
+        self.sealed.values().any(|segment| segment.damaged)
+    }
+
+    /// How many bytes all segments have that hold records.
+    pub(crate) fn size(&self) -> u64 {
+        (self.sealed.len() as u64 + 1) * self.layout.segment_size
+    }
+
+    /// Whether the batch fits into the current segment.
+    pub(crate) fn has_room(&self, batch: &Batch) -> bool {
+        let footer = self.current.footer.len() + batch.footer_bound();
+        self.current.offset as usize + length_bound(batch) + footer + TRAILER <= self.layout.segment_size as usize
+    }
+
+    /// Writes a batch, which is not certain before [`sync`](Self::sync). Returns the segment, and where the content begins.
+    pub(crate) fn append(&mut self, batch: &Batch, time: Millis) -> io::Result<(u32, u32)> {
+        if !self.has_room(batch) {
+            let text = format!("a batch of {} bytes does not fit into a segment", batch.content.len());
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
+        self.sequence += 1;
+        let mut ids = batch.ids.clone();
+        ids.sort_unstable();
+        let head = BatchHead { sequence: self.sequence, synced: self.synced, time, ids };
+        let mut bytes = Vec::with_capacity(length_bound(batch));
+        let current = &mut self.current;
+        write_batch(current.origin, current.offset, &head, &batch.content, &mut bytes);
+        current.file.write_at(&bytes, current.offset)?;
+        let content = current.offset as usize + bytes.len() - 4 - batch.content.len();
+        batch.write_footer(content as u32, &mut current.footer);
+        current.offset += bytes.len() as u64;
+        current.time = time;
+        self.written += bytes.len() as u64;
+        Ok((current.origin.number as u32, content as u32))
+    }
+
+    /// Makes all batches certain.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.current.file.sync()?;
+        self.synced = self.sequence;
+        Ok(())
+    }
+
+    /// Ends the current segment with its footer, and begins the next.
+    pub(crate) fn roll(&mut self) -> io::Result<()> {
+        self.seal()?;
+        let current = &self.current;
+        let number = current.origin.number as u32;
+        let size = self.layout.segment_size;
+        self.sealed.insert(number, Sealed { origin: current.origin, size, end: current.offset, damaged: false });
+        self.begin(number + 1, None)
+    }
+
+    /// Ends the current segment with its footer: it can be read quickly when the log is opened again.
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
+        // What it holds must be certain before the footer says so.
+        self.sync()?;
+        let current = &self.current;
+        let size = self.layout.segment_size;
+        let trailer = Trailer {
+            footer: current.offset,
+            length: current.footer.len() as u64,
+            last_sequence: self.sequence,
+            time: current.time,
+            synced: self.synced,
+        };
+        current.file.write_at(&current.footer, current.offset)?;
+        current.file.write_at(&trailer.to_bytes(current.origin, &current.footer), size - TRAILER as u64)?;
+        current.file.sync()?;
+        self.written += (current.footer.len() + TRAILER) as u64;
+        Ok(())
+    }
+
+    /// Begins a segment: in a file that is reserved already, if there is one.
+    fn begin(&mut self, number: u32, cut: Option<(u64, u64)>) -> io::Result<()> {
+        self.current = begin(&mut self.store, &self.layout, &mut self.spares, self.id, self.node, number, cut)?;
+        self.files.insert(number, self.current.file.clone());
+        Ok(())
+    }
+
+    /// Reserves so many segments ahead, so that nobody waits for them and a full disk is noticed early. False: the disk is
+    /// full.
+    pub(crate) fn reserve(&mut self, spares: usize) -> io::Result<bool> {
+        while self.spares.len() < spares {
+            let name = format!("spare-{:08}", self.next_spare);
+            match self.store.create(&name, self.layout.segment_size) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            self.store.sync_directory()?;
+            self.next_spare += 1;
+            self.spares.push(name);
+        }
+        Ok(true)
+    }
+
+    /// Frees the oldest segment: nothing in it is needed any more.
+    pub(crate) fn free_oldest(&mut self) -> io::Result<()> {
+        let Some((number, segment)) = self.sealed.pop_first() else { return Ok(()) };
+        let name = segment_name(number);
+        self.files.remove(number);
+        if segment.damaged {
+            let aside = format!("damaged-{name}");
+            warn!("segment {number} is kept as {aside}: it is damaged");
+            self.store.rename(&name, &aside)?;
+        } else {
+            let spare = format!("spare-{:08}", self.next_spare);
+            self.next_spare += 1;
+            self.store.rename(&name, &spare)?;
+            self.spares.push(spare);
+        }
+        self.store.sync_directory()
+    }
+
+    /// The messages of the oldest segment, without bodies, and where they are. They may be done with long since.
+    pub(crate) fn messages_of_oldest(&self) -> io::Result<Vec<(MessageRecord, Place)>> {
+        let mut messages = Vec::new();
+        if let Some((number, segment)) = self.sealed.first_key_value() {
+            let scan = Scan { origin: segment.origin, number: *number, end: segment.end, lasting: true };
+            let file = self.files.get(*number)?;
+            scan.run(&*file, segment.size, &mut |record, place| {
+                if let Record::Message(message) = record {
+                    messages.push((message, place));
+                }
+            })?;
+        }
+        Ok(messages)
+    }
+}
+
+fn length_bound(batch: &Batch) -> usize {
+    BATCH + 10 * (batch.ids.len() + 1) + batch.content.len()
+}
+
+fn segment_name(number: u32) -> String {
+    format!("{number:08}.segment")
+}
+
+fn begin<S: Store>(
+    store: &mut S,
+    layout: &Layout,
+    spares: &mut Vec<String>,
+    id: u128,
+    node: NodeId,
+    number: u32,
+    cut: Option<(u64, u64)>,
+) -> io::Result<Current<S::File>> {
+    let name = segment_name(number);
+    let file = match spares.pop() {
+        Some(spare) => {
+            let file = store.open(&spare)?;
+            // Until the header is there it is a spare, whatever it is called.
+            store.rename(&spare, &name)?;
+            file
+        }
+        None => store.create(&name, layout.segment_size)?,
+    };
+    let origin = Origin { number: u64::from(number), salt: fastrand::u64(..) };
+    file.write_at(&SegmentHeader { origin, store: id, node, cut }.to_bytes(), 0)?;
+    file.sync()?;
+    store.sync_directory()?;
+    info!("segment {number} begins");
+    Ok(Current { origin, file: Arc::new(file), offset: HEADER as u64, footer: Vec::new(), time: 0 })
+}

@@ -1,0 +1,216 @@
+use std::{fmt, io, sync::Arc};
+
+use tracing::{info, warn};
+
+use super::{
+    Current, Files, Layout, Log, Sealed, begin,
+    scan::{Scan, Scanned},
+    segment_name,
+};
+use crate::{
+    batch::Place,
+    message::{MessageId, Millis, NodeId},
+    record::Record,
+    segment::{HEADER, SegmentHeader},
+    store::{File, Store},
+};
+
+/// The file that says whose directory this is.
+const SUPERBLOCK: &str = "store";
+const SUPERBLOCK_NEW: &str = "store.new";
+
+/// What was found when a log was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// No record is from later.
+    pub(crate) time: Millis,
+    pub(crate) damage: Vec<Damage>,
+}
+
+/// Bytes that were certain once and cannot be read any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment's number.
+    pub segment: u32,
+    /// Where in it.
+    pub offset: u64,
+    /// The messages that are lost; `None` where nobody can tell. What is done with may come back.
+    pub lost: Option<Vec<MessageId>>,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "segment {} is damaged at byte {}: ", self.segment, self.offset)?;
+        match &self.lost {
+            Some(ids) if ids.is_empty() => f.write_str("no message is lost; what is done with may come back"),
+            Some(ids) => write!(f, "lost are the messages {ids:?}; what is done with may come back"),
+            None => f.write_str("nobody can tell which messages are lost"),
+        }
+    }
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The disk.
+    #[error("the queue's directory cannot be used: {0}")]
+    Io(#[from] io::Error),
+    /// It belongs to another node.
+    #[error("the directory belongs to node {found}, this is node {own}: give each node a directory of its own")]
+    OtherNode {
+        /// Whose it is.
+        found: NodeId,
+        /// Who asks.
+        own: NodeId,
+    },
+    /// It is something else, or the file that says what it is is damaged.
+    #[error("this is no queue's directory: {0}")]
+    NoQueue(String),
+}
+
+/// One segment's file, before it is read.
+struct Found<F> {
+    number: u32,
+    file: Arc<F>,
+    size: u64,
+    header: Option<SegmentHeader>,
+}
+
+impl<S: Store> Log<S> {
+    /// Opens the log of a directory, or begins it, and visits every record that is certain, in order. Messages may come
+    /// without bodies.
+    pub(crate) fn open(
+        mut store: S,
+        layout: Layout,
+        node: NodeId,
+        visit: &mut dyn FnMut(Record, Place),
+    ) -> Result<(Self, Recovered), OpenError> {
+        let names = store.names()?;
+        let id = identify(&mut store, &names, node)?;
+        let (mut found, mut spares) = find(&mut store, &names, id)?;
+        let mut recovered = Recovered::default();
+        // The newest without a header was never used.
+        if let Some(newest) = found.pop_if(|newest| newest.header.is_none()) {
+            let spare = format!("spare-9{:07}", newest.number);
+            store.rename(&segment_name(newest.number), &spare)?;
+            spares.push(spare);
+        }
+        let files = Arc::new(Files(Default::default()));
+        let (mut sealed, mut sequence, mut cut) = (std::collections::BTreeMap::new(), 0, None);
+        let mut expected = found.first().map_or(1, |first| first.number);
+        for (at, segment) in found.iter().enumerate() {
+            for missing in expected..segment.number {
+                recovered.lose(Damage { segment: missing, offset: 0, lost: None });
+            }
+            expected = segment.number + 1;
+            let Some(header) = segment.header else {
+                recovered.lose(Damage { segment: segment.number, offset: 0, lost: None });
+                continue;
+            };
+            let next = found.get(at + 1).and_then(|next| next.header);
+            let end = next.and_then(|next| next.cut).filter(|(number, _)| *number == u64::from(segment.number));
+            let scan = Scan {
+                origin: header.origin,
+                number: segment.number,
+                end: end.map_or(segment.size, |(_, offset)| offset),
+                lasting: end.is_some() || at + 1 < found.len(),
+            };
+            let Scanned { last_sequence, time, end, damage } = scan.run(&*segment.file, segment.size, visit)?;
+            sequence = last_sequence.max(sequence);
+            recovered.time = recovered.time.max(time);
+            cut = Some((u64::from(segment.number), end));
+            let damaged = !damage.is_empty();
+            recovered.damage.extend(damage);
+            files.insert(segment.number, segment.file.clone());
+            sealed.insert(segment.number, Sealed { origin: header.origin, size: segment.size, end, damaged });
+        }
+        let number = found.last().map_or(0, |last| last.number) + 1;
+        let current = begin(&mut store, &layout, &mut spares, id, node, number, cut)?;
+        files.insert(number, current.file.clone());
+        info!("the log is open: {} segments, {} spare", sealed.len() + 1, spares.len());
+        let next_spare = next_spare(&spares);
+        let log = Self {
+            store,
+            layout,
+            id,
+            node,
+            files,
+            sealed,
+            current: Current { time: recovered.time, ..current },
+            spares,
+            next_spare,
+            sequence,
+            synced: sequence,
+            written: 0,
+        };
+        Ok((log, recovered))
+    }
+}
+
+impl Recovered {
+    fn lose(&mut self, damage: Damage) {
+        warn!("{damage}");
+        self.damage.push(damage);
+    }
+}
+
+/// Reads the superblock, or writes that of a new directory.
+fn identify<S: Store>(store: &mut S, names: &[String], node: NodeId) -> Result<u128, OpenError> {
+    if !names.iter().any(|name| name == SUPERBLOCK) {
+        if names.iter().any(|name| name.ends_with(".segment")) {
+            return Err(OpenError::NoQueue(format!("it has segments, but the file `{SUPERBLOCK}` is missing")));
+        }
+        let id = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
+        let file = store.create(SUPERBLOCK_NEW, HEADER as u64)?;
+        let block = SegmentHeader { origin: crate::segment::Origin { number: 0, salt: 0 }, store: id, node, cut: None };
+        file.write_at(&block.to_bytes(), 0)?;
+        file.sync()?;
+        store.rename(SUPERBLOCK_NEW, SUPERBLOCK)?;
+        store.sync_directory()?;
+        return Ok(id);
+    }
+    let mut bytes = vec![0; HEADER];
+    store.open(SUPERBLOCK)?.read_at(&mut bytes, 0)?;
+    let Some(block) = SegmentHeader::from_bytes(&bytes) else {
+        return Err(OpenError::NoQueue(format!("the file `{SUPERBLOCK}` is damaged, or from a later version")));
+    };
+    if block.node != node {
+        return Err(OpenError::OtherNode { found: block.node, own: node });
+    }
+    Ok(block.store)
+}
+
+type FilesOf<S> = (Vec<Found<<S as Store>::File>>, Vec<String>);
+
+/// The segments, by number, and the names of the spares.
+fn find<S: Store>(store: &mut S, names: &[String], id: u128) -> Result<FilesOf<S>, OpenError> {
+    let (mut found, mut spares) = (Vec::new(), Vec::new());
+    for name in names {
+        if name.starts_with("spare-") {
+            spares.push(name.clone());
+        }
+        let Some(number) = name.strip_suffix(".segment").and_then(|number| number.parse::<u32>().ok()) else {
+            continue;
+        };
+        let file = store.open(name)?;
+        let size = file.length()?;
+        let mut bytes = vec![0; HEADER];
+        let header = if size >= HEADER as u64 {
+            file.read_at(&mut bytes, 0)?;
+            SegmentHeader::from_bytes(&bytes)
+        } else {
+            None
+        };
+        let header = header.filter(|header| header.origin.number == u64::from(number) && header.store == id);
+        found.push(Found { number, file: Arc::new(file), size, header });
+    }
+    found.sort_by_key(|segment| segment.number);
+    spares.sort();
+    Ok((found, spares))
+}
+
+fn next_spare(spares: &[String]) -> u64 {
+    let numbers = spares.iter().filter_map(|name| name.strip_prefix("spare-")?.parse::<u64>().ok());
+    numbers.max().map_or(1, |last| last + 1)
+}

@@ -1,0 +1,142 @@
+use std::io::{self, ErrorKind};
+
+use tracing::warn;
+
+use super::Damage;
+use crate::{
+    batch::{Place, read_content, read_footer},
+    message::{MessageId, Millis},
+    record::{Record, Unreadable},
+    segment::{BadBatch, Batch, HEADER, Origin, Trailer, find_batch, read_batch, salvage_content},
+    store::File,
+    varint::Reader,
+};
+
+/// Reads one segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scan {
+    pub(super) origin: Origin,
+    pub(super) number: u32,
+    /// Nothing behind this counts.
+    pub(super) end: u64,
+    /// Everything before `end` was synced: what cannot be read is damage and no torn end.
+    pub(super) lasting: bool,
+}
+
+/// What was found in a segment.
+#[derive(Debug, Default)]
+pub(super) struct Scanned {
+    pub(super) last_sequence: u64,
+    pub(super) time: Millis,
+    /// Where its batches end.
+    pub(super) end: u64,
+    pub(super) damage: Vec<Damage>,
+}
+
+impl Scan {
+    /// Visits every record of a file of `size` bytes, in order. Messages come without bodies where a footer says all else.
+    pub(super) fn run(&self, file: &impl File, size: u64, visit: &mut dyn FnMut(Record, Place)) -> io::Result<Scanned> {
+        let read = |offset: u64, length: usize| {
+            let mut bytes = vec![0; length];
+            file.read_at(&mut bytes, offset).map(|()| bytes)
+        };
+        if let Some((trailer, footer)) = Trailer::find(self.origin, size, read)?
+            && trailer.footer <= self.end
+        {
+            read_footer(self.number, &footer, visit).map_err(unreadable)?;
+            let Trailer { footer: end, last_sequence, time, .. } = trailer;
+            return Ok(Scanned { last_sequence, time, end, damage: Vec::new() });
+        }
+        self.batches(&read(0, self.end as usize)?, visit)
+    }
+
+    fn batches(&self, segment: &[u8], visit: &mut dyn FnMut(Record, Place)) -> io::Result<Scanned> {
+        let mut scanned = Scanned { end: HEADER as u64, ..Scanned::default() };
+        let mut at = HEADER;
+        loop {
+            match read_batch(self.origin, segment, at) {
+                Ok(batch) => {
+                    let content = &segment[batch.content.clone()];
+                    read_content(self.number, batch.content.start as u32, content, visit).map_err(unreadable)?;
+                    scanned.last_sequence = batch.head.sequence;
+                    scanned.time = scanned.time.max(batch.head.time);
+                    at = batch.end;
+                    scanned.end = at as u64;
+                }
+                Err(bad) => {
+                    let Some(next) = self.behind(segment, at, &bad, scanned.last_sequence) else { return Ok(scanned) };
+                    scanned.damage.extend(self.salvage(segment, at, next, bad, visit));
+                    at = next;
+                    scanned.end = at as u64;
+                }
+            }
+        }
+    }
+
+    /// Where reading goes on behind a batch that is not whole. `None`: that is the torn end.
+    fn behind(&self, segment: &[u8], at: usize, bad: &BadBatch, last_sequence: u64) -> Option<usize> {
+        let next = find_batch(self.origin, segment, at + 1);
+        if let Some(next) = next {
+            let synced = match read_batch(self.origin, segment, next) {
+                Ok(batch) | Err(BadBatch::Content(batch)) => batch.head.synced,
+                Err(BadBatch::Head) => 0,
+            };
+            return (self.lasting || synced > last_sequence).then_some(next);
+        }
+        // Nothing whole comes any more.
+        let end = match bad {
+            BadBatch::Content(batch) => batch.end,
+            BadBatch::Head => segment.len(),
+        };
+        (self.lasting && at < segment.len()).then_some(end)
+    }
+
+    /// Saves what can be saved of a damaged batch; names what cannot.
+    fn salvage(
+        &self,
+        segment: &[u8],
+        at: usize,
+        next: usize,
+        bad: BadBatch,
+        visit: &mut dyn FnMut(Record, Place),
+    ) -> Option<Damage> {
+        let lost = match bad {
+            BadBatch::Content(Batch { head, content, .. }) => {
+                let saved = self.salvage_messages(&segment[content.clone()], content.start as u32, visit);
+                Some(head.ids.iter().copied().filter(|id| !saved.contains(id)).map(MessageId).collect())
+            }
+            BadBatch::Head => {
+                let content = salvage_content(self.origin, segment, at, next);
+                let whole = content.is_some_and(|content| {
+                    read_content(self.number, content.start as u32, &segment[content], visit).is_ok()
+                });
+                if whole { Some(Vec::new()) } else { None }
+            }
+        };
+        let damage = Damage { segment: self.number, offset: at as u64, lost };
+        warn!("{damage}");
+        Some(damage)
+    }
+
+    /// The messages of a damaged content whose own checksum is right.
+    fn salvage_messages(&self, content: &[u8], start: u32, visit: &mut dyn FnMut(Record, Place)) -> Vec<u64> {
+        let (mut reader, mut saved) = (Reader(content), Vec::new());
+        while let Some(record) = Reader(reader.0).bytes() {
+            let before = reader.0;
+            let length = record.as_ptr() as usize - before.as_ptr() as usize + record.len();
+            let offset = start + (content.len() - before.len()) as u32;
+            if let Ok(Some(record @ Record::Message(_))) = Record::read(&mut Reader(before))
+                && let Record::Message(message) = &record
+            {
+                saved.push(message.id.0);
+                visit(record, Place { segment: self.number, offset, length: length as u32 });
+            }
+            reader = Reader(&before[length..]);
+        }
+        saved
+    }
+}
+
+fn unreadable(error: Unreadable) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,270 @@
+//! The thread that owns the log: all disk work but the reading of messages happens here.
+
+use std::{
+    io,
+    sync::{Arc, MutexGuard},
+    time::Duration,
+};
+
+use tracing::{debug, error, warn};
+
+use super::{Group, Inner, Shared};
+use crate::{
+    Durability, MqError,
+    batch::{Batch, Place},
+    log::Log,
+    record::MessageRecord,
+    store::Store,
+};
+
+/// How much is copied forward between two groups: so many parts of a segment.
+const STEPS: u64 = 32;
+/// How often it looks after the log when nothing happens.
+const IDLE: Duration = Duration::from_secs(1);
+
+pub(super) struct Writer<S: Store> {
+    pub(super) shared: Arc<Shared<S::File>>,
+    pub(super) log: Log<S>,
+    pub(super) segment_size: u64,
+    /// The oldest segment's messages that have yet to be looked at.
+    pub(super) cleaning: Option<Vec<(MessageRecord, Place)>>,
+    pub(super) disk_full: bool,
+    /// What is on its way to the disk.
+    pub(super) groups: Vec<Group>,
+}
+
+impl<S: Store> Writer<S> {
+    /// Before anything is taken.
+    pub(super) fn prepare(&mut self) -> io::Result<()> {
+        self.groups = std::mem::take(&mut self.shared.lock().groups).into();
+        self.reserve()?;
+        self.write()
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            self.groups = {
+                let mut inner = self.shared.lock();
+                while inner.groups.iter().all(Group::is_idle) && !inner.closing && self.cleaning.is_none() {
+                    let (woken, waited) =
+                        self.shared.work.wait_timeout(inner, IDLE).unwrap_or_else(std::sync::PoisonError::into_inner);
+                    inner = woken;
+                    if waited.timed_out() {
+                        break;
+                    }
+                }
+                if inner.closing && inner.groups.iter().all(Group::is_idle) {
+                    break;
+                }
+                std::mem::take(&mut inner.groups).into()
+            };
+            if let Err(error) = self.write().and_then(|()| self.look_after()) {
+                self.fail(&error);
+                return;
+            }
+        }
+        if let Err(error) = self.log.seal() {
+            self.fail(&error);
+        }
+    }
+
+    /// Writes what has gathered, with one sync for all of it.
+    fn write(&mut self) -> io::Result<()> {
+        let mut places = Vec::new();
+        for group in &self.groups {
+            places.push(if group.batch.is_empty() { None } else { Some(append(&self.shared, &mut self.log, group)?) });
+        }
+        let groups = &mut self.groups;
+        let weak = groups.iter().any(|group| group.written.is_some_written());
+        if weak {
+            let mut inner = self.shared.lock();
+            for (group, place) in groups.iter_mut().zip(&places) {
+                let written = std::mem::take(&mut group.written);
+                if let Some((segment, start)) = place {
+                    inner.show(&written.pushes, *segment, *start, &self.shared);
+                }
+                written.waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
+            }
+        }
+        if groups.iter().any(|group| group.must_sync) {
+            self.log.sync()?;
+        }
+        let mut inner = self.shared.lock();
+        for (group, place) in groups.iter().zip(&places) {
+            let Some((segment, start)) = *place else { continue };
+            inner.show(&group.synced.pushes, segment, start, &self.shared);
+            group.copied.iter().for_each(|copied| inner.state.copied(copied, segment, start));
+            if let Some((from, keys)) = &group.copied_dedup {
+                inner.state.copied_dedup(keys, *from, segment);
+            }
+        }
+        inner.reserved = self.log.reserved();
+        inner.written = self.log.written();
+        drop(inner);
+        for group in groups.drain(..) {
+            group.synced.waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
+        }
+        Ok(())
+    }
+
+    fn tell_space(&self, inner: &mut MutexGuard<'_, Inner>) {
+        inner.reserved = self.log.reserved();
+        inner.written = self.log.written();
+    }
+
+    /// Reserves space, and frees what is not needed: one step of it.
+    fn look_after(&mut self) -> io::Result<()> {
+        let full = !self.reserve()?;
+        if full != self.disk_full {
+            self.disk_full = full;
+            if full {
+                warn!("the disk is full: pushes are refused when the reserve is used up");
+            } else {
+                warn!("there is space on the disk again");
+            }
+        }
+        match self.cleaning.take() {
+            Some(messages) => self.clean(messages)?,
+            None => self.begin_cleaning()?,
+        }
+        let mut inner = self.shared.lock();
+        self.tell_space(&mut inner);
+        Ok(())
+    }
+
+    /// Space for what pushes must leave free, and a segment more.
+    fn reserve(&mut self) -> io::Result<bool> {
+        let live = self.shared.lock().state.live();
+        let spares = 3 + (super::PER_COPY * live).div_ceil(self.segment_size);
+        self.log.reserve(spares as usize)
+    }
+
+    fn begin_cleaning(&mut self) -> io::Result<()> {
+        let Some(oldest) = self.log.oldest() else { return Ok(()) };
+        let (free, live_bytes) = {
+            let inner = self.shared.lock();
+            (inner.state.is_free(oldest), inner.state.live_bytes())
+        };
+        if free {
+            self.cleaning = Some(Vec::new());
+            return Ok(());
+        }
+        let enough = (2 * live_bytes).max(2 * self.segment_size) + 2 * self.segment_size;
+        if self.log.size() > enough || self.log.has_damage() {
+            debug!("segment {oldest} is cleaned");
+            let mut messages = self.log.messages_of_oldest()?;
+            messages.reverse();
+            self.cleaning = Some(messages);
+        }
+        Ok(())
+    }
+
+    /// Copies what is still needed of the oldest segment, a part of it; at its end the segment is freed.
+    fn clean(&mut self, mut messages: Vec<(MessageRecord, Place)>) -> io::Result<()> {
+        let mut chosen = Vec::new();
+        {
+            let inner = self.shared.lock();
+            let mut size = 0;
+            while size < (self.segment_size / STEPS) as usize
+                && let Some((message, place)) = messages.pop()
+            {
+                if inner.state.is_needed(&message, place) {
+                    size += place.length as usize;
+                    chosen.push((message, place));
+                }
+            }
+        }
+        let mut read = Vec::with_capacity(chosen.len());
+        for (message, place) in chosen {
+            match self.shared.files.read(place) {
+                Ok(whole) => read.push((MessageRecord { copies: message.copies, ..whole }, place)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let mut inner = self.shared.lock();
+                    inner.lose(&message, place);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let done = messages.is_empty();
+        let oldest = self.log.oldest();
+        {
+            let mut inner = self.shared.lock();
+            let now = self.shared.clock.now();
+            let Inner { state, groups, .. } = &mut *inner;
+            let group = super::group(groups, now);
+            group.must_sync = true;
+            for (message, place) in read {
+                let copied = state.copy(message, place, &mut group.batch);
+                group.copied.extend(copied);
+            }
+            if let (true, Some(oldest)) = (done, oldest) {
+                let keys = state.copy_dedup(oldest, now, &mut group.batch);
+                group.copied_dedup = Some((oldest, keys));
+            }
+        }
+        if !done {
+            self.cleaning = Some(messages);
+            return Ok(());
+        }
+        self.groups = std::mem::take(&mut self.shared.lock().groups).into();
+        self.write()?;
+        let free = oldest.is_some_and(|oldest| self.shared.lock().state.is_free(oldest));
+        if free {
+            self.log.free_oldest()?;
+        } else {
+            warn!("a segment that was cleaned is still needed: it is cleaned again");
+        }
+        Ok(())
+    }
+
+    /// Nothing is taken any more: what the disk holds is not known.
+    fn fail(&mut self, error: &io::Error) {
+        error!("the queue's disk failed, nothing more is taken: {error}");
+        let failure = MqError::DiskFailed(error.to_string());
+        let mut inner = self.shared.lock();
+        inner.failure = Some(failure.clone());
+        self.groups.extend(std::mem::take(&mut inner.groups));
+        inner.wake_all();
+        drop(inner);
+        for group in self.groups.drain(..) {
+            let waiters = group.synced.waiters.into_iter().chain(group.written.waiters);
+            waiters.for_each(|waiter| drop(waiter.send(Err(failure.clone()))));
+        }
+        self.shared.failed.notify_waiters();
+    }
+}
+
+/// Every segment begins with the configuration: so whatever was freed, what the messages in the rest refer to is known.
+fn append<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>, group: &Group) -> io::Result<(u32, u32)> {
+    if !log.has_room(&group.batch) {
+        log.roll()?;
+        let mut configuration = Batch::default();
+        shared.lock().state.write_configuration(&mut configuration);
+        log.append(&configuration, group.time)?;
+    }
+    log.append(&group.batch, group.time)
+}
+
+/// Pushes that are shown, and who waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    pub(super) pushes: Vec<crate::state::Pending>,
+    pub(super) waiters: Vec<tokio::sync::oneshot::Sender<Result<(), MqError>>>,
+}
+
+impl Stage {
+    pub(super) fn is_some_written(&self) -> bool {
+        !self.pushes.is_empty() || !self.waiters.is_empty()
+    }
+}
+
+/// Which stage a push belongs to.
+pub(super) fn stage(group: &mut Group, durability: Durability) -> &mut Stage {
+    match durability {
+        Durability::Synced => {
+            group.must_sync = true;
+            &mut group.synced
+        }
+        Durability::Written | Durability::Queued => &mut group.written,
+    }
+}

@@ -1,0 +1,477 @@
+//! What the log is made of: one record for each thing that must survive. Pure.
+//!
+//! ```text
+//! record = varint length of the rest | u8 kind | fields | extensions: (varint tag, varint length, value)*
+//! ```
+//! A message has a CRC of its own, between kind and fields: it is read by itself when it is delivered.
+//!
+//! Kinds from 128 on may be skipped by who does not know them. STORAGE.md lists the fields.
+
+use bytes::Bytes;
+
+use crate::{
+    message::{MessageId, Millis},
+    route::Mode,
+    varint::{Reader, put, put_bytes},
+};
+
+/// Numbers of topics and queues are never given again.
+pub(crate) type TopicNumber = u32;
+pub(crate) type QueueNumber = u32;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Record {
+    /// A message, with the body once and its state in every queue that holds it. Also as a copy that replaces an earlier
+    /// one.
+    Message(MessageRecord),
+    /// It is done with, in one queue.
+    Gone {
+        queue: QueueNumber,
+        id: MessageId,
+    },
+    /// It is ready again at `due`, or dead.
+    State {
+        queue: QueueNumber,
+        id: MessageId,
+        state: CopyState,
+    },
+    /// It is out until `expires`; without an end by then it has been tried once more.
+    Lease {
+        queue: QueueNumber,
+        id: MessageId,
+        number: u64,
+        retries: u16,
+        expires: Millis,
+    },
+    /// A topic as it is from here on.
+    Topic {
+        number: TopicNumber,
+        name: String,
+        config: TopicConfig,
+    },
+    /// A queue as it is from here on.
+    Queue {
+        number: QueueNumber,
+        topic: TopicNumber,
+        bind_key: String,
+        paused: bool,
+    },
+    /// The topic and all its queues are deleted.
+    TopicGone {
+        number: TopicNumber,
+    },
+    QueueGone {
+        number: QueueNumber,
+    },
+    /// All messages of the queue that are not dead are dropped.
+    Purged {
+        queue: QueueNumber,
+    },
+    /// Until `expires`, a push to the topic with this key is the message `id`.
+    Dedup {
+        topic: TopicNumber,
+        key: String,
+        id: MessageId,
+        expires: Millis,
+    },
+    /// No number, id or lease up to these was given to anything that is gone.
+    Marks {
+        topics: u32,
+        queues: u32,
+        ids: u64,
+        leases: u64,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MessageRecord {
+    pub(crate) id: MessageId,
+    pub(crate) topic: TopicNumber,
+    pub(crate) copies: Vec<(QueueNumber, CopyState)>,
+    pub(crate) priority: u8,
+    /// In milliseconds; 0: the topic's.
+    pub(crate) ttr: u32,
+    pub(crate) headers: Vec<(String, Bytes)>,
+    pub(crate) body: Bytes,
+}
+
+/// How a message stands in one queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CopyState {
+    pub(crate) due: Millis,
+    pub(crate) retries: u16,
+    /// Why it is dead, if it is.
+    pub(crate) dead: Option<String>,
+}
+
+/// What can be set for a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TopicConfig {
+    pub(crate) mode: Mode,
+    pub(crate) auto_ack: bool,
+    pub(crate) ttr: Millis,
+    pub(crate) max_retries: u16,
+    /// Ready, delayed and leased messages of one queue.
+    pub(crate) max_length: u64,
+    pub(crate) dedup_window: Millis,
+    /// When it was made.
+    pub(crate) created: Millis,
+}
+
+mod kind {
+    pub(super) const MESSAGE: u8 = 1;
+    pub(super) const GONE: u8 = 2;
+    pub(super) const STATE: u8 = 3;
+    pub(super) const LEASE: u8 = 4;
+    pub(super) const TOPIC: u8 = 5;
+    pub(super) const QUEUE: u8 = 6;
+    pub(super) const TOPIC_GONE: u8 = 7;
+    pub(super) const QUEUE_GONE: u8 = 8;
+    pub(super) const PURGED: u8 = 9;
+    pub(super) const DEDUP: u8 = 10;
+    pub(super) const MARKS: u8 = 11;
+    pub(super) const SKIPPABLE: u8 = 128;
+}
+
+/// Tags of extensions. The reserved ones have no meaning yet.
+mod tag {
+    pub(super) const HEADERS: u64 = 1;
+    #[expect(dead_code, reason = "reserved")]
+    pub(super) const EXPIRES: u64 = 2;
+    #[expect(dead_code, reason = "reserved")]
+    pub(super) const GROUP: u64 = 3;
+}
+
+/// What a record cannot be: the log was written by a later version, or is damaged in a way that its checksum does not show.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record of kind {kind} cannot be read: it is from a later version, or damaged")]
+pub(crate) struct Unreadable {
+    kind: u8,
+}
+
+impl Record {
+    /// Appends the record.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        match self {
+            Self::Message(message) => return message.write(out),
+            Self::Gone { queue, id } => {
+                out.push(kind::GONE);
+                put_numbers(&[u64::from(*queue), id.0], out);
+            }
+            Self::State { queue, id, state } => {
+                out.push(kind::STATE);
+                put_numbers(&[u64::from(*queue), id.0], out);
+                state.write(out);
+            }
+            Self::Lease { queue, id, number, retries, expires } => {
+                out.push(kind::LEASE);
+                put_numbers(&[u64::from(*queue), id.0, *number, u64::from(*retries), *expires], out);
+            }
+            Self::Topic { number, name, config } => {
+                out.push(kind::TOPIC);
+                put(u64::from(*number), out);
+                put_bytes(name.as_bytes(), out);
+                config.write(out);
+            }
+            Self::Queue { number, topic, bind_key, paused } => {
+                out.push(kind::QUEUE);
+                put_numbers(&[u64::from(*number), u64::from(*topic)], out);
+                put_bytes(bind_key.as_bytes(), out);
+                out.push(u8::from(*paused));
+            }
+            Self::TopicGone { number } => put_one(kind::TOPIC_GONE, *number, out),
+            Self::QueueGone { number } => put_one(kind::QUEUE_GONE, *number, out),
+            Self::Purged { queue } => put_one(kind::PURGED, *queue, out),
+            Self::Dedup { topic, key, id, expires } => {
+                out.push(kind::DEDUP);
+                put(u64::from(*topic), out);
+                put_bytes(key.as_bytes(), out);
+                put_numbers(&[id.0, *expires], out);
+            }
+            Self::Marks { topics, queues, ids, leases } => {
+                out.push(kind::MARKS);
+                put_numbers(&[u64::from(*topics), u64::from(*queues), *ids, *leases], out);
+            }
+        }
+        prefix_length(start, out);
+    }
+
+    /// Reads the next record; `None` for one that may be skipped.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Unreadable> {
+        let broken = |kind| Unreadable { kind };
+        let mut fields = Reader(reader.bytes().ok_or_else(|| broken(0))?);
+        let kind = fields.byte().ok_or_else(|| broken(0))?;
+        if kind >= kind::SKIPPABLE {
+            return Ok(None);
+        }
+        Self::fields(kind, &mut fields).map(Some).ok_or_else(|| broken(kind))
+    }
+
+    fn fields(kind: u8, from: &mut Reader<'_>) -> Option<Self> {
+        Some(match kind {
+            kind::MESSAGE => Self::Message(MessageRecord::read(from)?),
+            kind::GONE => Self::Gone { queue: from.small()?, id: MessageId(from.number()?) },
+            kind::STATE => {
+                Self::State { queue: from.small()?, id: MessageId(from.number()?), state: CopyState::read(from)? }
+            }
+            kind::LEASE => Self::Lease {
+                queue: from.small()?,
+                id: MessageId(from.number()?),
+                number: from.number()?,
+                retries: from.small()?,
+                expires: from.number()?,
+            },
+            kind::TOPIC => {
+                Self::Topic { number: from.small()?, name: from.text()?.to_owned(), config: TopicConfig::read(from)? }
+            }
+            kind::QUEUE => Self::Queue {
+                number: from.small()?,
+                topic: from.small()?,
+                bind_key: from.text()?.to_owned(),
+                paused: from.byte()? != 0,
+            },
+            kind::TOPIC_GONE => Self::TopicGone { number: from.small()? },
+            kind::QUEUE_GONE => Self::QueueGone { number: from.small()? },
+            kind::PURGED => Self::Purged { queue: from.small()? },
+            kind::DEDUP => Self::Dedup {
+                topic: from.small()?,
+                key: from.text()?.to_owned(),
+                id: MessageId(from.number()?),
+                expires: from.number()?,
+            },
+            kind::MARKS => Self::Marks {
+                topics: from.small()?,
+                queues: from.small()?,
+                ids: from.number()?,
+                leases: from.number()?,
+            },
+            _ => return None,
+        })
+    }
+}
+
+impl MessageRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.push(kind::MESSAGE);
+        out.extend_from_slice(&[0; 4]);
+        self.write_entry(out);
+        put_bytes(&self.body, out);
+        if !self.headers.is_empty() {
+            let mut headers = Vec::new();
+            for (key, value) in &self.headers {
+                put_bytes(key.as_bytes(), &mut headers);
+                put_bytes(value, &mut headers);
+            }
+            put(tag::HEADERS, out);
+            put_bytes(&headers, out);
+        }
+        let crc = crc32fast::hash(&out[start + 5..]);
+        out[start + 1..start + 5].copy_from_slice(&crc.to_le_bytes());
+        prefix_length(start, out);
+    }
+
+    /// All but body and headers: what a segment's footer repeats.
+    pub(crate) fn write_entry(&self, out: &mut Vec<u8>) {
+        put_numbers(&[self.id.0, u64::from(self.topic), u64::from(self.priority), u64::from(self.ttr)], out);
+        put(self.copies.len() as u64, out);
+        for (queue, state) in &self.copies {
+            put(u64::from(*queue), out);
+            state.write(out);
+        }
+    }
+
+    /// What [`write_entry`](Self::write_entry) wrote, with an empty body.
+    pub(crate) fn read_entry(from: &mut Reader<'_>) -> Option<Self> {
+        let (id, topic, priority, ttr) = (MessageId(from.number()?), from.small()?, from.small()?, from.small()?);
+        let count: usize = from.small()?;
+        let mut copies = Vec::new();
+        for _ in 0..count {
+            copies.push((from.small()?, CopyState::read(from)?));
+        }
+        Some(Self { id, topic, copies, priority, ttr, headers: Vec::new(), body: Bytes::new() })
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        if *from.take(4)? != crc32fast::hash(from.0).to_le_bytes() {
+            return None;
+        }
+        let mut message = Self::read_entry(from)?;
+        message.body = Bytes::copy_from_slice(from.bytes()?);
+        while !from.is_empty() {
+            let (tag, value) = (from.number()?, from.bytes()?);
+            if tag == tag::HEADERS {
+                let mut headers = Reader(value);
+                while !headers.is_empty() {
+                    let key = headers.text()?.to_owned();
+                    message.headers.push((key, Bytes::copy_from_slice(headers.bytes()?)));
+                }
+            }
+        }
+        Some(message)
+    }
+}
+
+impl CopyState {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_numbers(&[self.due, u64::from(self.retries)], out);
+        match &self.dead {
+            None => out.push(0),
+            Some(reason) => {
+                out.push(1);
+                put_bytes(reason.as_bytes(), out);
+            }
+        }
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let (due, retries) = (from.number()?, from.small()?);
+        let dead = match from.byte()? {
+            0 => None,
+            1 => Some(from.text()?.to_owned()),
+            _ => return None,
+        };
+        Some(Self { due, retries, dead })
+    }
+}
+
+impl TopicConfig {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(match self.mode {
+            Mode::Exact => 1,
+            Mode::Fuzzy => 2,
+        });
+        out.push(u8::from(self.auto_ack));
+        let retries = u64::from(self.max_retries);
+        put_numbers(&[self.ttr, retries, self.max_length, self.dedup_window, self.created], out);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            mode: match from.byte()? {
+                1 => Mode::Exact,
+                2 => Mode::Fuzzy,
+                _ => return None,
+            },
+            auto_ack: from.byte()? != 0,
+            ttr: from.number()?,
+            max_retries: from.small()?,
+            max_length: from.number()?,
+            dedup_window: from.number()?,
+            created: from.number()?,
+        })
+    }
+}
+
+fn put_numbers(numbers: &[u64], out: &mut Vec<u8>) {
+    numbers.iter().for_each(|number| put(*number, out));
+}
+
+fn put_one(kind: u8, number: u32, out: &mut Vec<u8>) {
+    out.push(kind);
+    put(u64::from(number), out);
+}
+
+/// Puts the length of what was written since `start` before it.
+fn prefix_length(start: usize, out: &mut Vec<u8>) {
+    let mut length = Vec::with_capacity(4);
+    put((out.len() - start) as u64, &mut length);
+    out.splice(start..start, length);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn state() -> impl Strategy<Value = CopyState> {
+        (any::<u64>(), any::<u16>(), any::<Option<String>>()).prop_map(|(due, retries, dead)| CopyState {
+            due,
+            retries,
+            dead,
+        })
+    }
+
+    fn message() -> impl Strategy<Value = Record> {
+        let copies = prop::collection::vec((any::<u32>(), state()), 0..4);
+        let bytes = || any::<Vec<u8>>().prop_map(Bytes::from);
+        let headers = prop::collection::vec((any::<String>(), bytes()), 0..3);
+        (any::<(u64, u32, u8, u32)>(), copies, headers, bytes()).prop_map(
+            |((id, topic, priority, ttr), copies, headers, body)| {
+                Record::Message(MessageRecord { id: MessageId(id), topic, copies, priority, ttr, headers, body })
+            },
+        )
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let id = || any::<u64>().prop_map(MessageId);
+        prop_oneof![
+            message(),
+            (any::<u32>(), id()).prop_map(|(queue, id)| Record::Gone { queue, id }),
+            (any::<u32>(), id(), state()).prop_map(|(queue, id, state)| Record::State { queue, id, state }),
+            (any::<(u32, u64, u16, u64)>(), id()).prop_map(|((queue, number, retries, expires), id)| {
+                Record::Lease { queue, id, number, retries, expires }
+            }),
+            any::<(u32, String, bool, u64, u16)>().prop_map(|(number, name, auto_ack, ttr, max_retries)| {
+                let mode = if auto_ack { Mode::Fuzzy } else { Mode::Exact };
+                let config =
+                    TopicConfig { mode, auto_ack, ttr, max_retries, max_length: ttr, dedup_window: 5, created: 6 };
+                Record::Topic { number, name, config }
+            }),
+            any::<(u32, u32, String, bool)>().prop_map(|(number, topic, bind_key, paused)| Record::Queue {
+                number,
+                topic,
+                bind_key,
+                paused
+            }),
+            any::<u32>().prop_map(|number| Record::TopicGone { number }),
+            any::<u32>().prop_map(|number| Record::QueueGone { number }),
+            any::<u32>().prop_map(|queue| Record::Purged { queue }),
+            (any::<(u32, String, u64)>(), id()).prop_map(|((topic, key, expires), id)| Record::Dedup {
+                topic,
+                key,
+                id,
+                expires
+            }),
+            any::<(u32, u32, u64, u64)>().prop_map(|(topics, queues, ids, leases)| Record::Marks {
+                topics,
+                queues,
+                ids,
+                leases
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back(records in prop::collection::vec(record(), 0..10)) {
+            let mut out = Vec::new();
+            records.iter().for_each(|record| record.write(&mut out));
+            let mut reader = Reader(&out);
+            for record in &records {
+                prop_assert_eq!(Record::read(&mut reader), Ok(Some(record.clone())));
+            }
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn no_bytes_are_trusted(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut reader = Reader(&bytes);
+            while !reader.is_empty() && Record::read(&mut reader).is_ok() {}
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_skipped_or_refused() {
+        assert_eq!(Record::read(&mut Reader(&[3, 200, 1, 2])), Ok(None));
+        assert_eq!(Record::read(&mut Reader(&[3, 100, 1, 2])), Err(Unreadable { kind: 100 }));
+        let mut out = Vec::new();
+        Record::Purged { queue: 7 }.write(&mut out);
+        out[0] += 2;
+        out.extend_from_slice(&[9, 9]);
+        assert_eq!(Record::read(&mut Reader(&out)), Ok(Some(Record::Purged { queue: 7 })));
+    }
+}

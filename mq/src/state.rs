@@ -1,0 +1,549 @@
+//! Everything that a node knows: topics, queues, which messages are where. Pure: time comes in as an argument, and what must
+//! survive goes out as records.
+
+mod recover;
+mod retry;
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+
+use crate::{
+    Extensions, MqError, Push, QueueStats, Settings, TopicStats,
+    batch::{Batch, Place},
+    dedup::Dedup,
+    message::{
+        Ids, LARGEST_BATCH, LARGEST_BATCH_BYTES, LARGEST_BODY, LONGEST_DELAY, MessageId, Millis, NodeId, check_name,
+    },
+    queue::{Lease, Live, Queue},
+    record::{CopyState, MessageRecord, QueueNumber, Record, TopicConfig, TopicNumber},
+    route::{DEFAULT_QUEUE, Expressions, Mode},
+};
+
+pub(crate) use recover::Copied;
+pub(crate) use retry::Leased;
+
+/// What a node keeps in memory at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Messages, counted once for each queue that holds them.
+    pub(crate) live: u64,
+    /// Dedup keys.
+    pub(crate) dedup: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) limits: Limits,
+    ids: Ids,
+    names: BTreeMap<String, TopicNumber>,
+    topics: HashMap<TopicNumber, Topic>,
+    queues: HashMap<QueueNumber, Queue>,
+    last_topic: TopicNumber,
+    last_queue: QueueNumber,
+    last_lease: u64,
+    dedup: Dedup,
+    expressions: Expressions,
+    /// How many messages and dedup keys each segment holds that are still needed.
+    needed: BTreeMap<u32, u64>,
+    live: u64,
+    live_bytes: u64,
+    /// On their way to the log.
+    pending: u64,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: String,
+    config: TopicConfig,
+    queues: BTreeMap<String, QueueNumber>,
+}
+
+/// A push that becomes visible when its record is where it should be.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) id: MessageId,
+    /// In its batch.
+    pub(crate) place: Place,
+    pub(crate) body: Bytes,
+    pub(crate) headers: Vec<(String, Bytes)>,
+    pub(crate) queues: Vec<QueueNumber>,
+    due: Millis,
+    priority: u8,
+    ttr: u32,
+    dedup: Option<(TopicNumber, String)>,
+}
+
+/// What came of asking for a push.
+#[derive(Debug)]
+pub(crate) enum Pushed {
+    New(Pending),
+    /// It is the same as an earlier one.
+    Duplicate(MessageId),
+}
+
+/// One message that is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handed {
+    pub(crate) queue: QueueNumber,
+    pub(crate) id: MessageId,
+    pub(crate) place: Place,
+    pub(crate) lease: u64,
+    pub(crate) retries: u16,
+}
+
+const DEFAULT_TTR: Millis = 30_000;
+const DEFAULT_RETRIES: u16 = 5;
+const DEFAULT_DEDUP: Millis = 10 * 60 * 1000;
+const LONGEST_DEDUP: Millis = 24 * 3600 * 1000;
+
+impl State {
+    pub(crate) fn new(node: NodeId, limits: Limits) -> Self {
+        Self {
+            limits,
+            ids: Ids::new(node, 0),
+            names: BTreeMap::new(),
+            topics: HashMap::new(),
+            queues: HashMap::new(),
+            last_topic: 0,
+            last_queue: 0,
+            last_lease: 0,
+            dedup: Dedup::default(),
+            expressions: Expressions::default(),
+            needed: BTreeMap::new(),
+            live: 0,
+            live_bytes: 0,
+            pending: 0,
+        }
+    }
+
+    /// Messages, counted once for each queue that holds them.
+    pub(crate) fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// How many bytes the log would have if it held nothing else.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Whether nothing in the segment is needed any more.
+    pub(crate) fn is_free(&self, segment: u32) -> bool {
+        !self.needed.contains_key(&segment)
+    }
+
+    /// Makes a queue, and its topic if need be.
+    pub(crate) fn declare(&mut self, topic: &str, queue: &str, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
+        check_name("topic", topic)?;
+        check_name("bindKey", queue)?;
+        if self.queue_number(topic, queue).is_ok() {
+            return Err(MqError::QueueExists(queue.to_owned()));
+        }
+        self.make_queue(topic, queue, now, batch);
+        Ok(())
+    }
+
+    fn make_topic(&mut self, name: &str, now: Millis, batch: &mut Batch) -> TopicNumber {
+        if let Some(number) = self.names.get(name) {
+            return *number;
+        }
+        self.last_topic += 1;
+        let number = self.last_topic;
+        let config = TopicConfig {
+            mode: Mode::Exact,
+            auto_ack: false,
+            ttr: DEFAULT_TTR,
+            max_retries: DEFAULT_RETRIES,
+            max_length: u64::MAX,
+            dedup_window: DEFAULT_DEDUP,
+            created: now,
+        };
+        batch.add(&Record::Topic { number, name: name.to_owned(), config: config.clone() });
+        self.names.insert(name.to_owned(), number);
+        self.topics.insert(number, Topic { name: name.to_owned(), config, queues: BTreeMap::new() });
+        number
+    }
+
+    fn make_queue(&mut self, topic: &str, bind_key: &str, now: Millis, batch: &mut Batch) -> QueueNumber {
+        let topic = self.make_topic(topic, now, batch);
+        self.last_queue += 1;
+        let number = self.last_queue;
+        batch.add(&Record::Queue { number, topic, bind_key: bind_key.to_owned(), paused: false });
+        self.queues.insert(number, Queue::new(topic, bind_key.to_owned()));
+        if let Some(topic) = self.topics.get_mut(&topic) {
+            topic.queues.insert(bind_key.to_owned(), number);
+        }
+        number
+    }
+
+    /// Changes a topic, and makes it if need be.
+    pub(crate) fn configure(
+        &mut self,
+        topic: &str,
+        settings: &Settings,
+        now: Millis,
+        batch: &mut Batch,
+    ) -> Result<(), MqError> {
+        check_name("topic", topic)?;
+        if settings.ttr_ms == Some(0) {
+            return Err(MqError::Invalid("msgTTR is 0: give milliseconds above 0".to_owned()));
+        }
+        if settings.dedup_window_ms.is_some_and(|window| window > LONGEST_DEDUP) {
+            return Err(MqError::Invalid(format!("the dedup window is at most {LONGEST_DEDUP} ms")));
+        }
+        let number = self.make_topic(topic, now, batch);
+        let Some(Topic { name, config, .. }) = self.topics.get_mut(&number) else { return Ok(()) };
+        config.mode = settings.mode.unwrap_or(config.mode);
+        config.auto_ack = settings.auto_ack.unwrap_or(config.auto_ack);
+        config.ttr = settings.ttr_ms.unwrap_or(config.ttr);
+        config.max_retries = settings.max_retries.unwrap_or(config.max_retries);
+        config.max_length = settings.max_length.unwrap_or(config.max_length);
+        config.dedup_window = settings.dedup_window_ms.unwrap_or(config.dedup_window);
+        batch.add(&Record::Topic { number, name: name.clone(), config: config.clone() });
+        Ok(())
+    }
+
+    /// Stops or resumes the handing out.
+    pub(crate) fn pause(&mut self, topic: &str, queue: &str, paused: bool, batch: &mut Batch) -> Result<(), MqError> {
+        let number = self.queue_number(topic, queue)?;
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.paused = paused;
+            let (topic, bind_key) = (queue.topic, queue.bind_key.clone());
+            batch.add(&Record::Queue { number, topic, bind_key, paused });
+        }
+        Ok(())
+    }
+
+    /// Whether all of these can be pushed together.
+    pub(crate) fn check_batch(pushes: &[Push]) -> Result<(), MqError> {
+        if pushes.len() > LARGEST_BATCH {
+            let text = format!("a batch of {} messages: at most {LARGEST_BATCH} are taken at once", pushes.len());
+            return Err(MqError::Invalid(text));
+        }
+        let size = |push: &Push| {
+            push.body.len() + push.headers.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+        };
+        let total: usize = pushes.iter().map(size).sum();
+        if total > LARGEST_BATCH_BYTES {
+            let text = format!("a batch of {total} bytes: at most {LARGEST_BATCH_BYTES} are taken at once");
+            return Err(MqError::Invalid(text));
+        }
+        pushes.iter().try_for_each(check_push)
+    }
+
+    /// Whether all of these would be taken together, so that a batch is taken whole or not at all.
+    pub(crate) fn check_all(&mut self, pushes: &[Push], now: Millis) -> Result<(), MqError> {
+        let mut more: HashMap<QueueNumber, u64> = HashMap::new();
+        let (mut copies, mut keys) = (0, 0);
+        for push in pushes {
+            for number in self.route(push)? {
+                *more.entry(number).or_default() += 1;
+                copies += 1;
+            }
+            keys += usize::from(push.dedup.is_some());
+        }
+        self.check_space(&more, copies, keys, now)
+    }
+
+    /// Takes a message that was checked. Nothing is changed when it is refused.
+    pub(crate) fn push(&mut self, push: Push, now: Millis, batch: &mut Batch) -> Result<Pushed, MqError> {
+        let known = self.names.get(&push.topic).copied();
+        if let (Some(topic), Some(key)) = (known, &push.dedup)
+            && let Some(id) = self.dedup.get(topic, key, now)
+        {
+            return Ok(Pushed::Duplicate(id));
+        }
+        let queues = self.route(&push)?;
+        let (queues, topic) = match queues[..] {
+            [] => {
+                let made = self.make_queue(&push.topic, DEFAULT_QUEUE, now, batch);
+                (vec![made], self.queues[&made].topic)
+            }
+            [first, ..] => (queues, self.queues[&first].topic),
+        };
+        let id = self.ids.next(now);
+        let due = now + push.delay_ms;
+        let state = CopyState { due, retries: 0, dead: None };
+        let record = MessageRecord {
+            id,
+            topic,
+            copies: queues.iter().map(|queue| (*queue, state.clone())).collect(),
+            priority: push.priority,
+            ttr: push.ttr_ms.unwrap_or(0),
+            headers: push.headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
+            body: push.body.into(),
+        };
+        let record = Record::Message(record);
+        let place = batch.add(&record);
+        let Record::Message(MessageRecord { body, headers, priority, ttr, .. }) = record else {
+            return Err(MqError::Closed);
+        };
+        if let Some(key) = &push.dedup {
+            let expires = now + self.topics[&topic].config.dedup_window;
+            batch.add(&Record::Dedup { topic, key: key.clone(), id, expires });
+            if let Some(replaced) = self.dedup.insert(topic, key.clone(), id, expires) {
+                self.release(replaced);
+            }
+        }
+        for number in &queues {
+            if let Some(queue) = self.queues.get_mut(number) {
+                queue.pending += 1;
+            }
+        }
+        self.pending += queues.len() as u64;
+        let dedup = push.dedup.map(|key| (topic, key));
+        Ok(Pushed::New(Pending { id, place, body, headers, queues, due, priority, ttr, dedup }))
+    }
+
+    /// The queues that a push goes to; none: to the queue `default`, which is not there yet.
+    fn route(&mut self, push: &Push) -> Result<Vec<QueueNumber>, MqError> {
+        let topic = self.names.get(&push.topic).and_then(|number| self.topics.get(number));
+        let Some(route_key) = &push.route_key else {
+            return Ok(topic.and_then(|topic| topic.queues.get(DEFAULT_QUEUE)).copied().into_iter().collect());
+        };
+        let topic = topic.ok_or_else(|| MqError::NoTopic(push.topic.clone()))?;
+        let keys = topic.queues.keys().map(String::as_str);
+        let matching = self.expressions.matching(topic.config.mode, route_key, keys)?;
+        if matching.is_empty() {
+            return Err(MqError::NoQueue(route_key.clone()));
+        }
+        Ok(matching.into_iter().map(|key| topic.queues[key]).collect())
+    }
+
+    fn check_space(
+        &mut self,
+        more: &HashMap<QueueNumber, u64>,
+        copies: u64,
+        keys: usize,
+        now: Millis,
+    ) -> Result<(), MqError> {
+        for (number, more) in more {
+            let queue = &self.queues[number];
+            let most = self.topics[&queue.topic].config.max_length;
+            if queue.length().saturating_add(*more) > most {
+                return Err(MqError::Full { queue: queue.bind_key.clone(), length: queue.length(), most });
+            }
+        }
+        if self.live + self.pending + copies > self.limits.live {
+            let text = format!("it keeps at most {} messages in memory", self.limits.live);
+            return Err(MqError::NodeFull(text));
+        }
+        if keys > 0 {
+            self.forget_dedup(now);
+            if self.dedup.len() + keys > self.limits.dedup {
+                return Err(MqError::NodeFull(format!("it keeps at most {} dedup keys", self.limits.dedup)));
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_dedup(&mut self, now: Millis) {
+        for segment in self.dedup.expire(now) {
+            self.release(segment);
+        }
+    }
+
+    /// The record of a push is in the log, its batch's content at `start` of `segment`: now it can be handed out.
+    pub(crate) fn commit(&mut self, pending: &Pending, segment: u32, start: u32, now: Millis) -> Place {
+        let place = Place { segment, offset: start + pending.place.offset, length: pending.place.length };
+        for number in &pending.queues {
+            // It may have been deleted meanwhile.
+            let Some(queue) = self.queues.get_mut(number) else { continue };
+            queue.pending = queue.pending.saturating_sub(1);
+            self.pending = self.pending.saturating_sub(1);
+            queue.pushed += 1;
+            let live = Live::new(place, pending.priority, pending.ttr);
+            queue.insert(pending.id, live, CopyState { due: pending.due, retries: 0, dead: None }, now);
+            self.retain(place);
+        }
+        if let Some((topic, key)) = &pending.dedup
+            && self.dedup.placed(*topic, key, segment)
+        {
+            *self.needed.entry(segment).or_default() += 1;
+        }
+        place
+    }
+
+    fn retain(&mut self, place: Place) {
+        *self.needed.entry(place.segment).or_default() += 1;
+        self.live += 1;
+        self.live_bytes += u64::from(place.length);
+    }
+
+    fn dropped(&mut self, place: Place) {
+        self.live -= 1;
+        self.live_bytes -= u64::from(place.length);
+        self.release(place.segment);
+    }
+
+    fn release(&mut self, segment: u32) {
+        if let Some(needed) = self.needed.get_mut(&segment) {
+            *needed -= 1;
+            if *needed == 0 {
+                self.needed.remove(&segment);
+            }
+        }
+    }
+
+    /// Hands out the next messages: at most `most`, and no more bytes than `bytes` but for the first. Records of what
+    /// happened meanwhile come before.
+    pub(crate) fn pop(
+        &mut self,
+        number: QueueNumber,
+        most: usize,
+        bytes: usize,
+        now: Millis,
+        batch: &mut Batch,
+    ) -> Vec<Handed> {
+        self.advance(number, now, batch);
+        let mut handed: Vec<Handed> = Vec::new();
+        let mut left = bytes as u64;
+        while handed.len() < most {
+            let Some(queue) = self.queues.get_mut(&number) else { break };
+            let Some((id, live)) = queue.first_ready().and_then(|id| Some((id, *queue.get(id)?))) else { break };
+            let length = u64::from(live.place.length);
+            if !handed.is_empty() && length > left {
+                break;
+            }
+            left = left.saturating_sub(length);
+            let ttr = if live.ttr > 0 { live.ttr.into() } else { self.topics[&queue.topic].config.ttr };
+            self.last_lease += 1;
+            let lease = Lease { number: self.last_lease, expires: now.saturating_add(ttr) };
+            queue.set_lease(id, lease, live.retries);
+            queue.popped += 1;
+            let (retries, expires) = (live.retries, lease.expires);
+            batch.add(&Record::Lease { queue: number, id, number: lease.number, retries, expires });
+            handed.push(Handed { queue: number, id, place: live.place, lease: lease.number, retries });
+        }
+        handed
+    }
+
+    /// The number of a queue.
+    pub(crate) fn queue_number(&self, topic: &str, queue: &str) -> Result<QueueNumber, MqError> {
+        check_name("topic", topic)?;
+        check_name("bindKey", queue)?;
+        let topic = self.topic(topic)?;
+        topic.queues.get(queue).copied().ok_or_else(|| MqError::NoQueue(queue.to_owned()))
+    }
+
+    fn topic(&self, name: &str) -> Result<&Topic, MqError> {
+        let number = self.names.get(name).ok_or_else(|| MqError::NoTopic(name.to_owned()))?;
+        self.topics.get(number).ok_or_else(|| MqError::NoTopic(name.to_owned()))
+    }
+
+    pub(crate) fn queue(&self, number: QueueNumber) -> Option<&Queue> {
+        self.queues.get(&number)
+    }
+
+    /// Whether messages are done with when they are handed out.
+    pub(crate) fn acks_by_itself(&self, number: QueueNumber) -> bool {
+        let topic = self.queues.get(&number).and_then(|queue| self.topics.get(&queue.topic));
+        topic.is_some_and(|topic| topic.config.auto_ack)
+    }
+
+    /// Drops what is ready, delayed or leased.
+    pub(crate) fn purge(&mut self, topic: &str, queue: &str, batch: &mut Batch) -> Result<u64, MqError> {
+        let number = self.queue_number(topic, queue)?;
+        batch.add(&Record::Purged { queue: number });
+        Ok(self.apply_purge(number))
+    }
+
+    fn apply_purge(&mut self, number: QueueNumber) -> u64 {
+        let places = self.queues.get_mut(&number).map(Queue::purge).unwrap_or_default();
+        let count = places.len() as u64;
+        places.into_iter().for_each(|place| self.dropped(place));
+        count
+    }
+
+    pub(crate) fn delete_queue(&mut self, topic: &str, queue: &str, batch: &mut Batch) -> Result<(), MqError> {
+        let number = self.queue_number(topic, queue)?;
+        batch.add(&Record::QueueGone { number });
+        self.apply_queue_gone(number);
+        Ok(())
+    }
+
+    fn apply_queue_gone(&mut self, number: QueueNumber) {
+        let Some(queue) = self.queues.remove(&number) else { return };
+        if let Some(topic) = self.topics.get_mut(&queue.topic) {
+            topic.queues.remove(&queue.bind_key);
+        }
+        self.pending = self.pending.saturating_sub(queue.pending);
+        for (_, live) in queue.all() {
+            self.dropped(live.place);
+        }
+    }
+
+    pub(crate) fn delete_topic(&mut self, topic: &str, batch: &mut Batch) -> Result<(), MqError> {
+        check_name("topic", topic)?;
+        let number = self.names.get(topic).copied().ok_or_else(|| MqError::NoTopic(topic.to_owned()))?;
+        batch.add(&Record::TopicGone { number });
+        self.apply_topic_gone(number);
+        Ok(())
+    }
+
+    fn apply_topic_gone(&mut self, number: TopicNumber) {
+        let Some(topic) = self.topics.remove(&number) else { return };
+        self.names.remove(&topic.name);
+        topic.queues.into_values().for_each(|queue| self.apply_queue_gone(queue));
+        for segment in self.dedup.remove_topic(number) {
+            self.release(segment);
+        }
+    }
+
+    /// How a topic and its queues stand.
+    pub(crate) fn stats(&self, name: &str) -> Result<TopicStats, MqError> {
+        check_name("topic", name)?;
+        let topic = self.topic(name)?;
+        let queue = |(key, number): (&String, &QueueNumber)| {
+            let queue = &self.queues[number];
+            let counts = queue.counts();
+            QueueStats {
+                queue: key.clone(),
+                ready: counts.ready,
+                delayed: counts.delayed,
+                leased: counts.leased,
+                dead: counts.dead,
+                pushed: queue.pushed,
+                popped: queue.popped,
+                paused: queue.paused,
+            }
+        };
+        Ok(TopicStats {
+            topic: name.to_owned(),
+            mode: topic.config.mode,
+            auto_ack: topic.config.auto_ack,
+            created_ms: topic.config.created,
+            queues: topic.queues.iter().map(queue).collect(),
+            extensions: Extensions::default(),
+        })
+    }
+
+    pub(crate) fn topic_names(&self) -> Vec<String> {
+        self.names.keys().cloned().collect()
+    }
+}
+
+fn check_push(push: &Push) -> Result<(), MqError> {
+    check_name("topic", &push.topic)?;
+    if let Some(key) = &push.route_key {
+        // A regular expression may hold anything; an exact one that is no name matches no queue.
+        if key.is_empty() || key.len() > 4096 {
+            return Err(MqError::Invalid("route_key is empty, or longer than 4,096 bytes".to_owned()));
+        }
+    }
+    if push.body.is_empty() {
+        return Err(MqError::Invalid("data is empty".to_owned()));
+    }
+    if push.body.len() > LARGEST_BODY {
+        let text = format!("the body has {} bytes, at most {LARGEST_BODY} are taken", push.body.len());
+        return Err(MqError::Invalid(text));
+    }
+    if push.delay_ms > LONGEST_DELAY {
+        let text = format!("a delay of {} ms: at most {LONGEST_DELAY} ms (3 days) are taken", push.delay_ms);
+        return Err(MqError::Invalid(text));
+    }
+    if push.dedup.as_ref().is_some_and(|key| key.is_empty() || key.len() > 255) {
+        return Err(MqError::Invalid("the dedup key is empty, or longer than 255 bytes".to_owned()));
+    }
+    Ok(())
+}

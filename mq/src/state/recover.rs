@@ -1,0 +1,189 @@
+//! Back from the log, and forward in it.
+
+use super::{State, Topic};
+use crate::{
+    batch::{Batch, Place},
+    message::{Ids, MessageId, Millis, NodeId},
+    queue::{Lease, Live, Queue},
+    record::{CopyState, MessageRecord, QueueNumber, Record},
+};
+
+/// Ids that were given to messages that a crash lost may be ahead of the time by so many milliseconds.
+const BORROWED: Millis = 1000;
+
+impl State {
+    /// One record of the log. Their order is the log's. What the record is about may be gone since.
+    pub(crate) fn apply(&mut self, record: Record, place: Place, now: Millis) {
+        match record {
+            Record::Message(message) => self.apply_message(&message, place, now),
+            Record::Gone { queue, id } => self.apply_gone(queue, id),
+            Record::State { queue, id, state } => {
+                if let Some(queue) = self.queues.get_mut(&queue) {
+                    queue.set(id, state, now);
+                }
+            }
+            Record::Lease { queue, id, number, retries, expires } => {
+                self.last_lease = self.last_lease.max(number);
+                if let Some(queue) = self.queues.get_mut(&queue) {
+                    queue.set_lease(id, Lease { number, expires }, retries);
+                }
+            }
+            Record::Topic { number, name, config } => {
+                self.last_topic = self.last_topic.max(number);
+                self.names.insert(name.clone(), number);
+                let queues = self.topics.remove(&number).map(|topic| topic.queues).unwrap_or_default();
+                self.topics.insert(number, Topic { name, config, queues });
+            }
+            Record::Queue { number, topic, bind_key, paused } => {
+                self.last_queue = self.last_queue.max(number);
+                if let Some(topic) = self.topics.get_mut(&topic) {
+                    topic.queues.insert(bind_key.clone(), number);
+                    self.queues.entry(number).or_insert_with(|| Queue::new(0, bind_key)).paused = paused;
+                }
+                if let Some(queue) = self.queues.get_mut(&number) {
+                    queue.topic = topic;
+                }
+            }
+            Record::TopicGone { number } => self.apply_topic_gone(number),
+            Record::QueueGone { number } => self.apply_queue_gone(number),
+            Record::Purged { queue } => drop(self.apply_purge(queue)),
+            Record::Dedup { topic, key, id, expires } => {
+                if let Some(replaced) = self.dedup.insert(topic, key.clone(), id, expires) {
+                    self.release(replaced);
+                }
+                self.dedup.placed(topic, &key, place.segment);
+                *self.needed.entry(place.segment).or_default() += 1;
+            }
+            Record::Marks { topics, queues, ids, leases } => {
+                self.last_topic = self.last_topic.max(topics);
+                self.last_queue = self.last_queue.max(queues);
+                self.last_lease = self.last_lease.max(leases);
+                self.know_id(ids);
+            }
+        }
+    }
+
+    fn apply_message(&mut self, message: &MessageRecord, place: Place, now: Millis) {
+        self.know_id(message.id.0);
+        for (number, state) in &message.copies {
+            let Some(queue) = self.queues.get_mut(number) else { continue };
+            let live = Live::new(place, message.priority, message.ttr);
+            if let Some(before) = queue.insert(message.id, live, state.clone(), now) {
+                self.dropped(before);
+            }
+            self.retain(place);
+        }
+    }
+
+    fn know_id(&mut self, id: u64) {
+        if id > self.ids.last() {
+            self.ids = Ids::new(MessageId(id).node(), id);
+        }
+    }
+
+    /// The log has been read to its end: whatever `node` gives from here on is above what it gave before.
+    pub(crate) fn recovered(&mut self, node: NodeId, now: Millis, batch: &mut Batch) {
+        let last = self.ids.last().max(Ids::bound(now + BORROWED));
+        self.ids = Ids::new(node, last);
+        // A lease that ran out in between counts as a delivery.
+        self.advance_all(now, batch);
+    }
+
+    /// All that a log must say anew when its oldest segment goes, but for messages and dedup keys.
+    pub(crate) fn write_configuration(&self, batch: &mut Batch) {
+        let (topics, queues, leases) = (self.last_topic, self.last_queue, self.last_lease);
+        batch.add(&Record::Marks { topics, queues, ids: self.ids.last(), leases });
+        for (number, topic) in &self.topics {
+            batch.add(&Record::Topic { number: *number, name: topic.name.clone(), config: topic.config.clone() });
+        }
+        for (number, queue) in &self.queues {
+            let (topic, bind_key, paused) = (queue.topic, queue.bind_key.clone(), queue.paused);
+            batch.add(&Record::Queue { number: *number, topic, bind_key, paused });
+        }
+    }
+
+    /// The queues that still need a message from this place.
+    fn holders(&self, message: &MessageRecord, place: Place) -> Vec<QueueNumber> {
+        let holds = |number: &QueueNumber| {
+            let live = self.queues.get(number).and_then(|queue| queue.get(message.id));
+            live.is_some_and(|live| live.place == place)
+        };
+        message.copies.iter().map(|(number, _)| *number).filter(holds).collect()
+    }
+
+    pub(crate) fn is_needed(&self, message: &MessageRecord, place: Place) -> bool {
+        !self.holders(message, place).is_empty()
+    }
+
+    /// Adds a copy of a message to the batch, as it stands now, if it is still needed; returns what
+    /// [`copied`](Self::copied) wants.
+    pub(crate) fn copy(&self, mut message: MessageRecord, place: Place, batch: &mut Batch) -> Option<Copied> {
+        let holders = self.holders(&message, place);
+        if holders.is_empty() {
+            return None;
+        }
+        let mut leases = Vec::new();
+        message.copies = holders
+            .iter()
+            .filter_map(|number| {
+                let queue = self.queues.get(number)?;
+                let live = queue.get(message.id)?;
+                if let Some(Lease { number: lease, expires }) = queue.lease(message.id) {
+                    let (id, retries) = (message.id, live.retries);
+                    leases.push(Record::Lease { queue: *number, id, number: lease, retries, expires });
+                }
+                let dead = queue.dead_reason(message.id);
+                Some((*number, CopyState { due: live.due, retries: live.retries, dead }))
+            })
+            .collect();
+        let id = message.id;
+        let new = batch.add(&Record::Message(message));
+        for lease in &leases {
+            batch.add(lease);
+        }
+        Some(Copied { id, from: place, to: new, holders })
+    }
+
+    /// The copy is in the log, its batch's content at `start` of `segment`.
+    pub(crate) fn copied(&mut self, copied: &Copied, segment: u32, start: u32) {
+        let place = Place { segment, offset: start + copied.to.offset, length: copied.to.length };
+        for number in &copied.holders {
+            let Some(queue) = self.queues.get_mut(number) else { continue };
+            // It may be done with meanwhile.
+            if queue.get(copied.id).is_some_and(|live| live.place == copied.from) {
+                queue.moved(copied.id, place);
+                self.retain(place);
+                self.dropped(copied.from);
+            }
+        }
+    }
+
+    /// Adds the dedup keys that this segment says and that still count to the batch.
+    pub(crate) fn copy_dedup(&mut self, segment: u32, now: Millis, batch: &mut Batch) -> Vec<(u32, String)> {
+        self.forget_dedup(now);
+        let keys = self.dedup.of_segment(segment);
+        for (topic, key, id, expires) in &keys {
+            batch.add(&Record::Dedup { topic: *topic, key: key.clone(), id: *id, expires: *expires });
+        }
+        keys.into_iter().map(|(topic, key, ..)| (topic, key)).collect()
+    }
+
+    pub(crate) fn copied_dedup(&mut self, keys: &[(u32, String)], from: u32, to: u32) {
+        for (topic, key) in keys {
+            if self.dedup.placed(*topic, key, to) {
+                *self.needed.entry(to).or_default() += 1;
+                self.release(from);
+            }
+        }
+    }
+}
+
+/// A message that was written once more.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    id: MessageId,
+    from: Place,
+    /// In its batch.
+    to: Place,
+    holders: Vec<QueueNumber>,
+}

@@ -1,0 +1,156 @@
+//! What the log needs of a disk, and the real one.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+/// One directory of files. Nothing is certain before it is synced: bytes by [`File::sync`], names by
+/// [`sync_directory`](Self::sync_directory).
+pub trait Store: Send + 'static {
+    /// One of its files.
+    type File: File;
+
+    /// The names of all files.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Makes a file of `length` bytes whose space is reserved. An error of the kind [`ErrorKind::StorageFull`] means
+    /// that the disk is full, and nothing else does.
+    fn create(&mut self, name: &str, length: u64) -> io::Result<Self::File>;
+
+    /// Opens a file that is there.
+    fn open(&mut self, name: &str) -> io::Result<Self::File>;
+
+    /// Gives a file another name; one that has it already is replaced.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Makes names certain.
+    fn sync_directory(&mut self) -> io::Result<()>;
+}
+
+/// An open file. Reads may run beside writes.
+pub trait File: Send + Sync + 'static {
+    /// In bytes.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` from `offset` on.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes all that was written certain. After an error nothing is known of any of it.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A directory on a disk, locked for as long as this lives.
+#[derive(Debug)]
+pub struct Disk {
+    directory: PathBuf,
+    _lock: fs::File,
+}
+
+impl Disk {
+    const LOCK: &str = "lock";
+
+    /// Makes the directory if it is not there, and locks it.
+    ///
+    /// # Errors
+    /// Another process has it open; or whatever the system says.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        let lock = fs::File::create(directory.join(Self::LOCK))?;
+        lock.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => {
+                let text = format!("{}: another process has this queue open", directory.display());
+                io::Error::new(ErrorKind::WouldBlock, text)
+            }
+            fs::TryLockError::Error(error) => error,
+        })?;
+        Ok(Self { directory: directory.to_owned(), _lock: lock })
+    }
+}
+
+impl Store for Disk {
+    type File = fs::File;
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != Self::LOCK {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&mut self, name: &str, length: u64) -> io::Result<fs::File> {
+        let path = self.directory.join(name);
+        let file = fs::File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        if let Err(error) = fallocate(&file, FallocateFlags::empty(), 0, length) {
+            // What was reserved of it is of no use.
+            fs::remove_file(&path)?;
+            return Err(error.into());
+        }
+        Ok(file)
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<fs::File> {
+        fs::File::options().read(true).write(true).open(self.directory.join(name))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.directory.join(from), self.directory.join(to))
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        fs::File::open(&self.directory)?.sync_all()
+    }
+}
+
+impl File for fs::File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Disk::open(directory.path()).unwrap();
+        let error = Disk::open(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("another process"), "{error}");
+        drop(first);
+        let mut again = Disk::open(directory.path()).unwrap();
+        File::write_at(&again.create("a", 10_000).unwrap(), b"text", 5000).unwrap();
+        assert_eq!(again.names().unwrap(), ["a"]);
+        let file = again.open("a").unwrap();
+        let mut text = [0; 4];
+        File::read_at(&file, &mut text, 5000).unwrap();
+        assert_eq!((&text, file.length().unwrap()), (b"text", 10_000));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod faulty;

@@ -1,0 +1,243 @@
+//! A disk in memory that forgets what was not synced, and fails when it is told to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io::{self, ErrorKind},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use super::{File, Store};
+
+/// What a disk writes at once, or not at all, or in part.
+const SECTOR: usize = 512;
+
+/// The disk, for who watches and breaks it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faulty(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    files: HashMap<u64, Bytes>,
+    names: BTreeMap<String, u64>,
+    /// What the names were when the directory was synced last.
+    synced_names: BTreeMap<String, u64>,
+    /// What was done to them since.
+    name_steps: Vec<BTreeMap<String, u64>>,
+    next: u64,
+    /// How many more operations succeed.
+    left: Option<u64>,
+    /// Only this kind of operation fails.
+    fails: Option<Operation>,
+    /// How many more bytes can be reserved.
+    space: Option<u64>,
+}
+
+/// What can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Write,
+    Sync,
+}
+
+#[derive(Debug, Default)]
+struct Bytes {
+    synced: Vec<u8>,
+    written: Vec<u8>,
+    /// Sectors that differ, perhaps.
+    unsynced: BTreeSet<usize>,
+}
+
+impl Faulty {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    /// After so many more operations every one fails, as if the power had gone.
+    pub(crate) fn fail_after(&self, operations: u64) {
+        self.lock().left = Some(operations);
+    }
+
+    /// From now on every operation of this kind fails.
+    pub(crate) fn fail(&self, operation: Operation) {
+        self.lock().fails = Some(operation);
+    }
+
+    pub(crate) fn set_space(&self, bytes: Option<u64>) {
+        self.lock().space = bytes;
+    }
+
+    /// The power comes back. Of what was not synced any part is there: sectors new, old, or torn; names up to some step.
+    pub(crate) fn crash(&self, random: &mut fastrand::Rng) {
+        let mut inner = self.lock();
+        (inner.left, inner.fails) = (None, None);
+        for file in inner.files.values_mut() {
+            for sector in std::mem::take(&mut file.unsynced) {
+                let range = sector * SECTOR..((sector + 1) * SECTOR).min(file.written.len());
+                let kept = match random.u8(..4) {
+                    0 => 0,
+                    1 => random.usize(..=range.len()),
+                    _ => range.len(),
+                };
+                let kept = range.start..range.start + kept;
+                file.synced[kept.clone()].copy_from_slice(&file.written[kept]);
+            }
+            file.written.clone_from(&file.synced);
+        }
+        let steps = std::mem::take(&mut inner.name_steps);
+        let reached = random.usize(..=steps.len());
+        inner.names = reached.checked_sub(1).map_or_else(|| inner.synced_names.clone(), |last| steps[last].clone());
+        inner.synced_names = inner.names.clone();
+    }
+
+    /// Flips one bit of a file.
+    pub(crate) fn flip(&self, name: &str, byte: usize, bit: u8) {
+        let mut inner = self.lock();
+        let file = inner.names[name];
+        let bytes = inner.files.get_mut(&file).unwrap();
+        bytes.synced[byte] ^= 1 << bit;
+        bytes.written[byte] ^= 1 << bit;
+    }
+
+    /// A file as it is.
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
+        let inner = self.lock();
+        inner.files[&inner.names[name]].written.clone()
+    }
+
+    pub(crate) fn replace(&self, name: &str, bytes: Vec<u8>) {
+        let mut inner = self.lock();
+        let file = inner.names[name];
+        inner.files.insert(file, Bytes { synced: bytes.clone(), written: bytes, unsynced: BTreeSet::new() });
+    }
+
+    /// A disk with the same content.
+    pub(crate) fn copy(&self) -> Self {
+        let inner = self.lock();
+        let copy = Self::default();
+        let mut new = copy.lock();
+        new.names = inner.names.clone();
+        new.synced_names = inner.names.clone();
+        new.next = inner.next;
+        new.files = inner
+            .files
+            .iter()
+            .map(|(number, file)| {
+                let bytes = file.written.clone();
+                (*number, Bytes { synced: bytes.clone(), written: bytes, unsynced: BTreeSet::new() })
+            })
+            .collect();
+        drop(new);
+        copy
+    }
+}
+
+impl Inner {
+    fn begin(&mut self, operation: Option<Operation>) -> io::Result<()> {
+        if let Some(left) = &mut self.left {
+            if *left == 0 {
+                return Err(io::Error::other("the power is gone"));
+            }
+            *left -= 1;
+        }
+        if operation.is_some() && self.fails == operation {
+            return Err(io::Error::other("input/output error"));
+        }
+        Ok(())
+    }
+
+    fn name_step(&mut self) {
+        self.name_steps.push(self.names.clone());
+    }
+}
+
+impl Store for Faulty {
+    type File = FaultyFile;
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.lock().names.keys().cloned().collect())
+    }
+
+    fn create(&mut self, name: &str, length: u64) -> io::Result<FaultyFile> {
+        let mut inner = self.lock();
+        inner.begin(Some(Operation::Create))?;
+        if let Some(space) = &mut inner.space {
+            if *space < length {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            *space -= length;
+        }
+        inner.next += 1;
+        let number = inner.next;
+        let zeros = vec![0; length as usize];
+        inner.files.insert(number, Bytes { synced: zeros.clone(), written: zeros, unsynced: BTreeSet::new() });
+        inner.names.insert(name.to_owned(), number);
+        inner.name_step();
+        Ok(FaultyFile { disk: self.clone(), number })
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<FaultyFile> {
+        let number = self.lock().names.get(name).copied();
+        let number = number.ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
+        Ok(FaultyFile { disk: self.clone(), number })
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.begin(None)?;
+        let number = inner.names.remove(from).ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
+        inner.names.insert(to.to_owned(), number);
+        inner.name_step();
+        Ok(())
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.begin(Some(Operation::Sync))?;
+        inner.synced_names = inner.names.clone();
+        inner.name_steps.clear();
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct FaultyFile {
+    disk: Faulty,
+    number: u64,
+}
+
+impl File for FaultyFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.disk.lock().files[&self.number].written.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let inner = self.disk.lock();
+        let bytes = &inner.files[&self.number].written;
+        let found = bytes.get(offset as usize..offset as usize + buffer.len());
+        buffer.copy_from_slice(found.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut inner = self.disk.lock();
+        let begun = inner.begin(Some(Operation::Write));
+        let file = inner.files.get_mut(&self.number).unwrap();
+        let start = offset as usize;
+        // What fails may have been written all the same.
+        file.written[start..start + bytes.len()].copy_from_slice(bytes);
+        file.unsynced.extend(start / SECTOR..(start + bytes.len()).div_ceil(SECTOR));
+        begun
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut inner = self.disk.lock();
+        inner.begin(Some(Operation::Sync))?;
+        let file = inner.files.get_mut(&self.number).unwrap();
+        for sector in std::mem::take(&mut file.unsynced) {
+            let range = sector * SECTOR..((sector + 1) * SECTOR).min(file.written.len());
+            file.synced[range.clone()].copy_from_slice(&file.written[range]);
+        }
+        Ok(())
+    }
+}

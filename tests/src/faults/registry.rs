@@ -1,0 +1,46 @@
+use std::{io, time::Duration};
+
+use crate::Server;
+
+/// Which registry a scenario runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registry {
+    /// etcd.
+    Etcd,
+    /// Nacos, as rnacos.
+    Nacos,
+}
+
+impl Registry {
+    /// Starts one.
+    pub(super) async fn start(self) -> io::Result<Server> {
+        match self {
+            Self::Etcd => Server::etcd().await,
+            Self::Nacos => Server::nacos().await,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Nacos => "Nacos",
+        }
+    }
+
+    /// After an outage of unknown length, what is new is called within this time. The client of Nacos waits up to 64 s
+    /// between two tries to connect.
+    pub(super) fn lists_new_within(self) -> Duration {
+        match self {
+            Self::Etcd => Duration::from_secs(5),
+            Self::Nacos => Duration::from_secs(64 + 5),
+        }
+    }
+
+    /// After a short outage, all is listed again within this time.
+    pub(super) fn lists_again_within(self) -> Duration {
+        match self {
+            Self::Etcd => Duration::from_secs(5),
+            Self::Nacos => Duration::from_secs(20),
+        }
+    }
+}
