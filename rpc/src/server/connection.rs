@@ -33,7 +33,7 @@ use crate::{
 /// A client must say HELLO within this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// More output than this waits: nothing is read until it has gone.
-const OUTPUT_LIMIT: usize = 1 << 20;
+const OUTPUT_LIMIT: usize = 512 << 10;
 /// Answers to large requests gather up to this size before they are written: they stay in the cache until then.
 const GATHER_LIMIT: usize = 256 << 10;
 /// A client that takes no byte for this long while output waits is closed.
