@@ -165,27 +165,25 @@ impl MqClient {
         let nodes = self.known_nodes().await?;
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let at_once = Pop { wait_ms: 0, ..pop.clone() };
-        let (mut asked, mut error) = (false, None);
+        let (mut answering, mut error) = (Vec::new(), None);
         for node in (0..nodes.len()).map(|at| &nodes[(first + at) % nodes.len()]) {
             match self.at(node).pop(at_once.clone()).await {
                 Ok(answer) if !answer.value.is_empty() => return Ok(answer.value),
-                Ok(_) => asked = true,
+                Ok(_) => answering.push(node),
                 Err(failed) => error = Some(failed),
             }
         }
-        match error {
-            Some(error) if !asked => return Err(error),
-            _ if pop.wait_ms == 0 || nodes.is_empty() => return Ok(Vec::new()),
-            _ => {}
+        let Some(node) = answering.first() else { return error.map_or(Ok(Vec::new()), Err) };
+        if pop.wait_ms == 0 {
+            return Ok(Vec::new());
         }
         // Short waits, so that no node is left alone for long.
-        let share = (pop.wait_ms / nodes.len() as u64).clamp(1, 1000);
-        let node = &nodes[first % nodes.len()];
+        let share = (pop.wait_ms / answering.len() as u64).clamp(1, 1000);
         let deadline = Duration::from_millis(share) + Duration::from_secs(5);
         let options = CallOptions::deadline(deadline).instance(node.id());
         let waiting = Stub::new(&self.waiting).with(options);
         let answer = waiting.pop(Pop { wait_ms: share, ..pop.clone() }).await?;
-        match pop.wait_ms - share {
+        match pop.wait_ms.saturating_sub(share) {
             0 => Ok(answer.value),
             _ if !answer.value.is_empty() => Ok(answer.value),
             left => Box::pin(self.pop(&Pop { wait_ms: left, ..pop.clone() })).await,

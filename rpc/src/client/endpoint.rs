@@ -48,6 +48,8 @@ struct Slot {
 #[derive(Debug, Default)]
 struct Dialling {
     under_way: bool,
+    /// The last dial failed.
+    failed: bool,
     redial: Redial,
     /// Which start of the server the last connection met.
     incarnation: u64,
@@ -100,6 +102,11 @@ impl Endpoint {
 
     pub(crate) fn is_live(&self) -> bool {
         self.slots.iter().any(|slot| slot.open().is_some())
+    }
+
+    /// Whether it could not be reached the last time.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        !self.is_live() && self.slots.iter().all(|slot| slot.lock().failed)
     }
 
     /// All its connections, if every place has an open one.
@@ -191,6 +198,7 @@ impl Endpoint {
     fn dialled(&self, at: usize, began: Instant, dialled: Result<Connection, DialError>, resolver: &Weak<Resolver>) {
         let slot = &self.slots[at];
         let mut dialling = slot.lock();
+        dialling.failed = dialled.is_err();
         let failed = match dialled {
             Ok(connection) => {
                 info!("connected to {}", self.instance.address());

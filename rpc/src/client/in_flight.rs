@@ -223,6 +223,9 @@ fn index(id: u64) -> usize {
 }
 
 #[cfg(test)]
+mod simulation;
+
+#[cfg(test)]
 mod tests {
     use std::{collections::HashMap, time::Duration};
 

@@ -40,7 +40,8 @@ impl CallOptions {
     }
 
     /// Calls this instance of the service and no other, by its id in the registry: what one of several instances knows, the
-    /// others may not. Through a proxy only; while the instance is not connected the call waits for it, up to its deadline.
+    /// others may not. Through a proxy only. While the instance is being connected to, the call waits, up to its deadline; if
+    /// it could not be reached the last time, the call fails at once.
     #[must_use]
     pub fn instance(mut self, id: impl Into<String>) -> Self {
         self.instance = Some(id.into());

@@ -203,6 +203,10 @@ impl Resolver {
         };
         let endpoint = &instances.all[at];
         let connection = endpoint.connection(endpoint.turn(), self, true);
+        if connection.is_none() && endpoint.is_unreachable() {
+            let message = format!("{id} of `{}` could not be reached the last time", self.service);
+            return Err(not_sent(Code::Unavailable, message));
+        }
         Ok(connection.map(|connection| Picked { endpoint: endpoint.number(), connection }))
     }
 
