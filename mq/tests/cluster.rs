@@ -131,7 +131,7 @@ async fn a_consumer_acks_what_succeeds_and_sees_again_what_fails() {
                     *times += 1;
                     *times
                 };
-                if number % 3 == 0 && times == 1 {
+                if number.is_multiple_of(3) && times == 1 {
                     return Err("not yet");
                 }
                 if done.fetch_add(1, Ordering::SeqCst) + 1 == 30 {
@@ -149,7 +149,7 @@ async fn a_consumer_acks_what_succeeds_and_sees_again_what_fails() {
     tokio::time::timeout(Duration::from_secs(10), all.notified()).await.unwrap();
     consumer.stop().await;
     for (number, times) in seen.lock().unwrap().iter() {
-        assert_eq!(*times, if number % 3 == 0 { 2 } else { 1 }, "message {number}");
+        assert_eq!(*times, if number.is_multiple_of(3) { 2 } else { 1 }, "message {number}");
     }
     let stats = one.node.stats("t").unwrap();
     assert_eq!((stats.queues[0].ready, stats.queues[0].leased, stats.queues[0].dead), (0, 0, 0));
