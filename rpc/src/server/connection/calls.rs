@@ -73,7 +73,7 @@ impl Work {
         let mut out = take_scratch();
         let polled = self.call.poll(cx, &mut out);
         if polled.is_ready() {
-            self.permit.answer(&mut out);
+            self.permit.finish(&mut out);
         }
         give_scratch(out);
         polled
@@ -109,7 +109,8 @@ impl Running {
         self.count.fetch_add(1, Ordering::AcqRel);
         self.load.enter();
         let (running, mailbox) = (self.clone(), mailbox.clone());
-        let permit = Arc::new(Permit { running, mailbox, answered: AtomicBool::new(false) });
+        let permit =
+            Arc::new(Permit { running, mailbox, answered: AtomicBool::new(false), returned: AtomicBool::new(false) });
         let work = work(permit.clone());
         let entry = Entry { id: form.id, running: self.clone() };
         self.tasks().insert(form.id, None);
@@ -157,12 +158,13 @@ impl Drop for Entry {
     }
 }
 
-/// Counts a call until its method is dropped, which on the pool may be later than its task.
+/// Counts a call until its method has ended or is dropped, which on the pool may be later than its task.
 pub(super) struct Permit {
     running: Arc<Running>,
     mailbox: Arc<Mailbox>,
     /// The deadline may pass while the answer is made.
     answered: AtomicBool,
+    returned: AtomicBool,
 }
 
 impl Permit {
@@ -172,12 +174,28 @@ impl Permit {
             self.mailbox.post(frame);
         }
     }
+
+    /// The method has ended: posts its answer, and gives the permit back before anybody can see it. Who has an answer may
+    /// make the next call at once, and must find a place.
+    fn finish(&self, frame: &mut FrameBuf) {
+        if self.answered.swap(true, Ordering::AcqRel) {
+            self.give_back();
+        } else {
+            self.mailbox.post_and(frame, || self.give_back());
+        }
+    }
+
+    fn give_back(&self) {
+        if !self.returned.swap(true, Ordering::AcqRel) {
+            self.running.load.leave();
+            self.running.count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.running.load.leave();
-        self.running.count.fetch_sub(1, Ordering::AcqRel);
+        self.give_back();
         self.mailbox.permit_returned();
     }
 }

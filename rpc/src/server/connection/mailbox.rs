@@ -41,9 +41,15 @@ impl Inner {
 impl Mailbox {
     /// Adds whole frames, and leaves `frames` empty.
     pub(crate) fn post(&self, frames: &mut FrameBuf) {
+        self.post_and(frames, || ());
+    }
+
+    /// The same; `meanwhile` happens before anybody can see the frames. It must be short.
+    pub(super) fn post_and(&self, frames: &mut FrameBuf, meanwhile: impl FnOnce()) {
         let mut inner = self.lock();
         let first = inner.out.is_empty();
         inner.out.append(frames);
+        meanwhile();
         let waker = if first { inner.waker.clone() } else { None };
         drop(inner);
         if let Some(waker) = waker {
