@@ -11,8 +11,8 @@ use crate::{MessageId, Mode, NodeId};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extensions(pub Vec<(u16, Blob)>);
 
-/// When a push is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// When a push is answered; the strongest comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Durability {
     /// When it is synced to the disk: it survives a crash of the machine.
     #[default]

@@ -4,6 +4,7 @@
 mod consumer;
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -40,10 +41,12 @@ pub enum Selection {
 /// A client of the queue. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MqClient {
-    /// Pushes, acks and all that is short.
+    /// Says which nodes there are.
     proxy: ClientProxy,
+    /// Pushes, acks and all that is short; to any node.
+    any: Stub,
     /// Pops that wait have connections of their own: they hold nobody back.
-    waiting: ClientProxy,
+    waiting: Stub,
     turn: Arc<AtomicUsize>,
 }
 
@@ -62,15 +65,26 @@ impl MqClient {
         };
         let proxy =
             || ClientProxy::builder(registry.clone()).balancer(balancer).deadline(Duration::from_secs(5)).build();
-        Self { proxy: proxy(), waiting: proxy(), turn: Arc::default() }
-    }
-
-    fn any(&self) -> Stub {
-        Stub::new(&self.proxy)
+        let short = proxy();
+        Self { any: Stub::new(&short), proxy: short, waiting: Stub::new(proxy()), turn: Arc::default() }
     }
 
     fn at(&self, node: &Instance) -> Stub {
-        self.any().with(CallOptions::new().instance(node.id()))
+        self.any.with(CallOptions::new().instance(node.id()))
+    }
+
+    /// Makes a call to every node, one after the other; the first error after all of them.
+    async fn everywhere<F>(&self, call: impl Fn(Stub) -> F) -> Result<(), QueueError>
+    where
+        F: Future<Output = Result<(), QueueError>>,
+    {
+        let mut result = Ok(());
+        for node in self.known_nodes().await? {
+            if let Err(error) = call(self.at(&node)).await {
+                result = result.and(Err(error));
+            }
+        }
+        result
     }
 
     /// The nodes that are listed, sorted by id.
@@ -85,7 +99,7 @@ impl MqClient {
             return Ok(nodes);
         }
         // Any call waits for the registry's first answer, and says what is wrong if there is none.
-        self.any().stats(None, Extensions::default()).await?;
+        self.any.stats(None, Extensions::default()).await?;
         Ok(self.nodes()?)
     }
 
@@ -104,15 +118,13 @@ impl MqClient {
     /// # Errors
     /// Of the first node that refuses or cannot be reached; the others have it.
     pub async fn declare(&self, topic: &str, queue: &str) -> Result<(), QueueError> {
-        let mut result = Ok(());
-        for node in self.known_nodes().await? {
-            let declared = self.at(&node).declare(topic.to_owned(), queue.to_owned(), Extensions::default()).await;
-            match declared {
-                Ok(_) | Err(CallError::Service(MqError::QueueExists(_))) => {}
-                Err(error) => result = result.and(Err(error)),
+        self.everywhere(|node| async move {
+            match node.declare(topic.to_owned(), queue.to_owned(), Extensions::default()).await {
+                Ok(_) | Err(CallError::Service(MqError::QueueExists(_))) => Ok(()),
+                Err(error) => Err(error),
             }
-        }
-        result
+        })
+        .await
     }
 
     /// Changes a topic on every node.
@@ -120,14 +132,7 @@ impl MqClient {
     /// # Errors
     /// As for [`declare`](Self::declare).
     pub async fn configure(&self, topic: &str, settings: &Settings) -> Result<(), QueueError> {
-        let mut result = Ok(());
-        for node in self.known_nodes().await? {
-            let configured = self.at(&node).configure(topic.to_owned(), settings.clone()).await;
-            if let Err(error) = configured {
-                result = result.and(Err(error));
-            }
-        }
-        result
+        self.everywhere(|node| async move { node.configure(topic.to_owned(), settings.clone()).await.map(drop) }).await
     }
 
     /// Pushes to one node. With a dedup key always to the same, which is chosen by the key; else to another if that one
@@ -137,14 +142,14 @@ impl MqClient {
     /// The node's, or of the call.
     pub async fn push(&self, push: Push) -> Result<MessageId, QueueError> {
         let Some(key) = push.dedup.clone() else {
-            return Ok(self.any().push(push).await?.value);
+            return Ok(self.any.push(push).await?.value);
         };
         let nodes = self.known_nodes().await?;
         let Some(node) = nodes.iter().max_by_key(|node| rendezvous(node.id(), &push.topic, &key)) else {
-            return Ok(self.any().push(push).await?.value);
+            return Ok(self.any.push(push).await?.value);
         };
         // There a second try is the first message again, so it does no harm.
-        let stub = self.any().with(CallOptions::new().instance(node.id()).idempotent());
+        let stub = self.any.with(CallOptions::new().instance(node.id()).idempotent());
         Ok(stub.push(push).await?.value)
     }
 
@@ -153,7 +158,7 @@ impl MqClient {
     /// # Errors
     /// The node's, or of the call.
     pub async fn push_batch(&self, pushes: Vec<Push>) -> Result<Vec<MessageId>, QueueError> {
-        Ok(self.any().push_batch(pushes, Extensions::default()).await?.value)
+        Ok(self.any.push_batch(pushes, Extensions::default()).await?.value)
     }
 
     /// Takes the next messages of any node: each is asked in its turn, and then one is waited for. None if none comes in the
@@ -181,7 +186,7 @@ impl MqClient {
         let share = (pop.wait_ms / answering.len() as u64).clamp(1, 1000);
         let deadline = Duration::from_millis(share) + Duration::from_secs(5);
         let options = CallOptions::deadline(deadline).instance(node.id());
-        let waiting = Stub::new(&self.waiting).with(options);
+        let waiting = self.waiting.with(options);
         let answer = waiting.pop(Pop { wait_ms: share, ..pop.clone() }).await?;
         match pop.wait_ms.saturating_sub(share) {
             0 => Ok(answer.value),
@@ -241,7 +246,7 @@ impl MqClient {
     pub async fn one(&self, node: Option<NodeId>) -> Result<Stub, QueueError> {
         match node {
             Some(node) => self.node(node).await,
-            None => Ok(self.any()),
+            None => Ok(self.any.clone()),
         }
     }
 }

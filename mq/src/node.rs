@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::Notify,
     time::{Instant, sleep_until},
 };
 use tracing::error;
@@ -304,8 +304,7 @@ impl<F: File> Node<F> {
     /// As for [`push`](Self::push).
     pub async fn push_batch(&self, pushes: Vec<Push>) -> Result<Vec<MessageId>, MqError> {
         State::check_batch(&pushes)?;
-        let Some(durability) = pushes.iter().map(|push| push.durability).min_by_key(|durability| *durability as u8)
-        else {
+        let Some(durability) = pushes.iter().map(|push| push.durability).min() else {
             return Ok(Vec::new());
         };
         let (ids, waiter) = {
@@ -326,16 +325,12 @@ impl<F: File> Node<F> {
                     }
                 }
             }
-            let waiter = (durability != Durability::Queued).then(|| {
-                let (sender, receiver) = oneshot::channel();
-                stage(group, durability).waiters.push(sender);
-                receiver
-            });
+            let waiter = (durability != Durability::Queued).then(|| stage(group, durability).reached());
             (ids, waiter)
         };
         self.shared.work.notify_one();
         if let Some(waiter) = waiter {
-            waiter.await.unwrap_or(Err(MqError::Closed))?;
+            waiter.wait().await?;
         }
         Ok(ids)
     }
@@ -645,19 +640,12 @@ impl<F: File> Node<F> {
         &self,
         change: impl FnOnce(&mut State, Millis, &mut Batch) -> Result<T, MqError>,
     ) -> Result<T, MqError> {
-        let (value, waiter) = {
-            let mut inner = self.shared.lock();
-            inner.check_open()?;
-            let now = self.shared.clock.now();
-            let Inner { state, groups, .. } = &mut *inner;
-            let group = group(groups, now);
+        let (value, waiter) = self.shared.add(|state, now, group| {
             let value = change(state, now, &mut group.batch)?;
-            let (sender, receiver) = oneshot::channel();
-            stage(group, Durability::Synced).waiters.push(sender);
-            (value, receiver)
-        };
+            Ok((value, stage(group, Durability::Synced).reached()))
+        })?;
         self.shared.work.notify_one();
-        waiter.await.unwrap_or(Err(MqError::Closed))?;
+        waiter.wait().await?;
         Ok(value)
     }
 }
@@ -697,11 +685,16 @@ impl<F: File> Shared<F> {
         &self,
         change: impl FnOnce(&mut State, Millis, &mut Batch) -> Result<T, MqError>,
     ) -> Result<T, MqError> {
+        self.add(|state, now, group| change(state, now, &mut group.batch))
+    }
+
+    /// Adds to the group that is written next.
+    fn add<T>(&self, change: impl FnOnce(&mut State, Millis, &mut Group) -> Result<T, MqError>) -> Result<T, MqError> {
         let mut inner = self.lock();
         inner.check_open()?;
         let now = self.clock.now();
         let Inner { state, groups, .. } = &mut *inner;
-        change(state, now, &mut group(groups, now).batch)
+        change(state, now, group(groups, now))
     }
 
     fn read(&self, handed: &Handed) -> Result<Option<MessageRecord>, MqError> {

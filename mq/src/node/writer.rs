@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
 use tracing::{debug, error, warn};
 
 use super::{Group, Inner, Shared};
@@ -74,11 +75,9 @@ impl<S: Store> Writer<S> {
         for group in &self.groups {
             places.push(if group.batch.is_empty() { None } else { Some(append(&self.shared, &mut self.log, group)?) });
         }
-        let groups = &mut self.groups;
-        let weak = groups.iter().any(|group| group.written.is_some_written());
-        if weak {
+        if !self.groups.iter().all(|group| group.written.is_empty()) {
             let mut inner = self.shared.lock();
-            for (group, place) in groups.iter_mut().zip(&places) {
+            for (group, place) in self.groups.iter_mut().zip(&places) {
                 let written = std::mem::take(&mut group.written);
                 if let Some((segment, start)) = place {
                     inner.show(&written.pushes, *segment, *start, &self.shared);
@@ -86,11 +85,11 @@ impl<S: Store> Writer<S> {
                 written.waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
             }
         }
-        if groups.iter().any(|group| group.must_sync) {
+        if self.groups.iter().any(|group| group.must_sync) {
             self.log.sync()?;
         }
         let mut inner = self.shared.lock();
-        for (group, place) in groups.iter().zip(&places) {
+        for (group, place) in self.groups.iter().zip(&places) {
             let Some((segment, start)) = *place else { continue };
             inner.show(&group.synced.pushes, segment, start, &self.shared);
             group.copied.iter().for_each(|copied| inner.state.copied(copied, segment, start));
@@ -98,10 +97,9 @@ impl<S: Store> Writer<S> {
                 inner.state.copied_dedup(keys, *from, segment);
             }
         }
-        inner.reserved = self.log.reserved();
-        inner.written = self.log.written();
+        self.tell_space(&mut inner);
         drop(inner);
-        for group in groups.drain(..) {
+        for group in self.groups.drain(..) {
             group.synced.waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
         }
         Ok(())
@@ -249,12 +247,28 @@ fn append<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>, group: &Group) -
 #[derive(Debug, Default)]
 pub(super) struct Stage {
     pub(super) pushes: Vec<crate::state::Pending>,
-    pub(super) waiters: Vec<tokio::sync::oneshot::Sender<Result<(), MqError>>>,
+    pub(super) waiters: Vec<oneshot::Sender<Result<(), MqError>>>,
 }
 
 impl Stage {
-    pub(super) fn is_some_written(&self) -> bool {
-        !self.pushes.is_empty() || !self.waiters.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.pushes.is_empty() && self.waiters.is_empty()
+    }
+
+    /// What ends when the stage is reached.
+    pub(super) fn reached(&mut self) -> Waiter {
+        let (sender, receiver) = oneshot::channel();
+        self.waiters.push(sender);
+        Waiter(receiver)
+    }
+}
+
+/// Waits for a stage of a group.
+pub(super) struct Waiter(oneshot::Receiver<Result<(), MqError>>);
+
+impl Waiter {
+    pub(super) async fn wait(self) -> Result<(), MqError> {
+        self.0.await.unwrap_or(Err(MqError::Closed))
     }
 }
 
