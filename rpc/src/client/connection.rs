@@ -129,21 +129,19 @@ impl Connection {
             let message = format!("{address} did not answer within {:?}", config.connect_timeout);
             DialError::from(not_sent(Code::Unavailable, message))
         };
-        let connection = match &config.dialer {
-            Some(dialer) => {
-                let connected = timeout_at(deadline, dialer.dial(address)).await.map_err(late)?;
-                let over = Self::over(connected.map_err(unreachable)?, address, config, health, on_close);
-                timeout_at(deadline, over).await.map_err(late)?
-            }
-            None => {
-                let connected = timeout_at(deadline, TcpStream::connect(address)).await.map_err(late)?;
-                let stream = connected.map_err(unreachable)?;
-                stream.set_nodelay(true).map_err(unreachable)?;
-                let over = Self::over(stream, address, config, health, on_close);
-                timeout_at(deadline, over).await.map_err(late)?
+        let connecting = async {
+            match &config.dialer {
+                Some(dialer) => {
+                    let stream = dialer.dial(address).await.map_err(unreachable)?;
+                    Ok(Self::over(stream, address, config, health, on_close).await?)
+                }
+                None => {
+                    let stream = tcp(address).await.map_err(unreachable)?;
+                    Ok(Self::over(stream, address, config, health, on_close).await?)
+                }
             }
         };
-        Ok(connection?)
+        timeout_at(deadline, connecting).await.map_err(late)?
     }
 
     /// The same over a transport that stands already.
@@ -211,6 +209,12 @@ impl Connection {
     ) -> Exchange<'a, 'r, A> {
         Exchange::new(&self.shared, request, arguments)
     }
+}
+
+async fn tcp(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl Drop for Connection {
