@@ -1,37 +1,35 @@
 //! A node's engine: the state, the log behind it, and who waits for either.
 
 mod cache;
+mod deliver;
+mod inner;
+mod look;
 mod writer;
 
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
     path::Path,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use tokio::sync::Notify;
 use tracing::error;
 
 use crate::{
-    Damage, Delivery, Disk, Durability, Extensions, MessageId, MessageInfo, MqError, NodeId, OpenError, Pop, Push,
-    Receipt, Settings, TopicStats,
-    batch::{Batch, Place},
+    Damage, Disk, Durability, MessageId, MessageInfo, MqError, NodeId, OpenError, Push, Receipt, Settings,
+    batch::Batch,
     clock::{Clock, SystemClock},
-    log::{Files, Layout, Log},
+    log::{Layout, Log},
     message::Millis,
-    queue::Standing,
-    record::{MessageRecord, QueueNumber},
-    state::{Copied, Handed, Leased, Limits, Pending, Pushed, State},
+    state::{Leased, Limits, Pushed, State},
     store::{File, Store},
 };
 use cache::Cache;
-use writer::{Stage, Writer, stage};
+use inner::{Inner, Shared, group};
+use writer::{Writer, stage};
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
@@ -79,71 +77,8 @@ struct Owner<F: File> {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared<F> {
-    inner: Mutex<Inner>,
-    /// For the writer: there is something to write.
-    work: Condvar,
-    files: Arc<Files<F>>,
-    clock: Arc<dyn Clock>,
-    node: NodeId,
-    store: u128,
-    segment_bytes: u64,
-    failed: Notify,
-    damage: Vec<Damage>,
-}
-
-struct Inner {
-    state: State,
-    groups: VecDeque<Group>,
-    cache: Cache,
-    /// Who waits for messages.
-    waiting: HashMap<QueueNumber, Arc<Notify>>,
-    /// Bytes that the log can take without asking the disk.
-    reserved: u64,
-    written: u64,
-    closing: bool,
-    failure: Option<MqError>,
-    /// Found to be damaged when they were read.
-    lost: Vec<MessageId>,
-}
-
-/// What becomes certain together.
-#[derive(Debug, Default)]
-struct Group {
-    batch: Batch,
-    time: Millis,
-    must_sync: bool,
-    synced: Stage,
-    written: Stage,
-    copied: Vec<Copied>,
-    copied_dedup: Option<(u32, Vec<(u32, String)>)>,
-}
-
 /// The largest batch fits into it.
 const SMALLEST_SEGMENT: u64 = 16 << 20;
-
-/// What ending one message takes in the log, with room to spare.
-const PER_COPY: u64 = 64;
-
-/// A group of more bytes than this is followed by another.
-const GROUP: usize = 4 << 20;
-
-impl Group {
-    fn is_idle(&self) -> bool {
-        self.batch.is_empty() && self.synced.waiters.is_empty() && self.written.waiters.is_empty()
-    }
-}
-
-/// The group that the next record goes to.
-fn group(groups: &mut VecDeque<Group>, now: Millis) -> &mut Group {
-    if groups.back().is_none_or(|last| last.batch.content.len() > GROUP) {
-        groups.push_back(Group::default());
-    }
-    let last = groups.len() - 1;
-    let group = &mut groups[last];
-    group.time = group.time.max(now);
-    group
-}
 
 impl Node {
     /// Opens the queue in `directory`, or begins one there. Reads the disk: not for a runtime's thread.
@@ -335,99 +270,6 @@ impl<F: File> Node<F> {
         Ok(ids)
     }
 
-    /// Takes the next messages; none if none comes in the time that the wish gives.
-    ///
-    /// # Errors
-    /// No such queue, or the disk.
-    pub async fn pop(&self, pop: &Pop) -> Result<Vec<Delivery>, MqError> {
-        let most = pop.max_messages.clamp(1, 1000) as usize;
-        let deadline = Instant::now() + Duration::from_millis(pop.wait_ms.min(24 * 3600 * 1000));
-        loop {
-            let (handed, news, next) = {
-                let mut inner = self.shared.lock();
-                inner.check_open()?;
-                let number = inner.state.queue_number(&pop.topic, &pop.queue)?;
-                let now = self.shared.clock.now();
-                let Inner { state, groups, waiting, .. } = &mut *inner;
-                let group = group(groups, now);
-                let handed = state.pop(number, most, pop.max_bytes as usize, now, &mut group.batch);
-                let news = waiting.entry(number).or_default().clone();
-                let next = state.queue(number).and_then(crate::queue::Queue::next_change);
-                (handed, news, next.map(|next| Duration::from_millis(next.saturating_sub(now))))
-            };
-            if !handed.is_empty() {
-                self.shared.work.notify_one();
-                let delivered = self.deliver(handed).await?;
-                if !delivered.is_empty() {
-                    return Ok(delivered);
-                }
-                continue;
-            }
-            let news = news.notified();
-            let until = next.map_or(deadline, |next| deadline.min(Instant::now() + next));
-            if Instant::now() >= deadline {
-                return Ok(Vec::new());
-            }
-            // What came between the look and the wait left its permit.
-            tokio::select! {
-                () = news => {}
-                () = sleep_until(until) => {}
-            }
-        }
-    }
-
-    /// Adds the bodies. Cancelled, it gives the messages back.
-    async fn deliver(&self, handed: Vec<Handed>) -> Result<Vec<Delivery>, MqError> {
-        let mut guard = Undelivered { shared: &self.shared, handed };
-        let (cached, by_itself): (Vec<_>, bool) = {
-            let inner = self.shared.lock();
-            let by_itself = guard.handed.first().is_some_and(|first| inner.state.acks_by_itself(first.queue));
-            (guard.handed.iter().map(|handed| inner.cache.get(handed.id)).collect(), by_itself)
-        };
-        let missing: Vec<_> = guard.handed.iter().zip(&cached).filter(|(_, cached)| cached.is_none()).collect();
-        let missing: Vec<_> = missing.into_iter().map(|(handed, _)| *handed).collect();
-        let mut read = self.read(missing).await?.into_iter();
-        if by_itself {
-            let acks: Vec<_> = guard.handed.iter().map(leased).collect();
-            self.ack_all(&acks).await?;
-        }
-        let mut deliveries = Vec::with_capacity(guard.handed.len());
-        for (handed, cached) in guard.handed.iter().zip(cached) {
-            let found = match cached {
-                Some(cached) => Some((cached.body, cached.headers)),
-                None => read.next().flatten().map(|message| (message.body, message.headers)),
-            };
-            let Some((body, headers)) = found else { continue };
-            let receipt = Receipt {
-                node: self.shared.node,
-                store: self.shared.store,
-                queue: handed.queue,
-                id: handed.id,
-                lease: handed.lease,
-            };
-            deliveries.push(Delivery {
-                id: handed.id,
-                receipt: (!by_itself).then_some(receipt),
-                body: body.into(),
-                headers: headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
-                retries: handed.retries,
-                extensions: Extensions::default(),
-            });
-        }
-        guard.handed.clear();
-        Ok(deliveries)
-    }
-
-    /// Reads messages from the disk; none for those that are damaged, which are dropped and remembered.
-    async fn read(&self, handed: Vec<Handed>) -> Result<Vec<Option<MessageRecord>>, MqError> {
-        if handed.is_empty() {
-            return Ok(Vec::new());
-        }
-        let shared = self.shared.clone();
-        let reading = tokio::task::spawn_blocking(move || handed.iter().map(|handed| shared.read(handed)).collect());
-        reading.await.map_err(|_| MqError::Closed)?
-    }
-
     /// The message is done with.
     ///
     /// # Errors
@@ -510,71 +352,6 @@ impl<F: File> Node<F> {
         .await
     }
 
-    /// One message, with its body.
-    ///
-    /// # Errors
-    /// [`MqError::NoMessage`], or the disk.
-    pub async fn get(&self, topic: &str, queue: &str, id: MessageId) -> Result<MessageInfo, MqError> {
-        let (mut info, place) = {
-            let mut inner = self.shared.lock();
-            let number = inner.current(topic, queue, &*self.shared.clock)?;
-            inner.info(number, id).ok_or(MqError::NoMessage(id.0))?
-        };
-        let shared = self.shared.clone();
-        let reading = tokio::task::spawn_blocking(move || shared.files.read(place));
-        let message = reading.await.map_err(|_| MqError::Closed)?;
-        let message = message.map_err(|error| MqError::DiskFailed(error.to_string()))?;
-        info.body = Some(message.body.into());
-        info.headers = message.headers.into_iter().map(|(key, value)| (key, value.into())).collect();
-        Ok(info)
-    }
-
-    /// The messages that would be handed out next, with their bodies; they stay where they are.
-    ///
-    /// # Errors
-    /// No such queue, or the disk.
-    pub async fn peek(&self, topic: &str, queue: &str, most: u32) -> Result<Vec<MessageInfo>, MqError> {
-        let ids: Vec<_> = {
-            let mut inner = self.shared.lock();
-            let number = inner.current(topic, queue, &*self.shared.clock)?;
-            let queue = inner.state.queue(number);
-            queue.into_iter().flat_map(|queue| queue.next_ready()).take(most.min(1000) as usize).collect()
-        };
-        let mut found = Vec::with_capacity(ids.len());
-        for id in ids {
-            match self.get(topic, queue, id).await {
-                Ok(info) => found.push(info),
-                Err(MqError::NoMessage(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(found)
-    }
-
-    /// A page of a queue's messages whose ids are above `after`, without bodies; only the dead ones if `dead`.
-    ///
-    /// # Errors
-    /// No such queue.
-    pub fn list(
-        &self,
-        topic: &str,
-        queue: &str,
-        after: MessageId,
-        most: u32,
-        dead: bool,
-    ) -> Result<Vec<MessageInfo>, MqError> {
-        let mut inner = self.shared.lock();
-        let number = inner.current(topic, queue, &*self.shared.clock)?;
-        let Some(queue) = inner.state.queue(number) else { return Ok(Vec::new()) };
-        let most = most.clamp(1, 1000) as usize;
-        let ids: Vec<_> = if dead {
-            queue.dead_after(after).map(|(id, _)| id).take(most).collect()
-        } else {
-            queue.ids_after(after).take(most).collect()
-        };
-        Ok(ids.into_iter().filter_map(|id| inner.info(number, id)).map(|(info, _)| info).collect())
-    }
-
     /// Takes dead letters out, with their bodies.
     ///
     /// # Errors
@@ -605,24 +382,6 @@ impl<F: File> Node<F> {
         Ok(redriven)
     }
 
-    /// How a topic stands.
-    ///
-    /// # Errors
-    /// No such topic.
-    pub fn stats(&self, topic: &str) -> Result<TopicStats, MqError> {
-        let mut inner = self.shared.lock();
-        inner.advance(&*self.shared.clock);
-        inner.state.stats(topic)
-    }
-
-    /// How all topics stand, by name.
-    pub fn all_stats(&self) -> Vec<TopicStats> {
-        let mut inner = self.shared.lock();
-        inner.advance(&*self.shared.clock);
-        let names = inner.state.topic_names();
-        names.iter().filter_map(|name| inner.state.stats(name).ok()).collect()
-    }
-
     /// Takes nothing more, and waits until all is on the disk. Blocks: not for a runtime's thread.
     pub fn close(&self) {
         self.owner.close();
@@ -647,182 +406,6 @@ impl<F: File> Node<F> {
         self.shared.work.notify_one();
         waiter.wait().await?;
         Ok(value)
-    }
-}
-
-fn leased(handed: &Handed) -> Leased {
-    Leased { queue: handed.queue, id: handed.id, lease: handed.lease }
-}
-
-/// Messages that were taken and have not reached anybody.
-struct Undelivered<'a, F: File> {
-    shared: &'a Arc<Shared<F>>,
-    handed: Vec<Handed>,
-}
-
-impl<F: File> Drop for Undelivered<'_, F> {
-    fn drop(&mut self) {
-        if self.handed.is_empty() {
-            return;
-        }
-        // An error: the node has ended, and with it the leases.
-        let _ = self.shared.change(|state, now, batch| {
-            self.handed.iter().for_each(|handed| state.undelivered(leased(handed), now, batch));
-            Ok(())
-        });
-        self.handed.iter().for_each(|handed| self.shared.wake_number(handed.queue));
-        self.shared.work.notify_one();
-    }
-}
-
-impl<F: File> Shared<F> {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes a change that nobody waits for.
-    fn change<T>(
-        &self,
-        change: impl FnOnce(&mut State, Millis, &mut Batch) -> Result<T, MqError>,
-    ) -> Result<T, MqError> {
-        self.add(|state, now, group| change(state, now, &mut group.batch))
-    }
-
-    /// Adds to the group that is written next.
-    fn add<T>(&self, change: impl FnOnce(&mut State, Millis, &mut Group) -> Result<T, MqError>) -> Result<T, MqError> {
-        let mut inner = self.lock();
-        inner.check_open()?;
-        let now = self.clock.now();
-        let Inner { state, groups, .. } = &mut *inner;
-        change(state, now, group(groups, now))
-    }
-
-    fn read(&self, handed: &Handed) -> Result<Option<MessageRecord>, MqError> {
-        let mut place = handed.place;
-        loop {
-            match self.files.read(place) {
-                Ok(message) => return Ok(Some(message)),
-                Err(error) => {
-                    let mut inner = self.lock();
-                    // It may have been copied forward in between.
-                    let now_at =
-                        inner.state.queue(handed.queue).and_then(|queue| queue.get(handed.id)).map(|live| live.place);
-                    match now_at {
-                        Some(moved) if moved != place => place = moved,
-                        Some(_) if error.kind() == std::io::ErrorKind::InvalidData => {
-                            inner.lose_one(handed.queue, handed.id);
-                            return Ok(None);
-                        }
-                        Some(_) => return Err(MqError::DiskFailed(error.to_string())),
-                        None => return Ok(None),
-                    }
-                }
-            }
-        }
-    }
-
-    fn wake(&self, topic: &str, queue: &str) {
-        let inner = self.lock();
-        if let Ok(number) = inner.state.queue_number(topic, queue)
-            && let Some(news) = inner.waiting.get(&number)
-        {
-            news.notify_waiters();
-            news.notify_one();
-        }
-    }
-
-    fn wake_number(&self, number: QueueNumber) {
-        if let Some(news) = self.lock().waiting.get(&number) {
-            news.notify_one();
-        }
-    }
-}
-
-impl Inner {
-    fn check_open(&self) -> Result<(), MqError> {
-        match &self.failure {
-            Some(failure) => Err(failure.clone()),
-            None if self.closing => Err(MqError::Closed),
-            None => Ok(()),
-        }
-    }
-
-    /// Pushes leave the last of the space to acks and cleaning.
-    fn check_space(&self, segment_bytes: u64) -> Result<(), MqError> {
-        let waiting: u64 = self.groups.iter().map(|group| group.batch.content.len() as u64).sum();
-        let needed = 2 * segment_bytes + PER_COPY * self.state.live() + waiting;
-        if self.reserved < needed { Err(MqError::DiskFull) } else { Ok(()) }
-    }
-
-    /// These pushes are where they should be: they can be handed out.
-    fn show<F: File>(&mut self, pushes: &[Pending], segment: u32, start: u32, shared: &Shared<F>) {
-        let now = shared.clock.now();
-        for pending in pushes {
-            self.state.commit(pending, segment, start, now);
-            self.cache.insert(pending.id, &pending.body, &pending.headers);
-            for queue in &pending.queues {
-                if let Some(news) = self.waiting.get(queue) {
-                    news.notify_one();
-                }
-            }
-        }
-    }
-
-    fn advance(&mut self, clock: &dyn Clock) {
-        let now = clock.now();
-        self.state.advance_all(now, &mut group(&mut self.groups, now).batch);
-    }
-
-    /// The number of a queue, which is brought up to the present.
-    fn current(&mut self, topic: &str, queue: &str, clock: &dyn Clock) -> Result<QueueNumber, MqError> {
-        let number = self.state.queue_number(topic, queue)?;
-        let now = clock.now();
-        self.state.advance(number, now, &mut group(&mut self.groups, now).batch);
-        Ok(number)
-    }
-
-    fn info(&self, number: QueueNumber, id: MessageId) -> Option<(MessageInfo, Place)> {
-        let queue = self.state.queue(number)?;
-        let (live, standing) = (queue.get(id)?, queue.standing(id)?);
-        let (state, reason) = match standing {
-            Standing::Ready => ("ready", None),
-            Standing::Delayed => ("delayed", None),
-            Standing::Leased(_) => ("leased", None),
-            Standing::Dead(reason) => ("dead", Some(reason)),
-        };
-        let info = MessageInfo {
-            id,
-            state: state.to_owned(),
-            due_ms: live.due,
-            retries: live.retries,
-            priority: live.priority,
-            reason,
-            body: None,
-            headers: Vec::new(),
-            extensions: Extensions::default(),
-        };
-        Some((info, live.place))
-    }
-
-    /// A message's bytes are damaged: it is dropped, and remembered as lost.
-    fn lose(&mut self, message: &MessageRecord, place: Place) {
-        for (number, _) in &message.copies {
-            let here = self.state.queue(*number).and_then(|queue| queue.get(message.id));
-            if here.is_some_and(|live| live.place == place) {
-                self.lose_one(*number, message.id);
-            }
-        }
-    }
-
-    fn lose_one(&mut self, number: QueueNumber, id: MessageId) {
-        error!("message {id} is lost: its bytes on the disk are damaged");
-        self.lost.push(id);
-        let time = self.groups.back().map_or(0, |group| group.time);
-        self.state.finish(number, id, &mut group(&mut self.groups, time).batch);
-    }
-
-    fn wake_all(&self) {
-        self.waiting.values().for_each(|news| news.notify_waiters());
     }
 }
 

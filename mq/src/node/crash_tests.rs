@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::{
+    Pop,
     clock::Manual,
     store::faulty::{Faulty, FaultyFile, Operation},
 };

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::{Delivery, Pop};
 
 fn config() -> NodeConfig {
     NodeConfig { segment_bytes: 256 << 10, ..NodeConfig::new(NodeId::new(1).unwrap()) }

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::oneshot;
 use tracing::{debug, error, warn};
 
-use super::{Group, Inner, Shared};
+use super::inner::{Group, Inner, PER_COPY, Shared, group};
 use crate::{
     Durability, MqError,
     batch::{Batch, Place},
@@ -133,7 +133,7 @@ impl<S: Store> Writer<S> {
     /// Space for what pushes must leave free, and a segment more.
     fn reserve(&mut self) -> io::Result<bool> {
         let live = self.shared.lock().state.live();
-        let spares = 3 + (super::PER_COPY * live).div_ceil(self.segment_size);
+        let spares = 3 + (PER_COPY * live).div_ceil(self.segment_size);
         self.log.reserve(spares as usize)
     }
 
@@ -189,7 +189,7 @@ impl<S: Store> Writer<S> {
             let mut inner = self.shared.lock();
             let now = self.shared.clock.now();
             let Inner { state, groups, .. } = &mut *inner;
-            let group = super::group(groups, now);
+            let group = group(groups, now);
             group.must_sync = true;
             for (message, place) in read {
                 let copied = state.copy(message, place, &mut group.batch);

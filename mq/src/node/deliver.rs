@@ -1,0 +1,162 @@
+//! Handing out: from the queue, with the body, to whoever waits; and back when it reaches nobody.
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Node,
+    inner::{Inner, Shared, group},
+};
+use crate::{
+    Delivery, Extensions, MqError, Pop, Receipt,
+    record::MessageRecord,
+    state::{Handed, Leased},
+    store::File,
+};
+
+impl<F: File> Node<F> {
+    /// Takes the next messages; none if none comes in the time that the wish gives.
+    ///
+    /// # Errors
+    /// No such queue, or the disk.
+    pub async fn pop(&self, pop: &Pop) -> Result<Vec<Delivery>, MqError> {
+        let most = pop.max_messages.clamp(1, 1000) as usize;
+        let deadline = Instant::now() + Duration::from_millis(pop.wait_ms.min(24 * 3600 * 1000));
+        loop {
+            let (handed, news, next) = {
+                let mut inner = self.shared.lock();
+                inner.check_open()?;
+                let number = inner.state.queue_number(&pop.topic, &pop.queue)?;
+                let now = self.shared.clock.now();
+                let Inner { state, groups, waiting, .. } = &mut *inner;
+                let group = group(groups, now);
+                let handed = state.pop(number, most, pop.max_bytes as usize, now, &mut group.batch);
+                let news = waiting.entry(number).or_default().clone();
+                let next = state.queue(number).and_then(crate::queue::Queue::next_change);
+                (handed, news, next.map(|next| Duration::from_millis(next.saturating_sub(now))))
+            };
+            if !handed.is_empty() {
+                self.shared.work.notify_one();
+                let delivered = self.deliver(handed).await?;
+                if !delivered.is_empty() {
+                    return Ok(delivered);
+                }
+                continue;
+            }
+            let news = news.notified();
+            let until = next.map_or(deadline, |next| deadline.min(Instant::now() + next));
+            if Instant::now() >= deadline {
+                return Ok(Vec::new());
+            }
+            // What came between the look and the wait left its permit.
+            tokio::select! {
+                () = news => {}
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Adds the bodies. Cancelled, it gives the messages back.
+    async fn deliver(&self, handed: Vec<Handed>) -> Result<Vec<Delivery>, MqError> {
+        let mut guard = Undelivered { shared: &self.shared, handed };
+        let (cached, by_itself): (Vec<_>, bool) = {
+            let inner = self.shared.lock();
+            let by_itself = guard.handed.first().is_some_and(|first| inner.state.acks_by_itself(first.queue));
+            (guard.handed.iter().map(|handed| inner.cache.get(handed.id)).collect(), by_itself)
+        };
+        let missing: Vec<_> = guard.handed.iter().zip(&cached).filter(|(_, cached)| cached.is_none()).collect();
+        let missing: Vec<_> = missing.into_iter().map(|(handed, _)| *handed).collect();
+        let mut read = self.read(missing).await?.into_iter();
+        if by_itself {
+            let acks: Vec<_> = guard.handed.iter().map(leased).collect();
+            self.ack_all(&acks).await?;
+        }
+        let mut deliveries = Vec::with_capacity(guard.handed.len());
+        for (handed, cached) in guard.handed.iter().zip(cached) {
+            let found = match cached {
+                Some(cached) => Some((cached.body, cached.headers)),
+                None => read.next().flatten().map(|message| (message.body, message.headers)),
+            };
+            let Some((body, headers)) = found else { continue };
+            let receipt = Receipt {
+                node: self.shared.node,
+                store: self.shared.store,
+                queue: handed.queue,
+                id: handed.id,
+                lease: handed.lease,
+            };
+            deliveries.push(Delivery {
+                id: handed.id,
+                receipt: (!by_itself).then_some(receipt),
+                body: body.into(),
+                headers: headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
+                retries: handed.retries,
+                extensions: Extensions::default(),
+            });
+        }
+        guard.handed.clear();
+        Ok(deliveries)
+    }
+
+    /// Reads messages from the disk; none for those that are damaged, which are dropped and remembered.
+    async fn read(&self, handed: Vec<Handed>) -> Result<Vec<Option<MessageRecord>>, MqError> {
+        if handed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = self.shared.clone();
+        let reading =
+            tokio::task::spawn_blocking(move || handed.iter().map(|handed| shared.read_one(handed)).collect());
+        reading.await.map_err(|_| MqError::Closed)?
+    }
+}
+
+impl<F: File> Shared<F> {
+    fn read_one(&self, handed: &Handed) -> Result<Option<MessageRecord>, MqError> {
+        let mut place = handed.place;
+        loop {
+            match self.files.read(place) {
+                Ok(message) => return Ok(Some(message)),
+                Err(error) => {
+                    let mut inner = self.lock();
+                    // It may have been copied forward in between.
+                    let now_at =
+                        inner.state.queue(handed.queue).and_then(|queue| queue.get(handed.id)).map(|live| live.place);
+                    match now_at {
+                        Some(moved) if moved != place => place = moved,
+                        Some(_) if error.kind() == std::io::ErrorKind::InvalidData => {
+                            inner.lose_one(handed.queue, handed.id);
+                            return Ok(None);
+                        }
+                        Some(_) => return Err(MqError::DiskFailed(error.to_string())),
+                        None => return Ok(None),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn leased(handed: &Handed) -> Leased {
+    Leased { queue: handed.queue, id: handed.id, lease: handed.lease }
+}
+
+/// Messages that were taken and have not reached anybody.
+struct Undelivered<'a, F: File> {
+    shared: &'a Arc<Shared<F>>,
+    handed: Vec<Handed>,
+}
+
+impl<F: File> Drop for Undelivered<'_, F> {
+    fn drop(&mut self) {
+        if self.handed.is_empty() {
+            return;
+        }
+        // An error: the node has ended, and with it the leases.
+        let _ = self.shared.change(|state, now, batch| {
+            self.handed.iter().for_each(|handed| state.undelivered(leased(handed), now, batch));
+            Ok(())
+        });
+        self.handed.iter().for_each(|handed| self.shared.wake_number(handed.queue));
+        self.shared.work.notify_one();
+    }
+}

@@ -1,0 +1,191 @@
+//! What a node's callers and its log's thread share, and what gathers between the two.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+use tracing::error;
+
+use super::{cache::Cache, writer::Stage};
+use crate::{
+    Damage, MessageId, MqError, NodeId,
+    batch::{Batch, Place},
+    clock::Clock,
+    log::Files,
+    message::Millis,
+    record::{MessageRecord, QueueNumber},
+    state::{Copied, Pending, State},
+    store::File,
+};
+
+pub(super) struct Shared<F> {
+    pub(super) inner: Mutex<Inner>,
+    /// For the writer: there is something to write.
+    pub(super) work: Condvar,
+    pub(super) files: Arc<Files<F>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) node: NodeId,
+    pub(super) store: u128,
+    pub(super) segment_bytes: u64,
+    pub(super) failed: Notify,
+    pub(super) damage: Vec<Damage>,
+}
+
+pub(super) struct Inner {
+    pub(super) state: State,
+    pub(super) groups: VecDeque<Group>,
+    pub(super) cache: Cache,
+    /// Who waits for messages.
+    pub(super) waiting: HashMap<QueueNumber, Arc<Notify>>,
+    /// Bytes that the log can take without asking the disk.
+    pub(super) reserved: u64,
+    pub(super) written: u64,
+    pub(super) closing: bool,
+    pub(super) failure: Option<MqError>,
+    /// Found to be damaged when they were read.
+    pub(super) lost: Vec<MessageId>,
+}
+
+/// What becomes certain together.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) batch: Batch,
+    pub(super) time: Millis,
+    pub(super) must_sync: bool,
+    pub(super) synced: Stage,
+    pub(super) written: Stage,
+    pub(super) copied: Vec<Copied>,
+    pub(super) copied_dedup: Option<(u32, Vec<(u32, String)>)>,
+}
+
+/// What ending one message takes in the log, with room to spare.
+pub(super) const PER_COPY: u64 = 64;
+
+/// A group of more bytes than this is followed by another.
+pub(super) const GROUP: usize = 4 << 20;
+
+impl Group {
+    pub(super) fn is_idle(&self) -> bool {
+        self.batch.is_empty() && self.synced.waiters.is_empty() && self.written.waiters.is_empty()
+    }
+}
+
+/// The group that the next record goes to.
+pub(super) fn group(groups: &mut VecDeque<Group>, now: Millis) -> &mut Group {
+    if groups.back().is_none_or(|last| last.batch.content.len() > GROUP) {
+        groups.push_back(Group::default());
+    }
+    let last = groups.len() - 1;
+    let group = &mut groups[last];
+    group.time = group.time.max(now);
+    group
+}
+
+impl<F: File> Shared<F> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a change that nobody waits for.
+    pub(super) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut State, Millis, &mut Batch) -> Result<T, MqError>,
+    ) -> Result<T, MqError> {
+        self.add(|state, now, group| change(state, now, &mut group.batch))
+    }
+
+    /// Adds to the group that is written next.
+    pub(super) fn add<T>(
+        &self,
+        change: impl FnOnce(&mut State, Millis, &mut Group) -> Result<T, MqError>,
+    ) -> Result<T, MqError> {
+        let mut inner = self.lock();
+        inner.check_open()?;
+        let now = self.clock.now();
+        let Inner { state, groups, .. } = &mut *inner;
+        change(state, now, group(groups, now))
+    }
+
+    pub(super) fn wake(&self, topic: &str, queue: &str) {
+        let inner = self.lock();
+        if let Ok(number) = inner.state.queue_number(topic, queue)
+            && let Some(news) = inner.waiting.get(&number)
+        {
+            news.notify_waiters();
+            news.notify_one();
+        }
+    }
+
+    pub(super) fn wake_number(&self, number: QueueNumber) {
+        if let Some(news) = self.lock().waiting.get(&number) {
+            news.notify_one();
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn check_open(&self) -> Result<(), MqError> {
+        match &self.failure {
+            Some(failure) => Err(failure.clone()),
+            None if self.closing => Err(MqError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    /// Pushes leave the last of the space to acks and cleaning.
+    pub(super) fn check_space(&self, segment_bytes: u64) -> Result<(), MqError> {
+        let waiting: u64 = self.groups.iter().map(|group| group.batch.content.len() as u64).sum();
+        let needed = 2 * segment_bytes + PER_COPY * self.state.live() + waiting;
+        if self.reserved < needed { Err(MqError::DiskFull) } else { Ok(()) }
+    }
+
+    /// These pushes are where they should be: they can be handed out.
+    pub(super) fn show<F: File>(&mut self, pushes: &[Pending], segment: u32, start: u32, shared: &Shared<F>) {
+        let now = shared.clock.now();
+        for pending in pushes {
+            self.state.commit(pending, segment, start, now);
+            self.cache.insert(pending.id, &pending.body, &pending.headers);
+            for queue in &pending.queues {
+                if let Some(news) = self.waiting.get(queue) {
+                    news.notify_one();
+                }
+            }
+        }
+    }
+
+    pub(super) fn advance(&mut self, clock: &dyn Clock) {
+        let now = clock.now();
+        self.state.advance_all(now, &mut group(&mut self.groups, now).batch);
+    }
+
+    /// The number of a queue, which is brought up to the present.
+    pub(super) fn current(&mut self, topic: &str, queue: &str, clock: &dyn Clock) -> Result<QueueNumber, MqError> {
+        let number = self.state.queue_number(topic, queue)?;
+        let now = clock.now();
+        self.state.advance(number, now, &mut group(&mut self.groups, now).batch);
+        Ok(number)
+    }
+
+    /// A message's bytes are damaged: it is dropped, and remembered as lost.
+    pub(super) fn lose(&mut self, message: &MessageRecord, place: Place) {
+        for (number, _) in &message.copies {
+            let here = self.state.queue(*number).and_then(|queue| queue.get(message.id));
+            if here.is_some_and(|live| live.place == place) {
+                self.lose_one(*number, message.id);
+            }
+        }
+    }
+
+    pub(super) fn lose_one(&mut self, number: QueueNumber, id: MessageId) {
+        error!("message {id} is lost: its bytes on the disk are damaged");
+        self.lost.push(id);
+        let time = self.groups.back().map_or(0, |group| group.time);
+        self.state.finish(number, id, &mut group(&mut self.groups, time).batch);
+    }
+
+    pub(super) fn wake_all(&self) {
+        self.waiting.values().for_each(|news| news.notify_waiters());
+    }
+}
