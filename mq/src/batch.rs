@@ -40,17 +40,26 @@ impl Batch {
 
     /// Adds a record; returns where it is in the content, as if the content began at 0 of segment 0.
     pub(crate) fn add(&mut self, record: &Record) -> Place {
+        if let Record::Message(message) = record {
+            return self.add_message(message);
+        }
         let at = self.content.len();
         record.write(&mut self.content);
-        let entry = match record {
-            Record::Message(message) => {
-                self.ids.push(message.id.0);
-                let before = self.entries.len();
-                message.write_entry(&mut self.entries);
-                Some((self.entries.len() - before) as u32)
-            }
-            _ => None,
-        };
+        self.note(at, None)
+    }
+
+    /// The same for a message.
+    pub(crate) fn add_message(&mut self, message: &MessageRecord) -> Place {
+        let (at, before) = (self.content.len(), self.entries.len());
+        self.ids.push(message.id.0);
+        message.write_entry(&mut self.entries);
+        let entry = &self.entries[before..];
+        message.write(entry, &mut self.content);
+        let length = entry.len() as u32;
+        self.note(at, Some(length))
+    }
+
+    fn note(&mut self, at: usize, entry: Option<u32>) -> Place {
         let (at, length) = (at as u32, (self.content.len() - at) as u32);
         self.notes.push(Note { at, length, entry });
         Place { segment: 0, offset: at, length }

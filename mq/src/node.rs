@@ -1,6 +1,7 @@
 //! A node's engine: the state, the log behind it, and who waits for either.
 
 mod cache;
+mod completion;
 mod deliver;
 mod inner;
 mod look;
@@ -28,8 +29,9 @@ use crate::{
     store::{File, Store},
 };
 use cache::Cache;
-use inner::{Inner, Shared, group};
-use writer::{Writer, stage};
+use completion::Waiter;
+use inner::{Inner, Shared, Wanted, group};
+use writer::{Gathering, Writer, stage};
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
@@ -118,6 +120,7 @@ impl<F: File> Node<F> {
                 reserved: log.reserved(),
                 written: 0,
                 closing: false,
+                wanted: Wanted::Nothing,
                 failure: None,
                 lost: Vec::new(),
             }),
@@ -137,6 +140,8 @@ impl<F: File> Node<F> {
             cleaning: None,
             disk_full: false,
             groups: Vec::new(),
+            gathering: Gathering::default(),
+            answered: Vec::new(),
         };
         writer.prepare()?;
         let writer = std::thread::Builder::new().name("mq-log".to_owned()).spawn(move || writer.run())?;
@@ -238,36 +243,41 @@ impl<F: File> Node<F> {
     /// # Errors
     /// As for [`push`](Self::push).
     pub async fn push_batch(&self, pushes: Vec<Push>) -> Result<Vec<MessageId>, MqError> {
-        State::check_batch(&pushes)?;
-        let Some(durability) = pushes.iter().map(|push| push.durability).min() else {
-            return Ok(Vec::new());
-        };
-        let (ids, waiter) = {
-            let mut inner = self.shared.lock();
-            inner.check_open()?;
-            inner.check_space(self.shared.segment_bytes)?;
-            let now = self.shared.clock.now();
-            let Inner { state, groups, .. } = &mut *inner;
-            state.check_all(&pushes, now)?;
-            let group = group(groups, now);
-            let mut ids = Vec::with_capacity(pushes.len());
-            for push in pushes {
-                match state.push(push, now, &mut group.batch)? {
-                    Pushed::Duplicate(id) => ids.push(id),
-                    Pushed::New(pending) => {
-                        ids.push(pending.id);
-                        stage(group, durability).pushes.push(pending);
-                    }
-                }
-            }
-            let waiter = (durability != Durability::Queued).then(|| stage(group, durability).reached());
-            (ids, waiter)
-        };
-        self.shared.work.notify_one();
-        if let Some(waiter) = waiter {
-            waiter.wait().await?;
+        let (ids, certain) = self.begin_push(pushes)?;
+        if let Some(certain) = certain {
+            certain.await?;
         }
         Ok(ids)
+    }
+
+    /// The ids, and what ends when the messages are as certain as they ask for.
+    fn begin_push(&self, pushes: Vec<Push>) -> Result<(Vec<MessageId>, Option<Waiter>), MqError> {
+        State::check_batch(&pushes)?;
+        let Some(durability) = pushes.iter().map(|push| push.durability).min() else {
+            return Ok((Vec::new(), None));
+        };
+        let segment_bytes = self.shared.segment_bytes;
+        let mut inner = self.shared.lock();
+        inner.check_open()?;
+        inner.check_space(segment_bytes)?;
+        let now = self.shared.clock.now();
+        let Inner { state, groups, .. } = &mut *inner;
+        let group = group(groups, now);
+        let pushed = state.push_all(pushes, now, &mut group.batch)?;
+        let stage = stage(group, durability);
+        let mut ids = Vec::with_capacity(pushed.len());
+        for pushed in pushed {
+            match pushed {
+                Pushed::Duplicate(id) => ids.push(id),
+                Pushed::New(pending) => {
+                    ids.push(pending.id);
+                    stage.pushes.push(pending);
+                }
+            }
+        }
+        let waiter = (durability != Durability::Queued).then(|| stage.reached());
+        self.shared.unlock_and_wake(inner);
+        Ok((ids, waiter))
     }
 
     /// The message is done with.
@@ -317,9 +327,7 @@ impl<F: File> Node<F> {
     pub async fn touch(&self, receipt: &Receipt, ttr: Option<Duration>) -> Result<(), MqError> {
         self.own(receipt)?;
         let ttr = ttr.map_or(0, |ttr| u64::try_from(ttr.as_millis()).unwrap_or(u64::MAX));
-        let done = self.shared.change(|state, now, batch| state.touch(receipt.into(), ttr, now, batch));
-        self.shared.work.notify_one();
-        done
+        self.shared.change(|state, now, batch| state.touch(receipt.into(), ttr, now, batch))
     }
 
     /// Ends the current delivery of a message: for who has no receipt.
@@ -403,8 +411,7 @@ impl<F: File> Node<F> {
             let value = change(state, now, &mut group.batch)?;
             Ok((value, stage(group, Durability::Synced).reached()))
         })?;
-        self.shared.work.notify_one();
-        waiter.wait().await?;
+        waiter.await?;
         Ok(value)
     }
 }

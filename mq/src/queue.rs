@@ -161,6 +161,18 @@ impl Queue {
         before
     }
 
+    /// Adds a message that was never here.
+    pub(crate) fn push(&mut self, id: MessageId, mut live: Live, due: Millis, now: Millis) {
+        live.due = due;
+        if due <= now {
+            self.ready.insert((Reverse(live.priority), due, id));
+        } else {
+            live.phase = Phase::Delayed;
+            self.delayed.insert((due, id));
+        }
+        self.messages.insert(id, live);
+    }
+
     /// It has been copied: the state stays.
     pub(crate) fn moved(&mut self, id: MessageId, place: Place) {
         if let Some(live) = self.messages.get_mut(&id) {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::{
     message::{MessageId, Millis},
     route::Mode,
-    varint::{Reader, put, put_bytes},
+    varint::{self, Reader, put, put_bytes},
 };
 
 /// Numbers of topics and queues are never given again.
@@ -134,6 +134,9 @@ mod kind {
     pub(super) const SKIPPABLE: u8 = 128;
 }
 
+/// Kind and CRC of a message.
+const FIXED: usize = 5;
+
 /// Tags of extensions. The reserved ones have no meaning yet.
 mod tag {
     pub(super) const HEADERS: u64 = 1;
@@ -155,7 +158,11 @@ impl Record {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         match self {
-            Self::Message(message) => return message.write(out),
+            Self::Message(message) => {
+                let mut entry = Vec::new();
+                message.write_entry(&mut entry);
+                return message.write(&entry, out);
+            }
             Self::Gone { queue, id } => {
                 out.push(kind::GONE);
                 put_numbers(&[u64::from(*queue), id.0], out);
@@ -253,24 +260,29 @@ impl Record {
 }
 
 impl MessageRecord {
-    fn write(&self, out: &mut Vec<u8>) {
-        let start = out.len();
+    /// Appends the record, whose entry has been written already.
+    pub(crate) fn write(&self, entry: &[u8], out: &mut Vec<u8>) {
+        let mut headers = Vec::new();
+        for (key, value) in &self.headers {
+            put_bytes(key.as_bytes(), &mut headers);
+            put_bytes(value, &mut headers);
+        }
+        let mut length = FIXED + entry.len() + varint::length(self.body.len() as u64) + self.body.len();
+        if !headers.is_empty() {
+            length += varint::length(tag::HEADERS) + varint::length(headers.len() as u64) + headers.len();
+        }
+        put(length as u64, out);
         out.push(kind::MESSAGE);
+        let crc = out.len();
         out.extend_from_slice(&[0; 4]);
-        self.write_entry(out);
+        out.extend_from_slice(entry);
         put_bytes(&self.body, out);
-        if !self.headers.is_empty() {
-            let mut headers = Vec::new();
-            for (key, value) in &self.headers {
-                put_bytes(key.as_bytes(), &mut headers);
-                put_bytes(value, &mut headers);
-            }
+        if !headers.is_empty() {
             put(tag::HEADERS, out);
             put_bytes(&headers, out);
         }
-        let crc = crc32fast::hash(&out[start + 5..]);
-        out[start + 1..start + 5].copy_from_slice(&crc.to_le_bytes());
-        prefix_length(start, out);
+        let checksum = crc32fast::hash(&out[crc + 4..]);
+        out[crc..crc + 4].copy_from_slice(&checksum.to_le_bytes());
     }
 
     /// All but body and headers: what a segment's footer repeats.
@@ -298,6 +310,17 @@ impl MessageRecord {
         if *from.take(4)? != crc32fast::hash(from.0).to_le_bytes() {
             return None;
         }
+        Self::read_checked(from)
+    }
+
+    /// The message of a record that was written by this process, and has been in its memory since.
+    pub(crate) fn trusted(record: &[u8]) -> Option<Self> {
+        let mut fields = Reader(Reader(record).bytes()?);
+        fields.take(FIXED)?;
+        Self::read_checked(&mut fields)
+    }
+
+    fn read_checked(from: &mut Reader<'_>) -> Option<Self> {
         let mut message = Self::read_entry(from)?;
         message.body = Bytes::copy_from_slice(from.bytes()?);
         while !from.is_empty() {

@@ -10,6 +10,11 @@ pub(crate) fn put(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
+/// How many bytes [`put`] appends.
+pub(crate) fn length(number: u64) -> usize {
+    (number | 1).ilog2() as usize / 7 + 1
+}
+
 /// Appends the length of `bytes` and them.
 pub(crate) fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     put(bytes.len() as u64, out);
@@ -80,6 +85,7 @@ mod tests {
             let number = number >> shift;
             let mut out = Vec::new();
             put(number, &mut out);
+            prop_assert_eq!(length(number), out.len());
             let mut reader = Reader(&out);
             prop_assert_eq!(reader.number(), Some(number));
             prop_assert!(reader.is_empty());

@@ -1,84 +1,105 @@
-use std::collections::{HashMap, VecDeque};
+//! What was pushed lately, as it was written: most often it is popped soon.
 
-use bytes::Bytes;
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-use crate::message::MessageId;
+use crate::{batch::Place, record::MessageRecord};
 
-/// Bodies and headers of messages that were pushed lately: most often they are popped soon.
+/// The contents of batches, the oldest first: they lie in the log in this order.
 #[derive(Debug)]
 pub(super) struct Cache {
-    messages: HashMap<MessageId, Cached>,
-    /// The oldest first; some may be gone.
-    order: VecDeque<MessageId>,
+    batches: VecDeque<Cached>,
     bytes: usize,
     most: usize,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Cached {
-    pub(super) body: Bytes,
-    pub(super) headers: Vec<(String, Bytes)>,
+#[derive(Debug)]
+struct Cached {
+    segment: u32,
+    /// Where the content begins.
+    start: u32,
+    content: Arc<Vec<u8>>,
 }
 
-/// What a message costs beside its bytes.
-const OVERHEAD: usize = 160;
+/// A message that was found. To be read where it holds nobody up.
+#[derive(Debug)]
+pub(super) struct Found {
+    content: Arc<Vec<u8>>,
+    record: Range<usize>,
+}
 
-impl Cached {
-    fn size(&self) -> usize {
-        OVERHEAD + self.body.len() + self.headers.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+impl Found {
+    pub(super) fn message(&self) -> Option<MessageRecord> {
+        MessageRecord::trusted(self.content.get(self.record.clone())?)
     }
 }
 
 impl Cache {
     pub(super) fn new(most: usize) -> Self {
-        Self { messages: HashMap::new(), order: VecDeque::new(), bytes: 0, most }
+        Self { batches: VecDeque::new(), bytes: 0, most }
     }
 
-    /// Keeps a message, for the oldest ones if need be. What it holds on to is copied: it may be a part of something large.
-    pub(super) fn insert(&mut self, id: MessageId, body: &Bytes, headers: &[(String, Bytes)]) {
-        let headers = headers.iter().map(|(key, value)| (key.clone(), Bytes::copy_from_slice(value))).collect();
-        let cached = Cached { body: Bytes::copy_from_slice(body), headers };
-        let size = cached.size();
-        if size > self.most / 4 {
+    /// Keeps a batch's content, for the oldest ones if need be.
+    pub(super) fn insert(&mut self, segment: u32, start: u32, content: Vec<u8>) {
+        if content.capacity() > self.most / 2 {
             return;
         }
-        self.bytes += size;
-        self.messages.insert(id, cached);
-        self.order.push_back(id);
-        while self.bytes > self.most || self.order.len() > 2 * self.messages.len() + 1000 {
-            let Some(oldest) = self.order.pop_front() else { break };
-            self.remove(oldest);
+        self.bytes += content.capacity();
+        self.batches.push_back(Cached { segment, start, content: Arc::new(content) });
+        while self.bytes > self.most {
+            let Some(oldest) = self.batches.pop_front() else { break };
+            self.bytes -= oldest.content.capacity();
         }
     }
 
-    pub(super) fn get(&self, id: MessageId) -> Option<Cached> {
-        self.messages.get(&id).cloned()
-    }
-
-    pub(super) fn remove(&mut self, id: MessageId) {
-        if let Some(cached) = self.messages.remove(&id) {
-            self.bytes -= cached.size();
-        }
+    /// The message at this place.
+    pub(super) fn get(&self, place: Place) -> Option<Found> {
+        let behind =
+            self.batches.partition_point(|batch| (batch.segment, batch.start) <= (place.segment, place.offset));
+        let batch = self.batches.get(behind.checked_sub(1)?)?;
+        let from = place.offset.checked_sub(batch.start)? as usize;
+        let record = from..from + place.length as usize;
+        let is_whole = batch.segment == place.segment && record.end <= batch.content.len();
+        is_whole.then(|| Found { content: batch.content.clone(), record })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::{batch::Batch, message::MessageId};
+
+    /// A batch of one message.
+    fn batch(id: u64) -> (Batch, Place) {
+        let (copies, headers) = (Vec::new(), vec![("k".to_owned(), Bytes::from_static(b"v"))]);
+        let body = Bytes::from(vec![id as u8; 1000]);
+        let message = MessageRecord { id: MessageId(id), topic: 1, copies, priority: 0, ttr: 0, headers, body };
+        let mut batch = Batch::default();
+        batch.content.push(0);
+        let place = batch.add_message(&message);
+        (batch, place)
+    }
 
     #[test]
     fn the_oldest_make_room() {
-        let mut cache = Cache::new(10 * (OVERHEAD + 100));
-        let body = Bytes::from(vec![7; 100]);
-        for id in 0..100 {
-            cache.insert(MessageId(id), &body, &[]);
+        let mut cache = Cache::new(20_000);
+        let mut places = Vec::new();
+        for id in 0..100_u32 {
+            let (batch, place) = batch(id.into());
+            let (segment, start) = (id / 10, 5000 * (id % 10) + 7);
+            cache.insert(segment, start, batch.content);
+            places.push(Place { segment, offset: start + place.offset, length: place.length });
         }
-        assert!(cache.bytes <= cache.most);
-        assert!(cache.get(MessageId(89)).is_none() && cache.get(MessageId(90)).is_some());
-        for id in 0..10_000 {
-            cache.insert(MessageId(id), &body, &[]);
-            cache.remove(MessageId(id));
+        assert!(cache.bytes <= cache.most && cache.batches.len() > 5);
+        for (id, place) in places.into_iter().enumerate() {
+            let found = cache.get(place).map(|found| found.message().unwrap());
+            assert_eq!(found.is_some(), id >= 100 - cache.batches.len(), "{id}");
+            assert!(found.is_none_or(|found| found.id.0 == id as u64 && found.body[..] == [id as u8; 1000]));
         }
-        assert!(cache.order.len() < 2000, "what is gone is forgotten");
+        for place in [(9, 49_000), (50, 10)] {
+            let place = Place { segment: place.0, offset: place.1, length: 10 };
+            assert!(cache.get(place).is_none(), "behind all of them");
+        }
     }
 }

@@ -1,4 +1,5 @@
 //! Handing out: from the queue, with the body, to whoever waits; and back when it reaches nobody.
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
@@ -33,10 +34,11 @@ impl<F: File> Node<F> {
                 let handed = state.pop(number, most, pop.max_bytes as usize, now, &mut group.batch);
                 let news = waiting.entry(number).or_default().clone();
                 let next = state.queue(number).and_then(crate::queue::Queue::next_change);
-                (handed, news, next.map(|next| Duration::from_millis(next.saturating_sub(now))))
+                let next = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
+                self.shared.unlock_and_wake(inner);
+                (handed, news, next)
             };
             if !handed.is_empty() {
-                self.shared.work.notify_one();
                 let delivered = self.deliver(handed).await?;
                 if !delivered.is_empty() {
                     return Ok(delivered);
@@ -62,7 +64,7 @@ impl<F: File> Node<F> {
         let (cached, by_itself): (Vec<_>, bool) = {
             let inner = self.shared.lock();
             let by_itself = guard.handed.first().is_some_and(|first| inner.state.acks_by_itself(first.queue));
-            (guard.handed.iter().map(|handed| inner.cache.get(handed.id)).collect(), by_itself)
+            (guard.handed.iter().map(|handed| inner.cache.get(handed.place)).collect(), by_itself)
         };
         let missing: Vec<_> = guard.handed.iter().zip(&cached).filter(|(_, cached)| cached.is_none()).collect();
         let missing: Vec<_> = missing.into_iter().map(|(handed, _)| *handed).collect();
@@ -74,10 +76,10 @@ impl<F: File> Node<F> {
         let mut deliveries = Vec::with_capacity(guard.handed.len());
         for (handed, cached) in guard.handed.iter().zip(cached) {
             let found = match cached {
-                Some(cached) => Some((cached.body, cached.headers)),
-                None => read.next().flatten().map(|message| (message.body, message.headers)),
+                Some(cached) => cached.message(),
+                None => read.next().flatten(),
             };
-            let Some((body, headers)) = found else { continue };
+            let Some(MessageRecord { body, headers, .. }) = found else { continue };
             let receipt = Receipt {
                 node: self.shared.node,
                 store: self.shared.store,
@@ -157,6 +159,5 @@ impl<F: File> Drop for Undelivered<'_, F> {
             Ok(())
         });
         self.handed.iter().for_each(|handed| self.shared.wake_number(handed.queue));
-        self.shared.work.notify_one();
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -43,9 +44,21 @@ pub(super) struct Inner {
     pub(super) reserved: u64,
     pub(super) written: u64,
     pub(super) closing: bool,
+    /// When the writer wants to be woken.
+    pub(super) wanted: Wanted,
     pub(super) failure: Option<MqError>,
     /// Found to be damaged when they were read.
     pub(super) lost: Vec<MessageId>,
+}
+
+/// How much must gather for the writer to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It is awake, or looks by itself soon enough.
+    Nothing,
+    Anything,
+    /// So many callers that wait.
+    Callers(usize),
 }
 
 /// What becomes certain together.
@@ -68,7 +81,12 @@ pub(super) const GROUP: usize = 4 << 20;
 
 impl Group {
     pub(super) fn is_idle(&self) -> bool {
-        self.batch.is_empty() && self.synced.waiters.is_empty() && self.written.waiters.is_empty()
+        self.batch.is_empty() && self.callers() == 0
+    }
+
+    /// How many wait for it.
+    pub(super) fn callers(&self) -> usize {
+        self.synced.callers() + self.written.callers()
     }
 }
 
@@ -105,7 +123,36 @@ impl<F: File> Shared<F> {
         inner.check_open()?;
         let now = self.clock.now();
         let Inner { state, groups, .. } = &mut *inner;
-        change(state, now, group(groups, now))
+        let changed = change(state, now, group(groups, now));
+        self.unlock_and_wake(inner);
+        changed
+    }
+
+    /// The writer's waiting; true if it took as long as it may.
+    pub(super) fn wait<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner>,
+        wanted: Wanted,
+        longest: Duration,
+    ) -> (MutexGuard<'a, Inner>, bool) {
+        inner.wanted = wanted;
+        let (mut inner, waited) = self.work.wait_timeout(inner, longest).unwrap_or_else(PoisonError::into_inner);
+        inner.wanted = Wanted::Nothing;
+        (inner, waited.timed_out())
+    }
+
+    /// Lets go, and wakes the writer if it waits for what is there now.
+    pub(super) fn unlock_and_wake(&self, mut inner: MutexGuard<'_, Inner>) {
+        let wake = match inner.wanted {
+            Wanted::Nothing => false,
+            Wanted::Anything => !inner.is_idle(),
+            Wanted::Callers(wanted) => inner.callers() >= wanted,
+        };
+        if wake {
+            inner.wanted = Wanted::Nothing;
+            drop(inner);
+            self.work.notify_one();
+        }
     }
 
     pub(super) fn wake(&self, topic: &str, queue: &str) {
@@ -126,6 +173,16 @@ impl<F: File> Shared<F> {
 }
 
 impl Inner {
+    /// Whether there is nothing to write.
+    pub(super) fn is_idle(&self) -> bool {
+        self.groups.iter().all(Group::is_idle)
+    }
+
+    /// How many wait for what has gathered.
+    pub(super) fn callers(&self) -> usize {
+        self.groups.iter().map(Group::callers).sum()
+    }
+
     pub(super) fn check_open(&self) -> Result<(), MqError> {
         match &self.failure {
             Some(failure) => Err(failure.clone()),
@@ -146,12 +203,18 @@ impl Inner {
         let now = shared.clock.now();
         for pending in pushes {
             self.state.commit(pending, segment, start, now);
-            self.cache.insert(pending.id, &pending.body, &pending.headers);
             for queue in &pending.queues {
                 if let Some(news) = self.waiting.get(queue) {
                     news.notify_one();
                 }
             }
+        }
+    }
+
+    /// What holds pushes is kept for who pops them.
+    pub(super) fn keep(&mut self, group: &mut Group, segment: u32, start: u32) {
+        if !group.batch.ids.is_empty() && !group.batch.content.is_empty() {
+            self.cache.insert(segment, start, std::mem::take(&mut group.batch.content));
         }
     }
 

@@ -3,23 +3,32 @@
 use std::{
     io,
     sync::{Arc, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
 use tracing::{debug, error, warn};
 
-use super::inner::{Group, Inner, PER_COPY, Shared, group};
+use super::{
+    completion::{Completion, Waiter},
+    inner::{Group, Inner, PER_COPY, Shared, Wanted, group},
+};
 use crate::{
     Durability, MqError,
     batch::{Batch, Place},
     log::Log,
     record::MessageRecord,
+    state::Pending,
     store::Store,
 };
 
+mod gathering;
+
+pub(super) use gathering::Gathering;
+
 /// How much is copied forward between two groups: so many parts of a segment.
 const STEPS: u64 = 32;
+/// How long one of many may take to tell the others.
+const A_LITTLE: Duration = Duration::from_millis(1);
 /// How often it looks after the log when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -32,6 +41,9 @@ pub(super) struct Writer<S: Store> {
     pub(super) disk_full: bool,
     /// What is on its way to the disk.
     pub(super) groups: Vec<Group>,
+    pub(super) gathering: Gathering,
+    /// Some who wait for these may not know yet.
+    pub(super) answered: Vec<Arc<Completion>>,
 }
 
 impl<S: Store> Writer<S> {
@@ -43,22 +55,8 @@ impl<S: Store> Writer<S> {
     }
 
     pub(super) fn run(mut self) {
-        loop {
-            self.groups = {
-                let mut inner = self.shared.lock();
-                while inner.groups.iter().all(Group::is_idle) && !inner.closing && self.cleaning.is_none() {
-                    let (woken, waited) =
-                        self.shared.work.wait_timeout(inner, IDLE).unwrap_or_else(std::sync::PoisonError::into_inner);
-                    inner = woken;
-                    if waited.timed_out() {
-                        break;
-                    }
-                }
-                if inner.closing && inner.groups.iter().all(Group::is_idle) {
-                    break;
-                }
-                std::mem::take(&mut inner.groups).into()
-            };
+        while let Some(groups) = self.gathered() {
+            self.groups = groups;
             if let Err(error) = self.write().and_then(|()| self.look_after()) {
                 self.fail(&error);
                 return;
@@ -67,6 +65,46 @@ impl<S: Store> Writer<S> {
         if let Err(error) = self.log.seal() {
             self.fail(&error);
         }
+    }
+
+    /// Waits for something to write; returns with nothing to look after the log now and then. `None`: it is the end.
+    fn gathered(&mut self) -> Option<Vec<Group>> {
+        let shared = self.shared.clone();
+        let mut inner = shared.lock();
+        while inner.is_idle() && !inner.closing && self.cleaning.is_none() {
+            self.answered.retain(|answered| !answered.is_told());
+            let longest = if self.answered.is_empty() { IDLE } else { A_LITTLE };
+            let timed_out;
+            (inner, timed_out) = shared.wait(inner, Wanted::Anything, longest);
+            if timed_out && longest == IDLE {
+                break;
+            }
+            if timed_out {
+                drop(inner);
+                self.tell_answered();
+                inner = shared.lock();
+            }
+        }
+        if inner.closing && inner.is_idle() {
+            drop(inner);
+            self.tell_answered();
+            return None;
+        }
+        if let Some((callers, longest)) = self.gathering.worth_waiting_for(inner.callers())
+            && !inner.closing
+        {
+            let timed_out;
+            (inner, timed_out) = shared.wait(inner, Wanted::Callers(callers), longest);
+            self.gathering.waited(!timed_out);
+        }
+        let groups: Vec<_> = std::mem::take(&mut inner.groups).into();
+        drop(inner);
+        self.tell_answered();
+        Some(groups)
+    }
+
+    fn tell_answered(&mut self) {
+        self.answered.drain(..).for_each(|answered| answered.tell());
     }
 
     /// Writes what has gathered, with one sync for all of it.
@@ -78,29 +116,35 @@ impl<S: Store> Writer<S> {
         if !self.groups.iter().all(|group| group.written.is_empty()) {
             let mut inner = self.shared.lock();
             for (group, place) in self.groups.iter_mut().zip(&places) {
-                let written = std::mem::take(&mut group.written);
                 if let Some((segment, start)) = place {
-                    inner.show(&written.pushes, *segment, *start, &self.shared);
+                    inner.show(&group.written.pushes, *segment, *start, &self.shared);
+                    inner.keep(group, *segment, *start);
                 }
-                written.waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
             }
+            drop(inner);
+            self.groups.iter_mut().for_each(|group| self.answered.extend(group.written.answer(&Ok(()))));
         }
         if self.groups.iter().any(|group| group.must_sync) {
+            let begin = Instant::now();
             self.log.sync()?;
+            self.gathering.synced(begin.elapsed());
         }
         let mut inner = self.shared.lock();
-        for (group, place) in self.groups.iter().zip(&places) {
+        for (group, place) in self.groups.iter_mut().zip(&places) {
             let Some((segment, start)) = *place else { continue };
             inner.show(&group.synced.pushes, segment, start, &self.shared);
+            inner.keep(group, segment, start);
             group.copied.iter().for_each(|copied| inner.state.copied(copied, segment, start));
             if let Some((from, keys)) = &group.copied_dedup {
                 inner.state.copied_dedup(keys, *from, segment);
             }
         }
         self.tell_space(&mut inner);
+        let callers: usize = self.groups.iter().map(Group::callers).sum();
+        self.gathering.answered(callers, inner.callers());
         drop(inner);
-        for group in self.groups.drain(..) {
-            group.synced.waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
+        for mut group in self.groups.drain(..) {
+            self.answered.extend(group.synced.answer(&Ok(())));
         }
         Ok(())
     }
@@ -224,10 +268,11 @@ impl<S: Store> Writer<S> {
         self.groups.extend(std::mem::take(&mut inner.groups));
         inner.wake_all();
         drop(inner);
-        for group in self.groups.drain(..) {
-            let waiters = group.synced.waiters.into_iter().chain(group.written.waiters);
-            waiters.for_each(|waiter| drop(waiter.send(Err(failure.clone()))));
+        for mut group in self.groups.drain(..) {
+            let answered = [&mut group.written, &mut group.synced].map(|stage| stage.answer(&Err(failure.clone())));
+            self.answered.extend(answered.into_iter().flatten());
         }
+        self.tell_answered();
         self.shared.failed.notify_waiters();
     }
 }
@@ -246,29 +291,39 @@ fn append<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>, group: &Group) -
 /// Pushes that are shown, and who waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
-    pub(super) pushes: Vec<crate::state::Pending>,
-    pub(super) waiters: Vec<oneshot::Sender<Result<(), MqError>>>,
+    pub(super) pushes: Vec<Pending>,
+    completion: Option<Arc<Completion>>,
+    callers: usize,
 }
 
 impl Stage {
     pub(super) fn is_empty(&self) -> bool {
-        self.pushes.is_empty() && self.waiters.is_empty()
+        self.pushes.is_empty() && self.callers == 0
+    }
+
+    pub(super) fn callers(&self) -> usize {
+        self.callers
     }
 
     /// What ends when the stage is reached.
     pub(super) fn reached(&mut self) -> Waiter {
-        let (sender, receiver) = oneshot::channel();
-        self.waiters.push(sender);
-        Waiter(receiver)
+        self.callers += 1;
+        self.completion.get_or_insert_default().wait()
+    }
+
+    /// Ends the waiting; returns what is to be told a little later.
+    fn answer(&mut self, outcome: &Result<(), MqError>) -> Option<Arc<Completion>> {
+        let completion = self.completion.take()?;
+        completion.complete(outcome.clone());
+        Some(completion)
     }
 }
 
-/// Waits for a stage of a group.
-pub(super) struct Waiter(oneshot::Receiver<Result<(), MqError>>);
-
-impl Waiter {
-    pub(super) async fn wait(self) -> Result<(), MqError> {
-        self.0.await.unwrap_or(Err(MqError::Closed))
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(lost) = self.answer(&Err(MqError::Closed)) {
+            lost.tell();
+        }
     }
 }
 

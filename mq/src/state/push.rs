@@ -1,7 +1,4 @@
 //! Pushing: which queues a message goes to, whether there is room in all of them, and when it can be handed out.
-use std::collections::HashMap;
-
-use bytes::Bytes;
 
 use super::State;
 use crate::{
@@ -19,8 +16,6 @@ pub(crate) struct Pending {
     pub(crate) id: MessageId,
     /// In its batch.
     pub(crate) place: Place,
-    pub(crate) body: Bytes,
-    pub(crate) headers: Vec<(String, Bytes)>,
     pub(crate) queues: Vec<QueueNumber>,
     due: Millis,
     priority: u8,
@@ -54,53 +49,41 @@ impl State {
         pushes.iter().try_for_each(check_push)
     }
 
-    /// Whether all of these would be taken together, so that a batch is taken whole or not at all.
-    pub(crate) fn check_all(&mut self, pushes: &[Push], now: Millis) -> Result<(), MqError> {
-        let mut more: HashMap<QueueNumber, u64> = HashMap::new();
-        let (mut copies, mut keys) = (0, 0);
-        for push in pushes {
-            for number in self.route(push)? {
-                *more.entry(number).or_default() += 1;
-                copies += 1;
-            }
-            keys += usize::from(push.dedup.is_some());
-        }
-        self.check_space(&more, copies, keys, now)
+    /// Takes messages, all or none: nothing is changed when one is refused.
+    pub(crate) fn push_all(
+        &mut self,
+        pushes: Vec<Push>,
+        now: Millis,
+        batch: &mut Batch,
+    ) -> Result<Vec<Pushed>, MqError> {
+        let routes = pushes.iter().map(|push| self.route(push)).collect::<Result<Vec<_>, _>>()?;
+        let keys = pushes.iter().filter(|push| push.dedup.is_some()).count();
+        self.check_space(&routes, keys, now)?;
+        Ok(pushes.into_iter().zip(routes).map(|(push, queues)| self.push(push, queues, now, batch)).collect())
     }
 
-    /// Takes a message that was checked. Nothing is changed when it is refused.
-    pub(crate) fn push(&mut self, push: Push, now: Millis, batch: &mut Batch) -> Result<Pushed, MqError> {
-        let known = self.names.get(&push.topic).copied();
-        if let (Some(topic), Some(key)) = (known, &push.dedup)
-            && let Some(id) = self.dedup.get(topic, key, now)
+    fn push(&mut self, push: Push, mut queues: Vec<QueueNumber>, now: Millis, batch: &mut Batch) -> Pushed {
+        if let (Some(key), Some(topic)) = (&push.dedup, self.names.get(&push.topic))
+            && let Some(id) = self.dedup.get(*topic, key, now)
         {
-            return Ok(Pushed::Duplicate(id));
+            return Pushed::Duplicate(id);
         }
-        let queues = self.route(&push)?;
-        let (queues, topic) = match queues[..] {
-            [] => {
-                let made = self.make_queue(&push.topic, DEFAULT_QUEUE, now, batch);
-                (vec![made], self.queues[&made].topic)
-            }
-            [first, ..] => (queues, self.queues[&first].topic),
-        };
+        if queues.is_empty() {
+            queues.push(self.default_queue(&push.topic, now, batch));
+        }
+        let topic = self.queues[&queues[0]].topic;
         let id = self.ids.next(now);
         let due = now + push.delay_ms;
-        let state = CopyState { due, retries: 0, dead: None };
         let record = MessageRecord {
             id,
             topic,
-            copies: queues.iter().map(|queue| (*queue, state.clone())).collect(),
+            copies: queues.iter().map(|queue| (*queue, CopyState { due, retries: 0, dead: None })).collect(),
             priority: push.priority,
             ttr: push.ttr_ms.unwrap_or(0),
             headers: push.headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
             body: push.body.into(),
         };
-        let record = Record::Message(record);
-        let place = batch.add(&record);
-        let Record::Message(MessageRecord { body, headers, priority, ttr, .. }) = record else {
-            return Err(MqError::Closed);
-        };
+        let place = batch.add_message(&record);
         if let Some(key) = &push.dedup {
             let expires = now + self.topics[&topic].config.dedup_window;
             batch.add(&Record::Dedup { topic, key: key.clone(), id, expires });
@@ -115,7 +98,13 @@ impl State {
         }
         self.pending += queues.len() as u64;
         let dedup = push.dedup.map(|key| (topic, key));
-        Ok(Pushed::New(Pending { id, place, body, headers, queues, due, priority, ttr, dedup }))
+        Pushed::New(Pending { id, place, queues, due, priority: record.priority, ttr: record.ttr, dedup })
+    }
+
+    /// The queue `default` of a topic; made if need be, and its topic too.
+    fn default_queue(&mut self, topic: &str, now: Millis, batch: &mut Batch) -> QueueNumber {
+        let known = self.names.get(topic).and_then(|number| self.topics[number].queues.get(DEFAULT_QUEUE));
+        known.copied().unwrap_or_else(|| self.make_queue(topic, DEFAULT_QUEUE, now, batch))
     }
 
     /// The queues that a push goes to; none: to the queue `default`, which is not there yet.
@@ -133,20 +122,18 @@ impl State {
         Ok(matching.into_iter().map(|key| topic.queues[key]).collect())
     }
 
-    fn check_space(
-        &mut self,
-        more: &HashMap<QueueNumber, u64>,
-        copies: u64,
-        keys: usize,
-        now: Millis,
-    ) -> Result<(), MqError> {
-        for (number, more) in more {
-            let queue = &self.queues[number];
+    fn check_space(&mut self, routes: &[Vec<QueueNumber>], keys: usize, now: Millis) -> Result<(), MqError> {
+        let mut numbers: Vec<_> = routes.iter().flatten().copied().collect();
+        numbers.sort_unstable();
+        for more in numbers.chunk_by(|one, other| one == other) {
+            let queue = &self.queues[&more[0]];
             let most = self.topics[&queue.topic].config.max_length;
-            if queue.length().saturating_add(*more) > most {
+            if queue.length().saturating_add(more.len() as u64) > most {
                 return Err(MqError::Full { queue: queue.bind_key.clone(), length: queue.length(), most });
             }
         }
+        // A queue that has yet to be made takes one.
+        let copies: u64 = routes.iter().map(|queues| queues.len().max(1) as u64).sum();
         if self.live + self.pending + copies > self.limits.live {
             let text = format!("it keeps at most {} messages in memory", self.limits.live);
             return Err(MqError::NodeFull(text));
@@ -176,7 +163,7 @@ impl State {
             self.pending = self.pending.saturating_sub(1);
             queue.pushed += 1;
             let live = Live::new(place, pending.priority, pending.ttr);
-            queue.insert(pending.id, live, CopyState { due: pending.due, retries: 0, dead: None }, now);
+            queue.push(pending.id, live, pending.due, now);
             self.retain(place);
         }
         if let Some((topic, key)) = &pending.dedup
