@@ -38,6 +38,14 @@ impl Batch {
         self.notes.is_empty()
     }
 
+    /// Empties it; its room is kept.
+    pub(crate) fn clear(&mut self) {
+        self.content.clear();
+        self.ids.clear();
+        self.notes.clear();
+        self.entries.clear();
+    }
+
     /// Adds a record; returns where it is in the content, as if the content began at 0 of segment 0.
     pub(crate) fn add(&mut self, record: &Record) -> Place {
         if let Record::Message(message) = record {

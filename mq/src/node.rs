@@ -8,7 +8,7 @@ mod look;
 mod writer;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::BTreeMap,
     fmt,
     path::Path,
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -25,12 +25,12 @@ use crate::{
     clock::{Clock, SystemClock},
     log::{Layout, Log},
     message::Millis,
-    state::{Leased, Limits, Pushed, State},
+    state::{Leased, Limits, State},
     store::{File, Store},
 };
 use cache::Cache;
 use completion::Waiter;
-use inner::{Inner, Shared, Wanted, group};
+use inner::{Group, Inner, Shared, Wanted};
 use writer::{Gathering, Writer, stage};
 
 /// How a node is set up.
@@ -106,17 +106,17 @@ impl<F: File> Node<F> {
         let (log, recovered) =
             Log::open(store, layout, config.node, &mut |record, place| state.apply(record, place, 0))?;
         let clock = clock(recovered.time);
-        let mut groups = VecDeque::new();
         let now = clock.now();
-        let first = &mut group(&mut groups, now).batch;
-        state.write_configuration(first);
-        state.recovered(config.node, now, first);
+        let mut first = Group::default();
+        state.write_configuration(&mut first.batch);
+        state.recovered(config.node, now, &mut first.batch);
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
                 state,
-                groups,
+                groups: [first].into(),
+                spare: Batch::default(),
                 cache: Cache::new(config.cache_bytes),
-                waiting: HashMap::new(),
+                waiting: BTreeMap::new(),
                 reserved: log.reserved(),
                 written: 0,
                 closing: false,
@@ -235,7 +235,16 @@ impl<F: File> Node<F> {
     /// # Errors
     /// It is refused whole: something is wrong with it, no queue matches, one is full, the node or the disk is full.
     pub async fn push(&self, push: Push) -> Result<MessageId, MqError> {
-        self.push_batch(vec![push]).await.map(|ids| ids[0])
+        State::check_batch(std::slice::from_ref(&push))?;
+        let durability = push.durability;
+        let (id, certain) = self.begin_push(durability, |state, now, group| {
+            let pushed = state.push_one(push, now, &mut group.batch)?;
+            Ok(stage(group, durability).add(pushed))
+        })?;
+        if let Some(certain) = certain {
+            certain.await?;
+        }
+        Ok(id)
     }
 
     /// Pushes messages: all of them or none. At most 1,000 and 3 MiB.
@@ -243,41 +252,36 @@ impl<F: File> Node<F> {
     /// # Errors
     /// As for [`push`](Self::push).
     pub async fn push_batch(&self, pushes: Vec<Push>) -> Result<Vec<MessageId>, MqError> {
-        let (ids, certain) = self.begin_push(pushes)?;
+        State::check_batch(&pushes)?;
+        let Some(durability) = pushes.iter().map(|push| push.durability).min() else {
+            return Ok(Vec::new());
+        };
+        let (ids, certain) = self.begin_push(durability, |state, now, group| {
+            let pushed = state.push_all(pushes, now, &mut group.batch)?;
+            let stage = stage(group, durability);
+            Ok(pushed.into_iter().map(|pushed| stage.add(pushed)).collect())
+        })?;
         if let Some(certain) = certain {
             certain.await?;
         }
         Ok(ids)
     }
 
-    /// The ids, and what ends when the messages are as certain as they ask for.
-    fn begin_push(&self, pushes: Vec<Push>) -> Result<(Vec<MessageId>, Option<Waiter>), MqError> {
-        State::check_batch(&pushes)?;
-        let Some(durability) = pushes.iter().map(|push| push.durability).min() else {
-            return Ok((Vec::new(), None));
-        };
-        let segment_bytes = self.shared.segment_bytes;
+    /// Also what ends when the messages are as certain as they ask for.
+    fn begin_push<T>(
+        &self,
+        durability: Durability,
+        push: impl FnOnce(&mut State, Millis, &mut Group) -> Result<T, MqError>,
+    ) -> Result<(T, Option<Waiter>), MqError> {
         let mut inner = self.shared.lock();
         inner.check_open()?;
-        inner.check_space(segment_bytes)?;
+        inner.check_space(self.shared.segment_bytes)?;
         let now = self.shared.clock.now();
-        let Inner { state, groups, .. } = &mut *inner;
-        let group = group(groups, now);
-        let pushed = state.push_all(pushes, now, &mut group.batch)?;
-        let stage = stage(group, durability);
-        let mut ids = Vec::with_capacity(pushed.len());
-        for pushed in pushed {
-            match pushed {
-                Pushed::Duplicate(id) => ids.push(id),
-                Pushed::New(pending) => {
-                    ids.push(pending.id);
-                    stage.pushes.push(pending);
-                }
-            }
-        }
-        let waiter = (durability != Durability::Queued).then(|| stage.reached());
+        let (state, group) = inner.state_and_group(now);
+        let pushed = push(state, now, group)?;
+        let waiter = (durability != Durability::Queued).then(|| stage(group, durability).reached());
         self.shared.unlock_and_wake(inner);
-        Ok((ids, waiter))
+        Ok((pushed, waiter))
     }
 
     /// The message is done with.

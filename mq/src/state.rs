@@ -5,7 +5,7 @@ mod push;
 mod recover;
 mod retry;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::{
     Extensions, MqError, QueueStats, Settings, TopicStats,
@@ -35,8 +35,8 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     ids: Ids,
     names: BTreeMap<String, TopicNumber>,
-    topics: HashMap<TopicNumber, Topic>,
-    queues: HashMap<QueueNumber, Queue>,
+    topics: BTreeMap<TopicNumber, Topic>,
+    queues: BTreeMap<QueueNumber, Queue>,
     last_topic: TopicNumber,
     last_queue: QueueNumber,
     last_lease: u64,
@@ -78,8 +78,8 @@ impl State {
             limits,
             ids: Ids::new(node, 0),
             names: BTreeMap::new(),
-            topics: HashMap::new(),
-            queues: HashMap::new(),
+            topics: BTreeMap::new(),
+            queues: BTreeMap::new(),
             last_topic: 0,
             last_queue: 0,
             last_lease: 0,

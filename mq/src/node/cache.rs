@@ -38,17 +38,20 @@ impl Cache {
         Self { batches: VecDeque::new(), bytes: 0, most }
     }
 
-    /// Keeps a batch's content, for the oldest ones if need be.
-    pub(super) fn insert(&mut self, segment: u32, start: u32, content: Vec<u8>) {
+    /// Keeps a batch's content, for the oldest ones if need be; returns the room of one of these.
+    pub(super) fn insert(&mut self, segment: u32, start: u32, content: Vec<u8>) -> Option<Vec<u8>> {
         if content.capacity() > self.most / 2 {
-            return;
+            return Some(content);
         }
         self.bytes += content.capacity();
         self.batches.push_back(Cached { segment, start, content: Arc::new(content) });
+        let mut room = None;
         while self.bytes > self.most {
             let Some(oldest) = self.batches.pop_front() else { break };
             self.bytes -= oldest.content.capacity();
+            room = Arc::into_inner(oldest.content).or(room);
         }
+        room
     }
 
     /// The message at this place.

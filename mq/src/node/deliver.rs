@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{
-    Node,
-    inner::{Inner, Shared, group},
-};
+use super::{Node, inner::Shared};
 use crate::{
     Delivery, Extensions, MqError, Pop, Receipt,
     record::MessageRecord,
@@ -29,11 +26,10 @@ impl<F: File> Node<F> {
                 inner.check_open()?;
                 let number = inner.state.queue_number(&pop.topic, &pop.queue)?;
                 let now = self.shared.clock.now();
-                let Inner { state, groups, waiting, .. } = &mut *inner;
-                let group = group(groups, now);
+                let (state, group) = inner.state_and_group(now);
                 let handed = state.pop(number, most, pop.max_bytes as usize, now, &mut group.batch);
-                let news = waiting.entry(number).or_default().clone();
-                let next = state.queue(number).and_then(crate::queue::Queue::next_change);
+                let news = inner.waiting.entry(number).or_default().clone();
+                let next = inner.state.queue(number).and_then(crate::queue::Queue::next_change);
                 let next = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
                 self.shared.unlock_and_wake(inner);
                 (handed, news, next)

@@ -1,7 +1,7 @@
 //! What a node's callers and its log's thread share, and what gathers between the two.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -37,9 +37,11 @@ pub(super) struct Shared<F> {
 pub(super) struct Inner {
     pub(super) state: State,
     pub(super) groups: VecDeque<Group>,
+    /// What a batch was in, to be used again.
+    pub(super) spare: Batch,
     pub(super) cache: Cache,
     /// Who waits for messages.
-    pub(super) waiting: HashMap<QueueNumber, Arc<Notify>>,
+    pub(super) waiting: BTreeMap<QueueNumber, Arc<Notify>>,
     /// Bytes that the log can take without asking the disk.
     pub(super) reserved: u64,
     pub(super) written: u64,
@@ -90,17 +92,6 @@ impl Group {
     }
 }
 
-/// The group that the next record goes to.
-pub(super) fn group(groups: &mut VecDeque<Group>, now: Millis) -> &mut Group {
-    if groups.back().is_none_or(|last| last.batch.content.len() > GROUP) {
-        groups.push_back(Group::default());
-    }
-    let last = groups.len() - 1;
-    let group = &mut groups[last];
-    group.time = group.time.max(now);
-    group
-}
-
 impl<F: File> Shared<F> {
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,8 +113,8 @@ impl<F: File> Shared<F> {
         let mut inner = self.lock();
         inner.check_open()?;
         let now = self.clock.now();
-        let Inner { state, groups, .. } = &mut *inner;
-        let changed = change(state, now, group(groups, now));
+        let (state, group) = inner.state_and_group(now);
+        let changed = change(state, now, group);
         self.unlock_and_wake(inner);
         changed
     }
@@ -173,6 +164,18 @@ impl<F: File> Shared<F> {
 }
 
 impl Inner {
+    /// The group that the next record goes to, beside the state that makes it.
+    pub(super) fn state_and_group(&mut self, now: Millis) -> (&mut State, &mut Group) {
+        if self.groups.back().is_none_or(|last| last.batch.content.len() > GROUP) {
+            let batch = std::mem::take(&mut self.spare);
+            self.groups.push_back(Group { batch, ..Group::default() });
+        }
+        let last = self.groups.len() - 1;
+        let group = &mut self.groups[last];
+        group.time = group.time.max(now);
+        (&mut self.state, group)
+    }
+
     /// Whether there is nothing to write.
     pub(super) fn is_idle(&self) -> bool {
         self.groups.iter().all(Group::is_idle)
@@ -212,22 +215,36 @@ impl Inner {
     }
 
     /// What holds pushes is kept for who pops them.
-    pub(super) fn keep(&mut self, group: &mut Group, segment: u32, start: u32) {
-        if !group.batch.ids.is_empty() && !group.batch.content.is_empty() {
-            self.cache.insert(segment, start, std::mem::take(&mut group.batch.content));
+    pub(super) fn keep(&mut self, batch: &mut Batch, segment: u32, start: u32) {
+        if batch.ids.is_empty() || batch.content.is_empty() {
+            return;
         }
+        let room = batch.content.capacity();
+        let content = if batch.content.len() < room / 2 {
+            // The room is worth more than what it holds.
+            batch.content.as_slice().to_vec()
+        } else {
+            std::mem::take(&mut batch.content)
+        };
+        let room = self.cache.insert(segment, start, content);
+        if batch.content.capacity() == 0 {
+            batch.content = room.unwrap_or_default();
+        }
+        batch.content.clear();
     }
 
     pub(super) fn advance(&mut self, clock: &dyn Clock) {
         let now = clock.now();
-        self.state.advance_all(now, &mut group(&mut self.groups, now).batch);
+        let (state, group) = self.state_and_group(now);
+        state.advance_all(now, &mut group.batch);
     }
 
     /// The number of a queue, which is brought up to the present.
     pub(super) fn current(&mut self, topic: &str, queue: &str, clock: &dyn Clock) -> Result<QueueNumber, MqError> {
         let number = self.state.queue_number(topic, queue)?;
         let now = clock.now();
-        self.state.advance(number, now, &mut group(&mut self.groups, now).batch);
+        let (state, group) = self.state_and_group(now);
+        state.advance(number, now, &mut group.batch);
         Ok(number)
     }
 
@@ -245,7 +262,8 @@ impl Inner {
         error!("message {id} is lost: its bytes on the disk are damaged");
         self.lost.push(id);
         let time = self.groups.back().map_or(0, |group| group.time);
-        self.state.finish(number, id, &mut group(&mut self.groups, time).batch);
+        let (state, group) = self.state_and_group(time);
+        state.finish(number, id, &mut group.batch);
     }
 
     pub(super) fn wake_all(&self) {

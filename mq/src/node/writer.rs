@@ -10,14 +10,14 @@ use tracing::{debug, error, warn};
 
 use super::{
     completion::{Completion, Waiter},
-    inner::{Group, Inner, PER_COPY, Shared, Wanted, group},
+    inner::{Group, Inner, PER_COPY, Shared, Wanted},
 };
 use crate::{
-    Durability, MqError,
+    Durability, MessageId, MqError,
     batch::{Batch, Place},
     log::Log,
     record::MessageRecord,
-    state::Pending,
+    state::{Pending, Pushed},
     store::Store,
 };
 
@@ -97,10 +97,7 @@ impl<S: Store> Writer<S> {
             (inner, timed_out) = shared.wait(inner, Wanted::Callers(callers), longest);
             self.gathering.waited(!timed_out);
         }
-        let groups: Vec<_> = std::mem::take(&mut inner.groups).into();
-        drop(inner);
-        self.tell_answered();
-        Some(groups)
+        Some(std::mem::take(&mut inner.groups).into())
     }
 
     fn tell_answered(&mut self) {
@@ -118,7 +115,7 @@ impl<S: Store> Writer<S> {
             for (group, place) in self.groups.iter_mut().zip(&places) {
                 if let Some((segment, start)) = place {
                     inner.show(&group.written.pushes, *segment, *start, &self.shared);
-                    inner.keep(group, *segment, *start);
+                    inner.keep(&mut group.batch, *segment, *start);
                 }
             }
             drop(inner);
@@ -133,7 +130,7 @@ impl<S: Store> Writer<S> {
         for (group, place) in self.groups.iter_mut().zip(&places) {
             let Some((segment, start)) = *place else { continue };
             inner.show(&group.synced.pushes, segment, start, &self.shared);
-            inner.keep(group, segment, start);
+            inner.keep(&mut group.batch, segment, start);
             group.copied.iter().for_each(|copied| inner.state.copied(copied, segment, start));
             if let Some((from, keys)) = &group.copied_dedup {
                 inner.state.copied_dedup(keys, *from, segment);
@@ -143,10 +140,23 @@ impl<S: Store> Writer<S> {
         let callers: usize = self.groups.iter().map(Group::callers).sum();
         self.gathering.answered(callers, inner.callers());
         drop(inner);
-        for mut group in self.groups.drain(..) {
+        // Whoever was to tell those of the last round has had a sync's time.
+        let earlier = std::mem::take(&mut self.answered);
+        for group in &mut self.groups {
             self.answered.extend(group.synced.answer(&Ok(())));
         }
+        earlier.iter().for_each(|answered| answered.tell());
+        if let Some(Group { batch, .. }) = self.groups.pop() {
+            self.give_back(batch);
+        }
+        self.groups.clear();
         Ok(())
+    }
+
+    /// A batch's room is for another.
+    fn give_back(&self, mut batch: Batch) {
+        batch.clear();
+        self.shared.lock().spare = batch;
     }
 
     fn tell_space(&self, inner: &mut MutexGuard<'_, Inner>) {
@@ -232,8 +242,7 @@ impl<S: Store> Writer<S> {
         {
             let mut inner = self.shared.lock();
             let now = self.shared.clock.now();
-            let Inner { state, groups, .. } = &mut *inner;
-            let group = group(groups, now);
+            let (state, group) = inner.state_and_group(now);
             group.must_sync = true;
             for (message, place) in read {
                 let copied = state.copy(message, place, &mut group.batch);
@@ -297,6 +306,18 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    /// Adds a push to those that are shown, unless it is an earlier one again.
+    pub(super) fn add(&mut self, pushed: Pushed) -> MessageId {
+        match pushed {
+            Pushed::Duplicate(id) => id,
+            Pushed::New(pending) => {
+                let id = pending.id;
+                self.pushes.push(pending);
+                id
+            }
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.pushes.is_empty() && self.callers == 0
     }

@@ -49,7 +49,15 @@ impl State {
         pushes.iter().try_for_each(check_push)
     }
 
-    /// Takes messages, all or none: nothing is changed when one is refused.
+    /// Takes a message; nothing is changed when it is refused.
+    pub(crate) fn push_one(&mut self, push: Push, now: Millis, batch: &mut Batch) -> Result<Pushed, MqError> {
+        let queues = self.route(&push)?;
+        queues.iter().try_for_each(|number| self.check_length(*number, 1))?;
+        self.check_space(queues.len().max(1), usize::from(push.dedup.is_some()), now)?;
+        Ok(self.push(push, queues, now, batch))
+    }
+
+    /// Takes messages, all or none.
     pub(crate) fn push_all(
         &mut self,
         pushes: Vec<Push>,
@@ -57,8 +65,12 @@ impl State {
         batch: &mut Batch,
     ) -> Result<Vec<Pushed>, MqError> {
         let routes = pushes.iter().map(|push| self.route(push)).collect::<Result<Vec<_>, _>>()?;
+        let mut numbers: Vec<_> = routes.iter().flatten().copied().collect();
+        numbers.sort_unstable();
+        let mut each = numbers.chunk_by(|one, other| one == other);
+        each.try_for_each(|same| self.check_length(same[0], same.len() as u64))?;
         let keys = pushes.iter().filter(|push| push.dedup.is_some()).count();
-        self.check_space(&routes, keys, now)?;
+        self.check_space(routes.iter().map(|queues| queues.len().max(1)).sum(), keys, now)?;
         Ok(pushes.into_iter().zip(routes).map(|(push, queues)| self.push(push, queues, now, batch)).collect())
     }
 
@@ -122,19 +134,19 @@ impl State {
         Ok(matching.into_iter().map(|key| topic.queues[key]).collect())
     }
 
-    fn check_space(&mut self, routes: &[Vec<QueueNumber>], keys: usize, now: Millis) -> Result<(), MqError> {
-        let mut numbers: Vec<_> = routes.iter().flatten().copied().collect();
-        numbers.sort_unstable();
-        for more in numbers.chunk_by(|one, other| one == other) {
-            let queue = &self.queues[&more[0]];
-            let most = self.topics[&queue.topic].config.max_length;
-            if queue.length().saturating_add(more.len() as u64) > most {
-                return Err(MqError::Full { queue: queue.bind_key.clone(), length: queue.length(), most });
-            }
+    /// Whether a queue takes so many more.
+    fn check_length(&self, number: QueueNumber, more: u64) -> Result<(), MqError> {
+        let queue = &self.queues[&number];
+        let most = self.topics[&queue.topic].config.max_length;
+        if queue.length().saturating_add(more) > most {
+            return Err(MqError::Full { queue: queue.bind_key.clone(), length: queue.length(), most });
         }
-        // A queue that has yet to be made takes one.
-        let copies: u64 = routes.iter().map(|queues| queues.len().max(1) as u64).sum();
-        if self.live + self.pending + copies > self.limits.live {
+        Ok(())
+    }
+
+    /// Whether the node takes so many more. A queue that has yet to be made takes one.
+    fn check_space(&mut self, copies: usize, keys: usize, now: Millis) -> Result<(), MqError> {
+        if self.live + self.pending + copies as u64 > self.limits.live {
             let text = format!("it keeps at most {} messages in memory", self.limits.live);
             return Err(MqError::NodeFull(text));
         }
