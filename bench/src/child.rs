@@ -9,7 +9,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{peer::Failure, process::Usage, serve};
+use crate::{
+    peer::Failure,
+    process::{self, Usage},
+    serve,
+};
 
 /// How long a process may take to end by itself.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -46,6 +50,11 @@ impl Child {
             },
             Err(_) => Err(format!("`{}` said nothing for {within:?}", self.what).into()),
         }
+    }
+
+    /// Its resident memory, in bytes.
+    pub(crate) fn resident(&self) -> Result<u64, Failure> {
+        process::resident(self.process.id().ok_or("a child that has ended")?)
     }
 
     /// What a server has used so far.

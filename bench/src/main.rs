@@ -1,11 +1,12 @@
 //! Side by side with the peers, `cargo run -p bench --release -- rpc`, and what is left of it all when things break,
-//! `cargo run -p bench --release -- faults`.
+//! `cargo run -p bench --release -- faults`, and queues beside each other, `cargo run -p bench --release -- mq`.
 
 mod child;
 mod drive;
 mod faults;
 mod implementations;
 mod marked;
+mod mq;
 mod origin;
 mod peer;
 mod process;
@@ -34,6 +35,14 @@ enum Command {
     Rpc(rpc::Rpc),
     /// Instances, registries and networks that break under load.
     Faults(faults::Faults),
+    /// Queues: this one, the disk alone, Redis streams, beanstalkd, NATS JetStream.
+    Mq(mq::Mq),
+    /// A node of the queue that is measured.
+    #[command(hide = true)]
+    QueueNode {
+        /// Where its messages are.
+        directory: std::path::PathBuf,
+    },
     /// An instance that is there to be broken.
     #[command(hide = true)]
     Node {
@@ -52,6 +61,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Rpc(rpc) => rpc::run(&rpc),
         Command::Faults(faults) => faults::run(&faults),
+        Command::Mq(mq) => mq::run(&mq),
+        Command::QueueNode { directory } => mq::serve(&directory),
         Command::Node { options } => ms_tests::run_node(&options),
         Command::Serve(serve) => serve::run(&serve),
         Command::Drive(drive) => drive::start(&drive),

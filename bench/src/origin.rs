@@ -36,6 +36,12 @@ pub(crate) fn versions(implementations: &[Implementation]) -> String {
     format!("- Implementations: {}; tokio {}\n", versions.join(", "), version("tokio"))
 }
 
+/// The versions of these packages, as one more entry of the list.
+pub(crate) fn clients(packages: &[&str]) -> String {
+    let versions: Vec<_> = packages.iter().map(|package| format!("{package} {}", version(package))).collect();
+    format!("- Clients: {}; tokio {}\n", versions.join(", "), version("tokio"))
+}
+
 /// The version of a package that this binary was built with.
 fn version(package: &str) -> &'static str {
     let name = format!("name = \"{package}\"");

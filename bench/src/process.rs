@@ -29,14 +29,19 @@ impl Usage {
     pub(crate) fn now() -> Result<Self, Failure> {
         let spent = getrusage(UsageWho::RUSAGE_SELF)?;
         let cpu_us = spent.user_time().num_microseconds() + spent.system_time().num_microseconds();
-        let pages: u64 = fs::read_to_string("/proc/self/statm")?
-            .split_whitespace()
-            .nth(1)
-            .ok_or("/proc/self/statm has no second field")?
-            .parse()?;
-        let page = sysconf(SysconfVar::PAGE_SIZE)?.ok_or("the page size is unknown")?;
-        Ok(Self { cpu_us, rss: pages * page as u64 })
+        Ok(Self { cpu_us, rss: resident(std::process::id())? })
     }
+}
+
+/// Resident memory of a process, in bytes.
+pub(crate) fn resident(process: u32) -> Result<u64, Failure> {
+    let pages: u64 = fs::read_to_string(format!("/proc/{process}/statm"))?
+        .split_whitespace()
+        .nth(1)
+        .ok_or("statm has no second field")?
+        .parse()?;
+    let page = sysconf(SysconfVar::PAGE_SIZE)?.ok_or("the page size is unknown")?;
+    Ok(pages * page as u64)
 }
 
 /// Pins the calling thread, and those that it starts, to one CPU.

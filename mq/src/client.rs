@@ -4,6 +4,7 @@
 mod consumer;
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc,
@@ -201,6 +202,28 @@ impl MqClient {
     /// [`MqError::NotLeased`] if the delivery has ended, or of the call.
     pub async fn ack(&self, receipt: Receipt) -> Result<(), QueueError> {
         self.node(receipt.node()).await?.ack(receipt, Extensions::default()).await.map(drop)
+    }
+
+    /// The messages are done with: those of them whose deliveries have not ended. One result each, in their order.
+    ///
+    /// # Errors
+    /// Of the call to one of the nodes that delivered them; the others have been told.
+    pub async fn ack_batch(&self, receipts: &[Receipt]) -> Result<Vec<Result<(), MqError>>, QueueError> {
+        let mut by_node: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        receipts.iter().enumerate().for_each(|(at, receipt)| by_node.entry(receipt.node()).or_default().push(at));
+        let (mut results, mut failure) = (vec![Ok(()); receipts.len()], None);
+        for (node, places) in by_node {
+            let theirs = places.iter().map(|at| receipts[*at]).collect();
+            let answer = match self.node(node).await {
+                Ok(node) => node.ack_batch(theirs, Extensions::default()).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(answer) => places.into_iter().zip(answer.value).for_each(|(at, result)| results[at] = result),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(results), Err)
     }
 
     /// The message could not be handled: it comes again after `delay`, or is dead.

@@ -1,0 +1,189 @@
+//! What is asked of every queue in the same way.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinSet, spawn_local},
+    time::sleep_until,
+};
+
+use super::broker::{Broker, Consumer, Producer};
+use crate::peer::Failure;
+
+/// Messages that one pop takes at most.
+const MOST: usize = 128;
+/// Tasks that pop.
+const CONSUMERS: usize = 4;
+
+/// Messages per second that `outstanding` tasks push, each of which waits for its own.
+pub(crate) async fn push<B: Broker>(
+    broker: &B,
+    outstanding: usize,
+    body: usize,
+    length: Duration,
+) -> Result<f64, Failure> {
+    let body = Bytes::from(vec![b'x'; body]);
+    let producers = producers(broker, outstanding).await?;
+    let counted = Counted::new(length);
+    let mut tasks = JoinSet::new();
+    for mut producer in producers {
+        let (body, counted) = (body.clone(), counted.clone());
+        tasks.spawn_local(async move {
+            while counted.goes_on() {
+                producer.push(body.clone()).await?;
+                counted.one();
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    ended(tasks).await?;
+    Ok(counted.rate())
+}
+
+/// Messages per second that go all the way: pushed, popped and acked, with so many on their way at most.
+pub(crate) async fn cycle<B: Broker>(
+    broker: &B,
+    outstanding: usize,
+    body: usize,
+    length: Duration,
+) -> Result<f64, Failure> {
+    let body = Bytes::from(vec![b'x'; body]);
+    let producers = producers(broker, outstanding).await?;
+    let counted = Counted::new(length);
+    let free = Rc::new(Semaphore::new(outstanding));
+    let mut tasks = JoinSet::new();
+    for mut producer in producers {
+        let (body, counted, free) = (body.clone(), counted.clone(), free.clone());
+        tasks.spawn_local(async move {
+            while counted.goes_on() {
+                let Ok(place) = tokio::time::timeout(length, free.acquire()).await else { continue };
+                place?.forget();
+                producer.push(body.clone()).await?;
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    for _ in 0..CONSUMERS {
+        let (mut consumer, counted, free) = (broker.consumer().await?, counted.clone(), free.clone());
+        tasks.spawn_local(async move {
+            while counted.goes_on() {
+                let popped = consumer.pop(MOST).await?;
+                let count = popped.len();
+                if count == 0 {
+                    continue;
+                }
+                consumer.ack(popped.into_iter().map(|(_, receipt)| receipt).collect()).await?;
+                counted.more(count);
+                free.add_permits(count);
+            }
+            // Those who wait for a place are to see the end.
+            free.add_permits(1 << 16);
+            Ok(())
+        });
+    }
+    ended(tasks).await?;
+    Ok(counted.rate())
+}
+
+/// How long messages take from the push to the consumer's hands, in nanoseconds; one begun every `interval`.
+pub(crate) async fn paced<B: Broker>(
+    broker: &B,
+    body: usize,
+    count: u32,
+    interval: Duration,
+) -> Result<Vec<u64>, Failure> {
+    let begin = Instant::now();
+    let mut consumer = broker.consumer().await?;
+    let receiving = spawn_local(async move {
+        let mut taken = Vec::new();
+        while taken.len() < count as usize {
+            let popped = consumer.pop(MOST).await?;
+            let now = begin.elapsed();
+            for (body, _) in &popped {
+                let sent = body.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)).ok_or("a body without a time")?;
+                taken.push((now.as_nanos() as u64).saturating_sub(sent));
+            }
+            if !popped.is_empty() {
+                consumer.ack(popped.into_iter().map(|(_, receipt)| receipt).collect()).await?;
+            }
+        }
+        Ok::<_, Failure>(taken)
+    });
+    // Those that are free are used again: some have a connection each.
+    let idle = Rc::new(RefCell::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    let first = Instant::now() + Duration::from_millis(100);
+    for number in 0..count {
+        let due = first + interval * number;
+        sleep_until(due.into()).await;
+        let mut bytes = BytesMut::zeroed(body);
+        bytes[..8].copy_from_slice(&((due - begin).as_nanos() as u64).to_le_bytes());
+        let free = idle.borrow_mut().pop();
+        let mut producer = match free {
+            Some(producer) => producer,
+            None => broker.producer().await?,
+        };
+        let idle = idle.clone();
+        tasks.spawn_local(async move {
+            producer.push(bytes.freeze()).await?;
+            idle.borrow_mut().push(producer);
+            Ok::<_, Failure>(())
+        });
+    }
+    ended(tasks).await?;
+    receiving.await?
+}
+
+async fn producers<B: Broker>(broker: &B, count: usize) -> Result<Vec<B::Producer>, Failure> {
+    let mut producers = Vec::with_capacity(count);
+    for _ in 0..count {
+        producers.push(broker.producer().await?);
+    }
+    Ok(producers)
+}
+
+async fn ended(mut tasks: JoinSet<Result<(), Failure>>) -> Result<(), Failure> {
+    while let Some(task) = tasks.join_next().await {
+        task??;
+    }
+    Ok(())
+}
+
+/// Counts in a window that begins after a quarter of its length.
+#[derive(Clone, Debug)]
+struct Counted {
+    begin: Instant,
+    length: Duration,
+    count: Rc<Cell<u64>>,
+}
+
+impl Counted {
+    fn new(length: Duration) -> Self {
+        Self { begin: Instant::now() + length / 4, length, count: Rc::default() }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.begin.elapsed() < self.length
+    }
+
+    fn one(&self) {
+        self.more(1);
+    }
+
+    fn more(&self, count: usize) {
+        let now = Instant::now();
+        if now >= self.begin && now < self.begin + self.length {
+            self.count.set(self.count.get() + count as u64);
+        }
+    }
+
+    fn rate(&self) -> f64 {
+        self.count.get() as f64 / self.length.as_secs_f64()
+    }
+}
