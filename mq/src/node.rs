@@ -106,9 +106,9 @@ impl<F: File> Node<F> {
         let clock = clock(recovered.time);
         let mut groups = VecDeque::new();
         let now = clock.now();
-        let first = &mut group(&mut groups, now).batch;
-        state.write_configuration(first);
-        state.recovered(config.node, now, first);
+        let first = group(&mut groups, now);
+        first.must_sync = true;
+        state.recovered(config.node, now, &mut first.batch);
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
                 state,
@@ -206,7 +206,7 @@ impl<F: File> Node<F> {
     /// # Errors
     /// No such queue, or the disk.
     pub async fn purge(&self, topic: &str, queue: &str) -> Result<u64, MqError> {
-        self.certain(|state, _, batch| state.purge(topic, queue, batch)).await
+        self.certain(|state, now, batch| state.purge(topic, queue, now, batch)).await
     }
 
     /// Deletes a queue with all its messages and dead letters.
@@ -248,8 +248,8 @@ impl<F: File> Node<F> {
             inner.check_space(self.shared.segment_bytes)?;
             let now = self.shared.clock.now();
             let Inner { state, groups, .. } = &mut *inner;
-            state.check_all(&pushes, now)?;
             let group = group(groups, now);
+            state.check_all(&pushes, now, &mut group.batch)?;
             let mut ids = Vec::with_capacity(pushes.len());
             for push in pushes {
                 match state.push(push, now, &mut group.batch)? {

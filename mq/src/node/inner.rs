@@ -16,7 +16,7 @@ use crate::{
     log::Files,
     message::Millis,
     record::{MessageRecord, QueueNumber},
-    state::{Copied, Pending, State},
+    state::{Copied, DedupKey, Pending, State},
     store::File,
 };
 
@@ -57,7 +57,7 @@ pub(super) struct Group {
     pub(super) synced: Stage,
     pub(super) written: Stage,
     pub(super) copied: Vec<Copied>,
-    pub(super) copied_dedup: Option<(u32, Vec<(u32, String)>)>,
+    pub(super) copied_dedup: Option<(u32, Vec<DedupKey>)>,
 }
 
 /// What ending one message takes in the log, with room to spare.

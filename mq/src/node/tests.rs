@@ -1,3 +1,7 @@
+mod against_the_model;
+mod made_up;
+mod model;
+
 use std::path::Path;
 
 use super::*;

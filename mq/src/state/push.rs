@@ -1,5 +1,5 @@
 //! Pushing: which queues a message goes to, whether there is room in all of them, and when it can be handed out.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -26,6 +26,15 @@ pub(crate) struct Pending {
     priority: u8,
     ttr: u32,
     dedup: Option<(TopicNumber, String)>,
+}
+
+/// What a batch of pushes would add.
+#[derive(Debug, Default)]
+struct More<'a> {
+    queues: HashMap<QueueNumber, u64>,
+    /// To the queues `default` of these topics, which are not there yet.
+    made: HashMap<&'a str, u64>,
+    keys: HashSet<(&'a str, &'a str)>,
 }
 
 /// What came of asking for a push.
@@ -55,17 +64,28 @@ impl State {
     }
 
     /// Whether all of these would be taken together, so that a batch is taken whole or not at all.
-    pub(crate) fn check_all(&mut self, pushes: &[Push], now: Millis) -> Result<(), MqError> {
-        let mut more: HashMap<QueueNumber, u64> = HashMap::new();
-        let (mut copies, mut keys) = (0, 0);
+    pub(crate) fn check_all(&mut self, pushes: &[Push], now: Millis, batch: &mut Batch) -> Result<(), MqError> {
+        let mut more = More::default();
         for push in pushes {
-            for number in self.route(push)? {
-                *more.entry(number).or_default() += 1;
-                copies += 1;
+            if let Some(key) = &push.dedup {
+                // A duplicate takes no room, and is taken though there is none.
+                let topic = self.names.get(&push.topic).copied();
+                let known = topic.is_some_and(|topic| self.dedup.get(topic, key, now).is_some());
+                let first = more.keys.insert((&push.topic, key));
+                let window = topic.and_then(|topic| self.topics.get(&topic)).map(|topic| topic.config.dedup_window);
+                if known || !first && window != Some(0) {
+                    continue;
+                }
             }
-            keys += usize::from(push.dedup.is_some());
+            let numbers = self.route(push)?;
+            if numbers.is_empty() {
+                *more.made.entry(&push.topic).or_default() += 1;
+            }
+            for number in numbers {
+                *more.queues.entry(number).or_default() += 1;
+            }
         }
-        self.check_space(&more, copies, keys, now)
+        self.check_space(&more, now, batch)
     }
 
     /// Takes a message that was checked. Nothing is changed when it is refused.
@@ -133,26 +153,39 @@ impl State {
         Ok(matching.into_iter().map(|key| topic.queues[key]).collect())
     }
 
-    fn check_space(
-        &mut self,
-        more: &HashMap<QueueNumber, u64>,
-        copies: u64,
-        keys: usize,
-        now: Millis,
-    ) -> Result<(), MqError> {
-        for (number, more) in more {
+    fn check_space(&mut self, more: &More<'_>, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
+        for (number, more) in &more.queues {
             let queue = &self.queues[number];
             let most = self.topics[&queue.topic].config.max_length;
+            if queue.length().saturating_add(*more) <= most {
+                continue;
+            }
+            // Some of it may be dead by now.
+            self.advance(*number, now, batch);
+            let queue = &self.queues[number];
             if queue.length().saturating_add(*more) > most {
                 return Err(MqError::Full { queue: queue.bind_key.clone(), length: queue.length(), most });
             }
         }
+        for (topic, more) in &more.made {
+            let topic = self.names.get(*topic).and_then(|number| self.topics.get(number));
+            if let Some(most) = topic.map(|topic| topic.config.max_length)
+                && *more > most
+            {
+                return Err(MqError::Full { queue: DEFAULT_QUEUE.to_owned(), length: 0, most });
+            }
+        }
+        let copies: u64 = more.queues.values().chain(more.made.values()).sum();
         if self.live + self.pending + copies > self.limits.live {
             let text = format!("it keeps at most {} messages in memory", self.limits.live);
             return Err(MqError::NodeFull(text));
         }
-        if keys > 0 {
+        if !more.keys.is_empty() {
             self.forget_dedup(now);
+            let known = |(topic, key): &&(&str, &str)| {
+                self.names.get(*topic).is_some_and(|topic| self.dedup.get(*topic, key, now).is_some())
+            };
+            let keys = more.keys.len() - more.keys.iter().filter(known).count();
             if self.dedup.len() + keys > self.limits.dedup {
                 return Err(MqError::NodeFull(format!("it keeps at most {} dedup keys", self.limits.dedup)));
             }
@@ -175,12 +208,15 @@ impl State {
             queue.pending = queue.pending.saturating_sub(1);
             self.pending = self.pending.saturating_sub(1);
             queue.pushed += 1;
+            if pending.id <= queue.purged {
+                continue;
+            }
             let live = Live::new(place, pending.priority, pending.ttr);
             queue.insert(pending.id, live, CopyState { due: pending.due, retries: 0, dead: None }, now);
             self.retain(place);
         }
         if let Some((topic, key)) = &pending.dedup
-            && self.dedup.placed(*topic, key, segment)
+            && self.dedup.placed(*topic, key, pending.id, segment)
         {
             *self.needed.entry(segment).or_default() += 1;
         }

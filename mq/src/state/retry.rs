@@ -6,7 +6,7 @@ use crate::{
     batch::Batch,
     message::{MessageId, Millis},
     queue::Lease,
-    record::{CopyState, QueueNumber, Record},
+    record::{CopyState, QueueNumber, Record, TopicNumber},
 };
 
 /// Which delivery is meant.
@@ -90,12 +90,19 @@ impl State {
 
     /// Ends the leases that have run out, and makes ready what is due.
     pub(crate) fn advance(&mut self, number: QueueNumber, now: Millis, batch: &mut Batch) {
-        while let Some(id) = self.queues.get(&number).and_then(|queue| queue.first_expired(now)) {
-            self.failed(number, id, now, "its TTR ran out", now, batch);
+        // It was due when its lease ended, not when somebody looked.
+        while let Some((id, end)) = self.queues.get(&number).and_then(|queue| queue.first_expired(now)) {
+            self.failed(number, id, end, "its TTR ran out", now, batch);
         }
         if let Some(queue) = self.queues.get_mut(&number) {
             queue.advance(now);
         }
+    }
+
+    /// The same for the queues of a topic.
+    pub(super) fn advance_topic(&mut self, topic: TopicNumber, now: Millis, batch: &mut Batch) {
+        let numbers: Vec<_> = self.topics.get(&topic).into_iter().flat_map(|t| t.queues.values().copied()).collect();
+        numbers.into_iter().for_each(|number| self.advance(number, now, batch));
     }
 
     /// The same for all queues.
@@ -136,6 +143,7 @@ impl State {
         now: Millis,
         batch: &mut Batch,
     ) -> u64 {
+        self.advance(number, now, batch);
         let Some(queue) = self.queues.get(&number) else { return 0 };
         let dead = queue.dead_after(MessageId(0)).map(|(id, _)| id);
         let chosen: Vec<_> = dead.filter(|id| ids.is_none_or(|ids| ids.contains(id))).collect();
