@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::{
     batch::{Batch, Place},
-    message::{Millis, NodeId},
+    message::{MessageId, Millis, NodeId},
     record::{MessageRecord, Record},
     segment::{BATCH, BatchHead, HEADER, Origin, SegmentHeader, TRAILER, Trailer, write_batch},
     store::{File, Store},
@@ -87,12 +87,13 @@ impl<F: File> Files<F> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&segment);
     }
 
-    /// Reads one message. An error of the kind [`ErrorKind::InvalidData`]: its bytes are damaged.
-    pub(crate) fn read(&self, place: Place) -> io::Result<MessageRecord> {
+    /// Reads one message. An error of the kind [`ErrorKind::InvalidData`]: its bytes are damaged, or the segment was freed
+    /// and another message is there.
+    pub(crate) fn read(&self, id: MessageId, place: Place) -> io::Result<MessageRecord> {
         let mut bytes = vec![0; place.length as usize];
         self.get(place.segment)?.read_at(&mut bytes, u64::from(place.offset))?;
         match Record::read(&mut Reader(&bytes)) {
-            Ok(Some(Record::Message(message))) => Ok(message),
+            Ok(Some(Record::Message(message))) if message.id == id => Ok(message),
             _ => Err(io::Error::new(ErrorKind::InvalidData, "its checksum does not match its bytes")),
         }
     }

@@ -116,6 +116,7 @@ impl<F: File> Node<F> {
                 cache: Cache::new(config.cache_bytes),
                 waiting: HashMap::new(),
                 reserved: log.reserved(),
+                disk_full: false,
                 written: 0,
                 closing: false,
                 failure: None,
@@ -128,6 +129,7 @@ impl<F: File> Node<F> {
             store: log.id(),
             segment_bytes: config.segment_bytes,
             failed: Notify::new(),
+            space: Notify::new(),
             damage: recovered.damage,
         });
         let mut writer = Writer {
@@ -135,7 +137,6 @@ impl<F: File> Node<F> {
             log,
             segment_size: config.segment_bytes,
             cleaning: None,
-            disk_full: false,
             groups: Vec::new(),
         };
         writer.prepare()?;
@@ -243,9 +244,7 @@ impl<F: File> Node<F> {
             return Ok(Vec::new());
         };
         let (ids, waiter) = {
-            let mut inner = self.shared.lock();
-            inner.check_open()?;
-            inner.check_space(self.shared.segment_bytes)?;
+            let mut inner = self.shared.space().await?;
             let now = self.shared.clock.now();
             let Inner { state, groups, .. } = &mut *inner;
             let group = group(groups, now);
@@ -294,8 +293,12 @@ impl<F: File> Node<F> {
         .await
     }
 
-    async fn ack_all(&self, leased: &[Leased]) -> Result<(), MqError> {
-        self.certain(|state, now, batch| leased.iter().try_for_each(|leased| state.ack(*leased, now, batch))).await
+    /// Acks what is still leased; says which that is.
+    async fn ack_all(&self, leased: &[Leased]) -> Result<Vec<bool>, MqError> {
+        self.certain(|state, now, batch| {
+            Ok(leased.iter().map(|leased| state.ack(*leased, now, batch).is_ok()).collect())
+        })
+        .await
     }
 
     /// The message could not be handled: it comes again after `delay`, or is dead.
@@ -318,6 +321,7 @@ impl<F: File> Node<F> {
         self.own(receipt)?;
         let ttr = ttr.map_or(0, |ttr| u64::try_from(ttr.as_millis()).unwrap_or(u64::MAX));
         let done = self.shared.change(|state, now, batch| state.touch(receipt.into(), ttr, now, batch));
+        self.shared.wake_number(receipt.queue);
         self.shared.work.notify_one();
         done
     }
@@ -357,17 +361,22 @@ impl<F: File> Node<F> {
     /// # Errors
     /// No such queue, or the disk.
     pub async fn pop_dead(&self, topic: &str, queue: &str, most: u32) -> Result<Vec<MessageInfo>, MqError> {
-        let mut taken = Vec::new();
+        let mut found = Vec::new();
         for info in self.list(topic, queue, MessageId(0), most, true)? {
-            taken.push(self.get(topic, queue, info.id).await?);
+            match self.get(topic, queue, info.id).await {
+                Ok(info) => found.push(info),
+                Err(MqError::NoMessage(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.certain(|state, _, batch| {
             let number = state.queue_number(topic, queue)?;
-            taken.iter().for_each(|info| state.finish(number, info.id, batch));
-            Ok(())
+            // Others may have taken or redriven some meanwhile.
+            found.retain(|info| state.queue(number).is_some_and(|queue| queue.dead_reason(info.id).is_some()));
+            found.iter().for_each(|info| state.finish(number, info.id, batch));
+            Ok(found)
         })
-        .await?;
-        Ok(taken)
+        .await
     }
 
     /// Makes dead letters ready again, all or these; they keep their ids, and their counts begin at 0. Returns how many.
@@ -415,6 +424,7 @@ impl<F: File> Owner<F> {
         inner.closing = true;
         inner.wake_all();
         drop(inner);
+        self.shared.space.notify_waiters();
         self.shared.work.notify_one();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    pin::pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Shared<F> {
     pub(super) store: u128,
     pub(super) segment_bytes: u64,
     pub(super) failed: Notify,
+    /// For pushes: there may be more space.
+    pub(super) space: Notify,
     pub(super) damage: Vec<Damage>,
 }
 
@@ -41,6 +44,8 @@ pub(super) struct Inner {
     pub(super) waiting: HashMap<QueueNumber, Arc<Notify>>,
     /// Bytes that the log can take without asking the disk.
     pub(super) reserved: u64,
+    /// It has no more to reserve.
+    pub(super) disk_full: bool,
     pub(super) written: u64,
     pub(super) closing: bool,
     pub(super) failure: Option<MqError>,
@@ -108,6 +113,22 @@ impl<F: File> Shared<F> {
         change(state, now, group(groups, now))
     }
 
+    /// For pushes: what is shared, when there is room for more.
+    pub(super) async fn space(&self) -> Result<MutexGuard<'_, Inner>, MqError> {
+        loop {
+            let mut more = pin!(self.space.notified());
+            {
+                let inner = self.lock();
+                inner.check_open()?;
+                if inner.check_space(self.segment_bytes)? {
+                    return Ok(inner);
+                }
+                more.as_mut().enable();
+            }
+            more.await;
+        }
+    }
+
     pub(super) fn wake(&self, topic: &str, queue: &str) {
         let inner = self.lock();
         if let Ok(number) = inner.state.queue_number(topic, queue)
@@ -134,11 +155,17 @@ impl Inner {
         }
     }
 
-    /// Pushes leave the last of the space to acks and cleaning.
-    pub(super) fn check_space(&self, segment_bytes: u64) -> Result<(), MqError> {
+    /// Pushes leave the last of the space to acks and cleaning. False: they must wait until more is reserved.
+    pub(super) fn check_space(&self, segment_bytes: u64) -> Result<bool, MqError> {
         let waiting: u64 = self.groups.iter().map(|group| group.batch.content.len() as u64).sum();
         let needed = 2 * segment_bytes + PER_COPY * self.state.live() + waiting;
-        if self.reserved < needed { Err(MqError::DiskFull) } else { Ok(()) }
+        if self.reserved >= needed {
+            Ok(true)
+        } else if self.disk_full {
+            Err(MqError::DiskFull)
+        } else {
+            Ok(false)
+        }
     }
 
     /// These pushes are where they should be: they can be handed out.

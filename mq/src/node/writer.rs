@@ -29,7 +29,6 @@ pub(super) struct Writer<S: Store> {
     pub(super) segment_size: u64,
     /// The oldest segment's messages that have yet to be looked at.
     pub(super) cleaning: Option<Vec<(MessageRecord, Place)>>,
-    pub(super) disk_full: bool,
     /// What is on its way to the disk.
     pub(super) groups: Vec<Group>,
 }
@@ -38,7 +37,8 @@ impl<S: Store> Writer<S> {
     /// Before anything is taken.
     pub(super) fn prepare(&mut self) -> io::Result<()> {
         self.groups = std::mem::take(&mut self.shared.lock().groups).into();
-        self.reserve()?;
+        let full = !self.reserve()?;
+        self.shared.lock().disk_full = full;
         self.write()
     }
 
@@ -113,8 +113,8 @@ impl<S: Store> Writer<S> {
     /// Reserves space, and frees what is not needed: one step of it.
     fn look_after(&mut self) -> io::Result<()> {
         let full = !self.reserve()?;
-        if full != self.disk_full {
-            self.disk_full = full;
+        let before = std::mem::replace(&mut self.shared.lock().disk_full, full);
+        if full != before {
             if full {
                 warn!("the disk is full: pushes are refused when the reserve is used up");
             } else {
@@ -123,10 +123,15 @@ impl<S: Store> Writer<S> {
         }
         match self.cleaning.take() {
             Some(messages) => self.clean(messages)?,
-            None => self.begin_cleaning()?,
+            None => {}
+        }
+        if self.cleaning.is_none() {
+            self.begin_cleaning()?;
         }
         let mut inner = self.shared.lock();
         self.tell_space(&mut inner);
+        drop(inner);
+        self.shared.space.notify_waiters();
         Ok(())
     }
 
@@ -174,7 +179,7 @@ impl<S: Store> Writer<S> {
         }
         let mut read = Vec::with_capacity(chosen.len());
         for (message, place) in chosen {
-            match self.shared.files.read(place) {
+            match self.shared.files.read(message.id, place) {
                 Ok(whole) => read.push((MessageRecord { copies: message.copies, ..whole }, place)),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     let mut inner = self.shared.lock();
@@ -224,6 +229,7 @@ impl<S: Store> Writer<S> {
         self.groups.extend(std::mem::take(&mut inner.groups));
         inner.wake_all();
         drop(inner);
+        self.shared.space.notify_waiters();
         for group in self.groups.drain(..) {
             let waiters = group.synced.waiters.into_iter().chain(group.written.waiters);
             waiters.for_each(|waiter| drop(waiter.send(Err(failure.clone()))));
