@@ -224,8 +224,8 @@ impl<S: Store> Log<S> {
         Ok(true)
     }
 
-    /// Frees the oldest segment: nothing in it is needed any more.
-    pub(crate) fn free_oldest(&mut self) -> io::Result<()> {
+    /// Frees the oldest segment: nothing in it is needed any more. Its file is kept for later unless there are `enough`.
+    pub(crate) fn free_oldest(&mut self, enough: usize) -> io::Result<()> {
         let Some((number, segment)) = self.sealed.pop_first() else { return Ok(()) };
         let name = segment_name(number);
         self.files.remove(number);
@@ -233,6 +233,8 @@ impl<S: Store> Log<S> {
             let aside = format!("damaged-{name}");
             warn!("segment {number} is kept as {aside}: it is damaged");
             self.store.rename(&name, &aside)?;
+        } else if self.spares.len() >= enough {
+            self.store.remove(&name)?;
         } else {
             let spare = format!("spare-{:08}", self.next_spare);
             self.next_spare += 1;

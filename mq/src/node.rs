@@ -21,7 +21,7 @@ use tracing::error;
 use crate::{
     Damage, Disk, Durability, MessageId, MessageInfo, MqError, NodeId, OpenError, Push, Receipt, Settings,
     batch::Batch,
-    clock::{Clock, SystemClock},
+    clock::{Clock, SteadyClock, System},
     log::{Layout, Log},
     message::Millis,
     state::{Leased, Limits, Pushed, State},
@@ -77,6 +77,9 @@ struct Owner<F: File> {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// So many acks are written at once.
+const ACKS: usize = 50_000;
+
 /// The largest batch fits into it.
 const SMALLEST_SEGMENT: u64 = 16 << 20;
 
@@ -87,7 +90,7 @@ impl Node {
     /// The directory belongs to another node, is open in another process, is none of a queue, or cannot be used.
     pub fn open(directory: &Path, config: &NodeConfig) -> Result<Self, OpenError> {
         let config = NodeConfig { segment_bytes: config.segment_bytes.max(SMALLEST_SEGMENT), ..config.clone() };
-        Self::open_store(Disk::open(directory)?, &config, |after| Arc::new(SystemClock::after(after)))
+        Self::open_store(Disk::open(directory)?, &config, |logged| Arc::new(SteadyClock::after(logged, System::new())))
     }
 }
 
@@ -109,6 +112,8 @@ impl<F: File> Node<F> {
         let first = group(&mut groups, now);
         first.must_sync = true;
         state.recovered(config.node, now, &mut first.batch);
+        // A lease that ran out in between counts as a delivery.
+        while !state.advance_all(now, &mut group(&mut groups, now).batch) {}
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
                 state,
@@ -282,15 +287,15 @@ impl<F: File> Node<F> {
     /// # Errors
     /// The disk.
     pub async fn ack_batch(&self, receipts: &[Receipt]) -> Result<Vec<Result<(), MqError>>, MqError> {
-        let checked: Vec<_> = receipts.iter().map(|receipt| self.own(receipt)).collect();
-        let leased: Vec<_> = receipts.iter().map(Leased::from).collect();
-        self.certain(|state, now, batch| {
-            let ack = |(leased, checked): (&Leased, Result<(), MqError>)| {
-                checked.and_then(|()| state.ack(*leased, now, batch))
-            };
-            Ok(leased.iter().zip(checked).map(ack).collect())
-        })
-        .await
+        let mut acked = Vec::with_capacity(receipts.len());
+        for receipts in receipts.chunks(ACKS) {
+            let done = self.certain(|state, now, batch| {
+                let ack = |receipt| self.own(receipt).and_then(|()| state.ack(receipt.into(), now, batch));
+                Ok(receipts.iter().map(ack).collect::<Vec<_>>())
+            });
+            acked.extend(done.await?);
+        }
+        Ok(acked)
     }
 
     /// Acks what is still leased; says which that is.
@@ -384,9 +389,19 @@ impl<F: File> Node<F> {
     /// # Errors
     /// No such queue, or the disk.
     pub async fn redrive(&self, topic: &str, queue: &str, ids: Option<&[MessageId]>) -> Result<u64, MqError> {
-        let redriven = self
-            .certain(|state, now, batch| Ok(state.redrive(state.queue_number(topic, queue)?, ids, now, batch)))
-            .await?;
+        let mut redriven = 0;
+        loop {
+            let (more, full) = self
+                .certain(|state, now, batch| {
+                    let number = state.queue_number(topic, queue)?;
+                    Ok((state.redrive(number, ids, now, batch), batch.is_full()))
+                })
+                .await?;
+            redriven += more;
+            if !full {
+                break;
+            }
+        }
         self.shared.wake(topic, queue);
         Ok(redriven)
     }

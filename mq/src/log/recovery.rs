@@ -1,4 +1,8 @@
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt,
+    io::{self, ErrorKind},
+    sync::Arc,
+};
 
 use tracing::{info, warn};
 
@@ -55,7 +59,13 @@ impl fmt::Display for Damage {
 pub enum OpenError {
     /// The disk.
     #[error("the queue's directory cannot be used: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// The log cannot go on.
+    #[error("the disk is full: the queue needs {needed} bytes to open; make room on it, nothing is lost")]
+    DiskFull {
+        /// In bytes: of one segment.
+        needed: u64,
+    },
     /// It belongs to another node.
     #[error("the directory belongs to node {found}, this is node {own}: give each node a directory of its own")]
     OtherNode {
@@ -67,6 +77,18 @@ pub enum OpenError {
     /// It is something else, or the file that says what it is is damaged.
     #[error("this is no queue's directory: {0}")]
     NoQueue(String),
+}
+
+impl OpenError {
+    fn new(error: io::Error, segment: u64) -> Self {
+        if error.kind() == ErrorKind::StorageFull { Self::DiskFull { needed: segment } } else { Self::Io(error) }
+    }
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// One segment's file, before it is read.
@@ -87,7 +109,11 @@ impl<S: Store> Log<S> {
         visit: &mut dyn FnMut(Record, Place),
     ) -> Result<(Self, Recovered), OpenError> {
         let names = store.names()?;
-        let id = identify(&mut store, &names, node)?;
+        let full = |error| OpenError::new(error, layout.segment_size);
+        let id = identify(&mut store, &names, node).map_err(|error| match error {
+            OpenError::Io(error) => full(error),
+            error => error,
+        })?;
         let (mut found, mut spares) = find(&mut store, &names, id)?;
         let mut recovered = Recovered::default();
         // The newest without a header was never used.
@@ -126,7 +152,7 @@ impl<S: Store> Log<S> {
             sealed.insert(segment.number, Sealed { origin: header.origin, size: segment.size, end, damaged });
         }
         let number = found.last().map_or(0, |last| last.number) + 1;
-        let current = begin(&mut store, &layout, &mut spares, id, node, number, cut)?;
+        let current = begin(&mut store, &layout, &mut spares, id, node, number, cut).map_err(full)?;
         files.insert(number, current.file.clone());
         info!("the log is open: {} segments, {} spare", sealed.len() + 1, spares.len());
         let next_spare = next_spare(&spares);

@@ -68,9 +68,6 @@ pub(super) struct Group {
 /// What ending one message takes in the log, with room to spare.
 pub(super) const PER_COPY: u64 = 64;
 
-/// A group of more bytes than this is followed by another.
-pub(super) const GROUP: usize = 4 << 20;
-
 impl Group {
     pub(super) fn is_idle(&self) -> bool {
         self.batch.is_empty() && self.synced.waiters.is_empty() && self.written.waiters.is_empty()
@@ -79,7 +76,7 @@ impl Group {
 
 /// The group that the next record goes to.
 pub(super) fn group(groups: &mut VecDeque<Group>, now: Millis) -> &mut Group {
-    if groups.back().is_none_or(|last| last.batch.content.len() > GROUP) {
+    if groups.back().is_none_or(|last| last.batch.is_full()) {
         groups.push_back(Group::default());
     }
     let last = groups.len() - 1;
@@ -184,14 +181,14 @@ impl Inner {
 
     pub(super) fn advance(&mut self, clock: &dyn Clock) {
         let now = clock.now();
-        self.state.advance_all(now, &mut group(&mut self.groups, now).batch);
+        while !self.state.advance_all(now, &mut group(&mut self.groups, now).batch) {}
     }
 
     /// The number of a queue, which is brought up to the present.
     pub(super) fn current(&mut self, topic: &str, queue: &str, clock: &dyn Clock) -> Result<QueueNumber, MqError> {
         let number = self.state.queue_number(topic, queue)?;
         let now = clock.now();
-        self.state.advance(number, now, &mut group(&mut self.groups, now).batch);
+        while !self.state.advance(number, now, &mut group(&mut self.groups, now).batch) {}
         Ok(number)
     }
 

@@ -20,6 +20,8 @@ use crate::{
 
 /// How much is copied forward between two groups: so many parts of a segment.
 const STEPS: u64 = 32;
+/// So many files more than are needed are kept to be used again.
+const KEPT: usize = 2;
 /// How often it looks after the log when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -137,9 +139,13 @@ impl<S: Store> Writer<S> {
 
     /// Space for what pushes must leave free, and a segment more.
     fn reserve(&mut self) -> io::Result<bool> {
+        let spares = self.spares();
+        self.log.reserve(spares)
+    }
+
+    fn spares(&self) -> usize {
         let live = self.shared.lock().state.live();
-        let spares = 3 + (PER_COPY * live).div_ceil(self.segment_size);
-        self.log.reserve(spares as usize)
+        3 + (PER_COPY * live).div_ceil(self.segment_size) as usize
     }
 
     fn begin_cleaning(&mut self) -> io::Result<()> {
@@ -213,7 +219,8 @@ impl<S: Store> Writer<S> {
         self.write()?;
         let free = oldest.is_some_and(|oldest| self.shared.lock().state.is_free(oldest));
         if free {
-            self.log.free_oldest()?;
+            let enough = self.spares() + KEPT;
+            self.log.free_oldest(enough)?;
         } else {
             warn!("a segment that was cleaned is still needed: it is cleaned again");
         }

@@ -91,8 +91,6 @@ impl State {
         self.ids = Ids::new(node, last);
         self.last_lease += FORGOTTEN;
         self.write_configuration(batch);
-        // A lease that ran out in between counts as a delivery.
-        self.advance_all(now, batch);
     }
 
     /// All that a log must say anew when its oldest segment goes, but for messages and dedup keys.
