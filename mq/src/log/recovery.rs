@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt,
     io::{self, ErrorKind},
     sync::Arc,
@@ -123,7 +124,9 @@ impl<S: Store> Log<S> {
             spares.push(spare);
         }
         let files = Arc::new(Files(Default::default()));
-        let (mut sealed, mut sequence, mut cut) = (std::collections::BTreeMap::new(), 0, None);
+        let (mut sealed, mut sequence, mut cut) = (BTreeMap::<u32, Sealed>::new(), 0, None);
+        // What the newest segment goes back to if it says nothing that the one before it does not say.
+        let mut repeats = None;
         let mut expected = found.first().map_or(1, |first| first.number);
         for (at, segment) in found.iter().enumerate() {
             for missing in expected..segment.number {
@@ -142,7 +145,16 @@ impl<S: Store> Log<S> {
                 end: end.map_or(segment.size, |(_, offset)| offset),
                 lasting: end.is_some() || at + 1 < found.len(),
             };
-            let Scanned { last_sequence, time, end, damage } = scan.run(&*segment.file, segment.size, visit)?;
+            let mut plain = true;
+            let Scanned { last_sequence, time, end, damage } =
+                scan.run(&*segment.file, segment.size, &mut |record, place| {
+                    plain &= matches!(record, Record::Topic { .. } | Record::Queue { .. } | Record::Marks { .. });
+                    visit(record, place);
+                })?;
+            let follows = sealed.last_key_value().is_some_and(|(number, before)| {
+                number + 1 == segment.number && !before.damaged && sequence + 1 >= last_sequence
+            });
+            repeats = (follows && plain && damage.is_empty()).then_some((cut, sequence));
             sequence = last_sequence.max(sequence);
             recovered.time = recovered.time.max(time);
             cut = Some((u64::from(segment.number), end));
@@ -151,7 +163,17 @@ impl<S: Store> Log<S> {
             files.insert(segment.number, segment.file.clone());
             sealed.insert(segment.number, Sealed { origin: header.origin, size: segment.size, end, damaged });
         }
-        let number = found.last().map_or(0, |last| last.number) + 1;
+        let mut number = found.last().map_or(0, |last| last.number) + 1;
+        if let Some(before) = repeats {
+            // It is used again: else a node that starts again and again uses up its space.
+            number -= 1;
+            let spare = format!("spare-9{number:07}");
+            store.rename(&segment_name(number), &spare)?;
+            spares.push(spare);
+            sealed.remove(&number);
+            files.remove(number);
+            (cut, sequence) = before;
+        }
         let current = begin(&mut store, &layout, &mut spares, id, node, number, cut).map_err(full)?;
         files.insert(number, current.file.clone());
         info!("the log is open: {} segments, {} spare", sealed.len() + 1, spares.len());

@@ -11,7 +11,8 @@ use crate::{
 /// Ids that were given to messages that a crash lost may be ahead of the time by so many milliseconds.
 const BORROWED: Millis = 1000;
 
-/// A crash loses the leases that were not synced, and others must not pass for them: so many numbers are left out.
+/// A crash loses the leases that were not synced, and others must not pass for them: so many numbers are left out, or as
+/// many as the time has advanced.
 const FORGOTTEN: u64 = 1 << 32;
 
 impl State {
@@ -89,7 +90,7 @@ impl State {
     pub(crate) fn recovered(&mut self, node: NodeId, now: Millis, batch: &mut Batch) {
         let last = self.ids.last().max(Ids::bound(now + BORROWED));
         self.ids = Ids::new(node, last);
-        self.last_lease += FORGOTTEN;
+        self.last_lease = (self.last_lease + FORGOTTEN).max(Ids::bound(now));
         self.write_configuration(batch);
     }
 
