@@ -25,6 +25,8 @@ pub(crate) struct Batch {
     entries: Vec<u8>,
 }
 
+const FULL: usize = 4 << 20;
+
 #[derive(Clone, Copy, Debug)]
 struct Note {
     at: u32,
@@ -44,6 +46,11 @@ impl Batch {
         self.ids.clear();
         self.notes.clear();
         self.entries.clear();
+    }
+
+    /// Whether no more should be added: it must fit into the smallest segment, also with a batch of pushes on top.
+    pub(crate) fn is_full(&self) -> bool {
+        self.content.len() > FULL
     }
 
     /// Adds a record; returns where it is in the content, as if the content began at 0 of segment 0.

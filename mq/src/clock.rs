@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::message::Millis;
@@ -10,24 +10,54 @@ pub(crate) trait Clock: fmt::Debug + Send + Sync {
     fn now(&self) -> Millis;
 }
 
-/// The system's time when the node was opened, or the latest in its log if that is later; then steadily on, whatever is
-/// done to the system's clock.
+/// The wall's time when the node was opened, or the latest in its log if that is later; then steadily on, whatever is done
+/// to the wall's clock.
 #[derive(Debug)]
-pub(crate) struct SystemClock {
-    began: Instant,
+pub(crate) struct SteadyClock<T> {
+    times: T,
+    began: Duration,
     at: Millis,
 }
 
-impl SystemClock {
-    pub(crate) fn after(logged: Millis) -> Self {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-        Self { began: Instant::now(), at: u64::try_from(wall).unwrap_or(0).max(logged) }
+/// Where a clock takes the time from.
+pub(crate) trait Times: fmt::Debug + Send + Sync {
+    /// Since 1970, as people set it.
+    fn wall(&self) -> Duration;
+
+    /// Since some moment. Nobody sets it.
+    fn steady(&self) -> Duration;
+}
+
+impl<T: Times> SteadyClock<T> {
+    pub(crate) fn after(logged: Millis, times: T) -> Self {
+        let wall = u64::try_from(times.wall().as_millis()).unwrap_or(0);
+        Self { began: times.steady(), at: wall.max(logged), times }
     }
 }
 
-impl Clock for SystemClock {
+impl<T: Times> Clock for SteadyClock<T> {
     fn now(&self) -> Millis {
-        self.at + self.began.elapsed().as_millis() as u64
+        self.at + self.times.steady().saturating_sub(self.began).as_millis() as u64
+    }
+}
+
+/// The machine's times.
+#[derive(Debug)]
+pub(crate) struct System(Instant);
+
+impl System {
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Times for System {
+    fn wall(&self) -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
+    fn steady(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 

@@ -46,14 +46,14 @@ impl Dedup {
         before?.segment
     }
 
-    /// The log says so in this segment. False: it is not known any more.
-    pub(crate) fn placed(&mut self, topic: TopicNumber, key: &str, segment: u32) -> bool {
+    /// The log says so in this segment. False: the key is not known any more, or is another message's by now.
+    pub(crate) fn placed(&mut self, topic: TopicNumber, key: &str, id: MessageId, segment: u32) -> bool {
         match self.by_key.get_mut(&(topic, key.to_owned())) {
-            Some(entry) => {
+            Some(entry) if entry.id == id => {
                 entry.segment = Some(segment);
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 

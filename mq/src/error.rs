@@ -44,8 +44,10 @@ pub enum MqError {
     /// The node has as many messages, or dedup keys, as it may keep in memory.
     #[error("the node is full: {0}")]
     NodeFull(String),
-    /// The disk is full. What is there can be popped and acked; pushing resumes when there is space.
-    #[error("the disk is full: pushes are refused until there is space")]
+    /// The disk is full. What is there can be popped and acked; pushing resumes by itself when there is space.
+    #[error(
+        "the disk is full: pushes are refused until messages are acked or purged, or there is more space on the disk"
+    )]
     DiskFull,
     /// The disk failed: nothing more is taken.
     #[error("the disk failed: {0}")]

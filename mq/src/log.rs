@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::{
     batch::{Batch, Place},
-    message::{Millis, NodeId},
+    message::{MessageId, Millis, NodeId},
     record::{MessageRecord, Record},
     segment::{BATCH, BatchHead, HEADER, Origin, SegmentHeader, TRAILER, Trailer, write_batch},
     store::{File, Store},
@@ -87,12 +87,13 @@ impl<F: File> Files<F> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&segment);
     }
 
-    /// Reads one message. An error of the kind [`ErrorKind::InvalidData`]: its bytes are damaged.
-    pub(crate) fn read(&self, place: Place) -> io::Result<MessageRecord> {
+    /// Reads one message. An error of the kind [`ErrorKind::InvalidData`]: its bytes are damaged, or the segment was freed
+    /// and another message is there.
+    pub(crate) fn read(&self, id: MessageId, place: Place) -> io::Result<MessageRecord> {
         let mut bytes = vec![0; place.length as usize];
         self.get(place.segment)?.read_at(&mut bytes, u64::from(place.offset))?;
         match Record::read(&mut Reader(&bytes)) {
-            Ok(Some(Record::Message(message))) => Ok(message),
+            Ok(Some(Record::Message(message))) if message.id == id => Ok(message),
             _ => Err(io::Error::new(ErrorKind::InvalidData, "its checksum does not match its bytes")),
         }
     }
@@ -223,8 +224,8 @@ impl<S: Store> Log<S> {
         Ok(true)
     }
 
-    /// Frees the oldest segment: nothing in it is needed any more.
-    pub(crate) fn free_oldest(&mut self) -> io::Result<()> {
+    /// Frees the oldest segment: nothing in it is needed any more. Its file is kept for later unless there are `enough`.
+    pub(crate) fn free_oldest(&mut self, enough: usize) -> io::Result<()> {
         let Some((number, segment)) = self.sealed.pop_first() else { return Ok(()) };
         let name = segment_name(number);
         self.files.remove(number);
@@ -232,6 +233,8 @@ impl<S: Store> Log<S> {
             let aside = format!("damaged-{name}");
             warn!("segment {number} is kept as {aside}: it is damaged");
             self.store.rename(&name, &aside)?;
+        } else if self.spares.len() >= enough {
+            self.store.remove(&name)?;
         } else {
             let spare = format!("spare-{:08}", self.next_spare);
             self.next_spare += 1;

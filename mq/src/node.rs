@@ -22,7 +22,7 @@ use tracing::error;
 use crate::{
     Damage, Disk, Durability, MessageId, MessageInfo, MqError, NodeId, OpenError, Push, Receipt, Settings,
     batch::Batch,
-    clock::{Clock, SystemClock},
+    clock::{Clock, SteadyClock, System},
     log::{Layout, Log},
     message::Millis,
     state::{Leased, Limits, State},
@@ -79,6 +79,9 @@ struct Owner<F: File> {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// So many acks are written at once.
+const ACKS: usize = 50_000;
+
 /// The largest batch fits into it.
 const SMALLEST_SEGMENT: u64 = 16 << 20;
 
@@ -89,7 +92,7 @@ impl Node {
     /// The directory belongs to another node, is open in another process, is none of a queue, or cannot be used.
     pub fn open(directory: &Path, config: &NodeConfig) -> Result<Self, OpenError> {
         let config = NodeConfig { segment_bytes: config.segment_bytes.max(SMALLEST_SEGMENT), ..config.clone() };
-        Self::open_store(Disk::open(directory)?, &config, |after| Arc::new(SystemClock::after(after)))
+        Self::open_store(Disk::open(directory)?, &config, |logged| Arc::new(SteadyClock::after(logged, System::new())))
     }
 }
 
@@ -107,17 +110,23 @@ impl<F: File> Node<F> {
             Log::open(store, layout, config.node, &mut |record, place| state.apply(record, place, 0))?;
         let clock = clock(recovered.time);
         let now = clock.now();
-        let mut first = Group::default();
-        state.write_configuration(&mut first.batch);
-        state.recovered(config.node, now, &mut first.batch);
+        let mut groups = vec![Group { must_sync: true, time: now, ..Group::default() }];
+        state.recovered(config.node, now, &mut groups[0].batch);
+        // A lease that ran out in between counts as a delivery.
+        while let Some(last) = groups.last_mut()
+            && !state.advance_all(now, &mut last.batch)
+        {
+            groups.push(Group { time: now, ..Group::default() });
+        }
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
                 state,
-                groups: [first].into(),
+                groups: groups.into(),
                 spare: Batch::default(),
                 cache: Cache::new(config.cache_bytes),
                 waiting: BTreeMap::new(),
                 reserved: log.reserved(),
+                disk_full: false,
                 written: 0,
                 closing: false,
                 wanted: Wanted::Nothing,
@@ -131,6 +140,7 @@ impl<F: File> Node<F> {
             store: log.id(),
             segment_bytes: config.segment_bytes,
             failed: Notify::new(),
+            space: Notify::new(),
             damage: recovered.damage,
         });
         let mut writer = Writer {
@@ -138,7 +148,6 @@ impl<F: File> Node<F> {
             log,
             segment_size: config.segment_bytes,
             cleaning: None,
-            disk_full: false,
             groups: Vec::new(),
             gathering: Gathering::default(),
             answered: Vec::new(),
@@ -211,7 +220,7 @@ impl<F: File> Node<F> {
     /// # Errors
     /// No such queue, or the disk.
     pub async fn purge(&self, topic: &str, queue: &str) -> Result<u64, MqError> {
-        self.certain(|state, _, batch| state.purge(topic, queue, batch)).await
+        self.certain(|state, now, batch| state.purge(topic, queue, now, batch)).await
     }
 
     /// Deletes a queue with all its messages and dead letters.
@@ -237,10 +246,11 @@ impl<F: File> Node<F> {
     pub async fn push(&self, push: Push) -> Result<MessageId, MqError> {
         State::check_batch(std::slice::from_ref(&push))?;
         let durability = push.durability;
-        let (id, certain) = self.begin_push(durability, |state, now, group| {
+        let begun = self.begin_push(durability, |state, now, group| {
             let pushed = state.push_one(push, now, &mut group.batch)?;
             Ok(stage(group, durability).add(pushed))
-        })?;
+        });
+        let (id, certain) = begun.await?;
         if let Some(certain) = certain {
             certain.await?;
         }
@@ -256,11 +266,12 @@ impl<F: File> Node<F> {
         let Some(durability) = pushes.iter().map(|push| push.durability).min() else {
             return Ok(Vec::new());
         };
-        let (ids, certain) = self.begin_push(durability, |state, now, group| {
+        let begun = self.begin_push(durability, |state, now, group| {
             let pushed = state.push_all(pushes, now, &mut group.batch)?;
             let stage = stage(group, durability);
             Ok(pushed.into_iter().map(|pushed| stage.add(pushed)).collect())
-        })?;
+        });
+        let (ids, certain) = begun.await?;
         if let Some(certain) = certain {
             certain.await?;
         }
@@ -268,14 +279,12 @@ impl<F: File> Node<F> {
     }
 
     /// Also what ends when the messages are as certain as they ask for.
-    fn begin_push<T>(
+    async fn begin_push<T>(
         &self,
         durability: Durability,
         push: impl FnOnce(&mut State, Millis, &mut Group) -> Result<T, MqError>,
     ) -> Result<(T, Option<Waiter>), MqError> {
-        let mut inner = self.shared.lock();
-        inner.check_open()?;
-        inner.check_space(self.shared.segment_bytes)?;
+        let mut inner = self.shared.space().await?;
         let now = self.shared.clock.now();
         let (state, group) = inner.state_and_group(now);
         let pushed = push(state, now, group)?;
@@ -297,19 +306,23 @@ impl<F: File> Node<F> {
     /// # Errors
     /// The disk.
     pub async fn ack_batch(&self, receipts: &[Receipt]) -> Result<Vec<Result<(), MqError>>, MqError> {
-        let checked: Vec<_> = receipts.iter().map(|receipt| self.own(receipt)).collect();
-        let leased: Vec<_> = receipts.iter().map(Leased::from).collect();
-        self.certain(|state, now, batch| {
-            let ack = |(leased, checked): (&Leased, Result<(), MqError>)| {
-                checked.and_then(|()| state.ack(*leased, now, batch))
-            };
-            Ok(leased.iter().zip(checked).map(ack).collect())
-        })
-        .await
+        let mut acked = Vec::with_capacity(receipts.len());
+        for receipts in receipts.chunks(ACKS) {
+            let done = self.certain(|state, now, batch| {
+                let ack = |receipt| self.own(receipt).and_then(|()| state.ack(receipt.into(), now, batch));
+                Ok(receipts.iter().map(ack).collect::<Vec<_>>())
+            });
+            acked.extend(done.await?);
+        }
+        Ok(acked)
     }
 
-    async fn ack_all(&self, leased: &[Leased]) -> Result<(), MqError> {
-        self.certain(|state, now, batch| leased.iter().try_for_each(|leased| state.ack(*leased, now, batch))).await
+    /// Acks what is still leased; says which that is.
+    async fn ack_all(&self, leased: &[Leased]) -> Result<Vec<bool>, MqError> {
+        self.certain(|state, now, batch| {
+            Ok(leased.iter().map(|leased| state.ack(*leased, now, batch).is_ok()).collect())
+        })
+        .await
     }
 
     /// The message could not be handled: it comes again after `delay`, or is dead.
@@ -331,7 +344,9 @@ impl<F: File> Node<F> {
     pub async fn touch(&self, receipt: &Receipt, ttr: Option<Duration>) -> Result<(), MqError> {
         self.own(receipt)?;
         let ttr = ttr.map_or(0, |ttr| u64::try_from(ttr.as_millis()).unwrap_or(u64::MAX));
-        self.shared.change(|state, now, batch| state.touch(receipt.into(), ttr, now, batch))
+        self.shared.change(|state, now, batch| state.touch(receipt.into(), ttr, now, batch))?;
+        self.shared.wake_number(receipt.queue);
+        Ok(())
     }
 
     /// Ends the current delivery of a message: for who has no receipt.
@@ -369,17 +384,22 @@ impl<F: File> Node<F> {
     /// # Errors
     /// No such queue, or the disk.
     pub async fn pop_dead(&self, topic: &str, queue: &str, most: u32) -> Result<Vec<MessageInfo>, MqError> {
-        let mut taken = Vec::new();
+        let mut found = Vec::new();
         for info in self.list(topic, queue, MessageId(0), most, true)? {
-            taken.push(self.get(topic, queue, info.id).await?);
+            match self.get(topic, queue, info.id).await {
+                Ok(info) => found.push(info),
+                Err(MqError::NoMessage(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.certain(|state, _, batch| {
             let number = state.queue_number(topic, queue)?;
-            taken.iter().for_each(|info| state.finish(number, info.id, batch));
-            Ok(())
+            // Others may have taken or redriven some meanwhile.
+            found.retain(|info| state.queue(number).is_some_and(|queue| queue.dead_reason(info.id).is_some()));
+            found.iter().for_each(|info| state.finish(number, info.id, batch));
+            Ok(found)
         })
-        .await?;
-        Ok(taken)
+        .await
     }
 
     /// Makes dead letters ready again, all or these; they keep their ids, and their counts begin at 0. Returns how many.
@@ -387,9 +407,19 @@ impl<F: File> Node<F> {
     /// # Errors
     /// No such queue, or the disk.
     pub async fn redrive(&self, topic: &str, queue: &str, ids: Option<&[MessageId]>) -> Result<u64, MqError> {
-        let redriven = self
-            .certain(|state, now, batch| Ok(state.redrive(state.queue_number(topic, queue)?, ids, now, batch)))
-            .await?;
+        let mut redriven = 0;
+        loop {
+            let (more, full) = self
+                .certain(|state, now, batch| {
+                    let number = state.queue_number(topic, queue)?;
+                    Ok((state.redrive(number, ids, now, batch), batch.is_full()))
+                })
+                .await?;
+            redriven += more;
+            if !full {
+                break;
+            }
+        }
         self.shared.wake(topic, queue);
         Ok(redriven)
     }
@@ -426,6 +456,7 @@ impl<F: File> Owner<F> {
         inner.closing = true;
         inner.wake_all();
         drop(inner);
+        self.shared.space.notify_waiters();
         self.shared.work.notify_one();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer

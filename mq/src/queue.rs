@@ -28,6 +28,8 @@ pub(crate) struct Queue {
     dead: BTreeMap<MessageId, String>,
     /// Pushed, and not certain yet.
     pub(crate) pending: u64,
+    /// What was pushed up to this one, and was not certain yet, was purged.
+    pub(crate) purged: MessageId,
     pub(crate) pushed: u64,
     pub(crate) popped: u64,
 }
@@ -97,6 +99,7 @@ impl Queue {
             leased: HashMap::new(),
             dead: BTreeMap::new(),
             pending: 0,
+            purged: MessageId(0),
             pushed: 0,
             popped: 0,
         }
@@ -244,9 +247,9 @@ impl Queue {
         moved
     }
 
-    /// A message whose lease has ended.
-    pub(crate) fn first_expired(&self, now: Millis) -> Option<MessageId> {
-        self.leases.first().filter(|(expires, _)| *expires <= now).map(|(_, id)| *id)
+    /// A message whose lease has ended, and when it did.
+    pub(crate) fn first_expired(&self, now: Millis) -> Option<(MessageId, Millis)> {
+        self.leases.first().filter(|(expires, _)| *expires <= now).map(|(expires, id)| (*id, *expires))
     }
 
     /// When something changes by itself.
@@ -307,7 +310,10 @@ mod tests {
         let id = MessageId(7);
         queue.insert(id, Live::new(Place::default(), 0, 0), state(0), 1);
         queue.set_lease(id, Lease { number: 3, expires: 40 }, 0);
-        assert_eq!((queue.first_ready(), queue.first_expired(39), queue.first_expired(40)), (None, None, Some(id)));
+        assert_eq!(
+            (queue.first_ready(), queue.first_expired(39), queue.first_expired(40)),
+            (None, None, Some((id, 40)))
+        );
         queue.set_lease(id, Lease { number: 3, expires: 90 }, 0);
         assert_eq!((queue.first_expired(40), queue.counts().leased), (None, 1));
         queue.set(id, CopyState { due: 0, retries: 6, dead: Some("poison".to_owned()) }, 1);

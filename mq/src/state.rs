@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(crate) use push::{Pending, Pushed};
-pub(crate) use recover::Copied;
+pub(crate) use recover::{Copied, DedupKey};
 pub(crate) use retry::Leased;
 
 /// What a node keeps in memory at most.
@@ -167,6 +167,8 @@ impl State {
             return Err(MqError::Invalid(format!("the dedup window is at most {LONGEST_DEDUP} ms")));
         }
         let number = self.make_topic(topic, now, batch);
+        // What has happened until now happened under the old settings.
+        self.advance_topic(number, now, batch);
         let Some(Topic { name, config, .. }) = self.topics.get_mut(&number) else { return Ok(()) };
         config.mode = settings.mode.unwrap_or(config.mode);
         config.auto_ack = settings.auto_ack.unwrap_or(config.auto_ack);
@@ -266,10 +268,15 @@ impl State {
         topic.is_some_and(|topic| topic.config.auto_ack)
     }
 
-    /// Drops what is ready, delayed or leased.
-    pub(crate) fn purge(&mut self, topic: &str, queue: &str, batch: &mut Batch) -> Result<u64, MqError> {
+    /// Drops what is ready, delayed or leased, or on its way.
+    pub(crate) fn purge(&mut self, topic: &str, queue: &str, now: Millis, batch: &mut Batch) -> Result<u64, MqError> {
         let number = self.queue_number(topic, queue)?;
+        self.advance(number, now, batch);
         batch.add(&Record::Purged { queue: number });
+        let last = MessageId(self.ids.last());
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.purged = last;
+        }
         Ok(self.apply_purge(number))
     }
 

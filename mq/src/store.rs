@@ -28,6 +28,9 @@ pub trait Store: Send + 'static {
     /// Gives a file another name; one that has it already is replaced.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Removes a file and gives its space back.
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+
     /// Makes names certain.
     fn sync_directory(&mut self) -> io::Result<()>;
 }
@@ -106,6 +109,10 @@ impl Store for Disk {
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.directory.join(from), self.directory.join(to))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.directory.join(name))
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {

@@ -1,4 +1,9 @@
-use std::{fmt, io, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, ErrorKind},
+    sync::Arc,
+};
 
 use tracing::{info, warn};
 
@@ -55,7 +60,13 @@ impl fmt::Display for Damage {
 pub enum OpenError {
     /// The disk.
     #[error("the queue's directory cannot be used: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// The log cannot go on.
+    #[error("the disk is full: the queue needs {needed} bytes to open; make room on it, nothing is lost")]
+    DiskFull {
+        /// In bytes: of one segment.
+        needed: u64,
+    },
     /// It belongs to another node.
     #[error("the directory belongs to node {found}, this is node {own}: give each node a directory of its own")]
     OtherNode {
@@ -67,6 +78,18 @@ pub enum OpenError {
     /// It is something else, or the file that says what it is is damaged.
     #[error("this is no queue's directory: {0}")]
     NoQueue(String),
+}
+
+impl OpenError {
+    fn new(error: io::Error, segment: u64) -> Self {
+        if error.kind() == ErrorKind::StorageFull { Self::DiskFull { needed: segment } } else { Self::Io(error) }
+    }
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// One segment's file, before it is read.
@@ -87,7 +110,11 @@ impl<S: Store> Log<S> {
         visit: &mut dyn FnMut(Record, Place),
     ) -> Result<(Self, Recovered), OpenError> {
         let names = store.names()?;
-        let id = identify(&mut store, &names, node)?;
+        let full = |error| OpenError::new(error, layout.segment_size);
+        let id = identify(&mut store, &names, node).map_err(|error| match error {
+            OpenError::Io(error) => full(error),
+            error => error,
+        })?;
         let (mut found, mut spares) = find(&mut store, &names, id)?;
         let mut recovered = Recovered::default();
         // The newest without a header was never used.
@@ -97,7 +124,9 @@ impl<S: Store> Log<S> {
             spares.push(spare);
         }
         let files = Arc::new(Files(Default::default()));
-        let (mut sealed, mut sequence, mut cut) = (std::collections::BTreeMap::new(), 0, None);
+        let (mut sealed, mut sequence, mut cut) = (BTreeMap::<u32, Sealed>::new(), 0, None);
+        // What the newest segment goes back to if it says nothing that the one before it does not say.
+        let mut repeats = None;
         let mut expected = found.first().map_or(1, |first| first.number);
         for (at, segment) in found.iter().enumerate() {
             for missing in expected..segment.number {
@@ -116,7 +145,16 @@ impl<S: Store> Log<S> {
                 end: end.map_or(segment.size, |(_, offset)| offset),
                 lasting: end.is_some() || at + 1 < found.len(),
             };
-            let Scanned { last_sequence, time, end, damage } = scan.run(&*segment.file, segment.size, visit)?;
+            let mut plain = true;
+            let Scanned { last_sequence, time, end, damage } =
+                scan.run(&*segment.file, segment.size, &mut |record, place| {
+                    plain &= matches!(record, Record::Topic { .. } | Record::Queue { .. } | Record::Marks { .. });
+                    visit(record, place);
+                })?;
+            let follows = sealed.last_key_value().is_some_and(|(number, before)| {
+                number + 1 == segment.number && !before.damaged && sequence + 1 >= last_sequence
+            });
+            repeats = (follows && plain && damage.is_empty()).then_some((cut, sequence));
             sequence = last_sequence.max(sequence);
             recovered.time = recovered.time.max(time);
             cut = Some((u64::from(segment.number), end));
@@ -125,8 +163,18 @@ impl<S: Store> Log<S> {
             files.insert(segment.number, segment.file.clone());
             sealed.insert(segment.number, Sealed { origin: header.origin, size: segment.size, end, damaged });
         }
-        let number = found.last().map_or(0, |last| last.number) + 1;
-        let current = begin(&mut store, &layout, &mut spares, id, node, number, cut)?;
+        let mut number = found.last().map_or(0, |last| last.number) + 1;
+        if let Some(before) = repeats {
+            // It is used again: else a node that starts again and again uses up its space.
+            number -= 1;
+            let spare = format!("spare-9{number:07}");
+            store.rename(&segment_name(number), &spare)?;
+            spares.push(spare);
+            sealed.remove(&number);
+            files.remove(number);
+            (cut, sequence) = before;
+        }
+        let current = begin(&mut store, &layout, &mut spares, id, node, number, cut).map_err(full)?;
         files.insert(number, current.file.clone());
         info!("the log is open: {} segments, {} spare", sealed.len() + 1, spares.len());
         let next_spare = next_spare(&spares);

@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use super::{Node, inner::Shared};
 use crate::{
-    Delivery, Extensions, MqError, Pop, Receipt,
-    record::MessageRecord,
+    Delivery, Extensions, MessageId, MqError, Pop, Receipt,
+    batch::Place,
+    record::{MessageRecord, QueueNumber},
     state::{Handed, Leased},
     store::File,
 };
@@ -20,6 +24,8 @@ impl<F: File> Node<F> {
     pub async fn pop(&self, pop: &Pop) -> Result<Vec<Delivery>, MqError> {
         let most = pop.max_messages.clamp(1, 1000) as usize;
         let deadline = Instant::now() + Duration::from_millis(pop.wait_ms.min(24 * 3600 * 1000));
+        // Whoever goes wakes the next, so that of those who wait one always knows when something changes by itself.
+        let mut waited: Option<WakesNext> = None;
         loop {
             let (handed, news, next) = {
                 let mut inner = self.shared.lock();
@@ -29,24 +35,31 @@ impl<F: File> Node<F> {
                 let (state, group) = inner.state_and_group(now);
                 let handed = state.pop(number, most, pop.max_bytes as usize, now, &mut group.batch);
                 let news = inner.waiting.entry(number).or_default().clone();
-                let next = inner.state.queue(number).and_then(crate::queue::Queue::next_change);
-                let next = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
+                let found = if handed.is_empty() {
+                    let next = inner.state.queue(number).and_then(crate::queue::Queue::next_change);
+                    let mut listening = Box::pin(news.clone().notified_owned());
+                    // Before anybody else can look: so no news is missed.
+                    listening.as_mut().enable();
+                    waited.get_or_insert_with(|| WakesNext(news));
+                    (handed, Some(listening), next.map(|next| Duration::from_millis(next.saturating_sub(now))))
+                } else {
+                    news.notify_one();
+                    (handed, None, None)
+                };
                 self.shared.unlock_and_wake(inner);
-                (handed, news, next)
+                found
             };
-            if !handed.is_empty() {
+            let Some(news) = news else {
                 let delivered = self.deliver(handed).await?;
                 if !delivered.is_empty() {
                     return Ok(delivered);
                 }
                 continue;
-            }
-            let news = news.notified();
+            };
             let until = next.map_or(deadline, |next| deadline.min(Instant::now() + next));
             if Instant::now() >= deadline {
                 return Ok(Vec::new());
             }
-            // What came between the look and the wait left its permit.
             tokio::select! {
                 () = news => {}
                 () = sleep_until(until) => {}
@@ -65,17 +78,21 @@ impl<F: File> Node<F> {
         let missing: Vec<_> = guard.handed.iter().zip(&cached).filter(|(_, cached)| cached.is_none()).collect();
         let missing: Vec<_> = missing.into_iter().map(|(handed, _)| *handed).collect();
         let mut read = self.read(missing).await?.into_iter();
-        if by_itself {
+        // What is damaged, or was cancelled meanwhile, is nobody's.
+        let mut acked = if by_itself {
             let acks: Vec<_> = guard.handed.iter().map(leased).collect();
-            self.ack_all(&acks).await?;
-        }
+            self.ack_all(&acks).await?.into_iter()
+        } else {
+            Vec::new().into_iter()
+        };
         let mut deliveries = Vec::with_capacity(guard.handed.len());
         for (handed, cached) in guard.handed.iter().zip(cached) {
             let found = match cached {
                 Some(cached) => cached.message(),
                 None => read.next().flatten(),
             };
-            let Some(MessageRecord { body, headers, .. }) = found else { continue };
+            let mine = acked.next().unwrap_or(!by_itself);
+            let Some(MessageRecord { body, headers, .. }) = found.filter(|_| mine) else { continue };
             let receipt = Receipt {
                 node: self.shared.node,
                 store: self.shared.store,
@@ -102,27 +119,32 @@ impl<F: File> Node<F> {
             return Ok(Vec::new());
         }
         let shared = self.shared.clone();
-        let reading =
-            tokio::task::spawn_blocking(move || handed.iter().map(|handed| shared.read_one(handed)).collect());
+        let reading = tokio::task::spawn_blocking(move || {
+            handed.iter().map(|handed| shared.read_one(handed.queue, handed.id, handed.place)).collect()
+        });
         reading.await.map_err(|_| MqError::Closed)?
     }
 }
 
 impl<F: File> Shared<F> {
-    fn read_one(&self, handed: &Handed) -> Result<Option<MessageRecord>, MqError> {
-        let mut place = handed.place;
+    /// Reads a message, wherever it is by now; none if it is gone or damaged.
+    pub(super) fn read_one(
+        &self,
+        queue: QueueNumber,
+        id: MessageId,
+        mut place: Place,
+    ) -> Result<Option<MessageRecord>, MqError> {
         loop {
-            match self.files.read(place) {
+            match self.files.read(id, place) {
                 Ok(message) => return Ok(Some(message)),
                 Err(error) => {
                     let mut inner = self.lock();
                     // It may have been copied forward in between.
-                    let now_at =
-                        inner.state.queue(handed.queue).and_then(|queue| queue.get(handed.id)).map(|live| live.place);
+                    let now_at = inner.state.queue(queue).and_then(|queue| queue.get(id)).map(|live| live.place);
                     match now_at {
                         Some(moved) if moved != place => place = moved,
                         Some(_) if error.kind() == std::io::ErrorKind::InvalidData => {
-                            inner.lose_one(handed.queue, handed.id);
+                            inner.lose_one(queue, id);
                             return Ok(None);
                         }
                         Some(_) => return Err(MqError::DiskFailed(error.to_string())),
@@ -136,6 +158,15 @@ impl<F: File> Shared<F> {
 
 fn leased(handed: &Handed) -> Leased {
     Leased { queue: handed.queue, id: handed.id, lease: handed.lease }
+}
+
+/// Somebody who waits for messages, or has.
+struct WakesNext(Arc<Notify>);
+
+impl Drop for WakesNext {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 /// Messages that were taken and have not reached anybody.

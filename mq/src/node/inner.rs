@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    pin::pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use crate::{
     log::Files,
     message::Millis,
     record::{MessageRecord, QueueNumber},
-    state::{Copied, Pending, State},
+    state::{Copied, DedupKey, Pending, State},
     store::File,
 };
 
@@ -31,6 +32,8 @@ pub(super) struct Shared<F> {
     pub(super) store: u128,
     pub(super) segment_bytes: u64,
     pub(super) failed: Notify,
+    /// For pushes: there may be more space.
+    pub(super) space: Notify,
     pub(super) damage: Vec<Damage>,
 }
 
@@ -44,6 +47,8 @@ pub(super) struct Inner {
     pub(super) waiting: BTreeMap<QueueNumber, Arc<Notify>>,
     /// Bytes that the log can take without asking the disk.
     pub(super) reserved: u64,
+    /// It has no more to reserve.
+    pub(super) disk_full: bool,
     pub(super) written: u64,
     pub(super) closing: bool,
     /// When the writer wants to be woken.
@@ -72,14 +77,11 @@ pub(super) struct Group {
     pub(super) synced: Stage,
     pub(super) written: Stage,
     pub(super) copied: Vec<Copied>,
-    pub(super) copied_dedup: Option<(u32, Vec<(u32, String)>)>,
+    pub(super) copied_dedup: Option<(u32, Vec<DedupKey>)>,
 }
 
 /// What ending one message takes in the log, with room to spare.
 pub(super) const PER_COPY: u64 = 64;
-
-/// A group of more bytes than this is followed by another.
-pub(super) const GROUP: usize = 4 << 20;
 
 impl Group {
     pub(super) fn is_idle(&self) -> bool {
@@ -146,6 +148,22 @@ impl<F: File> Shared<F> {
         }
     }
 
+    /// For pushes: what is shared, when there is room for more.
+    pub(super) async fn space(&self) -> Result<MutexGuard<'_, Inner>, MqError> {
+        loop {
+            let mut more = pin!(self.space.notified());
+            {
+                let inner = self.lock();
+                inner.check_open()?;
+                if inner.check_space(self.segment_bytes)? {
+                    return Ok(inner);
+                }
+                more.as_mut().enable();
+            }
+            more.await;
+        }
+    }
+
     pub(super) fn wake(&self, topic: &str, queue: &str) {
         let inner = self.lock();
         if let Ok(number) = inner.state.queue_number(topic, queue)
@@ -166,7 +184,7 @@ impl<F: File> Shared<F> {
 impl Inner {
     /// The group that the next record goes to, beside the state that makes it.
     pub(super) fn state_and_group(&mut self, now: Millis) -> (&mut State, &mut Group) {
-        if self.groups.back().is_none_or(|last| last.batch.content.len() > GROUP) {
+        if self.groups.back().is_none_or(|last| last.batch.is_full()) {
             let batch = std::mem::take(&mut self.spare);
             self.groups.push_back(Group { batch, ..Group::default() });
         }
@@ -194,11 +212,17 @@ impl Inner {
         }
     }
 
-    /// Pushes leave the last of the space to acks and cleaning.
-    pub(super) fn check_space(&self, segment_bytes: u64) -> Result<(), MqError> {
+    /// Pushes leave the last of the space to acks and cleaning. False: they must wait until more is reserved.
+    pub(super) fn check_space(&self, segment_bytes: u64) -> Result<bool, MqError> {
         let waiting: u64 = self.groups.iter().map(|group| group.batch.content.len() as u64).sum();
         let needed = 2 * segment_bytes + PER_COPY * self.state.live() + waiting;
-        if self.reserved < needed { Err(MqError::DiskFull) } else { Ok(()) }
+        if self.reserved >= needed {
+            Ok(true)
+        } else if self.disk_full {
+            Err(MqError::DiskFull)
+        } else {
+            Ok(false)
+        }
     }
 
     /// These pushes are where they should be: they can be handed out.
@@ -235,16 +259,24 @@ impl Inner {
 
     pub(super) fn advance(&mut self, clock: &dyn Clock) {
         let now = clock.now();
-        let (state, group) = self.state_and_group(now);
-        state.advance_all(now, &mut group.batch);
+        loop {
+            let (state, group) = self.state_and_group(now);
+            if state.advance_all(now, &mut group.batch) {
+                break;
+            }
+        }
     }
 
     /// The number of a queue, which is brought up to the present.
     pub(super) fn current(&mut self, topic: &str, queue: &str, clock: &dyn Clock) -> Result<QueueNumber, MqError> {
         let number = self.state.queue_number(topic, queue)?;
         let now = clock.now();
-        let (state, group) = self.state_and_group(now);
-        state.advance(number, now, &mut group.batch);
+        loop {
+            let (state, group) = self.state_and_group(now);
+            if state.advance(number, now, &mut group.batch) {
+                break;
+            }
+        }
         Ok(number)
     }
 

@@ -11,15 +11,15 @@ impl<F: File> Node<F> {
     /// # Errors
     /// [`MqError::NoMessage`], or the disk.
     pub async fn get(&self, topic: &str, queue: &str, id: MessageId) -> Result<MessageInfo, MqError> {
-        let (mut info, place) = {
+        let (number, mut info, place) = {
             let mut inner = self.shared.lock();
             let number = inner.current(topic, queue, &*self.shared.clock)?;
-            inner.info(number, id).ok_or(MqError::NoMessage(id.0))?
+            let (info, place) = inner.info(number, id).ok_or(MqError::NoMessage(id.0))?;
+            (number, info, place)
         };
         let shared = self.shared.clone();
-        let reading = tokio::task::spawn_blocking(move || shared.files.read(place));
-        let message = reading.await.map_err(|_| MqError::Closed)?;
-        let message = message.map_err(|error| MqError::DiskFailed(error.to_string()))?;
+        let reading = tokio::task::spawn_blocking(move || shared.read_one(number, id, place));
+        let message = reading.await.map_err(|_| MqError::Closed)??.ok_or(MqError::NoMessage(id.0))?;
         info.body = Some(message.body.into());
         info.headers = message.headers.into_iter().map(|(key, value)| (key, value.into())).collect();
         Ok(info)

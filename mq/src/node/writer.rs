@@ -27,6 +27,8 @@ pub(super) use gathering::Gathering;
 
 /// How much is copied forward between two groups: so many parts of a segment.
 const STEPS: u64 = 32;
+/// So many files more than are needed are kept to be used again.
+const KEPT: usize = 2;
 /// How long one of many may take to tell the others.
 const A_LITTLE: Duration = Duration::from_millis(1);
 /// How often it looks after the log when nothing happens.
@@ -38,7 +40,6 @@ pub(super) struct Writer<S: Store> {
     pub(super) segment_size: u64,
     /// The oldest segment's messages that have yet to be looked at.
     pub(super) cleaning: Option<Vec<(MessageRecord, Place)>>,
-    pub(super) disk_full: bool,
     /// What is on its way to the disk.
     pub(super) groups: Vec<Group>,
     pub(super) gathering: Gathering,
@@ -50,7 +51,8 @@ impl<S: Store> Writer<S> {
     /// Before anything is taken.
     pub(super) fn prepare(&mut self) -> io::Result<()> {
         self.groups = std::mem::take(&mut self.shared.lock().groups).into();
-        self.reserve()?;
+        let full = !self.reserve()?;
+        self.shared.lock().disk_full = full;
         self.write()
     }
 
@@ -167,28 +169,36 @@ impl<S: Store> Writer<S> {
     /// Reserves space, and frees what is not needed: one step of it.
     fn look_after(&mut self) -> io::Result<()> {
         let full = !self.reserve()?;
-        if full != self.disk_full {
-            self.disk_full = full;
+        let before = std::mem::replace(&mut self.shared.lock().disk_full, full);
+        if full != before {
             if full {
                 warn!("the disk is full: pushes are refused when the reserve is used up");
             } else {
                 warn!("there is space on the disk again");
             }
         }
-        match self.cleaning.take() {
-            Some(messages) => self.clean(messages)?,
-            None => self.begin_cleaning()?,
+        if let Some(messages) = self.cleaning.take() {
+            self.clean(messages)?;
+        }
+        if self.cleaning.is_none() {
+            self.begin_cleaning()?;
         }
         let mut inner = self.shared.lock();
         self.tell_space(&mut inner);
+        drop(inner);
+        self.shared.space.notify_waiters();
         Ok(())
     }
 
     /// Space for what pushes must leave free, and a segment more.
     fn reserve(&mut self) -> io::Result<bool> {
+        let spares = self.spares();
+        self.log.reserve(spares)
+    }
+
+    fn spares(&self) -> usize {
         let live = self.shared.lock().state.live();
-        let spares = 3 + (PER_COPY * live).div_ceil(self.segment_size);
-        self.log.reserve(spares as usize)
+        3 + (PER_COPY * live).div_ceil(self.segment_size) as usize
     }
 
     fn begin_cleaning(&mut self) -> io::Result<()> {
@@ -228,7 +238,7 @@ impl<S: Store> Writer<S> {
         }
         let mut read = Vec::with_capacity(chosen.len());
         for (message, place) in chosen {
-            match self.shared.files.read(place) {
+            match self.shared.files.read(message.id, place) {
                 Ok(whole) => read.push((MessageRecord { copies: message.copies, ..whole }, place)),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     let mut inner = self.shared.lock();
@@ -261,7 +271,8 @@ impl<S: Store> Writer<S> {
         self.write()?;
         let free = oldest.is_some_and(|oldest| self.shared.lock().state.is_free(oldest));
         if free {
-            self.log.free_oldest()?;
+            let enough = self.spares() + KEPT;
+            self.log.free_oldest(enough)?;
         } else {
             warn!("a segment that was cleaned is still needed: it is cleaned again");
         }
@@ -277,6 +288,7 @@ impl<S: Store> Writer<S> {
         self.groups.extend(std::mem::take(&mut inner.groups));
         inner.wake_all();
         drop(inner);
+        self.shared.space.notify_waiters();
         for mut group in self.groups.drain(..) {
             let answered = [&mut group.written, &mut group.synced].map(|stage| stage.answer(&Err(failure.clone())));
             self.answered.extend(answered.into_iter().flatten());

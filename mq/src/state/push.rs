@@ -1,4 +1,5 @@
 //! Pushing: which queues a message goes to, whether there is room in all of them, and when it can be handed out.
+use std::collections::{HashMap, HashSet};
 
 use super::State;
 use crate::{
@@ -21,6 +22,15 @@ pub(crate) struct Pending {
     priority: u8,
     ttr: u32,
     dedup: Option<(TopicNumber, String)>,
+}
+
+/// What a batch of pushes would add.
+#[derive(Debug, Default)]
+struct More<'a> {
+    queues: HashMap<QueueNumber, u64>,
+    /// To the queues `default` of these topics, which are not there yet.
+    made: HashMap<&'a str, u64>,
+    keys: HashSet<(&'a str, &'a str)>,
 }
 
 /// What came of asking for a push.
@@ -51,9 +61,16 @@ impl State {
 
     /// Takes a message; nothing is changed when it is refused.
     pub(crate) fn push_one(&mut self, push: Push, now: Millis, batch: &mut Batch) -> Result<Pushed, MqError> {
+        if push.dedup.is_some() {
+            self.check_all(std::slice::from_ref(&push), now, batch)?;
+            return self.push_checked(push, now, batch);
+        }
         let queues = self.route(&push)?;
-        queues.iter().try_for_each(|number| self.check_length(*number, 1))?;
-        self.check_space(queues.len().max(1), usize::from(push.dedup.is_some()), now)?;
+        queues.iter().try_for_each(|number| self.check_length(*number, 1, now, batch))?;
+        if queues.is_empty() {
+            self.check_length_of_default(&push.topic, 1)?;
+        }
+        self.check_live(queues.len().max(1) as u64)?;
         Ok(self.push(push, queues, now, batch))
     }
 
@@ -64,22 +81,46 @@ impl State {
         now: Millis,
         batch: &mut Batch,
     ) -> Result<Vec<Pushed>, MqError> {
-        let routes = pushes.iter().map(|push| self.route(push)).collect::<Result<Vec<_>, _>>()?;
-        let mut numbers: Vec<_> = routes.iter().flatten().copied().collect();
-        numbers.sort_unstable();
-        let mut each = numbers.chunk_by(|one, other| one == other);
-        each.try_for_each(|same| self.check_length(same[0], same.len() as u64))?;
-        let keys = pushes.iter().filter(|push| push.dedup.is_some()).count();
-        self.check_space(routes.iter().map(|queues| queues.len().max(1)).sum(), keys, now)?;
-        Ok(pushes.into_iter().zip(routes).map(|(push, queues)| self.push(push, queues, now, batch)).collect())
+        self.check_all(&pushes, now, batch)?;
+        pushes.into_iter().map(|push| self.push_checked(push, now, batch)).collect()
     }
 
-    fn push(&mut self, push: Push, mut queues: Vec<QueueNumber>, now: Millis, batch: &mut Batch) -> Pushed {
+    /// Whether all of these would be taken together, so that a batch is taken whole or not at all.
+    fn check_all(&mut self, pushes: &[Push], now: Millis, batch: &mut Batch) -> Result<(), MqError> {
+        let mut more = More::default();
+        for push in pushes {
+            if let Some(key) = &push.dedup {
+                // A duplicate takes no room, and is taken though there is none.
+                let topic = self.names.get(&push.topic).copied();
+                let known = topic.is_some_and(|topic| self.dedup.get(topic, key, now).is_some());
+                let first = more.keys.insert((&push.topic, key));
+                let window = topic.and_then(|topic| self.topics.get(&topic)).map(|topic| topic.config.dedup_window);
+                if known || !first && window != Some(0) {
+                    continue;
+                }
+            }
+            let numbers = self.route(push)?;
+            if numbers.is_empty() {
+                *more.made.entry(&push.topic).or_default() += 1;
+            }
+            for number in numbers {
+                *more.queues.entry(number).or_default() += 1;
+            }
+        }
+        self.check_space(&more, now, batch)
+    }
+
+    fn push_checked(&mut self, push: Push, now: Millis, batch: &mut Batch) -> Result<Pushed, MqError> {
         if let (Some(key), Some(topic)) = (&push.dedup, self.names.get(&push.topic))
             && let Some(id) = self.dedup.get(*topic, key, now)
         {
-            return Pushed::Duplicate(id);
+            return Ok(Pushed::Duplicate(id));
         }
+        let queues = self.route(&push)?;
+        Ok(self.push(push, queues, now, batch))
+    }
+
+    fn push(&mut self, push: Push, mut queues: Vec<QueueNumber>, now: Millis, batch: &mut Batch) -> Pushed {
         if queues.is_empty() {
             queues.push(self.default_queue(&push.topic, now, batch));
         }
@@ -135,23 +176,50 @@ impl State {
     }
 
     /// Whether a queue takes so many more.
-    fn check_length(&self, number: QueueNumber, more: u64) -> Result<(), MqError> {
+    fn check_length(&mut self, number: QueueNumber, more: u64, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
+        let most = self.topics[&self.queues[&number].topic].config.max_length;
+        if self.queues[&number].length().saturating_add(more) > most {
+            // Some of it may be dead by now.
+            self.advance(number, now, batch);
+        }
         let queue = &self.queues[&number];
-        let most = self.topics[&queue.topic].config.max_length;
         if queue.length().saturating_add(more) > most {
             return Err(MqError::Full { queue: queue.bind_key.clone(), length: queue.length(), most });
         }
         Ok(())
     }
 
-    /// Whether the node takes so many more. A queue that has yet to be made takes one.
-    fn check_space(&mut self, copies: usize, keys: usize, now: Millis) -> Result<(), MqError> {
-        if self.live + self.pending + copies as u64 > self.limits.live {
-            let text = format!("it keeps at most {} messages in memory", self.limits.live);
-            return Err(MqError::NodeFull(text));
+    /// The same for the queue `default` of a topic, which is not there yet.
+    fn check_length_of_default(&self, topic: &str, more: u64) -> Result<(), MqError> {
+        let topic = self.names.get(topic).and_then(|number| self.topics.get(number));
+        match topic.map(|topic| topic.config.max_length) {
+            Some(most) if more > most => Err(MqError::Full { queue: DEFAULT_QUEUE.to_owned(), length: 0, most }),
+            _ => Ok(()),
         }
-        if keys > 0 {
+    }
+
+    /// Whether the node takes so many more.
+    fn check_live(&self, copies: u64) -> Result<(), MqError> {
+        if self.live + self.pending + copies > self.limits.live {
+            return Err(MqError::NodeFull(format!("it keeps at most {} messages in memory", self.limits.live)));
+        }
+        Ok(())
+    }
+
+    fn check_space(&mut self, more: &More<'_>, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
+        for (number, more) in &more.queues {
+            self.check_length(*number, *more, now, batch)?;
+        }
+        for (topic, more) in &more.made {
+            self.check_length_of_default(topic, *more)?;
+        }
+        self.check_live(more.queues.values().chain(more.made.values()).sum())?;
+        if !more.keys.is_empty() {
             self.forget_dedup(now);
+            let known = |(topic, key): &&(&str, &str)| {
+                self.names.get(*topic).is_some_and(|topic| self.dedup.get(*topic, key, now).is_some())
+            };
+            let keys = more.keys.len() - more.keys.iter().filter(known).count();
             if self.dedup.len() + keys > self.limits.dedup {
                 return Err(MqError::NodeFull(format!("it keeps at most {} dedup keys", self.limits.dedup)));
             }
@@ -174,12 +242,15 @@ impl State {
             queue.pending = queue.pending.saturating_sub(1);
             self.pending = self.pending.saturating_sub(1);
             queue.pushed += 1;
+            if pending.id <= queue.purged {
+                continue;
+            }
             let live = Live::new(place, pending.priority, pending.ttr);
             queue.push(pending.id, live, pending.due, now);
             self.retain(place);
         }
         if let Some((topic, key)) = &pending.dedup
-            && self.dedup.placed(*topic, key, segment)
+            && self.dedup.placed(*topic, key, pending.id, segment)
         {
             *self.needed.entry(segment).or_default() += 1;
         }

@@ -5,11 +5,15 @@ use crate::{
     batch::{Batch, Place},
     message::{Ids, MessageId, Millis, NodeId},
     queue::{Lease, Live, Queue},
-    record::{CopyState, MessageRecord, QueueNumber, Record},
+    record::{CopyState, MessageRecord, QueueNumber, Record, TopicNumber},
 };
 
 /// Ids that were given to messages that a crash lost may be ahead of the time by so many milliseconds.
 const BORROWED: Millis = 1000;
+
+/// A crash loses the leases that were not synced, and others must not pass for them: so many numbers are left out, or as
+/// many as the time has advanced.
+const FORGOTTEN: u64 = 1 << 32;
 
 impl State {
     /// One record of the log. Their order is the log's. What the record is about may be gone since.
@@ -51,7 +55,7 @@ impl State {
                 if let Some(replaced) = self.dedup.insert(topic, key.clone(), id, expires) {
                     self.release(replaced);
                 }
-                self.dedup.placed(topic, &key, place.segment);
+                self.dedup.placed(topic, &key, id, place.segment);
                 *self.needed.entry(place.segment).or_default() += 1;
             }
             Record::Marks { topics, queues, ids, leases } => {
@@ -81,12 +85,13 @@ impl State {
         }
     }
 
-    /// The log has been read to its end: whatever `node` gives from here on is above what it gave before.
+    /// The log has been read to its end: whatever `node` gives from here on is above what it gave before, also what a crash
+    /// made the log forget. The batch must be synced before anything is given.
     pub(crate) fn recovered(&mut self, node: NodeId, now: Millis, batch: &mut Batch) {
         let last = self.ids.last().max(Ids::bound(now + BORROWED));
         self.ids = Ids::new(node, last);
-        // A lease that ran out in between counts as a delivery.
-        self.advance_all(now, batch);
+        self.last_lease = (self.last_lease + FORGOTTEN).max(Ids::bound(now));
+        self.write_configuration(batch);
     }
 
     /// All that a log must say anew when its oldest segment goes, but for messages and dedup keys.
@@ -159,24 +164,27 @@ impl State {
     }
 
     /// Adds the dedup keys that this segment says and that still count to the batch.
-    pub(crate) fn copy_dedup(&mut self, segment: u32, now: Millis, batch: &mut Batch) -> Vec<(u32, String)> {
+    pub(crate) fn copy_dedup(&mut self, segment: u32, now: Millis, batch: &mut Batch) -> Vec<DedupKey> {
         self.forget_dedup(now);
         let keys = self.dedup.of_segment(segment);
         for (topic, key, id, expires) in &keys {
             batch.add(&Record::Dedup { topic: *topic, key: key.clone(), id: *id, expires: *expires });
         }
-        keys.into_iter().map(|(topic, key, ..)| (topic, key)).collect()
+        keys.into_iter().map(|(topic, key, id, _)| (topic, key, id)).collect()
     }
 
-    pub(crate) fn copied_dedup(&mut self, keys: &[(u32, String)], from: u32, to: u32) {
-        for (topic, key) in keys {
-            if self.dedup.placed(*topic, key, to) {
+    pub(crate) fn copied_dedup(&mut self, keys: &[DedupKey], from: u32, to: u32) {
+        for (topic, key, id) in keys {
+            if self.dedup.placed(*topic, key, *id, to) {
                 *self.needed.entry(to).or_default() += 1;
                 self.release(from);
             }
         }
     }
 }
+
+/// Whose a key is.
+pub(crate) type DedupKey = (TopicNumber, String, MessageId);
 
 /// A message that was written once more.
 #[derive(Debug)]

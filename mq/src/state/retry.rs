@@ -6,7 +6,7 @@ use crate::{
     batch::Batch,
     message::{MessageId, Millis},
     queue::Lease,
-    record::{CopyState, QueueNumber, Record},
+    record::{CopyState, QueueNumber, Record, TopicNumber},
 };
 
 /// Which delivery is meant.
@@ -88,20 +88,31 @@ impl State {
         Ok(())
     }
 
-    /// Ends the leases that have run out, and makes ready what is due.
-    pub(crate) fn advance(&mut self, number: QueueNumber, now: Millis, batch: &mut Batch) {
-        while let Some(id) = self.queues.get(&number).and_then(|queue| queue.first_expired(now)) {
-            self.failed(number, id, now, "its TTR ran out", now, batch);
-        }
+    /// Ends the leases that have run out, and makes ready what is due. False: the batch is full, there is more to do.
+    pub(crate) fn advance(&mut self, number: QueueNumber, now: Millis, batch: &mut Batch) -> bool {
         if let Some(queue) = self.queues.get_mut(&number) {
             queue.advance(now);
         }
+        // It was due when its lease ended, not when somebody looked.
+        while let Some((id, end)) = self.queues.get(&number).and_then(|queue| queue.first_expired(now)) {
+            if batch.is_full() {
+                return false;
+            }
+            self.failed(number, id, end, "its TTR ran out", now, batch);
+        }
+        true
+    }
+
+    /// The same for the queues of a topic.
+    pub(super) fn advance_topic(&mut self, topic: TopicNumber, now: Millis, batch: &mut Batch) -> bool {
+        let numbers: Vec<_> = self.topics.get(&topic).into_iter().flat_map(|t| t.queues.values().copied()).collect();
+        numbers.into_iter().all(|number| self.advance(number, now, batch))
     }
 
     /// The same for all queues.
-    pub(crate) fn advance_all(&mut self, now: Millis, batch: &mut Batch) {
+    pub(crate) fn advance_all(&mut self, now: Millis, batch: &mut Batch) -> bool {
         let numbers: Vec<_> = self.queues.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.advance(number, now, batch));
+        numbers.into_iter().all(|number| self.advance(number, now, batch))
     }
 
     fn failed(
@@ -128,7 +139,7 @@ impl State {
         }
     }
 
-    /// Makes dead messages ready again, their count at 0; returns how many.
+    /// Makes dead messages ready again, their count at 0; returns how many. If the batch is full, there may be more.
     pub(crate) fn redrive(
         &mut self,
         number: QueueNumber,
@@ -136,12 +147,18 @@ impl State {
         now: Millis,
         batch: &mut Batch,
     ) -> u64 {
+        self.advance(number, now, batch);
         let Some(queue) = self.queues.get(&number) else { return 0 };
         let dead = queue.dead_after(MessageId(0)).map(|(id, _)| id);
         let chosen: Vec<_> = dead.filter(|id| ids.is_none_or(|ids| ids.contains(id))).collect();
-        for id in &chosen {
-            self.put(number, *id, CopyState { due: now, retries: 0, dead: None }, now, batch);
+        let mut redriven = 0;
+        for id in chosen {
+            if batch.is_full() {
+                break;
+            }
+            self.put(number, id, CopyState { due: now, retries: 0, dead: None }, now, batch);
+            redriven += 1;
         }
-        chosen.len() as u64
+        redriven
     }
 }

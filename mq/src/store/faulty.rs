@@ -67,6 +67,18 @@ impl Faulty {
         self.lock().space = bytes;
     }
 
+    /// The power comes back. Nothing is there of what was not synced.
+    pub(crate) fn lose(&self) {
+        let mut inner = self.lock();
+        (inner.left, inner.fails) = (None, None);
+        for file in inner.files.values_mut() {
+            file.unsynced.clear();
+            file.written.clone_from(&file.synced);
+        }
+        inner.name_steps.clear();
+        inner.names = inner.synced_names.clone();
+    }
+
     /// The power comes back. Of what was not synced any part is there: sectors new, old, or torn; names up to some step.
     pub(crate) fn crash(&self, random: &mut fastrand::Rng) {
         let mut inner = self.lock();
@@ -187,6 +199,18 @@ impl Store for Faulty {
         inner.begin(None)?;
         let number = inner.names.remove(from).ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
         inner.names.insert(to.to_owned(), number);
+        inner.name_step();
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.begin(None)?;
+        let number = inner.names.remove(name).ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
+        let length = inner.files[&number].written.len() as u64;
+        if let Some(space) = &mut inner.space {
+            *space += length;
+        }
         inner.name_step();
         Ok(())
     }

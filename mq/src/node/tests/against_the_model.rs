@@ -1,0 +1,350 @@
+//! Random operations, done by a node and by the model: both must always say the same.
+
+use std::mem::discriminant;
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestError, TestRunner},
+};
+
+use super::{
+    super::*,
+    made_up::{Disk, START, manual, open},
+    model::{At, Model},
+};
+use crate::{Delivery, Mode, Pop, clock::Manual, store::faulty::FaultyFile};
+
+const TOPICS: [&str; 2] = ["a", "b"];
+const QUEUES: [&str; 3] = ["default", "x1", "x2"];
+const ROUTES: [&str; 6] = ["x1", "x2", "default", "x", "^x[12]$", "("];
+const KEYS: [&str; 3] = ["k1", "k2", "k3"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Declare(Queue),
+    Configure(usize, Settings),
+    Push(Vec<Push>),
+    Pop(Queue, u32),
+    /// Receipts are chosen among all that were ever given, the newest first.
+    Ack(usize),
+    AckBatch(Vec<usize>),
+    Nack(usize, Millis),
+    Touch(usize, Option<Millis>),
+    AckById(Queue, usize),
+    Cancel(Queue, usize),
+    Advance(Millis),
+    Purge(Queue),
+    Pause(Queue, bool),
+    DeleteQueue(Queue),
+    DeleteTopic(usize),
+    PopDead(Queue, u32),
+    Redrive(Queue, Option<Vec<usize>>),
+    Look(Queue),
+    Reopen,
+    PowerLoss(u64),
+}
+
+type Queue = (usize, usize);
+
+fn queue() -> impl Strategy<Value = Queue> {
+    (0..TOPICS.len(), 0..QUEUES.len())
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let mode = prop::option::of(prop_oneof![Just(Mode::Exact), Just(Mode::Fuzzy)]);
+    let auto_ack = prop::option::weighted(0.3, prop::bool::weighted(0.3));
+    let ttr = prop::option::of(1..20_000u64);
+    let retries = prop::option::of(0..4u16);
+    let length = prop::option::weighted(0.3, prop_oneof![0..6u64, Just(u64::MAX)]);
+    let window = prop::option::of(prop_oneof![Just(0), 1..30_000u64]);
+    (mode, auto_ack, ttr, retries, length, window).prop_map(
+        |(mode, auto_ack, ttr_ms, max_retries, max_length, dedup_window_ms)| Settings {
+            mode,
+            auto_ack,
+            ttr_ms,
+            max_retries,
+            max_length,
+            dedup_window_ms,
+            ..Settings::default()
+        },
+    )
+}
+
+fn push() -> impl Strategy<Value = Push> {
+    let route = prop::option::of(prop::sample::select(&ROUTES[..]));
+    let delay = prop_oneof![3 => Just(0), 1 => 1..30_000u64];
+    let dedup = prop::option::weighted(0.3, prop::sample::select(&KEYS[..]));
+    let ttr = prop::option::weighted(0.2, 1..20_000u32);
+    (0..TOPICS.len(), route, delay, 0..3u8, dedup, ttr, 0..60usize).prop_map(
+        |(topic, route, delay_ms, priority, dedup, ttr_ms, size)| Push {
+            route_key: route.map(str::to_owned),
+            delay_ms,
+            priority,
+            ttr_ms,
+            dedup: dedup.map(str::to_owned),
+            ..Push::new(TOPICS[topic], vec![b'x'; size])
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let receipt = || 0..8usize;
+    prop_oneof![
+        3 => queue().prop_map(Step::Declare),
+        2 => (0..TOPICS.len(), settings()).prop_map(|(topic, settings)| Step::Configure(topic, settings)),
+        12 => push().prop_map(|push| Step::Push(vec![push])),
+        5 => prop::collection::vec(push(), 1..5).prop_map(Step::Push),
+        14 => (queue(), 1..5u32).prop_map(|(queue, most)| Step::Pop(queue, most)),
+        6 => receipt().prop_map(Step::Ack),
+        2 => prop::collection::vec(receipt(), 0..4).prop_map(Step::AckBatch),
+        5 => (receipt(), prop_oneof![Just(0), 0..20_000u64]).prop_map(|(which, delay)| Step::Nack(which, delay)),
+        3 => (receipt(), prop::option::of(1..30_000u64)).prop_map(|(which, ttr)| Step::Touch(which, ttr)),
+        2 => (queue(), 0..8usize).prop_map(|(queue, which)| Step::AckById(queue, which)),
+        2 => (queue(), 0..8usize).prop_map(|(queue, which)| Step::Cancel(queue, which)),
+        12 => prop_oneof![0..200u64, 0..30_000u64].prop_map(Step::Advance),
+        1 => queue().prop_map(Step::Purge),
+        2 => (queue(), any::<bool>()).prop_map(|(queue, paused)| Step::Pause(queue, paused)),
+        1 => queue().prop_map(Step::DeleteQueue),
+        1 => (0..TOPICS.len()).prop_map(Step::DeleteTopic),
+        2 => (queue(), 1..4u32).prop_map(|(queue, most)| Step::PopDead(queue, most)),
+        2 => (queue(), prop::option::of(prop::collection::vec(0..8usize, 0..3)))
+            .prop_map(|(queue, which)| Step::Redrive(queue, which)),
+        3 => queue().prop_map(Step::Look),
+        1 => Just(Step::Reopen),
+        1 => any::<u64>().prop_map(Step::PowerLoss),
+    ]
+}
+
+struct World {
+    disk: Disk,
+    clock: Manual,
+    node: Option<Node<FaultyFile>>,
+    model: Model,
+    receipts: Vec<Receipt>,
+    ids: Vec<MessageId>,
+    pushed: u64,
+}
+
+/// Both did it, or both refused it for the same reason.
+fn same<T: PartialEq + fmt::Debug>(found: Result<T, MqError>, expected: Result<T, MqError>) {
+    match (&found, &expected) {
+        (Err(found), Err(expected)) if discriminant(found) == discriminant(expected) => {}
+        _ => assert_eq!(found, expected),
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let (disk, clock) = (Disk::default(), manual());
+        let node = Some(open(&disk, &clock).unwrap());
+        Self { disk, clock, node, model: Model::new(START), receipts: Vec::new(), ids: Vec::new(), pushed: 0 }
+    }
+
+    /// One of the newest.
+    fn receipt(&self, which: usize) -> Option<Receipt> {
+        self.receipts.iter().rev().nth(which).copied()
+    }
+
+    fn id(&self, which: usize) -> MessageId {
+        self.ids.iter().rev().nth(which).copied().unwrap_or(MessageId(1))
+    }
+
+    async fn step(&mut self, step: Step) {
+        let name = |(topic, queue): Queue| (TOPICS[topic], QUEUES[queue]);
+        let node = self.node.clone().unwrap();
+        match step {
+            Step::Declare(of) => {
+                let (topic, queue) = name(of);
+                same(node.declare(topic, queue).await, self.model.declare(topic, queue));
+            }
+            Step::Configure(topic, settings) => {
+                node.configure(TOPICS[topic], &settings).await.unwrap();
+                self.model.configure(TOPICS[topic], &settings);
+            }
+            Step::Push(pushes) => self.push(&node, pushes).await,
+            Step::Pop(of, most) => {
+                let (topic, queue) = name(of);
+                match node.pop(&Pop { max_messages: most, ..Pop::new(topic, queue) }).await {
+                    Ok(deliveries) => {
+                        self.model.popped(topic, queue, most as usize, &deliveries);
+                        self.receipts.extend(deliveries.iter().filter_map(|delivery: &Delivery| delivery.receipt));
+                    }
+                    Err(error) => same(Err(error), self.model.queue(topic, queue).map(drop)),
+                }
+            }
+            Step::Ack(which) => {
+                if let Some(receipt) = self.receipt(which) {
+                    assert_eq!(node.ack(&receipt).await, self.model.ack(&receipt));
+                }
+            }
+            Step::AckBatch(which) => {
+                let receipts: Vec<_> = which.into_iter().filter_map(|which| self.receipt(which)).collect();
+                let expected: Vec<_> = receipts.iter().map(|receipt| self.model.ack(receipt)).collect();
+                assert_eq!(node.ack_batch(&receipts).await, Ok(expected));
+            }
+            Step::Nack(which, delay) => {
+                if let Some(receipt) = self.receipt(which) {
+                    let done = node.nack(&receipt, Duration::from_millis(delay), "no").await;
+                    assert_eq!(done, self.model.nack(&receipt, delay));
+                }
+            }
+            Step::Touch(which, ttr) => {
+                if let Some(receipt) = self.receipt(which) {
+                    let done = node.touch(&receipt, ttr.map(Duration::from_millis)).await;
+                    assert_eq!(done, self.model.touch(&receipt, ttr));
+                }
+            }
+            Step::AckById(of, which) => {
+                let ((topic, queue), id) = (name(of), self.id(which));
+                same(node.ack_by_id(topic, queue, id).await, self.model.ack_by_id(topic, queue, id));
+            }
+            Step::Cancel(of, which) => {
+                let ((topic, queue), id) = (name(of), self.id(which));
+                same(node.cancel(topic, queue, id).await, self.model.cancel(topic, queue, id));
+            }
+            Step::Advance(milliseconds) => {
+                self.clock.advance(milliseconds);
+                self.model.advance(milliseconds);
+            }
+            Step::Purge(of) => {
+                let (topic, queue) = name(of);
+                same(node.purge(topic, queue).await, self.model.purge(topic, queue));
+            }
+            Step::Pause(of, paused) => {
+                let (topic, queue) = name(of);
+                same(node.pause(topic, queue, paused).await, self.model.pause(topic, queue, paused));
+            }
+            Step::DeleteQueue(of) => {
+                let (topic, queue) = name(of);
+                same(node.delete_queue(topic, queue).await, self.model.delete_queue(topic, queue));
+            }
+            Step::DeleteTopic(topic) => {
+                same(node.delete_topic(TOPICS[topic]).await, self.model.delete_topic(TOPICS[topic]));
+            }
+            Step::PopDead(of, most) => {
+                let (topic, queue) = name(of);
+                let taken = node.pop_dead(topic, queue, most).await;
+                let taken = taken.map(|taken| taken.iter().map(|info| info.id).collect());
+                same(taken, self.model.pop_dead(topic, queue, most as usize));
+            }
+            Step::Redrive(of, which) => {
+                let (topic, queue) = name(of);
+                let ids: Option<Vec<_>> = which.map(|which| which.into_iter().map(|which| self.id(which)).collect());
+                let redriven = node.redrive(topic, queue, ids.as_deref()).await;
+                same(redriven, self.model.redrive(topic, queue, ids.as_deref()));
+            }
+            Step::Look(of) => {
+                let (topic, queue) = name(of);
+                self.bodies(&node, topic, queue).await;
+            }
+            Step::Reopen => {
+                drop((node, self.node.take()));
+                self.node = Some(open(&self.disk, &self.clock).unwrap());
+                self.compare().await;
+            }
+            Step::PowerLoss(seed) => {
+                // A lease or a touch alone may be lost: here all is certain.
+                node.configure("certain", &Settings::default()).await.unwrap();
+                self.disk.fail_after(0);
+                drop((node, self.node.take()));
+                self.disk.crash(&mut fastrand::Rng::with_seed(seed));
+                self.node = Some(open(&self.disk, &self.clock).unwrap());
+                self.compare().await;
+            }
+        }
+    }
+
+    async fn push(&mut self, node: &Node<FaultyFile>, mut pushes: Vec<Push>) {
+        for push in &mut pushes {
+            self.pushed += 1;
+            push.body = format!("{} {}", self.pushed, "x".repeat(push.body.len())).into_bytes().into();
+        }
+        let planned = self.model.plan(&pushes);
+        match (node.push_batch(pushes.clone()).await, planned) {
+            (Ok(ids), Ok(planned)) => {
+                self.model.pushed(&pushes, &planned, &ids);
+                for id in ids {
+                    if !self.ids.contains(&id) {
+                        assert!(self.ids.last().is_none_or(|last| *last < id), "ids rise");
+                        self.ids.push(id);
+                    }
+                }
+            }
+            (found, expected) => same(found.map(drop), expected.map(drop)),
+        }
+    }
+
+    /// All queues, message by message.
+    async fn compare(&self) {
+        let node = self.node.as_ref().unwrap();
+        assert_eq!(node.damage(), (Vec::new(), Vec::new()));
+        let names: Vec<_> = self.model.queues().map(|(topic, queue, _)| format!("{topic}/{queue}")).collect();
+        let found = node.all_stats();
+        let found = found.iter().flat_map(|topic| topic.queues.iter().map(|q| format!("{}/{}", topic.topic, q.queue)));
+        assert_eq!(found.collect::<Vec<_>>(), names);
+        for (topic, queue, expected) in self.model.queues() {
+            let mut told: Vec<_> = expected.messages.clone();
+            told.sort_by_key(|message| message.id);
+            let told = told.into_iter().map(|m| {
+                let state = match m.at {
+                    At::Waiting if m.due <= self.model.now => "ready",
+                    At::Waiting => "delayed",
+                    At::Leased { .. } => "leased",
+                    At::Dead => "dead",
+                };
+                (m.id, state.to_owned(), m.due, m.retries, m.priority, state == "dead")
+            });
+            let listed = node.list(topic, queue, MessageId(0), 1000, false).unwrap().into_iter();
+            let listed = listed.map(|m| (m.id, m.state, m.due_ms, m.retries, m.priority, m.reason.is_some()));
+            assert_eq!(listed.collect::<Vec<_>>(), told.collect::<Vec<_>>(), "queue {topic}/{queue}");
+            let stats = node.stats(topic).unwrap().queues.into_iter().find(|stats| stats.queue == queue).unwrap();
+            let sum = stats.ready + stats.delayed + stats.leased + stats.dead;
+            assert_eq!((sum as usize, stats.paused), (expected.messages.len(), expected.paused));
+        }
+    }
+
+    async fn bodies(&mut self, node: &Node<FaultyFile>, topic: &str, queue: &str) {
+        let now = self.model.now;
+        let Ok(expected) = self.model.queue(topic, queue) else { return };
+        let ready: Vec<_> = expected.ready(now).iter().take(3).map(|message| message.id).collect();
+        let peeked = node.peek(topic, queue, 3).await.unwrap();
+        assert_eq!(peeked.iter().map(|info| info.id).collect::<Vec<_>>(), ready);
+        for message in &expected.messages {
+            let body = node.get(topic, queue, message.id).await.unwrap().body.unwrap();
+            assert_eq!(&body[..], &message.body[..]);
+        }
+    }
+}
+
+fn check(cases: u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let steps = prop::collection::vec(step(), 1..200);
+    let found = runner.run(&steps, |steps| {
+        runtime.block_on(async {
+            let mut world = World::new();
+            for step in steps {
+                world.step(step).await;
+            }
+            world.compare().await;
+        });
+        Ok(())
+    });
+    match found {
+        Ok(()) => {}
+        Err(TestError::Fail(why, steps)) => panic!("{why}; the steps: {steps:?}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_node_does_what_the_model_does() {
+    check(300);
+}
+
+/// More of it: `cargo test --release -p ms-mq -- --ignored`.
+#[test]
+#[ignore = "takes minutes"]
+fn a_node_does_what_the_model_does_20_000_times() {
+    check(20_000);
+}

@@ -1,0 +1,350 @@
+//! What a node should do, told as simply as can be: lists that are searched from end to end, and nothing that can be lost.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+
+use crate::{Delivery, MessageId, Mode, MqError, Push, Receipt, Settings, message::Millis};
+
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) now: Millis,
+    topics: BTreeMap<String, Topic>,
+}
+
+#[derive(Debug)]
+struct Topic {
+    mode: Mode,
+    auto_ack: bool,
+    ttr: Millis,
+    max_retries: u16,
+    max_length: u64,
+    window: Millis,
+    queues: BTreeMap<String, Queue>,
+    /// Which message each key stands for, and until when.
+    dedup: BTreeMap<String, (MessageId, Millis)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) paused: bool,
+    pub(super) messages: Vec<Message>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) id: MessageId,
+    pub(super) body: Vec<u8>,
+    pub(super) priority: u8,
+    pub(super) due: Millis,
+    pub(super) retries: u16,
+    pub(super) at: At,
+    ttr: Option<u32>,
+}
+
+/// Where a message stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum At {
+    Waiting,
+    Leased { receipt: Receipt, expires: Millis },
+    Dead,
+}
+
+/// What a push should come to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Planned {
+    /// A new message, in these queues.
+    New(Vec<String>),
+    /// An earlier message.
+    Same(MessageId),
+    /// The same as another push of the batch.
+    SameAs(usize),
+}
+
+impl Queue {
+    fn length(&self) -> u64 {
+        self.messages.iter().filter(|message| message.at != At::Dead).count() as u64
+    }
+
+    /// In the order of delivery.
+    pub(super) fn ready(&self, now: Millis) -> Vec<Message> {
+        let ready = |message: &&Message| message.at == At::Waiting && message.due <= now;
+        let mut ready: Vec<_> = self.messages.iter().filter(ready).cloned().collect();
+        ready.sort_by_key(|message| (u8::MAX - message.priority, message.due, message.id));
+        ready
+    }
+}
+
+impl Message {
+    fn failed(&mut self, due: Millis, max_retries: u16) {
+        self.retries += 1;
+        self.due = due;
+        self.at = if self.retries > max_retries { At::Dead } else { At::Waiting };
+    }
+}
+
+impl Model {
+    pub(super) fn new(now: Millis) -> Self {
+        Self { now, topics: BTreeMap::new() }
+    }
+
+    fn topic(&mut self, name: &str) -> &mut Topic {
+        self.topics.entry(name.to_owned()).or_insert_with(|| Topic {
+            mode: Mode::Exact,
+            auto_ack: false,
+            ttr: 30_000,
+            max_retries: 5,
+            max_length: u64::MAX,
+            window: 600_000,
+            queues: BTreeMap::new(),
+            dedup: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn queue(&mut self, topic: &str, queue: &str) -> Result<&mut Queue, MqError> {
+        let topic = self.topics.get_mut(topic).ok_or_else(|| MqError::NoTopic(topic.to_owned()))?;
+        topic.queues.get_mut(queue).ok_or_else(|| MqError::NoQueue(queue.to_owned()))
+    }
+
+    /// All that there is.
+    pub(super) fn queues(&self) -> impl Iterator<Item = (&str, &str, &Queue)> {
+        self.topics
+            .iter()
+            .flat_map(|(topic, all)| all.queues.iter().map(move |(name, queue)| (&topic[..], &name[..], queue)))
+    }
+
+    fn messages(&mut self) -> impl Iterator<Item = (&mut Message, u16, Millis)> {
+        self.topics.values_mut().flat_map(|topic| {
+            let (most, ttr) = (topic.max_retries, topic.ttr);
+            topic.queues.values_mut().flat_map(move |queue| queue.messages.iter_mut().map(move |m| (m, most, ttr)))
+        })
+    }
+
+    pub(super) fn advance(&mut self, milliseconds: Millis) {
+        self.now += milliseconds;
+        let now = self.now;
+        for (message, most, _) in self.messages() {
+            if let At::Leased { expires, .. } = message.at
+                && expires <= now
+            {
+                message.failed(expires, most);
+            }
+        }
+    }
+
+    pub(super) fn declare(&mut self, topic: &str, queue: &str) -> Result<(), MqError> {
+        if self.queue(topic, queue).is_ok() {
+            return Err(MqError::QueueExists(queue.to_owned()));
+        }
+        self.topic(topic).queues.insert(queue.to_owned(), Queue::default());
+        Ok(())
+    }
+
+    pub(super) fn configure(&mut self, topic: &str, settings: &Settings) {
+        let topic = self.topic(topic);
+        topic.mode = settings.mode.unwrap_or(topic.mode);
+        topic.auto_ack = settings.auto_ack.unwrap_or(topic.auto_ack);
+        topic.ttr = settings.ttr_ms.unwrap_or(topic.ttr);
+        topic.max_retries = settings.max_retries.unwrap_or(topic.max_retries);
+        topic.max_length = settings.max_length.unwrap_or(topic.max_length);
+        topic.window = settings.dedup_window_ms.unwrap_or(topic.window);
+    }
+
+    fn route(&self, push: &Push) -> Result<Vec<String>, MqError> {
+        let Some(key) = &push.route_key else { return Ok(vec!["default".to_owned()]) };
+        let topic = self.topics.get(&push.topic).ok_or_else(|| MqError::NoTopic(push.topic.clone()))?;
+        let names = topic.queues.keys().cloned();
+        let matching: Vec<_> = match topic.mode {
+            Mode::Exact => names.filter(|name| name == key).collect(),
+            Mode::Fuzzy => {
+                let regex = Regex::new(key).map_err(|error| MqError::Invalid(error.to_string()))?;
+                names.filter(|name| regex.is_match(name)).collect()
+            }
+        };
+        if matching.is_empty() { Err(MqError::NoQueue(key.clone())) } else { Ok(matching) }
+    }
+
+    /// What these pushes should come to: all of them, or why none.
+    pub(super) fn plan(&self, pushes: &[Push]) -> Result<Vec<Planned>, MqError> {
+        let mut planned = Vec::new();
+        let mut more: BTreeMap<(&str, String), u64> = BTreeMap::new();
+        for (at, push) in pushes.iter().enumerate() {
+            let topic = self.topics.get(&push.topic);
+            if let Some(key) = &push.dedup {
+                let known = topic.and_then(|topic| topic.dedup.get(key)).filter(|(_, expires)| *expires > self.now);
+                if let Some((id, _)) = known {
+                    planned.push(Planned::Same(*id));
+                    continue;
+                }
+                let counts = topic.is_none_or(|topic| topic.window > 0);
+                let same = |other: &Push| (&other.topic, &other.dedup) == (&push.topic, &push.dedup);
+                if let Some(first) = pushes[..at].iter().position(same).filter(|_| counts) {
+                    planned.push(Planned::SameAs(first));
+                    continue;
+                }
+            }
+            let queues = self.route(push)?;
+            for queue in &queues {
+                *more.entry((&push.topic, queue.clone())).or_default() += 1;
+            }
+            planned.push(Planned::New(queues));
+        }
+        for ((topic, queue), more) in more {
+            let Some(topic) = self.topics.get(topic) else { continue };
+            let length = topic.queues.get(&queue).map_or(0, Queue::length);
+            if length + more > topic.max_length {
+                return Err(MqError::Full { queue, length, most: topic.max_length });
+            }
+        }
+        Ok(planned)
+    }
+
+    /// They were taken, under these ids.
+    pub(super) fn pushed(&mut self, pushes: &[Push], planned: &[Planned], ids: &[MessageId]) {
+        let now = self.now;
+        for (at, push) in pushes.iter().enumerate() {
+            let queues = match &planned[at] {
+                Planned::Same(id) => {
+                    assert_eq!(ids[at], *id, "a duplicate is the first one");
+                    continue;
+                }
+                Planned::SameAs(first) => {
+                    assert_eq!(ids[at], ids[*first], "a duplicate is the first one");
+                    continue;
+                }
+                Planned::New(queues) => queues,
+            };
+            let topic = self.topic(&push.topic);
+            if let Some(key) = &push.dedup {
+                topic.dedup.insert(key.clone(), (ids[at], now + topic.window));
+            }
+            for queue in queues {
+                topic.queues.entry(queue.clone()).or_default().messages.push(Message {
+                    id: ids[at],
+                    body: push.body.to_vec(),
+                    priority: push.priority,
+                    due: now + push.delay_ms,
+                    retries: 0,
+                    at: At::Waiting,
+                    ttr: push.ttr_ms,
+                });
+            }
+        }
+    }
+
+    /// These came out of the queue: they must be what comes next.
+    pub(super) fn popped(&mut self, topic: &str, queue: &str, most: usize, deliveries: &[Delivery]) {
+        let now = self.now;
+        let (ttr, auto_ack) = (self.topic(topic).ttr, self.topic(topic).auto_ack);
+        let queue = self.queue(topic, queue).unwrap();
+        let mut expected = queue.ready(now);
+        expected.truncate(if queue.paused { 0 } else { most });
+        let told = |id: MessageId, retries: u16, body: &[u8]| (id, retries, String::from_utf8_lossy(body).into_owned());
+        let expected: Vec<_> = expected.iter().map(|m| told(m.id, m.retries, &m.body)).collect();
+        let found: Vec<_> = deliveries.iter().map(|d| told(d.id, d.retries, &d.body)).collect();
+        assert_eq!(found, expected, "what is handed out");
+        for delivery in deliveries {
+            let at = queue.messages.iter().position(|message| message.id == delivery.id).unwrap();
+            match delivery.receipt {
+                None => {
+                    assert!(auto_ack, "a delivery without a receipt");
+                    queue.messages.remove(at);
+                }
+                Some(receipt) => {
+                    assert!(!auto_ack, "a receipt for what is done with");
+                    let message = &mut queue.messages[at];
+                    let expires = now + message.ttr.map_or(ttr, Millis::from);
+                    message.at = At::Leased { receipt, expires };
+                }
+            }
+        }
+    }
+
+    fn leased(&mut self, receipt: &Receipt) -> Result<(&mut Message, u16, Millis), MqError> {
+        let is = |message: &Message| matches!(&message.at, At::Leased { receipt: of, .. } if of == receipt);
+        self.messages().find(|(message, ..)| is(message)).ok_or(MqError::NotLeased(receipt.id.0))
+    }
+
+    pub(super) fn ack(&mut self, receipt: &Receipt) -> Result<(), MqError> {
+        self.leased(receipt)?;
+        for topic in self.topics.values_mut() {
+            for queue in topic.queues.values_mut() {
+                queue
+                    .messages
+                    .retain(|message| !matches!(&message.at, At::Leased { receipt: of, .. } if of == receipt));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn nack(&mut self, receipt: &Receipt, delay: Millis) -> Result<(), MqError> {
+        let now = self.now;
+        self.leased(receipt).map(|(message, most, _)| message.failed(now + delay, most))
+    }
+
+    pub(super) fn touch(&mut self, receipt: &Receipt, ttr: Option<Millis>) -> Result<(), MqError> {
+        let now = self.now;
+        let (message, _, usual) = self.leased(receipt)?;
+        let ttr = ttr.or_else(|| message.ttr.map(Millis::from)).unwrap_or(usual);
+        message.at = At::Leased { receipt: *receipt, expires: now + ttr };
+        Ok(())
+    }
+
+    pub(super) fn ack_by_id(&mut self, topic: &str, queue: &str, id: MessageId) -> Result<(), MqError> {
+        let queue = self.queue(topic, queue)?;
+        let leased = |message: &Message| message.id == id && matches!(message.at, At::Leased { .. });
+        let at = queue.messages.iter().position(leased).ok_or(MqError::NoMessage(id.0))?;
+        queue.messages.remove(at);
+        Ok(())
+    }
+
+    pub(super) fn cancel(&mut self, topic: &str, queue: &str, id: MessageId) -> Result<(), MqError> {
+        let queue = self.queue(topic, queue)?;
+        let at = queue.messages.iter().position(|message| message.id == id).ok_or(MqError::NoMessage(id.0))?;
+        queue.messages.remove(at);
+        Ok(())
+    }
+
+    pub(super) fn purge(&mut self, topic: &str, queue: &str) -> Result<u64, MqError> {
+        let queue = self.queue(topic, queue)?;
+        let dropped = queue.length();
+        queue.messages.retain(|message| message.at == At::Dead);
+        Ok(dropped)
+    }
+
+    pub(super) fn pause(&mut self, topic: &str, queue: &str, paused: bool) -> Result<(), MqError> {
+        self.queue(topic, queue).map(|queue| queue.paused = paused)
+    }
+
+    pub(super) fn delete_queue(&mut self, topic: &str, queue: &str) -> Result<(), MqError> {
+        self.queue(topic, queue)?;
+        self.topic(topic).queues.remove(queue);
+        Ok(())
+    }
+
+    pub(super) fn delete_topic(&mut self, topic: &str) -> Result<(), MqError> {
+        self.topics.remove(topic).map(drop).ok_or_else(|| MqError::NoTopic(topic.to_owned()))
+    }
+
+    /// The oldest dead letters, which are taken out.
+    pub(super) fn pop_dead(&mut self, topic: &str, queue: &str, most: usize) -> Result<Vec<MessageId>, MqError> {
+        let queue = self.queue(topic, queue)?;
+        let mut dead: Vec<_> = queue.messages.iter().filter(|m| m.at == At::Dead).map(|m| m.id).collect();
+        dead.sort_unstable();
+        dead.truncate(most);
+        queue.messages.retain(|message| !dead.contains(&message.id));
+        Ok(dead)
+    }
+
+    pub(super) fn redrive(&mut self, topic: &str, queue: &str, ids: Option<&[MessageId]>) -> Result<u64, MqError> {
+        let now = self.now;
+        let mut redriven = 0;
+        for message in &mut self.queue(topic, queue)?.messages {
+            if message.at == At::Dead && ids.is_none_or(|ids| ids.contains(&message.id)) {
+                (message.at, message.due, message.retries) = (At::Waiting, now, 0);
+                redriven += 1;
+            }
+        }
+        Ok(redriven)
+    }
+}
