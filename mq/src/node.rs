@@ -369,17 +369,27 @@ impl<F: File> Node<F> {
     /// # Errors
     /// No such queue, or the disk.
     pub async fn pop_dead(&self, topic: &str, queue: &str, most: u32) -> Result<Vec<MessageInfo>, MqError> {
-        let mut taken = Vec::new();
+        let mut found = Vec::new();
         for info in self.list(topic, queue, MessageId(0), most, true)? {
-            taken.push(self.get(topic, queue, info.id).await?);
+            match self.get(topic, queue, info.id).await {
+                Ok(info) => found.push(info),
+                Err(MqError::NoMessage(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
+        // Others may have taken or redriven some of them meanwhile.
         self.certain(|state, _, batch| {
             let number = state.queue_number(topic, queue)?;
-            taken.iter().for_each(|info| state.finish(number, info.id, batch));
-            Ok(())
+            found.retain(|info| {
+                let dead = state.queue(number).is_some_and(|queue| queue.dead_reason(info.id).is_some());
+                if dead {
+                    state.finish(number, info.id, batch);
+                }
+                dead
+            });
+            Ok(found)
         })
-        .await?;
-        Ok(taken)
+        .await
     }
 
     /// Makes dead letters ready again, all or these; they keep their ids, and their counts begin at 0. Returns how many.
