@@ -3,7 +3,10 @@
 mod mq;
 mod node;
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -34,7 +37,13 @@ pub async fn main() -> ExitCode {
         Command::Mq(_) => "warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal()).init();
+    // Where stderr takes nothing, as a file on a full disk, the command goes on without a log.
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false)
+        .init();
     let done = match command {
         Command::MqNode(args) => node::run(args).await,
         Command::Mq(args) => mq::run(args).await,
@@ -42,12 +51,8 @@ pub async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ms: {error}");
+            let _ = writeln!(std::io::stderr(), "ms: {error}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn is_terminal() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stderr())
 }
