@@ -217,12 +217,19 @@ pub(crate) fn find_batch(origin: Origin, segment: &[u8], from: usize) -> Option<
             at += EMPTY.len() - 7;
             continue;
         }
-        if (HEAD..LONGEST).contains(&(length as usize)) && read_head(origin, segment, at).is_some() {
+        let lengths = (HEAD..LONGEST).contains(&(length as usize));
+        if lengths && are_plausible(&segment[at + 12..at + HEAD]) && read_head(origin, segment, at).is_some() {
             return Some(at);
         }
         at += 1;
     }
     None
+}
+
+/// Whether sequence, synced and time are below 2^48, as they are for some thousand years. In what is left of random bodies
+/// plausible lengths are found every 16,000 bytes, each with megabytes to check.
+fn are_plausible(numbers: &[u8]) -> bool {
+    numbers.chunks_exact(8).all(|number| number[6..] == [0, 0])
 }
 
 /// What a sealed segment ends with: what recovery needs of its records, without their bodies.
