@@ -1,6 +1,6 @@
 //! `ms mq-node`: a node of the queue, over RPC and HTTP.
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use ms_mq::{MqNodeServer, NODE_ID, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
@@ -8,7 +8,7 @@ use ms_register::{MsRegister, ServiceName};
 use ms_rpc::{SecondSignal, Server, shutdown_signal};
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 /// What is not given is taken from the file of `--config`, and else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -25,7 +25,7 @@ pub(crate) struct NodeArgs {
     #[arg(long)]
     node_id: Option<u16>,
     /// The share of pushes relative to other nodes. Default 1.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     weight: Option<f64>,
     /// The directory of the messages; it is made if it is not there. Default: mq-data.
     #[arg(long)]
@@ -45,8 +45,8 @@ impl NodeArgs {
     /// With what the file says where nothing was given.
     fn with_file(self) -> Result<Self, Box<dyn Error>> {
         let Some(path) = &self.config else { return Ok(self) };
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let file: Self = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| format!("config: {}: {error}", path.display()))?;
+        let file: Self = toml::from_str(&text).map_err(|error| format!("config: {}: {error}", path.display()))?;
         Ok(Self {
             config: self.config,
             registry: self.registry.or(file.registry),
@@ -68,6 +68,8 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     if !weight.is_finite() || weight < 0.0 {
         return Err(format!("weight: {weight} is no number from 0 up").into());
     }
+    let registry = args.registry.as_deref().unwrap_or("memory://");
+    let registry = ms_register::connect(registry).await.map_err(|error| format!("registry: {error}"))?;
     let mut config = NodeConfig::new(id);
     config.max_live_messages = args.max_live_messages.unwrap_or(config.max_live_messages);
     let data = args.data.unwrap_or_else(|| "mq-data".into());
@@ -78,10 +80,10 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let (damage, _) = node.damage();
     damage.iter().for_each(|damage| warn!("{damage}"));
 
-    let registry = ms_register::connect(args.registry.as_deref().unwrap_or("memory://")).await?;
     check_id_is_free(&registry, &node).await?;
     let server = Server::bind(args.rpc.as_deref().unwrap_or("127.0.0.1:9503"))
-        .await?
+        .await
+        .map_err(|error| format!("rpc: {error}"))?
         .register_with(registry)
         .weight(weight)
         .metadata(NODE_ID, id.to_string())
@@ -89,16 +91,20 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         .serve(MqNodeServer::new(node.clone()));
     let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9504)));
     let listener = TcpListener::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
-    info!("node {id} serves HTTP on {}", listener.local_addr()?);
+    let http_address = listener.local_addr()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let http = axum::serve(listener, http::router(node.clone())).with_graceful_shutdown(async {
         // An error is the end too.
         let _ = stopped.await;
     });
     let http = tokio::spawn(http.into_future());
+    // Who reads that it is ready may send one.
+    let signal = shutdown_signal();
     let running = server.start().await?;
+    // Nobody may listen.
+    let _ = writeln!(std::io::stdout(), "node {id} is ready: RPC on {}, HTTP on {http_address}", running.address());
     let failure = tokio::select! {
-        second = shutdown_signal() => {
+        second = signal => {
             tokio::select! {
                 () = running.shutdown() => {}
                 () = second.wait() => warn!("a second signal: calls in flight are cut off"),

@@ -17,8 +17,8 @@ use ms_register::{Instance, MsRegister};
 use ms_rpc::{Balancer, CallError, CallOptions, ClientProxy, Status};
 
 use crate::{
-    Delivery, Extensions, MessageId, MqError, MqNodeClient as Stub, NODE_ID, NodeId, Pop, Push, Receipt, SERVICE,
-    Settings, TopicStats,
+    Answer, Delivery, Extensions, MessageId, MqError, MqNodeClient as Stub, NODE_ID, NodeId, Pop, Push, Receipt,
+    SERVICE, Settings, TopicStats,
 };
 
 pub use consumer::{Consumer, ConsumerOptions};
@@ -106,12 +106,44 @@ impl MqClient {
 
     /// The node of this number.
     async fn node(&self, id: NodeId) -> Result<Stub, QueueError> {
-        let nodes = self.known_nodes().await?;
-        let wanted = id.to_string();
-        match nodes.iter().find(|node| node.metadata().get(NODE_ID) == Some(&wanted)) {
-            Some(node) => Ok(self.at(node)),
-            None => Err(Status::new(ms_rpc::Code::Unavailable, format!("node {id} of the queue is not listed")).into()),
+        match &self.known_by(id).await?[..] {
+            [node] => Ok(self.at(node)),
+            [] => Err(not_listed(id)),
+            _ => {
+                let text = format!("node {id} of the queue cannot be told from others: the list has no numbers");
+                Err(Status::new(ms_rpc::Code::Unavailable, text).into())
+            }
         }
+    }
+
+    /// The node of this number; or, if the list does not tell, those that may be it: lists that are written by hand have no
+    /// metadata.
+    async fn known_by(&self, id: NodeId) -> Result<Vec<Instance>, QueueError> {
+        let mut nodes = self.known_nodes().await?;
+        let wanted = id.to_string();
+        match nodes.iter().position(|node| node.metadata().get(NODE_ID) == Some(&wanted)) {
+            Some(found) => Ok(vec![nodes.swap_remove(found)]),
+            None => {
+                nodes.retain(|node| !node.metadata().contains_key(NODE_ID));
+                Ok(nodes)
+            }
+        }
+    }
+
+    /// Makes a call to the node that a receipt is from. Where the list does not tell which that is, the others say that
+    /// they are not, and do nothing.
+    async fn at_origin<F>(&self, receipt: &Receipt, call: impl Fn(Stub) -> F) -> Result<(), QueueError>
+    where
+        F: Future<Output = Result<Answer<()>, QueueError>>,
+    {
+        let mut result = Err(not_listed(receipt.node()));
+        for node in self.known_by(receipt.node()).await? {
+            result = call(self.at(&node)).await.map(drop);
+            if !matches!(&result, Err(CallError::Service(MqError::OtherNode { .. }))) {
+                break;
+            }
+        }
+        result
     }
 
     /// Makes a queue on every node. Where it is already, that is fine.
@@ -201,7 +233,7 @@ impl MqClient {
     /// # Errors
     /// [`MqError::NotLeased`] if the delivery has ended, or of the call.
     pub async fn ack(&self, receipt: Receipt) -> Result<(), QueueError> {
-        self.node(receipt.node()).await?.ack(receipt, Extensions::default()).await.map(drop)
+        self.at_origin(&receipt, |node| async move { node.ack(receipt, Extensions::default()).await }).await
     }
 
     /// The messages are done with: those of them whose deliveries have not ended. One result each, in their order.
@@ -232,8 +264,9 @@ impl MqClient {
     /// As for [`ack`](Self::ack).
     pub async fn nack(&self, receipt: Receipt, delay: Duration, reason: &str) -> Result<(), QueueError> {
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        let node = self.node(receipt.node()).await?;
-        node.nack(receipt, delay, reason.to_owned(), Extensions::default()).await.map(drop)
+        let nack =
+            |node: Stub| async move { node.nack(receipt, delay, reason.to_owned(), Extensions::default()).await };
+        self.at_origin(&receipt, nack).await
     }
 
     /// The delivery has its time anew.
@@ -241,7 +274,7 @@ impl MqClient {
     /// # Errors
     /// As for [`ack`](Self::ack).
     pub async fn touch(&self, receipt: Receipt) -> Result<(), QueueError> {
-        self.node(receipt.node()).await?.touch(receipt, None, Extensions::default()).await.map(drop)
+        self.at_origin(&receipt, |node| async move { node.touch(receipt, None, Extensions::default()).await }).await
     }
 
     /// How the topics of all nodes stand; without a name all topics. One list for each node that answers.
@@ -272,6 +305,10 @@ impl MqClient {
             None => Ok(self.any.clone()),
         }
     }
+}
+
+fn not_listed(id: NodeId) -> QueueError {
+    Status::new(ms_rpc::Code::Unavailable, format!("node {id} of the queue is not listed")).into()
 }
 
 /// The node of the greatest number gets the key: when a node comes or goes, only its own keys move (rendezvous hashing,

@@ -1,13 +1,15 @@
 //! The node over HTTP, for curl and for who knows gmq: a thin layer over the engine. Always 200, with `{"code","data","msg"}`
 //! where code 1 is an error; other paths are 404.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, convert::Infallible};
 
 use axum::{
-    Form, Json, Router,
-    extract::{Query, State},
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
+    http::request::Parts,
     response::IntoResponse,
-    routing::{any, post},
+    routing::any,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -19,7 +21,7 @@ use crate::{DEFAULT_QUEUE, Delivery, MessageId, MessageInfo, Mode, MqError, Node
 pub fn router(node: Node) -> Router {
     Router::new()
         .route("/ping", any(async || "OK"))
-        .route("/push", post(push))
+        .route("/push", any(push))
         .route("/pop", any(pop))
         .route("/ack", any(ack))
         .route("/declareQueue", any(declare))
@@ -30,10 +32,51 @@ pub fn router(node: Node) -> Router {
         .route("/getQueuesByTopic", any(queues))
         .route("/exitTopic", any(exit))
         .route("/setIsAutoAck", any(toggle_auto_ack))
+        .layer(DefaultBodyLimit::max(LARGEST_FORM))
         .with_state(node)
 }
 
-type Parameters = Query<HashMap<String, String>>;
+/// Bytes of a form: the largest body, as JSON and encoded for a form.
+const LARGEST_FORM: usize = 8 << 20;
+
+/// What stands behind the `?`. Anything can be read as parameters, so that every answer is a JSON object.
+struct Parameters(HashMap<String, String>);
+
+impl<S: Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let query = parts.uri.query().unwrap_or_default();
+        Ok(Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
+    }
+}
+
+impl Parameters {
+    /// The value of a parameter; empty if it is missing.
+    fn text(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", String::as_str)
+    }
+
+    fn topic(&self) -> &str {
+        self.text("topic")
+    }
+
+    fn queue(&self) -> &str {
+        match self.text("bindKey") {
+            "" => DEFAULT_QUEUE,
+            key => key,
+        }
+    }
+
+    /// A number, if it is given.
+    fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, Failure> {
+        match self.text(key) {
+            "" => Ok(None),
+            given => given.parse().map(Some).map_err(|_| Failure(format!("{key}:{given} is no number, or too large"))),
+        }
+    }
+}
+
 type Answer = Result<Success, Failure>;
 
 /// The `data` of an answer, and its `msg`.
@@ -66,36 +109,6 @@ fn ok() -> Answer {
     Ok(Success(Value::Null, "ok"))
 }
 
-/// The value of a parameter; empty if it is missing.
-fn text<'a>(parameters: &'a HashMap<String, String>, key: &str) -> &'a str {
-    parameters.get(key).map_or("", String::as_str)
-}
-
-fn topic(parameters: &HashMap<String, String>) -> &str {
-    text(parameters, "topic")
-}
-
-fn queue(parameters: &HashMap<String, String>) -> &str {
-    match parameters.get("bindKey").map(String::as_str) {
-        None | Some("") => DEFAULT_QUEUE,
-        Some(key) => key,
-    }
-}
-
-/// A number, if it is given.
-fn number<T: std::str::FromStr>(parameters: &HashMap<String, String>, key: &str) -> Result<Option<T>, Failure> {
-    match text(parameters, key) {
-        "" => Ok(None),
-        given => given.parse().map(Some).map_err(|_| Failure(format!("{key}:{given} is no number, or too large"))),
-    }
-}
-
-#[derive(Deserialize)]
-struct PushForm {
-    #[serde(default)]
-    data: String,
-}
-
 /// What `data` holds.
 #[derive(Deserialize)]
 struct PushData {
@@ -112,12 +125,14 @@ struct PushData {
     priority: u8,
 }
 
-async fn push(State(node): State<Node>, Form(form): Form<PushForm>) -> Answer {
-    if form.data.is_empty() {
+async fn push(State(node): State<Node>, form: Result<Bytes, BytesRejection>) -> Answer {
+    let form = form.map_err(|rejection| Failure(format!("the form cannot be read: {}", rejection.body_text())))?;
+    let data = form_urlencoded::parse(&form).find(|(key, _)| key == "data").map(|(_, data)| data).unwrap_or_default();
+    if data.is_empty() {
         return Err(Failure("data is empty".to_owned()));
     }
     let data: PushData =
-        serde_json::from_str(&form.data).map_err(|error| Failure(format!("data is no such JSON: {error}")))?;
+        serde_json::from_str(&data).map_err(|error| Failure(format!("data is no such JSON: {error}")))?;
     let push = Push {
         route_key: (!data.route_key.is_empty()).then_some(data.route_key),
         delay_ms: data.delay.saturating_mul(1000),
@@ -128,11 +143,9 @@ async fn push(State(node): State<Node>, Form(form): Form<PushForm>) -> Answer {
     success(json!({ "msgId": id.to_string() }))
 }
 
-async fn pop(State(node): State<Node>, Query(parameters): Parameters) -> Answer {
-    let wish = Pop {
-        wait_ms: number(&parameters, "timeout")?.unwrap_or(0),
-        ..Pop::new(topic(&parameters), queue(&parameters))
-    };
+async fn pop(State(node): State<Node>, parameters: Parameters) -> Answer {
+    let wish =
+        Pop { wait_ms: parameters.number("timeout")?.unwrap_or(0), ..Pop::new(parameters.topic(), parameters.queue()) };
     match node.pop(&wish).await?.pop() {
         Some(Delivery { id, body, retries, .. }) => success(message(id, Some(&body), retries)),
         None => Err(Failure("no message".to_owned())),
@@ -153,45 +166,48 @@ fn message(id: MessageId, body: Option<&[u8]>, retries: u16) -> Value {
     message
 }
 
-async fn ack(State(node): State<Node>, Query(parameters): Parameters) -> Answer {
-    let given = text(&parameters, "msgId");
+async fn ack(State(node): State<Node>, parameters: Parameters) -> Answer {
+    if parameters.topic().is_empty() {
+        return Err(Failure("topic is empty".to_owned()));
+    }
+    let given = parameters.text("msgId");
     let id = given.parse().map_err(|_| Failure(format!("msgId:{given} is not exist.")))?;
-    node.ack_by_id(topic(&parameters), queue(&parameters), id).await?;
+    node.ack_by_id(parameters.topic(), parameters.queue(), id).await?;
     ok()
 }
 
-async fn declare(State(node): State<Node>, Query(parameters): Parameters) -> Answer {
-    node.declare(topic(&parameters), text(&parameters, "bindKey")).await?;
+async fn declare(State(node): State<Node>, parameters: Parameters) -> Answer {
+    node.declare(parameters.topic(), parameters.text("bindKey")).await?;
     ok()
 }
 
-async fn config(State(node): State<Node>, Query(parameters): Parameters) -> Answer {
-    let mode = match text(&parameters, "mode") {
+async fn config(State(node): State<Node>, parameters: Parameters) -> Answer {
+    let mode = match parameters.text("mode") {
         "" => None,
         "1" => Some(Mode::Exact),
         "2" => Some(Mode::Fuzzy),
         other => return Err(Failure(format!("mode:{other} is unknown: 1 is exact, 2 is fuzzy"))),
     };
-    let auto_ack = match text(&parameters, "isAutoAck") {
+    let auto_ack = match parameters.text("isAutoAck") {
         "" => None,
         "0" | "false" => Some(false),
         "1" | "true" => Some(true),
         other => return Err(Failure(format!("isAutoAck:{other} is unknown: use 0 or 1"))),
     };
-    let ttr: Option<u64> = number(&parameters, "msgTTR")?;
+    let ttr: Option<u64> = parameters.number("msgTTR")?;
     let settings = Settings {
         mode,
         auto_ack,
         ttr_ms: ttr.map(|seconds| seconds.saturating_mul(1000)),
-        max_retries: number(&parameters, "msgRetry")?,
+        max_retries: parameters.number("msgRetry")?,
         ..Settings::default()
     };
-    node.configure(topic(&parameters), &settings).await?;
+    node.configure(parameters.topic(), &settings).await?;
     ok()
 }
 
-async fn dead(State(node): State<Node>, Query(parameters): Parameters) -> Answer {
-    match node.pop_dead(topic(&parameters), queue(&parameters), 1).await?.pop() {
+async fn dead(State(node): State<Node>, parameters: Parameters) -> Answer {
+    match node.pop_dead(parameters.topic(), parameters.queue(), 1).await?.pop() {
         Some(MessageInfo { id, body, retries, reason, .. }) => {
             let mut message = message(id, body.as_deref(), retries);
             message["reason"] = reason.into();
@@ -201,8 +217,8 @@ async fn dead(State(node): State<Node>, Query(parameters): Parameters) -> Answer
     }
 }
 
-async fn stat(State(node): State<Node>, Query(parameters): Parameters) -> Answer {
-    success(topic_stat(&node.stats(topic(&parameters))?))
+async fn stat(State(node): State<Node>, parameters: Parameters) -> Answer {
+    success(topic_stat(&node.stats(parameters.topic())?))
 }
 
 async fn all_stats(State(node): State<Node>) -> Answer {
@@ -225,20 +241,20 @@ fn topic_stat(stats: &TopicStats) -> Value {
     })
 }
 
-async fn queues(State(node): State<Node>, Query(parameters): Parameters) -> Answer {
-    let stats = node.stats(topic(&parameters))?;
+async fn queues(State(node): State<Node>, parameters: Parameters) -> Answer {
+    let stats = node.stats(parameters.topic())?;
     let named =
         stats.queues.iter().map(|queue| (queue.queue.clone(), format!("{}_{}", stats.topic, queue.queue).into()));
     success(Value::Object(named.collect()))
 }
 
-async fn exit(State(node): State<Node>, Query(parameters): Parameters) -> Answer {
-    node.delete_topic(topic(&parameters)).await?;
+async fn exit(State(node): State<Node>, parameters: Parameters) -> Answer {
+    node.delete_topic(parameters.topic()).await?;
     ok()
 }
 
-async fn toggle_auto_ack(State(node): State<Node>, Query(parameters): Parameters) -> Answer {
-    let topic = topic(&parameters);
+async fn toggle_auto_ack(State(node): State<Node>, parameters: Parameters) -> Answer {
+    let topic = parameters.topic();
     let auto_ack = !node.stats(topic)?.auto_ack;
     node.configure(topic, &Settings { auto_ack: Some(auto_ack), ..Settings::default() }).await?;
     ok()

@@ -3,6 +3,7 @@
 mod cache;
 mod completion;
 mod deliver;
+mod give_back;
 mod inner;
 mod look;
 mod writer;
@@ -153,7 +154,10 @@ impl<F: File> Node<F> {
             answered: Vec::new(),
         };
         writer.prepare()?;
-        let writer = std::thread::Builder::new().name("mq-log".to_owned()).spawn(move || writer.run())?;
+        let writer = std::thread::Builder::new().name("mq-log".to_owned()).spawn(move || {
+            let _last = LastWord(writer.shared.clone());
+            writer.run();
+        })?;
         let owner = Arc::new(Owner { shared: shared.clone(), writer: Mutex::new(Some(writer)) });
         Ok(Self { shared, owner })
     }
@@ -447,6 +451,23 @@ impl<F: File> Node<F> {
         })?;
         waiter.await?;
         Ok(value)
+    }
+}
+
+/// A log's thread that panics must not leave a node that takes what nobody writes.
+struct LastWord<F: File>(Arc<Shared<F>>);
+
+impl<F: File> Drop for LastWord<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut inner = self.0.lock();
+            inner.failure = Some(MqError::DiskFailed("the thread of the log panicked".to_owned()));
+            // Who waits for a group hears that it is gone.
+            inner.groups.clear();
+            inner.wake_all();
+            drop(inner);
+            self.0.failed.notify_waiters();
+        }
     }
 }
 

@@ -207,12 +207,29 @@ pub(crate) fn salvage_content(
 
 /// The first whole head of a batch at `from` or behind: what is between is lost.
 pub(crate) fn find_batch(origin: Origin, segment: &[u8], from: usize) -> Option<usize> {
-    (from..segment.len().saturating_sub(BATCH)).find(|offset| {
-        // Nearly everywhere the lengths are absurd.
-        let length =
-            u32::from_le_bytes([segment[offset + 4], segment[offset + 5], segment[offset + 6], segment[offset + 7]]);
-        (HEAD..LONGEST).contains(&(length as usize)) && read_head(origin, segment, *offset).is_some()
-    })
+    const EMPTY: [u8; 4096] = [0; 4096];
+    let (mut at, end) = (from, segment.len().saturating_sub(BATCH));
+    while at < end {
+        // Nearly everywhere the lengths are absurd; where nothing was ever written they are 0.
+        let length = u32::from_le_bytes([segment[at + 4], segment[at + 5], segment[at + 6], segment[at + 7]]);
+        if length == 0 && segment[at..].starts_with(&EMPTY) {
+            // The last of these places whose length is known to be 0, and the next.
+            at += EMPTY.len() - 7;
+            continue;
+        }
+        let lengths = (HEAD..LONGEST).contains(&(length as usize));
+        if lengths && are_plausible(&segment[at + 12..at + HEAD]) && read_head(origin, segment, at).is_some() {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Whether sequence, synced and time are below 2^48, as they are for some thousand years. In what is left of random bodies
+/// plausible lengths are found every 16,000 bytes, each with megabytes to check.
+fn are_plausible(numbers: &[u8]) -> bool {
+    numbers.chunks_exact(8).all(|number| number[6..] == [0, 0])
 }
 
 /// What a sealed segment ends with: what recovery needs of its records, without their bodies.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ms_rpc::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{Delivery, Extensions, MessageId, MessageInfo, MqError, Node, Pop, Push, Receipt, Settings, TopicStats};
@@ -142,7 +143,11 @@ impl MqNode for Node {
     }
 
     async fn pop(&self, pop: Pop) -> Result<Answer<Vec<Delivery>>, MqError> {
-        self.pop(&pop).await.map(Answer::of)
+        let deliveries = self.pop(&pop).await?;
+        if !deliveries.is_empty() {
+            Context::if_unanswered(self.undo(&deliveries));
+        }
+        Ok(Answer::of(deliveries))
     }
 
     async fn ack(&self, receipt: Receipt, _: Extensions) -> Result<Answer<()>, MqError> {

@@ -161,7 +161,7 @@ impl State {
     ) -> Result<(), MqError> {
         check_name("topic", topic)?;
         if settings.ttr_ms == Some(0) {
-            return Err(MqError::Invalid("msgTTR is 0: give milliseconds above 0".to_owned()));
+            return Err(MqError::Invalid("msgTTR is 0: a delivery takes longer than that".to_owned()));
         }
         if settings.dedup_window_ms.is_some_and(|window| window > LONGEST_DEDUP) {
             return Err(MqError::Invalid(format!("the dedup window is at most {LONGEST_DEDUP} ms")));

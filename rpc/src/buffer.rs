@@ -4,6 +4,8 @@ use std::{cell::RefCell, io::IoSlice};
 
 use bytes::{Buf, Bytes};
 
+use crate::context::Unanswered;
+
 /// From this size a segment is handed off instead of copied.
 pub(crate) const HAND_OFF: usize = 8 << 10;
 
@@ -18,6 +20,15 @@ pub(crate) struct FrameBuf {
     segments: Vec<Segment>,
     /// The sum of the segments' lengths.
     handed: usize,
+    /// Who is told if what stands here does not go out; sorted by place.
+    watched: Vec<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    /// How many bytes must go out.
+    end: usize,
+    unanswered: Unanswered,
 }
 
 #[derive(Debug)]
@@ -65,6 +76,22 @@ impl FrameBuf {
         self.segments.push(Segment { at: self.data.len(), bytes });
     }
 
+    /// What has come so far is to go out: if it is dropped before, `unanswered` hears of it.
+    pub(crate) fn watch(&mut self, unanswered: Unanswered) {
+        self.watched.push(Watched { end: self.len(), unanswered });
+    }
+
+    /// The first `count` bytes have gone out.
+    pub(crate) fn sent(&mut self, count: usize) {
+        let sent = self.watched.iter().take_while(|watched| watched.end <= count).count();
+        self.watched.drain(..sent).for_each(|watched| watched.unanswered.answered());
+    }
+
+    /// The copied bytes since the mark.
+    pub(crate) fn copied_since(&self, mark: Mark) -> &[u8] {
+        &self.data[mark.data..]
+    }
+
     /// Makes a segment of copied bytes when they are many: to grow on would double their buffer. Not while a mark is held.
     pub(crate) fn seal(&mut self) {
         let all_behind = self.segments.last().is_none_or(|last| last.at == 0);
@@ -89,6 +116,8 @@ impl FrameBuf {
         self.data.truncate(mark.data);
         self.segments.truncate(mark.segments);
         self.handed = mark.handed;
+        let kept = self.watched.iter().take_while(|watched| watched.end <= mark.data + mark.handed).count();
+        self.watched.truncate(kept);
     }
 
     /// Overwrites copied bytes, `offset` after the mark. No segment may stand before them.
@@ -99,6 +128,9 @@ impl FrameBuf {
 
     /// Moves all of `other` to the end. `other` is left empty.
     pub(crate) fn append(&mut self, other: &mut Self) {
+        let before = self.len();
+        let watched = other.watched.drain(..);
+        self.watched.extend(watched.map(|watched| Watched { end: before + watched.end, ..watched }));
         if other.segments.is_empty() && other.data.len() < HAND_OFF {
             self.data.extend_from_slice(&other.data);
             other.data.clear();
@@ -106,6 +138,7 @@ impl FrameBuf {
         }
         if self.is_empty() {
             std::mem::swap(self, other);
+            std::mem::swap(&mut self.watched, &mut other.watched);
             return;
         }
         if other.data.len() >= HAND_OFF && other.segments.is_empty() {
@@ -137,8 +170,10 @@ impl FrameBuf {
         all
     }
 
-    /// Forgets the first `count` bytes, of at least as many.
+    /// Forgets the first `count` bytes, of at least as many: they have gone out.
     pub(crate) fn advance(&mut self, mut count: usize) {
+        self.sent(count);
+        self.watched.iter_mut().for_each(|watched| watched.end -= count);
         let (mut data, mut gone) = (0, 0);
         for segment in &mut self.segments {
             let copied = count.min(segment.at - data);
@@ -185,6 +220,7 @@ impl FrameBuf {
     }
 
     pub(crate) fn clear(&mut self) {
+        self.watched.clear();
         self.segments.clear();
         self.handed = 0;
         if self.data.capacity() > KEEP {
@@ -300,6 +336,41 @@ mod tests {
                 prop_assert_eq!(buffer.len(), model.len() - tail.len());
             }
         }
+    }
+
+    #[test]
+    fn what_does_not_go_out_is_heard_of() {
+        use std::sync::{Arc, Mutex};
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let watched = |number: u32, length: usize| {
+            let heard = heard.clone();
+            let mut buffer = FrameBuf::default();
+            buffer.data().resize(length, 0);
+            buffer.watch(Unanswered::new(move || heard.lock().unwrap().push(number)));
+            buffer
+        };
+        let take = || std::mem::take(&mut *heard.lock().unwrap());
+        // Into an empty one, behind copied bytes, and as a segment.
+        let mut all = FrameBuf::default();
+        for (number, length) in [(1, 100), (2, 10), (3, HAND_OFF), (4, 10)] {
+            let mut one = watched(number, length);
+            all.append(&mut one);
+            give_scratch(one);
+        }
+        assert!(take().is_empty());
+        all.sent(99);
+        all.sent(100);
+        all.advance(105);
+        let mark = all.mark();
+        all.append(&mut watched(5, 20));
+        all.truncate(mark);
+        assert_eq!(take(), [5]);
+        all.sent(4);
+        all.sent(5);
+        drop(all);
+        assert_eq!(take(), [3, 4]);
+        give_scratch(watched(6, 10));
+        assert_eq!(take(), [6]);
     }
 
     #[test]

@@ -18,6 +18,46 @@ pub struct Context {
     peer: Arc<Peer>,
     caller: Option<Arc<str>>,
     pairs: Bytes,
+    unanswered: Unanswered,
+}
+
+/// What is done if a call's answer does not go out. It belongs to one call: a clone has none.
+#[derive(Default)]
+pub(crate) struct Unanswered(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Unanswered {
+    pub(crate) fn new(undo: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(undo)))
+    }
+
+    /// The answer has gone out.
+    pub(crate) fn answered(mut self) {
+        self.0 = None;
+    }
+
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl Clone for Unanswered {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(undo) = self.0.take() {
+            undo();
+        }
+    }
+}
+
+impl fmt::Debug for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unanswered").field(&self.is_some()).finish()
+    }
 }
 
 /// The other end of a connection.
@@ -47,7 +87,7 @@ impl Peer {
 
 impl Context {
     pub(crate) fn new(deadline: Instant, peer: Arc<Peer>, pairs: Bytes) -> Self {
-        Self { deadline, peer, caller: None, pairs }
+        Self { deadline, peer, caller: None, pairs, unanswered: Unanswered::default() }
     }
 
     /// The same connection's context for another call.
@@ -70,6 +110,24 @@ impl Context {
     /// The deadline of the call that this code serves, if it serves one.
     pub(crate) fn current_deadline() -> Option<Instant> {
         CURRENT.with_borrow(|current| current.as_ref().map(|context| context.deadline))
+    }
+
+    /// Calls `undo` if the result of the method that runs here cannot be written to the caller's connection: the call is
+    /// cancelled, its deadline passes, the method fails, or the connection ends before the bytes have left. For methods that
+    /// hand something out. A result that was written may still be lost on its way. Replaces what was given before; does
+    /// nothing outside of a call. `undo` runs wherever that is noticed: it must be short, and must not block or panic.
+    pub fn if_unanswered(undo: impl FnOnce() + Send + Sync + 'static) {
+        let before = CURRENT.with_borrow_mut(|current| {
+            let unanswered = &mut current.as_mut()?.unanswered;
+            Some(std::mem::replace(unanswered, Unanswered::new(undo)))
+        });
+        // What is replaced is not to be done.
+        before.into_iter().for_each(Unanswered::answered);
+    }
+
+    /// What is to be done if the answer does not go out.
+    pub(crate) fn take_unanswered(&mut self) -> Option<Unanswered> {
+        self.unanswered.is_some().then(|| std::mem::take(&mut self.unanswered))
     }
 
     /// When the caller stops waiting. The method is dropped then.
@@ -204,7 +262,8 @@ mod tests {
     #[tokio::test]
     async fn secrets_are_not_printed() {
         let peer = Peer { credentials: b"hush".to_vec(), name: "order-center".to_owned(), address: None };
-        let context = Context { peer: Arc::new(peer), ..context(1) };
+        let mut context = context(1);
+        context.peer = Arc::new(peer);
         let printed = format!("{context:?}");
         assert!(printed.contains("order-center"), "{printed}");
         assert!(!printed.contains("blue") && !printed.contains("104, 117"), "{printed}");

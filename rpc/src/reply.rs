@@ -52,6 +52,13 @@ impl ResponseForm {
                 self.status(&panicked(), out);
             }
         }
+        if let Some(unanswered) = context.as_mut().and_then(Context::take_unanswered) {
+            // An error is no result, whoever says it.
+            let head = ResponseHead::parse(&out.copied_since(start)[HEADER..]);
+            if head.is_ok_and(|(head, _)| head.code == Code::Ok as u8) {
+                out.watch(unanswered);
+            }
+        }
         Poll::Ready(())
     }
 

@@ -3,6 +3,7 @@
 //!
 //! - [`Server`]: a real registry. Each has free ports and a data directory of its own, so tests run side by side.
 //! - [`Node`]: a process that serves the demo service [`Shop`], and notes in a [`Ledger`] what it executed.
+//! - [`QueueNode`]: a process of the command `ms mq-node`.
 //! - [`Relay`]: stands between a client and a server, and delays, drops, swallows, resets or trickles.
 //! - [`faults`]: the scenarios, run by the tests at reduced length and by `bench faults` in full.
 //!
@@ -16,6 +17,8 @@ mod ledger;
 mod load;
 mod node;
 mod ports;
+mod process;
+mod queue;
 mod relay;
 mod row;
 mod server;
@@ -27,6 +30,7 @@ pub use http::{Response, request};
 pub use ledger::Ledger;
 pub use load::{Ended, Load, Tally};
 pub use node::{Node, NodeOptions, NodeProgram, run as run_node};
+pub use queue::{QueueNode, Survived, killed_under_load};
 pub use relay::{Fault, Relay};
 pub use row::{Check, Row};
 pub use server::{Data, Server};

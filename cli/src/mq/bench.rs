@@ -25,10 +25,11 @@ pub(super) struct BenchArgs {
 
 /// Each message is pushed, durably, then popped and acked by itself.
 pub(super) async fn run(client: &MqClient, args: &BenchArgs) -> Result<(), Box<dyn Error>> {
-    let each = args.count.div_ceil(args.concurrency.max(1));
+    let concurrency = args.concurrency.max(1);
+    let each = args.count.div_ceil(concurrency);
     let begin = Instant::now();
     let mut pushers = JoinSet::new();
-    for _ in 0..args.concurrency.max(1) {
+    for _ in 0..concurrency {
         let (client, args) = (client.clone(), args.clone());
         pushers.spawn(async move {
             for _ in 0..each {
@@ -40,11 +41,11 @@ pub(super) async fn run(client: &MqClient, args: &BenchArgs) -> Result<(), Box<d
     while let Some(pushed) = pushers.join_next().await {
         pushed??;
     }
-    report("pushed", each * args.concurrency, begin.elapsed());
+    report("pushed", each * concurrency, begin.elapsed());
 
     let begin = Instant::now();
     let mut poppers = JoinSet::new();
-    for _ in 0..args.concurrency.max(1) {
+    for _ in 0..concurrency {
         let (client, wish) = (client.clone(), Pop::new(args.topic.as_str(), ms_mq::DEFAULT_QUEUE));
         poppers.spawn(async move {
             let mut count = 0;

@@ -71,6 +71,7 @@ impl Local {
         let running = poll_fn(|cx| form.poll(&mut reply, &mut slot, cx, &mut out));
         timeout_at(deadline, running).await.map_err(|_| request.overdue(Outcome::Unknown))?;
         let body = Bytes::from(out.gather(FrameBuf::default().mark())).slice(HEADER..);
+        out.sent(out.len());
         let header = Header { codec: form.codec, ..Header::control(Kind::Response, 1) };
         Answer::read(Frame { header, body: body.into() }, LARGEST_MAX_FRAME)
     }

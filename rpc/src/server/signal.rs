@@ -27,39 +27,46 @@ impl SecondSignal for NextSignal {
     }
 }
 
-/// Waits for SIGTERM or SIGINT (Ctrl-C); a second one, during the shutdown, ends it at once.
-pub async fn shutdown_signal() -> NextSignal {
-    let mut signals = Signals::new();
-    signals.next().await;
-    info!("shutting down; a second signal ends it at once");
-    NextSignal(signals)
+/// Waits for SIGTERM or SIGINT (Ctrl-C); a second one, during the shutdown, ends it at once. Called within a runtime, it
+/// listens from the call on, so that a signal that comes before anybody waits is not lost; else from when it is awaited.
+pub fn shutdown_signal() -> impl Future<Output = NextSignal> + Send + 'static {
+    let signals = tokio::runtime::Handle::try_current().is_ok().then(Signals::new);
+    async move {
+        let mut signals = signals.unwrap_or_else(Signals::new);
+        signals.next().await;
+        info!("shutting down; a second signal ends it at once");
+        NextSignal(signals)
+    }
 }
 
+/// None where the process may not listen for it.
 #[cfg(unix)]
 #[derive(Debug)]
 struct Signals {
-    /// None where the process may not listen for it.
     terminate: Option<tokio::signal::unix::Signal>,
+    interrupt: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
     fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        Self { terminate: signal(SignalKind::terminate()).ok() }
+        Self { terminate: signal(SignalKind::terminate()).ok(), interrupt: signal(SignalKind::interrupt()).ok() }
     }
 
     async fn next(&mut self) {
-        let terminate = async {
-            match &mut self.terminate {
-                Some(terminate) => terminate.recv().await,
-                None => pending().await,
-            }
-        };
         tokio::select! {
-            _ = terminate => {}
-            () = interrupted() => {}
+            () = received(&mut self.terminate) => {}
+            () = received(&mut self.interrupt) => {}
         }
+    }
+}
+
+#[cfg(unix)]
+async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => pending().await,
     }
 }
 
@@ -74,12 +81,8 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        interrupted().await;
-    }
-}
-
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        pending::<()>().await;
+        if tokio::signal::ctrl_c().await.is_err() {
+            pending::<()>().await;
+        }
     }
 }

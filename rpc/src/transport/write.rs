@@ -58,6 +58,7 @@ impl Writer {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(written) => self.written += written,
                 Poll::Pending => {
+                    self.current.sent(self.written);
                     // Forgetting moves what was copied and waits: so there must be little of it.
                     let cheap = self.written >= self.waiting() || self.current.copied() <= 4 * FORGET;
                     if self.written >= FORGET && cheap {
@@ -68,6 +69,7 @@ impl Writer {
                 }
             }
         }
+        self.current.sent(self.written);
         self.current.clear();
         self.total += self.written as u64;
         self.written = 0;

@@ -3,23 +3,15 @@ use std::{
     fs,
     net::SocketAddr,
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    process::{Command, ExitStatus, Stdio},
+    time::Instant,
 };
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::ChildStdout,
-    time::timeout,
-};
 
 use super::NodeOptions;
-use crate::{Failure, ports, signal};
-
-/// A node says that it is ready, and ends after SIGTERM, within this time.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{Failure, ports, process::Process, signal};
 
 /// How the node program is run: an executable, and what comes before the node's options on its command line.
 #[derive(Clone, Debug)]
@@ -58,13 +50,6 @@ pub struct Node {
     process: Option<Process>,
 }
 
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    /// What it says; they end with it.
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
 impl Node {
     /// Where its first server listens.
     pub fn address(&self) -> SocketAddr {
@@ -89,24 +74,12 @@ impl Node {
         if self.process.is_some() {
             return Ok(());
         }
-        let mut child = Command::new(&self.program.executable)
-            .args(&self.program.arguments)
-            .arg(serde_json::to_string(&self.options)?)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(fs::File::create(self.log())?)
-            .spawn()
-            .map_err(|error| format!("{} does not start: {error}", self.program.executable.display()))?;
-        let stdout = ChildStdout::from_std(child.stdout.take().ok_or("a node without a stdout")?)?;
-        let process = self.process.insert(Process { child, lines: BufReader::new(stdout).lines() });
-        match timeout(PATIENCE, process.lines.next_line()).await {
-            Ok(Ok(Some(line))) if line == "ready" => Ok(()),
-            said => {
-                self.kill().await?;
-                let log = fs::read_to_string(self.log()).unwrap_or_default();
-                Err(format!("a node is not ready, it said {said:?}. Its errors:\n{log}").into())
-            }
-        }
+        let mut command = Command::new(&self.program.executable);
+        command.args(&self.program.arguments).arg(serde_json::to_string(&self.options)?).stdin(Stdio::piped());
+        let mut process = Process::start(&mut command, &self.directory.path().join("log"))?;
+        process.ready(|line| line == "ready").await?;
+        self.process = Some(process);
+        Ok(())
     }
 
     /// Kills the process at once, as a crash does, and waits until it is gone. Says when it was killed.
@@ -115,9 +88,8 @@ impl Node {
     /// What the system says.
     pub async fn kill(&mut self) -> Result<Instant, Failure> {
         let killed = Instant::now();
-        if let Some(mut process) = self.process.take() {
-            process.child.kill()?;
-            process.ended().await?;
+        if let Some(process) = self.process.take() {
+            process.kill().await?;
         }
         Ok(killed)
     }
@@ -127,12 +99,7 @@ impl Node {
     /// # Errors
     /// It is not running, or does not end within 30 s.
     pub async fn stop(&mut self) -> Result<ExitStatus, Failure> {
-        self.signal(Signal::SIGTERM)?;
-        let mut process = self.process.take().ok_or("the node is not running")?;
-        match timeout(PATIENCE, process.ended()).await {
-            Ok(status) => status,
-            Err(_) => Err(format!("a node does not end within {PATIENCE:?} after SIGTERM").into()),
-        }
+        self.process.take().ok_or("the node is not running")?.stop().await
     }
 
     /// Stops the process from running while its sockets stay open (SIGSTOP).
@@ -175,28 +142,6 @@ impl Node {
     }
 
     fn number(&self) -> Result<u32, Failure> {
-        let process = self.process.as_ref().ok_or("the node is not running")?;
-        Ok(process.child.id())
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.path().join("log")
-    }
-}
-
-impl Process {
-    /// Waits until it is gone. Its last sign of life is the end of its stdout: after that there is next to nothing to wait
-    /// for.
-    async fn ended(&mut self) -> Result<ExitStatus, Failure> {
-        while self.lines.next_line().await?.is_some() {}
-        Ok(self.child.wait()?)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // An error here means that it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Ok(self.process.as_ref().ok_or("the node is not running")?.number())
     }
 }
