@@ -142,6 +142,7 @@ impl<F: File> Node<F> {
             log,
             segment_size: config.segment_bytes,
             cleaning: None,
+            cleaned_at: 0,
             groups: Vec::new(),
         };
         writer.prepare()?;
