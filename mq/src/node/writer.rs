@@ -126,9 +126,8 @@ impl<S: Store> Writer<S> {
                 warn!("there is space on the disk again");
             }
         }
-        match self.cleaning.take() {
-            Some(messages) => self.clean(messages)?,
-            None => {}
+        if let Some(messages) = self.cleaning.take() {
+            self.clean(messages)?;
         }
         if self.cleaning.is_none() {
             self.begin_cleaning()?;
