@@ -149,6 +149,7 @@ impl<F: File> Node<F> {
             log,
             segment_size: config.segment_bytes,
             cleaning: None,
+            cleaned_at: 0,
             groups: Vec::new(),
             gathering: Gathering::default(),
             answered: Vec::new(),

@@ -354,3 +354,6 @@ impl State {
         self.names.keys().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

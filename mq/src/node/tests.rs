@@ -5,6 +5,7 @@ mod clocks;
 mod delays;
 mod errors;
 mod leases;
+mod leftovers;
 mod made_up;
 mod model;
 mod poison;

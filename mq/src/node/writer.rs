@@ -25,8 +25,9 @@ mod gathering;
 
 pub(super) use gathering::Gathering;
 
-/// How much is copied forward between two groups: so many parts of a segment.
-const STEPS: u64 = 32;
+/// How much is copied forward between two groups: twice what was written meanwhile, but no more than one of so many parts
+/// of a segment, and no less than one of so many.
+const STEPS: (u64, u64) = (8, 32);
 /// So many files more than are needed are kept to be used again.
 const KEPT: usize = 2;
 /// How long one of many may take to tell the others.
@@ -40,6 +41,8 @@ pub(super) struct Writer<S: Store> {
     pub(super) segment_size: u64,
     /// The oldest segment's messages that have yet to be looked at.
     pub(super) cleaning: Option<Vec<(MessageRecord, Place)>>,
+    /// What the log had written at the last step of that.
+    pub(super) cleaned_at: u64,
     /// What is on its way to the disk.
     pub(super) groups: Vec<Group>,
     pub(super) gathering: Gathering,
@@ -224,10 +227,12 @@ impl<S: Store> Writer<S> {
     /// Copies what is still needed of the oldest segment, a part of it; at its end the segment is freed.
     fn clean(&mut self, mut messages: Vec<(MessageRecord, Place)>) -> io::Result<()> {
         let mut chosen = Vec::new();
+        let meanwhile = self.log.written() - std::mem::replace(&mut self.cleaned_at, self.log.written());
+        let step = (2 * meanwhile).clamp(self.segment_size / STEPS.1, self.segment_size / STEPS.0);
         {
             let inner = self.shared.lock();
             let mut size = 0;
-            while size < (self.segment_size / STEPS) as usize
+            while size < step as usize
                 && let Some((message, place)) = messages.pop()
             {
                 if inner.state.is_needed(&message, place) {

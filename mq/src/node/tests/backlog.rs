@@ -13,7 +13,7 @@ fn used(directory: &Path) -> u64 {
 
 /// With `live` messages of so many bytes.
 fn bound(live: u64, bytes: u64) -> u64 {
-    let log = (2 * bytes).max(2 * SEGMENT) + 3 * SEGMENT;
+    let log = (3 * bytes).max(2 * SEGMENT) + 3 * SEGMENT;
     let reserve = (5 + (64 * live).div_ceil(SEGMENT)) * SEGMENT;
     log + reserve + 8192
 }

@@ -285,7 +285,8 @@ impl Model {
     pub(super) fn touch(&mut self, receipt: &Receipt, ttr: Option<Millis>) -> Result<(), MqError> {
         let now = self.now;
         let (message, _, usual) = self.leased(receipt)?;
-        let ttr = ttr.or_else(|| message.ttr.map(Millis::from)).unwrap_or(usual);
+        let usual = message.ttr.map_or(usual, Millis::from);
+        let ttr = ttr.unwrap_or(usual);
         message.at = At::Leased { receipt: *receipt, expires: now + ttr };
         Ok(())
     }
