@@ -27,7 +27,7 @@ pub use client::{Consumer, ConsumerOptions, MqClient, QueueError, Selection};
 pub use error::MqError;
 pub use log::{Damage, OpenError};
 pub use message::{MessageId, NodeId};
-pub use node::{Node, NodeConfig};
+pub use node::{Meter, Node, NodeConfig};
 pub use route::{DEFAULT_QUEUE, Mode};
 pub use service::{Answer, MqNode, MqNodeClient, MqNodeServer};
 pub use store::{Disk, File, Store};

@@ -6,6 +6,7 @@ mod deliver;
 mod give_back;
 mod inner;
 mod look;
+mod meter;
 mod writer;
 
 use std::{
@@ -32,6 +33,7 @@ use crate::{
 use cache::Cache;
 use completion::Waiter;
 use inner::{Group, Inner, Shared, Wanted};
+pub use meter::Meter;
 use writer::{Gathering, Writer, stage};
 
 /// How a node is set up.

@@ -29,6 +29,10 @@ pub(crate) struct Queue {
     pub(crate) purged: MessageId,
     pub(crate) pushed: u64,
     pub(crate) popped: u64,
+    pub(crate) acked: u64,
+    /// Deliveries that came to nothing; and those of them that were the last.
+    pub(crate) failed: u64,
+    pub(crate) died: u64,
 }
 
 /// A message in a queue. There may be millions: it is small.
@@ -112,6 +116,9 @@ impl Queue {
             purged: MessageId(0),
             pushed: 0,
             popped: 0,
+            acked: 0,
+            failed: 0,
+            died: 0,
         }
     }
 

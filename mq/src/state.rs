@@ -350,6 +350,14 @@ impl State {
         })
     }
 
+    /// Every queue, with its topic's name.
+    pub(crate) fn all_queues(&self) -> impl Iterator<Item = (QueueNumber, &str, &Queue)> {
+        let named = |(number, queue): (&QueueNumber, _)| (*number, queue);
+        self.queues.iter().map(named).filter_map(|(number, queue): (_, &Queue)| {
+            Some((number, self.topics.get(&queue.topic)?.name.as_str(), queue))
+        })
+    }
+
     pub(crate) fn topic_names(&self) -> Vec<String> {
         self.names.keys().cloned().collect()
     }

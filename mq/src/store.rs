@@ -5,8 +5,10 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
+use metrics::histogram;
 use rustix::fs::{FallocateFlags, fallocate};
 
 /// One directory of files. Nothing is certain before it is synced: bytes by [`File::sync`], names by
@@ -134,7 +136,10 @@ impl File for fs::File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        let begin = Instant::now();
+        self.sync_data()?;
+        histogram!("ms_mq_sync_seconds").record(begin.elapsed());
+        Ok(())
     }
 }
 

@@ -25,7 +25,6 @@ impl<F: File> Node<F> {
             // An error: the node has ended, and the leases with it.
             if changed.is_ok() {
                 receipts.iter().for_each(|receipt| shared.wake_number(receipt.queue));
-                shared.work.notify_one();
             }
         }
     }

@@ -34,6 +34,9 @@ impl State {
     /// The message is done with.
     pub(crate) fn ack(&mut self, leased: Leased, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
         self.check(leased, now)?;
+        if let Some(queue) = self.queues.get_mut(&leased.queue) {
+            queue.acked += 1;
+        }
         self.finish(leased.queue, leased.id, batch);
         Ok(())
     }
@@ -129,6 +132,10 @@ impl State {
         let retries = live.retries.saturating_add(1);
         let dead = (retries > self.topics[&queue.topic].config.max_retries)
             .then(|| format!("delivered {retries} times; the last time: {reason}"));
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.failed += 1;
+            queue.died += u64::from(dead.is_some());
+        }
         self.put(number, id, CopyState { due, retries, dead }, now, batch);
     }
 

@@ -1,0 +1,151 @@
+//! How a node stands, through the `metrics` facade: nothing, as long as the program installs no recorder. The engine only
+//! counts; what it has counted is handed on now and then.
+//!
+//! The names are documented in the README.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use metrics::{Counter, Gauge, counter, gauge};
+
+use super::{Node, inner::Shared};
+use crate::{
+    queue::{Counts, Queue},
+    record::QueueNumber,
+    store::File,
+};
+
+/// Reports a node's queues through the facade `metrics`. It does not keep the node open.
+pub struct Meter<F: File = std::fs::File> {
+    shared: Arc<Shared<F>>,
+    queues: HashMap<QueueNumber, Handles>,
+    written: Counter,
+    disk_full: Gauge,
+}
+
+impl<F: File> Meter<F> {
+    /// For the recorder that is installed now.
+    pub fn new(node: &Node<F>) -> Self {
+        Self {
+            shared: node.shared.clone(),
+            queues: HashMap::new(),
+            written: counter!("ms_mq_written_bytes_total"),
+            disk_full: gauge!("ms_mq_disk_full"),
+        }
+    }
+
+    /// Reports once; such as before each time that the recorder is read. False: the node is closed.
+    pub fn record(&mut self) -> bool {
+        let mut found = Vec::with_capacity(self.queues.len());
+        {
+            let mut inner = self.shared.lock();
+            if inner.check_open().is_err() {
+                return false;
+            }
+            inner.advance(&*self.shared.clock);
+            for (number, topic, queue) in inner.state.all_queues() {
+                self.queues.entry(number).or_insert_with(|| Handles::new(topic, &queue.bind_key));
+                found.push((number, Counted::of(queue)));
+            }
+            self.written.absolute(inner.written);
+            self.disk_full.set(f64::from(u8::from(inner.check_space(self.shared.segment_bytes).is_err())));
+        }
+        for (number, counted) in &found {
+            if let Some(handles) = self.queues.get(number) {
+                handles.set(counted);
+            }
+        }
+        if self.queues.len() > found.len() {
+            // Both are sorted by number.
+            self.queues.retain(|number, handles| {
+                let there = found.binary_search_by_key(number, |(number, _)| *number).is_ok();
+                if !there {
+                    handles.stand(&Counts::default());
+                }
+                there
+            });
+        }
+        true
+    }
+
+    /// Reports every so often until the node is closed. Needs a tokio runtime with time.
+    pub async fn run(mut self, every: Duration) {
+        // A pause of nothing would be no pause.
+        let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
+        loop {
+            ticks.tick().await;
+            if !self.record() {
+                return;
+            }
+        }
+    }
+}
+
+impl<F: File> fmt::Debug for Meter<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter").field("node", &self.shared.node).field("queues", &self.queues.len()).finish()
+    }
+}
+
+/// What is told of one queue.
+struct Counted {
+    counts: Counts,
+    pushed: u64,
+    popped: u64,
+    acked: u64,
+    failed: u64,
+    died: u64,
+}
+
+impl Counted {
+    fn of(queue: &Queue) -> Self {
+        let Queue { pushed, popped, acked, failed, died, .. } = *queue;
+        Self { counts: queue.counts(), pushed, popped, acked, failed, died }
+    }
+}
+
+/// Where it is told.
+struct Handles {
+    ready: Gauge,
+    delayed: Gauge,
+    leased: Gauge,
+    dead: Gauge,
+    pushed: Counter,
+    popped: Counter,
+    acked: Counter,
+    failed: Counter,
+    died: Counter,
+}
+
+impl Handles {
+    fn new(topic: &str, queue: &str) -> Self {
+        let state = |state: &'static str| gauge!("ms_mq_messages", "topic" => topic.to_owned(), "queue" => queue.to_owned(), "state" => state);
+        let count = |name: &'static str| counter!(name, "topic" => topic.to_owned(), "queue" => queue.to_owned());
+        Self {
+            ready: state("ready"),
+            delayed: state("delayed"),
+            leased: state("leased"),
+            dead: state("dead"),
+            pushed: count("ms_mq_pushes_total"),
+            popped: count("ms_mq_deliveries_total"),
+            acked: count("ms_mq_acks_total"),
+            failed: count("ms_mq_failed_deliveries_total"),
+            died: count("ms_mq_dead_letters_total"),
+        }
+    }
+
+    fn set(&self, counted: &Counted) {
+        self.stand(&counted.counts);
+        self.pushed.absolute(counted.pushed);
+        self.popped.absolute(counted.popped);
+        self.acked.absolute(counted.acked);
+        self.failed.absolute(counted.failed);
+        self.died.absolute(counted.died);
+    }
+
+    fn stand(&self, counts: &Counts) {
+        self.ready.set(counts.ready as f64);
+        self.delayed.set(counts.delayed as f64);
+        self.leased.set(counts.leased as f64);
+        self.dead.set(counts.dead as f64);
+    }
+}
