@@ -1,4 +1,5 @@
 //! Pushing: which queues a message goes to, whether there is room in all of them, and when it can be handed out.
+
 use std::collections::{HashMap, HashSet};
 
 use super::State;

@@ -10,8 +10,7 @@ fn state() -> State {
 }
 
 fn push(state: &mut State, push: Push, now: Millis, batch: &mut Batch) -> Pending {
-    state.check_all(std::slice::from_ref(&push), now, batch).unwrap();
-    match state.push(push, now, batch).unwrap() {
+    match state.push_one(push, now, batch).unwrap() {
         Pushed::New(pending) => pending,
         Pushed::Duplicate(id) => panic!("{id} is a duplicate"),
     }
@@ -58,14 +57,15 @@ fn a_duplicate_is_taken_though_there_is_no_room() {
     state.configure("t", &settings, NOW, &mut batch).unwrap();
     let keyed = |key: &str| Push { dedup: Some(key.to_owned()), ..Push::new("t", b"job".to_vec()) };
     let first = push(&mut state, keyed("one"), NOW, &mut batch);
-    state.check_all(&[keyed("one"), keyed("one")], NOW, &mut batch).unwrap();
-    assert!(matches!(state.push(keyed("one"), NOW, &mut batch), Ok(Pushed::Duplicate(id)) if id == first.id));
+    for again in state.push_all(vec![keyed("one"), keyed("one")], NOW, &mut batch).unwrap() {
+        assert!(matches!(again, Pushed::Duplicate(id) if id == first.id));
+    }
     let full = MqError::Full { queue: "default".to_owned(), length: 1, most: 1 };
-    assert_eq!(state.check_all(&[keyed("two")], NOW, &mut batch), Err(full));
+    assert_eq!(state.push_one(keyed("two"), NOW, &mut batch).unwrap_err(), full);
 
     // Nor may the queue that a push makes be longer than the topic allows.
     state.configure("new", &settings, NOW, &mut batch).unwrap();
-    let two = [Push::new("new", b"1".to_vec()), Push::new("new", b"2".to_vec())];
+    let two = vec![Push::new("new", b"1".to_vec()), Push::new("new", b"2".to_vec())];
     let full = MqError::Full { queue: "default".to_owned(), length: 0, most: 1 };
-    assert_eq!(state.check_all(&two, NOW, &mut batch), Err(full));
+    assert_eq!(state.push_all(two, NOW, &mut batch).unwrap_err(), full);
 }
