@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use redis::{
-    AsyncCommands, Client,
+    AsyncCommands, AsyncConnectionConfig, Client,
     aio::MultiplexedConnection,
     streams::{StreamReadOptions, StreamReadReply},
 };
@@ -37,7 +37,7 @@ impl Broker for Redis {
         })
         .await?;
         let client = Client::open(format!("redis://127.0.0.1:{}", program.port))?;
-        let mut shared = client.get_multiplexed_async_connection().await?;
+        let mut shared = connect(&client).await?;
         shared.xgroup_create_mkstream::<_, _, _, ()>(STREAM, GROUP, "$").await?;
         Ok(Self { program, client, shared })
     }
@@ -47,14 +47,18 @@ impl Broker for Redis {
     }
 
     async fn consumer(&self) -> Result<Reader, Failure> {
-        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(3 * WAIT));
-        let blocking = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Reader { blocking, shared: self.shared.clone() })
+        Ok(Reader { blocking: connect(&self.client).await?, shared: self.shared.clone() })
     }
 
     async fn stop(self) {
         self.program.stop().await;
     }
+}
+
+/// With more time than the client gives by itself: a sync for each write makes a long queue.
+async fn connect(client: &Client) -> Result<MultiplexedConnection, Failure> {
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(30 * WAIT));
+    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
 }
 
 impl Producer for MultiplexedConnection {
