@@ -43,7 +43,10 @@ impl<F: File> Node<F> {
                     waited.get_or_insert_with(|| WakesNext(news));
                     (handed, Some(listening), next.map(|next| Duration::from_millis(next.saturating_sub(now))))
                 } else {
-                    news.notify_one();
+                    // Whoever waits must hear of the lease's end; who has waited says so when it goes.
+                    if waited.is_none() {
+                        news.notify_one();
+                    }
                     (handed, None, None)
                 };
                 self.shared.unlock_and_wake(inner);
