@@ -9,6 +9,7 @@ mod limit;
 mod load;
 mod pace;
 mod signal;
+mod stopwatch;
 
 use std::{
     collections::HashSet,

@@ -20,6 +20,8 @@ pub(crate) struct Pace(AtomicU8);
 const PROBES: u8 = 4;
 /// The same for a method that was slow, timed on the pool.
 const SLOW_PROBES: u8 = 64;
+/// It took long once. The thread may have waited for a processor: the next poll tells, timed without such waiting.
+const SUSPECT: u8 = 50;
 const SLOW: u8 = 100;
 const ALWAYS_SLOW: u8 = 255;
 
@@ -41,13 +43,20 @@ impl Pace {
         self.0.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether a poll is to be timed by what the thread itself spends.
+    #[inline]
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= SUSPECT
+    }
+
     /// A poll took so long.
     pub(crate) fn observe(&self, took: Duration) {
         let state = self.0.load(Ordering::Relaxed);
         let next = match state {
             ALWAYS_SLOW => return,
-            _ if took > LONG => SLOW + SLOW_PROBES,
-            SLOW => PROBES,
+            SUSPECT.. if took > LONG => SLOW + SLOW_PROBES,
+            _ if took > LONG => SUSPECT,
+            SLOW | SUSPECT => PROBES,
             0 => 0,
             counted => counted - 1,
         };
@@ -73,8 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn one_long_poll_is_enough_and_many_short_ones_are_needed_to_forgive() {
+    fn two_long_polls_are_enough_and_many_short_ones_are_needed_to_forgive() {
         let pace = Pace::new(false);
+        pace.observe(MS);
+        assert!(pace.is_suspect() && pace.is_probed() && !pace.is_slow());
+        pace.observe(SHORT);
+        assert!(!pace.is_suspect() && pace.is_probed(), "the thread had to wait");
+        pace.observe(MS);
         pace.observe(MS);
         for _ in 0..=SLOW_PROBES {
             assert!(pace.is_slow());

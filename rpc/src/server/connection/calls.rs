@@ -20,7 +20,7 @@ use crate::{
     Code, Context, Status,
     buffer::{FrameBuf, give_scratch, take_scratch},
     reply::ResponseForm,
-    server::{compute::ComputePool, dispatch::Route, load::Load},
+    server::{compute::ComputePool, dispatch::Route, load::Load, stopwatch::Stopwatch},
     service::Reply,
 };
 
@@ -49,9 +49,9 @@ impl Call {
         }
         let (form, permit) = (work.call.form, work.permit.clone());
         let run = pool.run(move |cx| {
-            let before = Instant::now();
+            let watch = Stopwatch::of_thread();
             let polled = work.poll(cx);
-            work.call.route.pace.observe(before.elapsed());
+            work.call.route.pace.observe(watch.spent());
             polled
         });
         if run.await.is_none() {

@@ -27,6 +27,7 @@ use crate::{
         limit::{Admission, Ticker},
         load::{Load, RETRY_AFTER},
         pace::{self, Pace},
+        stopwatch::Stopwatch,
     },
     service::{Place, Reply, Request},
     transport::Frame,
@@ -293,12 +294,11 @@ impl Timing {
         if pace.is_slow() {
             return false;
         }
-        let before = Instant::now();
+        let watch = if pace.is_suspect() { Stopwatch::of_thread() } else { Stopwatch::start() };
         let answered = poll();
-        let took = before.elapsed();
-        pace.observe(took);
+        pace.observe(watch.spent());
         self.suspicious = self.suspicious.saturating_sub(1);
-        self.spent += took;
+        self.spent += watch.elapsed();
         answered
     }
 
