@@ -56,6 +56,7 @@ async fn all_in_one() -> Result<(), Box<dyn Error>> {
     let client = MqClient::new(registry);
     let (produce, consume) = (ProducerArgs::default(), ConsumerArgs { count: Some(20), ..ConsumerArgs::default() });
     let (produced, ()) = tokio::join!(producer::run(&client, &produce), consumer::run(&client, &consume));
+    drop(client);
     tokio::join!(first.shutdown(), second.shutdown());
     produced
 }

@@ -1,6 +1,6 @@
 //! A pop whose answer reaches nobody gives its messages back at once, and that is no retry.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! `Context::if_unanswered`: a method hears of an answer that did not go out, and of no other.
 // Helpers of tests are not seen as tests by the lints.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod raw;
 
