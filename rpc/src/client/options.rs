@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use super::balance::Key;
 use crate::{
     Codec, Compression, Status,
     frame::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME},
@@ -18,6 +19,7 @@ pub struct CallOptions {
     pub(crate) metadata: Vec<(String, String)>,
     pub(crate) idempotent: bool,
     pub(crate) instance: Option<String>,
+    pub(crate) key: Option<Key>,
 }
 
 impl CallOptions {
@@ -45,6 +47,14 @@ impl CallOptions {
     #[must_use]
     pub fn instance(mut self, id: impl Into<String>) -> Self {
         self.instance = Some(id.into());
+        self
+    }
+
+    /// What the call is about, such as a customer's number: balancers that hash send calls of one key to one instance. To
+    /// [`Balancer::IpHash`](crate::Balancer::IpHash) it is an address, as text. It is not sent along.
+    #[must_use]
+    pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.key = Some(Key::new(key.as_ref()));
         self
     }
 

@@ -5,7 +5,10 @@ use std::{borrow::Cow, sync::OnceLock, time::Duration};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::options::{CallOptions, ClientConfig, Outgoing};
+use super::{
+    balance::Key,
+    options::{CallOptions, ClientConfig, Outgoing},
+};
 use crate::{
     Code, Codec, Compression, Context, Outcome, Status,
     buffer::FrameBuf,
@@ -25,6 +28,8 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) codec: Codec,
     /// The only instance that will do.
     pub(crate) instance: Option<&'a str>,
+    /// What the balancer hashes.
+    pub(crate) key: Option<Key>,
     compression: Compression,
     compress_above: usize,
     pairs: Cow<'static, [u8]>,
@@ -65,6 +70,7 @@ impl<'a> CallRequest<'a> {
             argc,
             codec: config.codec,
             instance: options.instance.as_deref(),
+            key: options.key,
             compression: config.compression,
             compress_above: config.compress_above,
             pairs,

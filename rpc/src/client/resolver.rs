@@ -20,7 +20,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    balance::{Balance, Balancer},
+    balance::{Ask, Balancer, Balancing, Clock, Key, Policy},
     connection::Closed,
     endpoint::{Endpoint, EndpointNumber, Shared},
     health::may_eject,
@@ -31,7 +31,7 @@ use super::{
     retry::Budget,
 };
 use crate::{
-    Code, Outcome, Status,
+    Code, Context, Outcome, Status,
     meter::{self, List},
     shard::Cursor,
 };
@@ -51,7 +51,8 @@ pub(crate) struct Resolver {
     registry: Arc<dyn MsRegister>,
     config: Arc<ClientConfig>,
     connections_per_instance: usize,
-    balance: Box<dyn Balance>,
+    policy: Arc<Policy>,
+    clock: Arc<Clock>,
     instances: ArcSwap<Instances>,
     /// Something changed for those that wait for a connection.
     changed: Notify,
@@ -88,9 +89,10 @@ impl Resolver {
         service: ServiceName,
         registry: Arc<dyn MsRegister>,
         config: Arc<ClientConfig>,
-        balancer: Balancer,
+        balancing: Balancing,
         connections_per_instance: usize,
     ) -> Arc<Self> {
+        let policy = Arc::new(Policy::new(balancing));
         let watch = registry.watch(&service);
         let refresh_soon = Arc::new(Notify::new());
         let resolver = Arc::new(Self {
@@ -99,8 +101,9 @@ impl Resolver {
             registry,
             config,
             connections_per_instance,
-            balance: balancer.build(),
-            instances: ArcSwap::from_pointee(Instances::new(Snapshot::never(), Vec::new())),
+            instances: ArcSwap::from_pointee(Instances::new(policy.clone(), Snapshot::never(), Vec::new())),
+            policy,
+            clock: Arc::default(),
             changed: Notify::new(),
             last_error: Mutex::new(None),
             next_dial: Cursor::default(),
@@ -127,6 +130,11 @@ impl Resolver {
 
     pub(crate) fn scope(&self) -> Option<&str> {
         self.registry.scope()
+    }
+
+    /// What connections set, and picks read.
+    pub(crate) fn clock(&self) -> &Arc<Clock> {
+        &self.clock
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -163,19 +171,24 @@ impl Resolver {
         if let Some(id) = request.instance {
             return self.pick_instance(&instances, id);
         }
-        if instances.choices.is_empty() {
+        if instances.listed.places().is_empty() {
             return match instances.nothing(self.service.as_str(), self.registry.url()) {
                 Some(status) => Err(status),
                 None => Ok(None),
             };
         }
-        if instances.live.len() < instances.choices.len() {
+        if instances.live < instances.listed.places().len() {
             self.dial_next(&instances);
         }
-        let avoided = |place: u32| !tried.is_empty() && tried.contains(&instances.all[place as usize].number());
+        let is_tried = |place: u32| tried.contains(&instances.all[place as usize].number());
         // A connection may have ended since they were gathered; then another pick finds another.
         for _ in 0..PICKS {
-            let Some(place) = instances.live.pick(&*self.balance, avoided) else { break };
+            let picked = match instances.only() {
+                Some(only) => Some(only),
+                None if tried.is_empty() => instances.pick(&self.ask(request)),
+                None => instances.pick_other(&self.ask(request), is_tried),
+            };
+            let Some(place) = picked else { break };
             let endpoint = &instances.all[place as usize];
             let turn = endpoint.turn();
             let ready = instances.ready[place as usize].as_ref().map(|ready| &ready[turn]);
@@ -188,6 +201,14 @@ impl Resolver {
             }
         }
         Ok(None)
+    }
+
+    fn ask(&self, request: &CallRequest<'_>) -> Ask<'_> {
+        let mut key = request.key;
+        if key.is_none() && self.policy.balancing.balancer() == Balancer::IpHash {
+            key = Context::current_address().map(|address| Key::of_address(address.ip()));
+        }
+        Ask { key, clock: &self.clock }
     }
 
     /// The instance of this id, if it is connected; else it is dialled meanwhile.
@@ -212,10 +233,11 @@ impl Resolver {
 
     /// Dials one of the instances without a connection, each in its turn.
     fn dial_next(self: &Arc<Self>, instances: &Instances) {
-        let at = self.next_dial.advance() % instances.choices.len() as u32;
-        let endpoint = &instances.all[instances.choices.place(at as usize) as usize];
+        let places = instances.listed.places();
+        let at = self.next_dial.advance() % places.len() as u32;
+        let endpoint = &instances.all[places[at as usize] as usize];
         if !endpoint.is_live() {
-            endpoint.connection(endpoint.turn(), self, instances.live.is_empty());
+            endpoint.connection(endpoint.turn(), self, instances.live == 0);
         }
     }
 
@@ -260,7 +282,7 @@ impl Resolver {
         let found = instances.all.iter().find(|endpoint| endpoint.number() == number);
         let now = Instant::now();
         let Some(endpoint) = found.filter(|endpoint| endpoint.health().ejected_until(now).is_none()) else { return };
-        if !may_eject(instances.ejected, instances.choices.len()) {
+        if !may_eject(instances.ejected, instances.listed.places().len()) {
             return;
         }
         let time = endpoint.health().eject(now);
@@ -302,14 +324,14 @@ impl Resolver {
             }
         };
         let all = hold.instances().into_iter().map(endpoint).collect();
-        self.publish(Instances::new(snapshot, all));
+        self.publish(Instances::new(self.policy.clone(), snapshot, all));
         self.measure(hold);
         self.changed.notify_waiters();
     }
 
     fn measure(&self, hold: &Hold) {
         let Instances { snapshot, all, live, ejected, .. } = &**self.instances.load();
-        let list = List { snapshot, all: all.len(), live: live.len(), held: hold.held(), ejected: *ejected };
+        let list = List { snapshot, all: all.len(), live: *live, held: hold.held(), ejected: *ejected };
         meter::list(self.service(), &list);
     }
 
