@@ -5,6 +5,7 @@ mod balance;
 mod channel;
 mod connection;
 mod endpoint;
+mod fan_out;
 mod health;
 mod hold;
 mod in_flight;
@@ -37,6 +38,7 @@ pub(crate) use {
 
 pub use balance::{Balancer, Balancing};
 pub use channel::{Arguments, Channel, Stub};
+pub use fan_out::TypedClient;
 pub use local::Local;
 pub use options::{CallOptions, Outgoing};
 pub use proxy::{ClientProxy, ProxyBuilder};

@@ -33,7 +33,7 @@ mod transport;
 pub use blob::Blob;
 pub use client::{
     Arguments, Balancer, Balancing, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, Local, Outgoing,
-    ProxyBuilder, Stub,
+    ProxyBuilder, Stub, TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;

@@ -130,7 +130,7 @@ impl Instances {
         Duration::from_micros(self.all.len() as u64)
     }
 
-    /// Why there is nothing to choose from; nothing as long as the registry has not answered: that is worth waiting for.
+    /// Why there is nothing to choose from; none as long as the registry has not answered: that is worth waiting for.
     pub(crate) fn nothing(&self, service: &str, registry: &str) -> Option<Status> {
         let (count, wanted) = (self.all.len(), self.policy.balancing.wanted());
         let selected = self.selected().count();

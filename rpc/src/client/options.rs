@@ -20,6 +20,7 @@ pub struct CallOptions {
     pub(crate) idempotent: bool,
     pub(crate) instance: Option<String>,
     pub(crate) key: Option<Key>,
+    pub(crate) fork: bool,
 }
 
 impl CallOptions {
@@ -55,6 +56,16 @@ impl CallOptions {
     #[must_use]
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.key = Some(Key::new(key.as_ref()));
+        self
+    }
+
+    /// Makes the call on all instances at once, those of weight 0 left out: the first success is the result, and the others
+    /// are cancelled. If none succeeds, the result is the method's own error, if one instance returned that, or else
+    /// another failure. Through a proxy only, and for methods that may be executed twice only; others are refused with
+    /// `FailedPrecondition`.
+    #[must_use]
+    pub fn fork(mut self) -> Self {
+        self.fork = true;
         self
     }
 

@@ -107,6 +107,10 @@ impl ClientProxy {
         &self.inner.config
     }
 
+    pub(super) fn options(&self) -> &CallOptions {
+        &self.options
+    }
+
     /// What follows `service`; started at its first call.
     pub(super) fn resolver(&self, service: &str) -> Result<Arc<Resolver>, Status> {
         let known = self.inner.resolvers.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned();

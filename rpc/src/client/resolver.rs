@@ -15,7 +15,7 @@ use tokio::{
     runtime::Handle,
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tracing::{info, warn};
 
@@ -172,10 +172,7 @@ impl Resolver {
             return self.pick_instance(&instances, id);
         }
         if instances.listed.places().is_empty() {
-            return match instances.nothing(self.service.as_str(), self.registry.url()) {
-                Some(status) => Err(status),
-                None => Ok(None),
-            };
+            return self.nothing(&instances).map_or(Ok(None), Err);
         }
         if instances.live < instances.listed.places().len() {
             self.dial_next(&instances);
@@ -203,11 +200,12 @@ impl Resolver {
         Ok(None)
     }
 
+    #[inline]
     fn ask(&self, request: &CallRequest<'_>) -> Ask<'_> {
-        let mut key = request.key;
-        if key.is_none() && self.policy.balancing.balancer() == Balancer::IpHash {
-            key = Context::current_address().map(|address| Key::of_address(address.ip()));
-        }
+        let key = match request.key {
+            None if self.policy.balancing.balancer() == Balancer::IpHash => callers_address(),
+            key => key,
+        };
         Ask { key, clock: &self.clock }
     }
 
@@ -259,6 +257,29 @@ impl Resolver {
                 let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
                 let (service, url) = (self.service.as_str(), self.registry.url());
                 return Err(self.instances.load().not_connected(service, url, last_error.as_ref()));
+            }
+        }
+    }
+
+    /// Why there is nothing to choose from; none as long as the registry has not answered.
+    pub(crate) fn nothing(&self, instances: &Instances) -> Option<Status> {
+        instances.nothing(self.service.as_str(), self.registry.url())
+    }
+
+    /// What is listed, once something is; waits for the registry's first answer until the deadline.
+    pub(crate) async fn listed(&self, deadline: Instant) -> Result<Arc<Instances>, Status> {
+        loop {
+            let changed = self.changed.notified();
+            let instances = self.instances.load_full();
+            if instances.selected().next().is_some() {
+                return Ok(instances);
+            }
+            if let Some(status) = self.nothing(&instances) {
+                return Err(status);
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                let (service, url) = (self.service.as_str(), self.registry.url());
+                return Err(instances.not_connected(service, url, None));
             }
         }
     }
@@ -418,6 +439,12 @@ impl Drop for Resolver {
             watcher.abort();
         }
     }
+}
+
+/// Of the call that the next one serves.
+#[cold]
+fn callers_address() -> Option<Key> {
+    Context::current_address().map(|address| Key::of_address(address.ip()))
 }
 
 struct Waiting<'a>(&'a AtomicU32);
