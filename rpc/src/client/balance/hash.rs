@@ -50,7 +50,8 @@ pub(super) struct Consistent {
 impl Balance for Consistent {
     fn pick(&self, candidates: &Candidates, ask: &Ask<'_>) -> u32 {
         let Some(key) = ask.key else { return in_turn(&self.policy, candidates) };
-        let mut places = self.listed.ring.iter().flat_map(|ring| ring.from(key.position)).take(LOOKS);
+        let Some(ring) = &self.listed.ring else { return of_the_rest(key, candidates) };
+        let mut places = ring.from(key.position).take(LOOKS);
         places.find(|place| candidates.find(*place).is_some()).unwrap_or_else(|| of_the_rest(key, candidates))
     }
 }
@@ -60,9 +61,9 @@ impl Balance for Consistent {
 pub(super) struct Bounded {
     policy: Arc<Policy>,
     listed: Arc<Listed>,
-    /// The bound, in parts of the calls in flight for each part of the weight.
+    /// The bound for each call in flight, by an instance's weight.
     of_weight: f64,
-    /// The calls in flight when they were last counted.
+    /// The calls in flight when they were counted last, and all that were picked for since.
     in_flight: AtomicU32,
     /// So many picks later they are counted again.
     recount: AtomicU32,
@@ -75,33 +76,30 @@ impl Bounded {
         Self { policy, listed, of_weight, in_flight: AtomicU32::new(0), recount: AtomicU32::new(0) }
     }
 
-    /// Among many instances it takes long to count, and a few calls more or less are no matter.
+    /// With one more. Among many instances it takes long to count, and a few calls that have ended meanwhile are no matter.
     fn in_flight(&self, candidates: &Candidates) -> u32 {
-        match self.recount.load(Ordering::Relaxed) {
-            0 => {
-                self.recount.store(candidates.len() as u32 / 16, Ordering::Relaxed);
-                let in_flight = candidates.all().iter().map(|candidate| candidate.loads.in_flight()).sum();
-                self.in_flight.store(in_flight, Ordering::Relaxed);
-                in_flight
-            }
-            picks => {
-                self.recount.store(picks - 1, Ordering::Relaxed);
-                self.in_flight.load(Ordering::Relaxed)
-            }
-        }
+        let (counted, next) = match self.recount.load(Ordering::Relaxed) {
+            0 => (
+                candidates.all().iter().map(|candidate| candidate.loads.in_flight()).sum(),
+                candidates.len() as u32 / 4,
+            ),
+            picks => (self.in_flight.load(Ordering::Relaxed), picks - 1),
+        };
+        self.recount.store(next, Ordering::Relaxed);
+        self.in_flight.store(counted + 1, Ordering::Relaxed);
+        counted + 1
     }
 }
 
 impl Balance for Bounded {
     fn pick(&self, candidates: &Candidates, ask: &Ask<'_>) -> u32 {
         let Some(key) = ask.key else { return in_turn(&self.policy, candidates) };
-        let calls = f64::from(self.in_flight(candidates)) + 1.0;
-        let has_room = |candidate: &Candidate| {
-            let most = (calls * self.of_weight * candidate.weight).ceil();
-            f64::from(candidate.loads.in_flight()) < most
-        };
+        let Some(ring) = &self.listed.ring else { return of_the_rest(key, candidates) };
+        // A whole number is below a bound if it is below the bound rounded up.
+        let bound = f64::from(self.in_flight(candidates)) * self.of_weight;
+        let has_room = |candidate: &Candidate| f64::from(candidate.loads.in_flight()) < bound * candidate.weight;
         let mut first = None;
-        for place in self.listed.ring.iter().flat_map(|ring| ring.from(key.position)).take(LOOKS) {
+        for place in ring.from(key.position).take(LOOKS) {
             let Some(index) = candidates.find(place) else { continue };
             if has_room(&candidates.all()[index]) {
                 return place;

@@ -58,7 +58,7 @@ impl Clock {
 
 /// Of one connection. On cache lines of its own: it is written at every call.
 #[derive(Debug, Default)]
-#[repr(align(128))]
+#[repr(align(64))]
 pub(crate) struct Load {
     in_flight: AtomicU32,
     /// The peak of what answers took, as the bits of an `f32` in nanoseconds, and below them when that was, in milliseconds.
