@@ -7,6 +7,7 @@ mod shop;
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use ms_register::{Instance, Memory, MsRegister, ServiceName};
@@ -200,6 +201,22 @@ async fn an_instance_that_refuses_fast_is_not_favoured() {
         }
     }
     assert!(refused <= 20, "{refused} of 500 calls went where they are refused");
+}
+
+#[tokio::test]
+async fn a_slow_instance_gets_few_calls_and_one_that_does_not_answer_too() {
+    let registry = Arc::new(Memory::new());
+    let _a = registered(&registry, "a").await;
+    let slow = RateLimit::per_second(20).burst(1).wait_up_to(Duration::from_secs(1));
+    let _b = server_with(&registry, "b", |server| server.limit_method("shop", "who", slow)).await;
+    let shop = ShopClient::new(connected(&registry, 2, Balancing::default()).await);
+    let answers = asked(&shop, 500).await;
+    assert!(answers["a"] >= 490, "each call of b takes 50 ms: {answers:?}");
+
+    // The fast one keeps a caller waiting until it gives up: then the slow one is the faster.
+    let hurried = shop.with(CallOptions::deadline(Duration::from_millis(500)));
+    assert_eq!(hurried.wait().await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(asked(&shop, 3).await, counts([("b", 3)]));
 }
 
 #[tokio::test]

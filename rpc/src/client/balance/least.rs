@@ -24,13 +24,10 @@ impl Balance for LeastConnections {
 
 fn least<'a>(first: &'a Candidate, others: impl Iterator<Item = &'a Candidate>) -> u32 {
     let load = |candidate: &Candidate| candidate.by_weight(candidate.loads.in_flight() as f32 + 1.0);
-    let (mut best, mut lowest) = (first, load(first));
-    for other in others {
+    let (best, _) = others.fold((first, load(first)), |(best, lowest), other| {
         let load = load(other);
-        if load < lowest {
-            (best, lowest) = (other, load);
-        }
-    }
+        if load < lowest { (other, load) } else { (best, lowest) }
+    });
     best.place
 }
 
