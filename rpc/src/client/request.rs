@@ -202,6 +202,12 @@ impl<'a> CallRequest<'a> {
     }
 }
 
+/// What hashes by address go by in a call that serves another: where that one comes from.
+#[cold]
+pub(crate) fn callers_address() -> Option<Key> {
+    Context::current_address().map(|address| Key::of_address(address.ip()))
+}
+
 pub(crate) fn not_sent(code: Code, message: impl Into<String>) -> Status {
     Status::new(code, message).with_outcome(Outcome::NotSent)
 }

@@ -20,18 +20,18 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    balance::{Ask, Balancer, Balancing, Clock, Key, Policy},
+    balance::{Ask, Balancer, Balancing, Clock, Policy},
     connection::Closed,
     endpoint::{Endpoint, EndpointNumber, Shared},
     health::may_eject,
     hold::Hold,
     instances::Instances,
     options::ClientConfig,
-    request::{CallRequest, not_sent},
+    request::{CallRequest, callers_address, not_sent},
     retry::Budget,
 };
 use crate::{
-    Code, Context, Outcome, Status,
+    Code, Outcome, Status,
     meter::{self, List},
     shard::Cursor,
 };
@@ -439,12 +439,6 @@ impl Drop for Resolver {
             watcher.abort();
         }
     }
-}
-
-/// Of the call that the next one serves.
-#[cold]
-fn callers_address() -> Option<Key> {
-    Context::current_address().map(|address| Key::of_address(address.ip()))
 }
 
 struct Waiting<'a>(&'a AtomicU32);
