@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use ms_rpc::{Balancer, Codec, Compression, RateLimit};
+use ms_rpc::{Balancing, Codec, Compression, RateLimit};
 
 /// The goods service: without a role, two goods-centers and an order-center in one process, on a registry in memory.
 #[derive(Debug, Parser)]
@@ -47,7 +47,7 @@ pub(crate) struct CenterArgs {
     /// The port to listen on; 0 picks a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) port: u16,
-    /// The share of calls relative to the other goods-centers, for `--balancer weighted-random`.
+    /// The share of calls relative to the other goods-centers, for balancers that go by it.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) weight: f64,
     /// Calls per second; more are rejected, or wait. Default: no limit.
@@ -80,9 +80,11 @@ pub(crate) struct OrderArgs {
     /// none, gzip or zlib.
     #[arg(long, default_value_t = Compression::None)]
     pub(crate) compression: Compression,
-    /// round-robin, random or weighted-random.
-    #[arg(long, default_value_t = Balancer::RoundRobin)]
-    pub(crate) balancer: Balancer,
+    /// How calls are spread: p2c, least-connections, round-robin, weighted-round-robin, random, weighted-random, ip-hash,
+    /// key-hash, consistent-hash, bounded-hash. With `,near=ZONE` the goods-centers of that zone come first, with a pair such
+    /// as `,version=v2` only those with this metadata get calls.
+    #[arg(long, default_value_t = Balancing::default())]
+    pub(crate) balancer: Balancing,
     /// Connections to each goods-center.
     #[arg(long, default_value_t = 1)]
     pub(crate) connections: usize,

@@ -35,7 +35,7 @@ pub(crate) async fn serve(
     let proxy = ClientProxy::builder(registry)
         .codec(args.codec)
         .compression(args.compression)
-        .balancer(args.balancer)
+        .balancer(args.balancer.clone())
         .connections_per_instance(args.connections)
         .deadline(Duration::from_millis(args.deadline_ms))
         .name("order-center")

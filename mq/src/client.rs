@@ -14,7 +14,7 @@ use std::{
 };
 
 use ms_register::{Instance, MsRegister};
-use ms_rpc::{Balancer, CallError, CallOptions, ClientProxy, Status};
+use ms_rpc::{Balancer, Balancing, CallError, CallOptions, ClientProxy, Status, TypedClient};
 
 use crate::{
     Answer, Delivery, Extensions, MessageId, MqError, MqNodeClient as Stub, NODE_ID, NodeId, Pop, Push, Receipt,
@@ -33,10 +33,20 @@ pub enum Selection {
     /// One after the other.
     #[default]
     Average,
-    /// With chances in proportion to the nodes' weights.
+    /// One after the other, in proportion to the nodes' weights.
     Weight,
     /// Any.
     Random,
+}
+
+impl From<Selection> for Balancing {
+    fn from(selection: Selection) -> Self {
+        match selection {
+            Selection::Average => Balancer::RoundRobin.into(),
+            Selection::Weight => Balancer::WeightedRoundRobin.into(),
+            Selection::Random => Balancer::Random.into(),
+        }
+    }
 }
 
 /// A client of the queue. Cheap to clone.
@@ -57,15 +67,12 @@ impl MqClient {
         Self::with_selection(registry, Selection::default())
     }
 
-    /// The same with another choice of nodes.
-    pub fn with_selection(registry: Arc<dyn MsRegister>, selection: Selection) -> Self {
-        let balancer = match selection {
-            Selection::Average => Balancer::RoundRobin,
-            Selection::Weight => Balancer::WeightedRandom,
-            Selection::Random => Balancer::Random,
+    /// The same with another choice of nodes: a [`Selection`], or any balancer of the proxy.
+    pub fn with_selection(registry: Arc<dyn MsRegister>, selection: impl Into<Balancing>) -> Self {
+        let balancing = selection.into();
+        let proxy = || {
+            ClientProxy::builder(registry.clone()).balancer(balancing.clone()).deadline(Duration::from_secs(5)).build()
         };
-        let proxy =
-            || ClientProxy::builder(registry.clone()).balancer(balancer).deadline(Duration::from_secs(5)).build();
         let short = proxy();
         Self { any: Stub::new(&short), proxy: short, waiting: Stub::new(proxy()), turn: Arc::default() }
     }
@@ -74,18 +81,13 @@ impl MqClient {
         self.any.with(CallOptions::new().instance(node.id()))
     }
 
-    /// Makes a call to every node, one after the other; the first error after all of them.
-    async fn everywhere<F>(&self, call: impl Fn(Stub) -> F) -> Result<(), QueueError>
+    /// Makes a call to every node; the first error after all of them.
+    async fn everywhere<F>(&self, call: impl Fn(Stub) -> F + Send + Sync) -> Result<(), QueueError>
     where
-        F: Future<Output = Result<(), QueueError>>,
+        F: Future<Output = Result<(), QueueError>> + Send,
     {
-        let mut result = Ok(());
-        for node in self.known_nodes().await? {
-            if let Err(error) = call(self.at(&node)).await {
-                result = result.and(Err(error));
-            }
-        }
-        result
+        let results = self.any.broadcast(call).await?;
+        results.into_iter().try_for_each(|(_, result)| result)
     }
 
     /// The nodes that are listed, sorted by id.
@@ -283,8 +285,9 @@ impl MqClient {
     /// When none answers.
     pub async fn stats(&self, topic: Option<&str>) -> Result<Vec<(Instance, Vec<TopicStats>)>, QueueError> {
         let (mut found, mut error) = (Vec::new(), None);
-        for node in self.known_nodes().await? {
-            match self.at(&node).stats(topic.map(str::to_owned), Extensions::default()).await {
+        let ask = |node: Stub| async move { node.stats(topic.map(str::to_owned), Extensions::default()).await };
+        for (node, answer) in self.any.broadcast(ask).await? {
+            match answer {
                 Ok(answer) => found.push((node, answer.value)),
                 Err(failed) => error = Some(failed),
             }

@@ -107,7 +107,7 @@ fn compressions(criterion: &mut Criterion) {
 fn picks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     for balancer in Balancer::ALL {
-        for instances in [10, 10_000] {
+        for instances in [1, 10, 10_000] {
             let pick = Pick::new(balancer, instances);
             group.bench_function(format!("{balancer}/of {instances}"), |b| b.iter(|| black_box(&pick).next()));
         }

@@ -5,6 +5,7 @@ mod balance;
 mod channel;
 mod connection;
 mod endpoint;
+mod fan_out;
 mod health;
 mod hold;
 mod in_flight;
@@ -31,12 +32,13 @@ use request::CallRequest;
 
 #[cfg(feature = "internals")]
 pub(crate) use {
-    balance::{Balance, Choices},
+    balance::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy},
     in_flight::{InFlight, Settled},
 };
 
-pub use balance::Balancer;
+pub use balance::{Balancer, Balancing};
 pub use channel::{Arguments, Channel, Stub};
+pub use fan_out::TypedClient;
 pub use local::Local;
 pub use options::{CallOptions, Outgoing};
 pub use proxy::{ClientProxy, ProxyBuilder};
@@ -135,7 +137,7 @@ impl ClientBuilder {
     /// # Errors
     /// `Unavailable`: nobody listens, or it is no ms-rpc server, or it took longer than the connect timeout.
     pub async fn connect(self, address: &str) -> Result<Client, Status> {
-        let connection = Connection::dial(address, &self.config, Arc::default(), |_| ()).await?;
+        let connection = Connection::dial(address, &self.config, Arc::default(), Arc::default(), |_| ()).await?;
         Ok(self.client(connection))
     }
 
@@ -148,7 +150,8 @@ impl ClientBuilder {
     /// # Errors
     /// `Unavailable`: the other side is no ms-rpc server.
     pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
-        let connection = Connection::over(transport, "the other end", &self.config, Arc::default(), |_| ()).await?;
+        let (health, load) = (Arc::default(), Arc::default());
+        let connection = Connection::over(transport, "the other end", &self.config, health, load, |_| ()).await?;
         Ok(self.client(connection))
     }
 }

@@ -130,6 +130,11 @@ impl Context {
         self.unanswered.is_some().then(|| std::mem::take(&mut self.unanswered))
     }
 
+    /// Where the call comes from that this code serves, if it serves one that came over a network.
+    pub(crate) fn current_address() -> Option<SocketAddr> {
+        CURRENT.with_borrow(|current| current.as_ref().and_then(|context| context.peer.address))
+    }
+
     /// When the caller stops waiting. The method is dropped then.
     pub fn deadline(&self) -> Instant {
         self.deadline

@@ -8,6 +8,10 @@ mod wire;
 
 use std::{
     hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Poll, Waker},
     time::Duration,
 };
@@ -19,7 +23,7 @@ use tokio::time::Instant;
 use crate::{
     Balancer, Codec, Compression,
     buffer::FrameBuf,
-    client::{Balance, Choices, InFlight, Settled},
+    client::{Ask, Candidate, Choices, Clock, InFlight, Key, Listed, Load, Loads, Policy, Settled},
     frame::{DEFAULT_MAX_FRAME, HEADER, Header, Kind, RequestHead},
     transport::Frame,
 };
@@ -84,22 +88,40 @@ pub fn expand(compression: Compression, compressed: &[u8]) -> Option<Vec<u8>> {
     compression.expand(compressed, DEFAULT_MAX_FRAME).ok()
 }
 
-/// A balancer over instances of equal weight.
+/// A balancer over instances, each with one connection and some calls in flight on it.
 #[derive(Debug)]
 pub struct Pick {
-    balance: Box<dyn Balance>,
     choices: Choices,
+    clock: Arc<Clock>,
+    keys: Vec<Key>,
+    next: AtomicUsize,
 }
 
 impl Pick {
-    /// Over that many.
+    /// Over that many, with weights from 1 to 3.
     pub fn new(balancer: Balancer, instances: u32) -> Self {
-        Self { balance: balancer.build(), choices: Choices::new((0..instances).map(|place| (place, 1.0))) }
+        let (clock, start) = (Arc::<Clock>::default(), Instant::now());
+        let policy = Arc::new(Policy::new(balancer.into()));
+        let ids: Vec<_> = (0..instances).map(|place| format!("10.0.{}.{}:80", place / 256, place % 256)).collect();
+        let weight = |place: u32| f64::from(place % 3 + 1);
+        let listed = (0..).zip(&ids).map(|(place, id)| (place, id.as_str(), weight(place)));
+        let listed = Arc::new(Listed::new(balancer, listed));
+        let candidates = (0..instances).map(|place| {
+            let load = Load::new(clock.clone());
+            load.set_in_flight(place as usize % 5);
+            load.answered(Duration::from_micros(u64::from(place % 7 + 50)), start);
+            Candidate::new(place, weight(place), Loads::One(Arc::new(load)))
+        });
+        let choices = Choices::new(&policy, &listed, candidates);
+        let keys = (0..1024u32).map(|key| Key::new(&key.to_be_bytes())).collect();
+        Self { choices, clock, keys, next: AtomicUsize::new(0) }
     }
 
     /// The place of the instance for the next call.
     pub fn next(&self) -> Option<u32> {
-        self.choices.pick(&*self.balance, |_| false)
+        let next = self.next.load(Ordering::Relaxed);
+        self.next.store(next.wrapping_add(1), Ordering::Relaxed);
+        self.choices.pick(&Ask { key: Some(self.keys[next % self.keys.len()]), clock: &self.clock })
     }
 }
 

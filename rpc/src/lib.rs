@@ -32,8 +32,8 @@ mod transport;
 
 pub use blob::Blob;
 pub use client::{
-    Arguments, Balancer, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, Local, Outgoing, ProxyBuilder,
-    Stub,
+    Arguments, Balancer, Balancing, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, Local, Outgoing,
+    ProxyBuilder, Stub, TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;
@@ -43,7 +43,7 @@ pub use health::{HealthClient, HealthState, ServiceHealth};
 pub use ms_rpc_macros::service;
 pub use server::{Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, shutdown_signal};
 pub use service::{Descriptor, Method, Reply, Request, Service};
-pub use status::{CallError, Code, Outcome, ServiceError, Status};
+pub use status::{CallError, Code, NoInstance, Outcome, ServiceError, Status};
 pub use transport::Transport;
 
 /// What generated code refers to.

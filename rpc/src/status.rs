@@ -85,6 +85,18 @@ pub enum Outcome {
     Answered,
 }
 
+/// Why there was no instance to call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NoInstance {
+    /// The registry lists none: the message says how far that can be trusted. An unknown service is one of these.
+    NoneListed,
+    /// It lists some, but none that the proxy's selector asks for.
+    NoneSelected,
+    /// All that it lists, and that are asked for, have weight 0.
+    AllWeightZero,
+}
+
 /// Why a call failed. One pointer in size.
 #[derive(Clone)]
 pub struct Status(Box<Inner>);
@@ -96,13 +108,15 @@ struct Inner {
     message: String,
     retry_after: Option<Duration>,
     detail: Option<(Codec, Bytes)>,
+    no_instance: Option<NoInstance>,
 }
 
 impl Status {
     /// A failure of this kind. `message` names the thing and, where there is one, the remedy.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Inner { code, outcome: Outcome::Answered, message, retry_after: None, detail: None }))
+        let outcome = Outcome::Answered;
+        Self(Box::new(Inner { code, outcome, message, retry_after: None, detail: None, no_instance: None }))
     }
 
     /// The kind of failure.
@@ -132,6 +146,16 @@ impl Status {
     pub fn service_error<E: DeserializeOwned>(&self) -> Option<Result<E, Self>> {
         let (codec, body) = self.0.detail.as_ref()?;
         Some(codec.decode(body).map_err(|error| Self::undecodable("the service's error", &error)))
+    }
+
+    /// Why there was no instance to call, if that is what went wrong.
+    pub fn no_instance(&self) -> Option<NoInstance> {
+        self.0.no_instance
+    }
+
+    pub(crate) fn with_no_instance(mut self, why: NoInstance) -> Self {
+        self.0.no_instance = Some(why);
+        self
     }
 
     pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {

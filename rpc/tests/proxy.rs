@@ -14,8 +14,9 @@ use ms_register::{Freshness, Instance, Memory, MsRegister, ServiceName, Static};
 use ms_rpc::{Balancer, CallOptions, ClientProxy, Code, Outcome, RateLimit, Server, ServerError};
 use shop::{Item, ShopClient, ShopServer, TestShop, registered};
 
+/// In turn, so that a test knows who is asked.
 fn proxy(registry: &Arc<Memory>) -> ClientProxy {
-    ClientProxy::new(registry.clone())
+    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build()
 }
 
 fn service() -> ServiceName {

@@ -14,7 +14,8 @@ use std::{
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use ms_register::{Instance, Memory, MsRegister, ServiceName};
 use ms_rpc::{
-    CallOptions, Client, ClientProxy, Code, HealthClient, HealthState, Outcome, RunningServer, Server, ServiceHealth,
+    Balancer, CallOptions, Client, ClientProxy, Code, HealthClient, HealthState, Outcome, RunningServer, Server,
+    ServiceHealth,
 };
 use raw::{Raw, RawServer, Request, server_hello};
 use shop::{Probe, ShopClient, ShopServer, TestShop, registered};
@@ -25,6 +26,11 @@ use tokio::{
 
 fn service() -> ServiceName {
     "shop".parse().unwrap()
+}
+
+/// Calls every instance, however slow it is.
+fn in_turn(registry: &Arc<Memory>) -> ClientProxy {
+    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build()
 }
 
 /// A server that is in no registry: tests list it by hand.
@@ -60,7 +66,7 @@ async fn an_emptied_registry_takes_nobody_away_but_who_is_gone() {
     for instance in [&a_instance, &b_instance] {
         registry.insert(&service(), instance.clone());
     }
-    let proxy = ClientProxy::new(registry.clone());
+    let proxy = in_turn(&registry);
     let shop = ShopClient::new(&proxy);
     warm(&shop, &["a", "b"]).await;
 
@@ -87,7 +93,7 @@ async fn a_held_instance_that_says_goaway_is_left() {
     for instance in [&a_instance, &b_instance] {
         registry.insert(&service(), instance.clone());
     }
-    let proxy = ClientProxy::new(registry.clone());
+    let proxy = in_turn(&registry);
     let shop = ShopClient::new(&proxy);
     warm(&shop, &["a", "b"]).await;
     registry.set_down(true);
@@ -127,7 +133,7 @@ async fn an_instance_that_does_not_answer_is_ejected() {
     for instance in [&good, &dead] {
         registry.insert(&service(), instance.clone());
     }
-    let proxy = ClientProxy::new(registry.clone());
+    let proxy = in_turn(&registry);
     let shop = ShopClient::new(&proxy).with(CallOptions::deadline(Duration::from_millis(20)));
     let mut timeouts = 0;
     while timeouts < 5 {
@@ -241,7 +247,7 @@ async fn what_happens_is_counted() {
     let registry = Arc::new(Memory::new());
     let (a, _) = registered(&registry, "a").await;
     let (_b, _) = registered(&registry, "b").await;
-    let shop = ShopClient::new(ClientProxy::new(registry.clone()));
+    let shop = ShopClient::new(in_turn(&registry));
     warm(&shop, &["a", "b"]).await;
     registry.set_down(true);
     drop(a);

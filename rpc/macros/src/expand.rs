@@ -70,6 +70,16 @@ fn client(service: &Service) -> TokenStream {
 
             #(#methods)*
         }
+
+        impl ::ms_rpc::TypedClient for #client {
+            fn stub(&self) -> &::ms_rpc::Stub {
+                &self.stub
+            }
+
+            fn from_stub(stub: ::ms_rpc::Stub) -> Self {
+                Self { stub }
+            }
+        }
     }
 }
 

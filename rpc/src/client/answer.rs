@@ -41,6 +41,11 @@ impl Answer {
         Ok(Self { codec, body, error })
     }
 
+    /// Whether it is a value, and not the method's own error.
+    pub(crate) fn is_success(&self) -> bool {
+        self.error.is_none()
+    }
+
     /// The result of a method with an error type.
     pub(crate) fn into_result<T: DeserializeOwned, E: DeserializeOwned>(self) -> Result<T, CallError<E>> {
         match self.error {

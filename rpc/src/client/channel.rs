@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{
     Client, ClientProxy, Local,
     answer::Answer,
+    fan_out::fork,
     options::{CallOptions, ClientConfig},
     request::{CallRequest, not_sent},
     resolver::Resolver,
@@ -120,6 +121,9 @@ impl Channel {
         match self {
             Self::Proxy(proxy) => {
                 let resolver = proxy.resolver(request.service)?;
+                if request.fork {
+                    return Box::pin(fork(proxy, &resolver, request, arguments, idempotent)).await;
+                }
                 proxy.exchange(&resolver, request, arguments, idempotent).await
             }
             Self::Connection(client) => client.exchange(request, arguments).await,
@@ -180,19 +184,42 @@ impl Stub {
         self.exchange(method, arguments).await?.into_value()
     }
 
+    pub(super) fn options(&self) -> &CallOptions {
+        &self.options
+    }
+
+    /// Who knows all instances, and what it knows.
+    pub(super) fn through_proxy(&self) -> Result<(&ClientProxy, &Arc<Resolver>), Status> {
+        match &self.channel {
+            Channel::Proxy(proxy) => Ok((proxy, self.resolver(proxy)?)),
+            _ => {
+                let message = format!("only a proxy knows all instances of `{}`: make the client of one", self.service);
+                Err(not_sent(Code::FailedPrecondition, message))
+            }
+        }
+    }
+
+    #[inline]
+    fn resolver(&self, proxy: &ClientProxy) -> Result<&Arc<Resolver>, Status> {
+        match self.resolver.get() {
+            Some(resolver) => Ok(resolver),
+            None => {
+                let resolver = proxy.resolver(&self.service)?;
+                Ok(self.resolver.get_or_init(|| resolver))
+            }
+        }
+    }
+
     async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
         let argc = method.arguments.len() as u8;
         let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), &self.options)?;
         let idempotent = method.idempotent || self.options.idempotent;
         match &self.channel {
             Channel::Proxy(proxy) => {
-                let resolver = match self.resolver.get() {
-                    Some(resolver) => resolver,
-                    None => {
-                        let resolver = proxy.resolver(&self.service)?;
-                        self.resolver.get_or_init(|| resolver)
-                    }
-                };
+                let resolver = self.resolver(proxy)?;
+                if request.fork {
+                    return Box::pin(fork(proxy, resolver, &request, arguments, idempotent)).await;
+                }
                 proxy.exchange(resolver, &request, arguments, idempotent).await
             }
             channel => channel.exchange(&request, arguments, idempotent).await,

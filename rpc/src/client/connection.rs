@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use super::{
+    balance::Load,
     health::Health,
     in_flight::InFlight,
     options::ClientConfig,
@@ -89,6 +90,8 @@ struct Shared {
     max_frame: usize,
     /// The largest answer, also after decompression.
     max_answer: usize,
+    /// For the balancer.
+    load: Arc<Load>,
 }
 
 #[derive(Debug)]
@@ -118,6 +121,7 @@ impl Connection {
         address: &str,
         config: &ClientConfig,
         health: Arc<Health>,
+        load: Arc<Load>,
         on_close: impl FnOnce(Closed) + Send + 'static,
     ) -> Result<Self, DialError> {
         let deadline = Instant::now() + config.connect_timeout.min(LONGEST);
@@ -133,11 +137,11 @@ impl Connection {
             match &config.dialer {
                 Some(dialer) => {
                     let stream = dialer.dial(address).await.map_err(unreachable)?;
-                    Ok(Self::over(stream, address, config, health, on_close).await?)
+                    Ok(Self::over(stream, address, config, health, load, on_close).await?)
                 }
                 None => {
                     let stream = tcp(address).await.map_err(unreachable)?;
-                    Ok(Self::over(stream, address, config, health, on_close).await?)
+                    Ok(Self::over(stream, address, config, health, load, on_close).await?)
                 }
             }
         };
@@ -150,6 +154,7 @@ impl Connection {
         address: &str,
         config: &ClientConfig,
         health: Arc<Health>,
+        load: Arc<Load>,
         on_close: impl FnOnce(Closed) + Send + 'static,
     ) -> Result<Self, Status> {
         let preferred = (config.compression != Compression::None).then(|| config.compression.number());
@@ -180,6 +185,7 @@ impl Connection {
             open: AtomicBool::new(true),
             max_frame: hello.max_frame as usize,
             max_answer: config.max_frame,
+            load,
         });
         tokio::spawn(task::Task::new(io, reader, shared.clone(), Box::new(on_close)));
         Ok(Self { shared, hello, health })
@@ -188,6 +194,11 @@ impl Connection {
     /// Where outcomes of calls are noted.
     pub(crate) fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// How busy it is, and how long its answers take.
+    pub(crate) fn load(&self) -> &Arc<Load> {
+        &self.shared.load
     }
 
     /// Whether new calls are taken.
@@ -232,6 +243,12 @@ impl Drop for Connection {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of calls has changed.
+    #[inline]
+    fn count(&self, state: &State) {
+        self.load.set_in_flight(state.calls.len() + state.waiting.len());
     }
 }
 

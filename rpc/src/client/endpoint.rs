@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use super::{
+    balance::{Load, Loads},
     connection::{Connection, DialError},
     health::Health,
     options::ClientConfig,
@@ -114,6 +115,12 @@ impl Endpoint {
         self.slots.iter().map(|slot| slot.connection.load_full().filter(|connection| connection.is_open())).collect()
     }
 
+    /// Of its open connections.
+    pub(crate) fn loads(&self) -> Loads {
+        let open = self.slots.iter().filter_map(Slot::open);
+        open.map(|connection| connection.load().clone()).collect()
+    }
+
     /// The place whose turn it is.
     #[inline]
     pub(crate) fn turn(&self) -> usize {
@@ -166,7 +173,9 @@ impl Endpoint {
         config: &ClientConfig,
         resolver: &Weak<Resolver>,
     ) -> Result<Connection, DialError> {
-        let scope = resolver.upgrade().and_then(|resolver| resolver.scope().map(str::to_owned));
+        let strong = resolver.upgrade();
+        let scope = strong.as_ref().and_then(|resolver| resolver.scope().map(str::to_owned));
+        let load = strong.map(|resolver| Arc::new(Load::new(resolver.clock().clone()))).unwrap_or_default();
         let address = self.instance.address();
         let (id, slots, resolver) = (self.instance.id().to_owned(), Arc::downgrade(&self.slots), resolver.clone());
         let began = Instant::now();
@@ -183,7 +192,7 @@ impl Endpoint {
                 }
             });
         };
-        let connection = Connection::dial(&address, config, self.health.clone(), on_close).await?;
+        let connection = Connection::dial(&address, config, self.health.clone(), load, on_close).await?;
         let scopes = &connection.hello().scopes;
         match scope {
             // A port may have been taken over by another environment's server of the same name.

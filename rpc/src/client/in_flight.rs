@@ -50,7 +50,7 @@ struct Slot<A> {
 #[derive(Clone, Copy, Debug)]
 enum Due {
     In(Duration),
-    At(Instant),
+    At { deadline: Instant, began: Instant },
 }
 
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl<A> InFlight<A> {
                 && let Due::In(timeout) = slot.due
             {
                 let deadline = now + timeout;
-                slot.due = Due::At(deadline);
+                slot.due = Due::At { deadline, began: now };
                 self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
             }
         }
@@ -139,10 +139,18 @@ impl<A> InFlight<A> {
         slot.settle(Settled::Answer(answer))
     }
 
+    /// When the call's time began, if it has.
+    pub(crate) fn began(&self, id: u64) -> Option<Instant> {
+        match self.slots.get(index(id)).filter(|slot| slot.id == id)?.due {
+            Due::At { began, .. } => Some(began),
+            Due::In(_) => None,
+        }
+    }
+
     /// When the call is overdue, if its time has begun.
     pub(crate) fn deadline(&self, id: u64) -> Option<Instant> {
         match self.slots.get(index(id)).filter(|slot| slot.id == id)?.due {
-            Due::At(deadline) => Some(deadline),
+            Due::At { deadline, .. } => Some(deadline),
             Due::In(_) => None,
         }
     }
@@ -168,22 +176,23 @@ impl<A> InFlight<A> {
         matches!(self.free(id), Some(State::Waiting(_)))
     }
 
-    /// Settles what is overdue at `now`; whom to wake.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Waker> {
-        let mut woken = Vec::new();
+    /// Settles what is overdue at `now`; whom to wake, and when the time of the one began that waited longest.
+    pub(crate) fn expire(&mut self, now: Instant) -> (Vec<Waker>, Option<Instant>) {
+        let (mut woken, mut oldest) = (Vec::new(), None::<Instant>);
         self.earliest = None;
         for slot in &mut self.slots {
             match (&slot.state, slot.due) {
-                (State::Waiting(_), Due::At(deadline)) if deadline <= now => {
-                    woken.extend(slot.settle(Settled::Overdue))
+                (State::Waiting(_), Due::At { deadline, began }) if deadline <= now => {
+                    woken.extend(slot.settle(Settled::Overdue));
+                    oldest = Some(oldest.map_or(began, |oldest| oldest.min(began)));
                 }
-                (State::Waiting(_), Due::At(deadline)) => {
+                (State::Waiting(_), Due::At { deadline, .. }) => {
                     self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
                 }
                 _ => {}
             }
         }
-        woken
+        (woken, oldest)
     }
 
     /// Settles every waiting call that `how` has an end for; whom to wake.
@@ -262,17 +271,18 @@ mod tests {
         let (mut table, start) = (InFlight::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         let (late, soon) = (insert(&mut table, 20), insert(&mut table, 10));
-        assert!(table.expire(at(50)).is_empty(), "their time has not begun");
+        assert!(table.expire(at(50)).0.is_empty(), "their time has not begun");
         assert_eq!((table.earliest(), table.deadline(soon), table.has_new()), (None, None, true));
         table.begin(start);
         table.begin(at(5));
         assert_eq!((table.deadline(soon), table.deadline(late), table.has_new()), (Some(at(10)), Some(at(20)), false));
         assert_eq!(table.earliest(), Some(at(10)));
-        assert_eq!(table.expire(at(10)).len(), 1);
+        assert_eq!((table.expire(at(10)).0.len(), table.expire(at(10)).1), (1, None));
         assert_eq!(poll(&mut table, soon), Poll::Ready(Settled::Overdue));
         assert!(poll(&mut table, late).is_pending());
         assert_eq!(table.earliest(), Some(at(20)));
-        assert_eq!(table.expire(at(30)).len(), 1);
+        let (woken, oldest) = table.expire(at(30));
+        assert_eq!((woken.len(), oldest), (1, Some(start)));
         assert_eq!(table.earliest(), None);
     }
 

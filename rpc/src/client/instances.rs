@@ -6,20 +6,28 @@ use ms_register::{Freshness, Snapshot};
 use tokio::time::Instant;
 
 use super::{
-    balance::Choices,
+    balance::{Ask, Candidate, Choices, Listed, Loads, Policy},
     endpoint::{Endpoint, Ready},
     request::not_sent,
 };
-use crate::{Code, Status};
+use crate::{Code, NoInstance, Status};
 
 #[derive(Debug)]
 pub(crate) struct Instances {
+    policy: Arc<Policy>,
     pub(crate) snapshot: Snapshot,
     /// Sorted by id.
     pub(crate) all: Vec<Arc<Endpoint>>,
-    pub(crate) choices: Choices,
-    /// Those of them with an open connection; without the ejected ones, unless there are no others.
-    pub(crate) live: Choices,
+    /// Those that calls may go to, connected or not.
+    pub(crate) listed: Arc<Listed>,
+    /// Those of them in the zone that comes first.
+    listed_near: Option<Arc<Listed>>,
+    /// How many of them have an open connection, without the ejected ones unless there are no others.
+    pub(crate) live: usize,
+    /// These, or those of them in the zone that comes first.
+    first: Choices,
+    /// All of these, if they are not the first.
+    then: Option<Choices>,
     /// By place: the connections of an instance that has all of its own, to be used without a further look.
     pub(crate) ready: Vec<Option<Ready>>,
     /// How many are ejected.
@@ -29,29 +37,92 @@ pub(crate) struct Instances {
 }
 
 impl Instances {
-    pub(crate) fn new(snapshot: Snapshot, all: Vec<Arc<Endpoint>>) -> Self {
-        let now = Instant::now();
-        let ejections: Vec<_> = all.iter().map(|endpoint| endpoint.health().ejected_until(now)).collect();
-        let choose = |wanted: &dyn Fn(usize) -> bool| {
-            let chosen = all.iter().enumerate().filter(|(place, _)| wanted(*place));
-            Choices::new(chosen.map(|(place, endpoint)| (place as u32, endpoint.instance().weight())))
+    pub(crate) fn new(policy: Arc<Policy>, snapshot: Snapshot, all: Vec<Arc<Endpoint>>) -> Self {
+        let listed = |is_wanted: &dyn Fn(&Endpoint) -> bool| {
+            let wanted = all.iter().enumerate().filter(|(_, endpoint)| {
+                endpoint.instance().weight() > 0.0
+                    && policy.balancing.selects(endpoint.instance())
+                    && is_wanted(endpoint)
+            });
+            let described = wanted.map(|(place, endpoint)| {
+                let instance = endpoint.instance();
+                (place as u32, instance.id(), instance.weight())
+            });
+            Arc::new(Listed::new(policy.balancing.balancer(), described))
         };
-        let healthy = choose(&|place| all[place].is_live() && ejections[place].is_none());
-        let live = if healthy.is_empty() { choose(&|place| all[place].is_live()) } else { healthy };
-        Self {
-            choices: choose(&|_| true),
-            live,
-            ready: all.iter().map(|endpoint| endpoint.ready()).collect(),
-            ejected: ejections.iter().flatten().count(),
-            next_return: ejections.iter().flatten().min().copied(),
-            snapshot,
-            all,
-        }
+        let is_near = |endpoint: &Endpoint| policy.balancing.is_near(endpoint.instance());
+        let listed_near = policy.balancing.has_zone().then(|| listed(&is_near));
+        let listed = listed(&|_| true);
+        Self::of(policy, snapshot, all, listed, listed_near)
     }
 
     /// The same with the connections and ejections as they are now.
     pub(crate) fn refreshed(&self) -> Self {
-        Self::new(self.snapshot.clone(), self.all.clone())
+        let (policy, listed, near) = (self.policy.clone(), self.listed.clone(), self.listed_near.clone());
+        Self::of(policy, self.snapshot.clone(), self.all.clone(), listed, near)
+    }
+
+    fn of(
+        policy: Arc<Policy>,
+        snapshot: Snapshot,
+        all: Vec<Arc<Endpoint>>,
+        listed: Arc<Listed>,
+        listed_near: Option<Arc<Listed>>,
+    ) -> Self {
+        let now = Instant::now();
+        let ejections: Vec<_> = all.iter().map(|endpoint| endpoint.health().ejected_until(now)).collect();
+        let live: Vec<_> = all.iter().map(|endpoint| endpoint.is_live()).collect();
+        let choose = |listed: &Arc<Listed>, is_wanted: &dyn Fn(usize) -> bool| {
+            let wanted = listed.places().iter().filter(|place| is_wanted(**place as usize));
+            Choices::new(&policy, listed, wanted.map(|place| candidate(&policy, *place, &all[*place as usize])))
+        };
+        let healthy = |listed| choose(listed, &|place| live[place] && ejections[place].is_none());
+        let near = listed_near.as_ref().map(healthy).filter(|near| !near.is_empty());
+        let mut choices = healthy(&listed);
+        if choices.is_empty() {
+            choices = choose(&listed, &|place| live[place]);
+        }
+        let live = choices.len();
+        let (first, then) = match near {
+            Some(near) => (near, Some(choices)),
+            None => (choices, None),
+        };
+        Self {
+            live,
+            first,
+            then,
+            ready: all.iter().map(|endpoint| endpoint.ready()).collect(),
+            ejected: ejections.iter().flatten().count(),
+            next_return: ejections.iter().flatten().min().copied(),
+            policy,
+            snapshot,
+            all,
+            listed,
+            listed_near,
+        }
+    }
+
+    /// The place of the instance with a connection, if there is one alone.
+    #[inline]
+    pub(crate) fn only(&self) -> Option<u32> {
+        if self.then.is_none() { self.first.only() } else { None }
+    }
+
+    /// The place of an instance with a connection; those nearby first.
+    #[inline]
+    pub(crate) fn pick(&self, ask: &Ask<'_>) -> Option<u32> {
+        self.first.pick(ask)
+    }
+
+    /// The same, but none that is `avoided` if there is another: if need be one farther away.
+    pub(crate) fn pick_other(&self, ask: &Ask<'_>, avoided: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut choices = [Some(&self.first), self.then.as_ref()].into_iter().flatten();
+        choices.find_map(|choices| choices.pick_other(ask, &avoided)).or_else(|| self.pick(ask))
+    }
+
+    /// Those that the proxy has to do with, whatever their weight.
+    pub(crate) fn selected(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.all.iter().filter(|endpoint| self.policy.balancing.selects(endpoint.instance()))
     }
 
     /// How long looking at all of them takes, roughly.
@@ -59,18 +130,26 @@ impl Instances {
         Duration::from_micros(self.all.len() as u64)
     }
 
-    /// Why there is nothing to choose from; nothing as long as the registry has not answered: that is worth waiting for.
+    /// Why there is nothing to choose from; none as long as the registry has not answered: that is worth waiting for.
     pub(crate) fn nothing(&self, service: &str, registry: &str) -> Option<Status> {
-        let state = self.snapshot.state(std::time::Instant::now());
-        if !self.all.is_empty() {
-            let message = format!("all {} instances of `{service}` in {registry} have weight 0", self.all.len());
-            return Some(not_sent(Code::FailedPrecondition, message));
-        }
-        if self.snapshot.freshness() == Freshness::Never && !self.snapshot.is_failing() {
-            return None;
-        }
-        let message = format!("no instance of `{service}`: the registry {registry} is {state} and lists none");
-        Some(not_sent(Code::Unavailable, message))
+        let (count, wanted) = (self.all.len(), self.policy.balancing.wanted());
+        let selected = self.selected().count();
+        let (why, code, message) = if count == 0 {
+            if self.snapshot.freshness() == Freshness::Never && !self.snapshot.is_failing() {
+                return None;
+            }
+            let state = self.snapshot.state(std::time::Instant::now());
+            let message = format!("no instance of `{service}`: the registry {registry} is {state} and lists none");
+            (NoInstance::NoneListed, Code::Unavailable, message)
+        } else if selected == 0 {
+            let message = format!("none of the {count} instances of `{service}` in {registry} has {wanted}");
+            (NoInstance::NoneSelected, Code::Unavailable, message)
+        } else {
+            let which = if wanted.is_empty() { wanted } else { format!(" with {wanted}") };
+            let message = format!("all {selected} instances of `{service}`{which} in {registry} have weight 0");
+            (NoInstance::AllWeightZero, Code::FailedPrecondition, message)
+        };
+        Some(not_sent(code, message).with_no_instance(why))
     }
 
     /// Why a call waited for a connection in vain.
@@ -82,4 +161,9 @@ impl Instances {
         };
         not_sent(Code::Unavailable, message)
     }
+}
+
+fn candidate(policy: &Policy, place: u32, endpoint: &Endpoint) -> Candidate {
+    let loads = if policy.balancing.balancer().watches_load() { endpoint.loads() } else { Loads::None };
+    Candidate::new(place, endpoint.instance().weight(), loads)
 }

@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use super::balance::Key;
 use crate::{
     Codec, Compression, Status,
     frame::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME},
@@ -18,6 +19,8 @@ pub struct CallOptions {
     pub(crate) metadata: Vec<(String, String)>,
     pub(crate) idempotent: bool,
     pub(crate) instance: Option<String>,
+    pub(crate) key: Option<Key>,
+    pub(crate) fork: bool,
 }
 
 impl CallOptions {
@@ -45,6 +48,24 @@ impl CallOptions {
     #[must_use]
     pub fn instance(mut self, id: impl Into<String>) -> Self {
         self.instance = Some(id.into());
+        self
+    }
+
+    /// What the call is about, such as a customer's number: balancers that hash send calls of one key to one instance. To
+    /// [`Balancer::IpHash`](crate::Balancer::IpHash) it is an address, as text. It is not sent along.
+    #[must_use]
+    pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.key = Some(Key::new(key.as_ref()));
+        self
+    }
+
+    /// Makes the call on all instances at once, those of weight 0 left out: the first success is the result, and the others
+    /// are cancelled. If none succeeds, the result is the method's own error, if one instance returned that, or else
+    /// another failure. Through a proxy only, and for methods that may be executed twice only; others are refused with
+    /// `FailedPrecondition`.
+    #[must_use]
+    pub fn fork(mut self) -> Self {
+        self.fork = true;
         self
     }
 

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::{
     answer::Answer,
-    balance::Balancer,
+    balance::Balancing,
     channel::{Arguments, Channel},
     options::{CallOptions, ClientConfig, config_setters},
     request::{CallRequest, not_sent},
@@ -47,7 +47,7 @@ pub struct ClientProxy {
 struct Inner {
     registry: Arc<dyn MsRegister>,
     config: Arc<ClientConfig>,
-    balancer: Balancer,
+    balancing: Balancing,
     connections_per_instance: usize,
     resolvers: RwLock<HashMap<String, Arc<Resolver>>>,
 }
@@ -63,7 +63,7 @@ impl ClientProxy {
         ProxyBuilder {
             registry,
             config: ClientConfig::default(),
-            balancer: Balancer::default(),
+            balancing: Balancing::default(),
             connections_per_instance: 1,
         }
     }
@@ -107,6 +107,10 @@ impl ClientProxy {
         &self.inner.config
     }
 
+    pub(super) fn options(&self) -> &CallOptions {
+        &self.options
+    }
+
     /// What follows `service`; started at its first call.
     pub(super) fn resolver(&self, service: &str) -> Result<Arc<Resolver>, Status> {
         let known = self.inner.resolvers.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
@@ -118,8 +122,9 @@ impl ClientProxy {
             .map_err(|_| not_sent(Code::FailedPrecondition, "calls are made from within a tokio runtime"))?;
         let mut resolvers = self.inner.resolvers.write().unwrap_or_else(PoisonError::into_inner);
         let resolver = resolvers.entry(service.to_owned()).or_insert_with(|| {
-            let Inner { registry, config, balancer, connections_per_instance, .. } = &*self.inner;
-            Resolver::start(&runtime, name, registry.clone(), config.clone(), *balancer, *connections_per_instance)
+            let Inner { registry, config, balancing, connections_per_instance, .. } = &*self.inner;
+            let (registry, config) = (registry.clone(), config.clone());
+            Resolver::start(&runtime, name, registry, config, balancing.clone(), *connections_per_instance)
         });
         Ok(resolver.clone())
     }
@@ -196,16 +201,17 @@ impl ClientProxy {
 pub struct ProxyBuilder {
     registry: Arc<dyn MsRegister>,
     config: ClientConfig,
-    balancer: Balancer,
+    balancing: Balancing,
     connections_per_instance: usize,
 }
 
 impl ProxyBuilder {
     config_setters!();
 
-    /// How calls are spread over the instances. Default: round robin.
-    pub fn balancer(mut self, balancer: Balancer) -> Self {
-        self.balancer = balancer;
+    /// How calls are spread over the instances, and over which of them: a [`Balancer`](crate::Balancer), or more.
+    /// Default: [`Balancer::P2c`](crate::Balancer::P2c) over all of them.
+    pub fn balancer(mut self, balancing: impl Into<Balancing>) -> Self {
+        self.balancing = balancing.into();
         self
     }
 
@@ -222,7 +228,7 @@ impl ProxyBuilder {
             inner: Arc::new(Inner {
                 registry: self.registry,
                 config: Arc::new(self.config),
-                balancer: self.balancer,
+                balancing: self.balancing,
                 connections_per_instance: self.connections_per_instance,
                 resolvers: RwLock::default(),
             }),

@@ -5,7 +5,10 @@ use std::{borrow::Cow, sync::OnceLock, time::Duration};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::options::{CallOptions, ClientConfig, Outgoing};
+use super::{
+    balance::Key,
+    options::{CallOptions, ClientConfig, Outgoing},
+};
 use crate::{
     Code, Codec, Compression, Context, Outcome, Status,
     buffer::FrameBuf,
@@ -16,6 +19,16 @@ use crate::{
 /// No time that a user gives counts for more: beyond what a clock can add there is no deadline.
 pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// The time that a call has: the least of the options', the client's, and what the ambient call has left.
+#[inline]
+pub(crate) fn time_of(config: &ClientConfig, options: &CallOptions) -> Duration {
+    let timeout = options.timeout.unwrap_or(config.timeout).min(LONGEST);
+    match Context::current_deadline() {
+        Some(outer) => timeout.min(outer.saturating_duration_since(Instant::now())),
+        None => timeout,
+    }
+}
+
 /// One call, ready to be encoded for one attempt after another.
 #[derive(Debug)]
 pub(crate) struct CallRequest<'a> {
@@ -25,6 +38,10 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) codec: Codec,
     /// The only instance that will do.
     pub(crate) instance: Option<&'a str>,
+    /// What the balancer hashes.
+    pub(crate) key: Option<Key>,
+    /// All instances, and the first success.
+    pub(crate) fork: bool,
     compression: Compression,
     compress_above: usize,
     pairs: Cow<'static, [u8]>,
@@ -35,8 +52,7 @@ pub(crate) struct CallRequest<'a> {
 }
 
 impl<'a> CallRequest<'a> {
-    /// Sets the time that the call has, the least of the options', the client's and what the ambient call has left, and
-    /// runs the interceptors.
+    /// Sets the time that the call has, and runs the interceptors.
     pub(crate) fn new(
         service: &'a str,
         method: &'a str,
@@ -44,10 +60,7 @@ impl<'a> CallRequest<'a> {
         config: &ClientConfig,
         options: &'a CallOptions,
     ) -> Result<Self, Status> {
-        let mut timeout = options.timeout.unwrap_or(config.timeout).min(LONGEST);
-        if let Some(outer) = Context::current_deadline() {
-            timeout = timeout.min(outer.saturating_duration_since(Instant::now()));
-        }
+        let timeout = time_of(config, options);
         let pairs = if config.interceptors.is_empty() && options.metadata.is_empty() {
             Cow::Borrowed(&[0][..])
         } else {
@@ -65,12 +78,23 @@ impl<'a> CallRequest<'a> {
             argc,
             codec: config.codec,
             instance: options.instance.as_deref(),
+            key: options.key,
+            fork: options.fork && options.instance.is_none(),
             compression: config.compression,
             compress_above: config.compress_above,
             pairs,
             timeout,
             deadline: OnceLock::new(),
         })
+    }
+
+    /// The same call on this instance and no other. Its time has begun.
+    pub(crate) fn to<'b>(&self, instance: &'b str) -> CallRequest<'b>
+    where
+        'a: 'b,
+    {
+        let (pairs, deadline) = (self.pairs.clone(), OnceLock::from(self.deadline()));
+        CallRequest { instance: Some(instance), fork: false, pairs, deadline, ..*self }
     }
 
     /// The same call in another codec.
@@ -176,6 +200,12 @@ impl<'a> CallRequest<'a> {
         let message = format!("no answer from {} within {:?}", self.name(), self.timeout);
         Status::new(Code::DeadlineExceeded, message).with_outcome(outcome)
     }
+}
+
+/// What hashes by address go by in a call that serves another: where that one comes from.
+#[cold]
+pub(crate) fn callers_address() -> Option<Key> {
+    Context::current_address().map(|address| Key::of_address(address.ip()))
 }
 
 pub(crate) fn not_sent(code: Code, message: impl Into<String>) -> Status {

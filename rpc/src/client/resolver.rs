@@ -15,19 +15,19 @@ use tokio::{
     runtime::Handle,
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tracing::{info, warn};
 
 use super::{
-    balance::{Balance, Balancer},
+    balance::{Ask, Balancer, Balancing, Clock, Policy},
     connection::Closed,
     endpoint::{Endpoint, EndpointNumber, Shared},
     health::may_eject,
     hold::Hold,
     instances::Instances,
     options::ClientConfig,
-    request::{CallRequest, not_sent},
+    request::{CallRequest, callers_address, not_sent},
     retry::Budget,
 };
 use crate::{
@@ -51,7 +51,8 @@ pub(crate) struct Resolver {
     registry: Arc<dyn MsRegister>,
     config: Arc<ClientConfig>,
     connections_per_instance: usize,
-    balance: Box<dyn Balance>,
+    policy: Arc<Policy>,
+    clock: Arc<Clock>,
     instances: ArcSwap<Instances>,
     /// Something changed for those that wait for a connection.
     changed: Notify,
@@ -88,9 +89,10 @@ impl Resolver {
         service: ServiceName,
         registry: Arc<dyn MsRegister>,
         config: Arc<ClientConfig>,
-        balancer: Balancer,
+        balancing: Balancing,
         connections_per_instance: usize,
     ) -> Arc<Self> {
+        let policy = Arc::new(Policy::new(balancing));
         let watch = registry.watch(&service);
         let refresh_soon = Arc::new(Notify::new());
         let resolver = Arc::new(Self {
@@ -99,8 +101,9 @@ impl Resolver {
             registry,
             config,
             connections_per_instance,
-            balance: balancer.build(),
-            instances: ArcSwap::from_pointee(Instances::new(Snapshot::never(), Vec::new())),
+            instances: ArcSwap::from_pointee(Instances::new(policy.clone(), Snapshot::never(), Vec::new())),
+            policy,
+            clock: Arc::default(),
             changed: Notify::new(),
             last_error: Mutex::new(None),
             next_dial: Cursor::default(),
@@ -127,6 +130,11 @@ impl Resolver {
 
     pub(crate) fn scope(&self) -> Option<&str> {
         self.registry.scope()
+    }
+
+    /// What connections set, and picks read.
+    pub(crate) fn clock(&self) -> &Arc<Clock> {
+        &self.clock
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -163,19 +171,21 @@ impl Resolver {
         if let Some(id) = request.instance {
             return self.pick_instance(&instances, id);
         }
-        if instances.choices.is_empty() {
-            return match instances.nothing(self.service.as_str(), self.registry.url()) {
-                Some(status) => Err(status),
-                None => Ok(None),
-            };
+        if instances.listed.places().is_empty() {
+            return self.nothing(&instances).map_or(Ok(None), Err);
         }
-        if instances.live.len() < instances.choices.len() {
+        if instances.live < instances.listed.places().len() {
             self.dial_next(&instances);
         }
-        let avoided = |place: u32| !tried.is_empty() && tried.contains(&instances.all[place as usize].number());
+        let is_tried = |place: u32| tried.contains(&instances.all[place as usize].number());
         // A connection may have ended since they were gathered; then another pick finds another.
         for _ in 0..PICKS {
-            let Some(place) = instances.live.pick(&*self.balance, avoided) else { break };
+            let picked = match instances.only() {
+                Some(only) => Some(only),
+                None if tried.is_empty() => instances.pick(&self.ask(request)),
+                None => instances.pick_other(&self.ask(request), is_tried),
+            };
+            let Some(place) = picked else { break };
             let endpoint = &instances.all[place as usize];
             let turn = endpoint.turn();
             let ready = instances.ready[place as usize].as_ref().map(|ready| &ready[turn]);
@@ -188,6 +198,15 @@ impl Resolver {
             }
         }
         Ok(None)
+    }
+
+    #[inline]
+    fn ask(&self, request: &CallRequest<'_>) -> Ask<'_> {
+        let key = match request.key {
+            None if self.policy.balancing.balancer() == Balancer::IpHash => callers_address(),
+            key => key,
+        };
+        Ask { key, clock: &self.clock }
     }
 
     /// The instance of this id, if it is connected; else it is dialled meanwhile.
@@ -212,10 +231,11 @@ impl Resolver {
 
     /// Dials one of the instances without a connection, each in its turn.
     fn dial_next(self: &Arc<Self>, instances: &Instances) {
-        let at = self.next_dial.advance() % instances.choices.len() as u32;
-        let endpoint = &instances.all[instances.choices.place(at as usize) as usize];
+        let places = instances.listed.places();
+        let at = self.next_dial.advance() % places.len() as u32;
+        let endpoint = &instances.all[places[at as usize] as usize];
         if !endpoint.is_live() {
-            endpoint.connection(endpoint.turn(), self, instances.live.is_empty());
+            endpoint.connection(endpoint.turn(), self, instances.live == 0);
         }
     }
 
@@ -241,6 +261,29 @@ impl Resolver {
         }
     }
 
+    /// Why there is nothing to choose from; none as long as the registry has not answered.
+    pub(crate) fn nothing(&self, instances: &Instances) -> Option<Status> {
+        instances.nothing(self.service.as_str(), self.registry.url())
+    }
+
+    /// What is listed, once something is; waits for the registry's first answer until the deadline.
+    pub(crate) async fn listed(&self, deadline: Instant) -> Result<Arc<Instances>, Status> {
+        loop {
+            let changed = self.changed.notified();
+            let instances = self.instances.load_full();
+            if instances.selected().next().is_some() {
+                return Ok(instances);
+            }
+            if let Some(status) = self.nothing(&instances) {
+                return Err(status);
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                let (service, url) = (self.service.as_str(), self.registry.url());
+                return Err(instances.not_connected(service, url, None));
+            }
+        }
+    }
+
     /// An attempt failed: an instance that does not answer is ejected, so that calls leave it alone for a while.
     pub(crate) fn attempt_failed(&self, picked: &Picked, status: &Status) {
         match status.outcome() {
@@ -260,7 +303,7 @@ impl Resolver {
         let found = instances.all.iter().find(|endpoint| endpoint.number() == number);
         let now = Instant::now();
         let Some(endpoint) = found.filter(|endpoint| endpoint.health().ejected_until(now).is_none()) else { return };
-        if !may_eject(instances.ejected, instances.choices.len()) {
+        if !may_eject(instances.ejected, instances.listed.places().len()) {
             return;
         }
         let time = endpoint.health().eject(now);
@@ -302,14 +345,14 @@ impl Resolver {
             }
         };
         let all = hold.instances().into_iter().map(endpoint).collect();
-        self.publish(Instances::new(snapshot, all));
+        self.publish(Instances::new(self.policy.clone(), snapshot, all));
         self.measure(hold);
         self.changed.notify_waiters();
     }
 
     fn measure(&self, hold: &Hold) {
         let Instances { snapshot, all, live, ejected, .. } = &**self.instances.load();
-        let list = List { snapshot, all: all.len(), live: live.len(), held: hold.held(), ejected: *ejected };
+        let list = List { snapshot, all: all.len(), live: *live, held: hold.held(), ejected: *ejected };
         meter::list(self.service(), &list);
     }
 

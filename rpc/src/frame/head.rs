@@ -2,6 +2,7 @@
 //! dispatch need only this; nothing of it is compressed.
 
 use super::MAX_HEAD;
+use crate::Code;
 
 /// Flags of a response.
 pub(crate) mod flag {
@@ -129,6 +130,19 @@ impl<'a> ResponseHead<'a> {
         let message = head.str16()?;
         head.pairs()?;
         Ok((Self { code, flags, retry_after_ms, message }, end))
+    }
+
+    /// Whether the server did not execute the request, or broke over it: then it took no time to answer.
+    #[inline]
+    pub(crate) fn is_refusal(body: &[u8]) -> bool {
+        const INTERNAL: u8 = Code::Internal as u8;
+        match body {
+            [_, _, 0, 0, ..] => false,
+            [_, _, code, flags, ..] => {
+                flags & flag::NOT_EXECUTED != 0 || (*code == INTERNAL && flags & flag::SERVICE_ERROR == 0)
+            }
+            _ => false,
+        }
     }
 }
 

@@ -80,6 +80,11 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Calls that wait to be let go.
+    pub fn waiting(&self) -> usize {
+        self.started.load(Ordering::SeqCst) - self.dropped.load(Ordering::SeqCst)
+    }
+
     pub async fn until(&self, what: impl Fn(&Self) -> bool) {
         let reached = async {
             loop {
@@ -182,11 +187,20 @@ pub async fn server(shop: TestShop) -> RunningServer {
 }
 
 pub async fn registered(registry: &Arc<Memory>, name: &str) -> (RunningServer, Arc<Probe>) {
+    server_with(registry, name, |server| server).await
+}
+
+/// The same with settings of its own.
+pub async fn server_with(
+    registry: &Arc<Memory>,
+    name: &str,
+    settings: impl FnOnce(Server) -> Server,
+) -> (RunningServer, Arc<Probe>) {
     let shop = TestShop { name: name.to_owned(), ..TestShop::default() };
     let probe = shop.probe.clone();
     let registry: Arc<dyn MsRegister> = registry.clone();
     let server = Server::bind("127.0.0.1:0").await.unwrap().register_with(registry).serve(ShopServer::new(shop));
-    (server.start().await.unwrap(), probe)
+    (settings(server).start().await.unwrap(), probe)
 }
 
 pub async fn client(server: &RunningServer) -> Client {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ms_register::MsRegister;
-use ms_rpc::{ClientProxy, Status};
+use ms_rpc::{Balancer, ClientProxy, Status};
 use tokio::time::sleep;
 
 use crate::{Failure, Load, Node, NodeOptions, NodeProgram, ShopClient, Tally};
@@ -38,7 +38,12 @@ pub(super) async fn static_list(addresses: &[SocketAddr]) -> Result<Arc<dyn MsRe
 
 /// A client of `shop` through this registry.
 pub(super) fn client(registry: &Arc<dyn MsRegister>) -> ShopClient {
-    ShopClient::new(ClientProxy::new(registry.clone()))
+    ShopClient::new(in_turn(registry))
+}
+
+/// Calls every instance, and so meets every fault, however slow it makes its instance.
+pub(super) fn in_turn(registry: &Arc<dyn MsRegister>) -> ClientProxy {
+    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build()
 }
 
 /// Calls of `find` at this rate, each noting which instance answered.

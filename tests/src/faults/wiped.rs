@@ -5,12 +5,11 @@ use std::{
 };
 
 use ms_register::{Instance, MsRegister, RegisterError, ServiceName};
-use ms_rpc::ClientProxy;
 use tokio::time::sleep;
 
 use super::{
     Registry,
-    scene::{must_be_called, until},
+    scene::{in_turn, must_be_called, until},
 };
 use crate::{Data, Failure, Load, Node, NodeOptions, NodeProgram, Row, ShopClient, ports};
 
@@ -70,7 +69,7 @@ pub async fn registry_wiped(
 
 /// Calls each service in turn, after each instance has been called.
 async fn reserving_everywhere(registry: &Arc<dyn MsRegister>, nodes: &[Node]) -> Result<Load, Failure> {
-    let proxy = ClientProxy::new(registry.clone());
+    let proxy = in_turn(registry);
     let shops = SERVICES.map(|service| ShopClient::named(service, &proxy));
     for (shop, node) in shops.iter().zip(nodes) {
         for address in node.addresses() {

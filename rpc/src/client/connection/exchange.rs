@@ -74,6 +74,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         state.waiting.push_back((ticket, cx.waker().clone()));
+        self.shared.count(&state);
         drop(state);
         let mut deadline = Box::pin(sleep_until(self.request.deadline()));
         if deadline.as_mut().poll(cx).is_ready() {
@@ -100,6 +101,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         state.out.append(&mut frame);
         // Whoever gets a place looks whether there is one for the next.
         let woken = [state.notify(), state.next_waiting()];
+        self.shared.count(&state);
         drop(state);
         self.step = Step::Sent(id);
         give_scratch(frame);
@@ -138,6 +140,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         let before = state.waiting.len();
         state.waiting.retain(|(other, _)| *other != ticket);
         let next = if state.waiting.len() == before { state.place_returned() } else { None };
+        self.shared.count(&state);
         drop(state);
         if let Some(next) = next {
             next.wake();
@@ -189,6 +192,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
             Settled::Answer(_) => None,
             _ => state.closed.clone(),
         };
+        self.shared.count(&state);
         drop(state);
         wake(woken);
         let answer = match settled {
@@ -239,6 +243,7 @@ impl<A: ?Sized> Drop for Exchange<'_, '_, A> {
                 // call. A connection that only takes no more calls carries this too, and so drains sooner.
                 let task = if state.calls.remove(id) { state.cancel(id) } else { state.last_has_left() };
                 let woken = [state.next_waiting(), task];
+                self.shared.count(&state);
                 drop(state);
                 wake(woken);
             }

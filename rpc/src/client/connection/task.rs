@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     client::in_flight::Settled,
-    frame::{ClientHello, GoAway, HEADER, Header, Kind, Malformed, ServerHello},
+    frame::{ClientHello, GoAway, HEADER, Header, Kind, Malformed, ResponseHead, ServerHello},
     transport::{Frame, Reader, Transport, Writer},
 };
 
@@ -72,6 +72,8 @@ pub(super) struct Task<T> {
     busy: bool,
     /// Set to the earliest time that was of interest when it was set, or earlier.
     timer: Pin<Box<Sleep>>,
+    /// When something was read last.
+    heard: Instant,
     arrived: Vec<Frame>,
     woken: Vec<Waker>,
     /// On a runtime of several threads a task that is woken runs next, before other callers: it steps back once, so that
@@ -109,6 +111,7 @@ impl<T: Transport> Task<T> {
             checks_often: false,
             busy: false,
             timer: Box::pin(sleep_until(now + Keepalive::IDLE)),
+            heard: now,
             arrived: Vec::new(),
             woken: Vec::new(),
             steps_back: Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread,
@@ -142,7 +145,10 @@ impl<T: Transport> Task<T> {
             self.hand_out();
             match self.reader.poll_fill(&mut self.io, cx)? {
                 Poll::Ready(0) => return Err(Ended("the server closed it".to_owned())),
-                Poll::Ready(_) => self.keepalive.heard(Instant::now()),
+                Poll::Ready(_) => {
+                    self.heard = Instant::now();
+                    self.keepalive.heard(self.heard);
+                }
                 Poll::Pending => return Ok(()),
             }
         }
@@ -153,11 +159,27 @@ impl<T: Transport> Task<T> {
         if self.arrived.is_empty() {
             return;
         }
+        // Ids rise with time: the least is that of the call that took longest.
+        let (mut oldest, mut refused) = (u64::MAX, false);
         let mut state = self.shared.lock();
         for frame in self.arrived.drain(..) {
-            self.woken.extend(state.calls.complete(frame.header.id, frame));
+            let (id, is_refusal) = (frame.header.id, ResponseHead::is_refusal(&frame.body));
+            let Some(waker) = state.calls.complete(id, frame) else { continue };
+            self.woken.push(waker);
+            if is_refusal {
+                refused = true;
+            } else {
+                oldest = oldest.min(id);
+            }
         }
+        let began = state.calls.began(oldest);
         drop(state);
+        if let Some(began) = began {
+            self.shared.load.answered(self.heard.saturating_duration_since(began), self.heard);
+        }
+        if refused {
+            self.shared.load.refused(self.heard);
+        }
         self.woken.drain(..).for_each(Waker::wake);
     }
 
@@ -195,7 +217,9 @@ impl<T: Transport> Task<T> {
             state.notified = false;
             self.busy = !state.calls.is_empty();
             if state.calls.has_new() {
-                state.calls.begin(Instant::now());
+                let now = Instant::now();
+                state.calls.begin(now);
+                self.shared.load.tick(now);
             }
             match &mut state.task {
                 Some(known) => known.clone_from(cx.waker()),
@@ -246,7 +270,10 @@ impl<T: Transport> Task<T> {
             }
             let now = Instant::now();
             if earliest.is_some_and(|earliest| earliest <= now) {
-                let woken = self.shared.lock().calls.expire(now);
+                let (woken, oldest) = self.shared.lock().calls.expire(now);
+                if let Some(oldest) = oldest {
+                    self.shared.load.answered(now.saturating_duration_since(oldest), now);
+                }
                 woken.into_iter().for_each(Waker::wake);
             }
             if self.next_check <= now {

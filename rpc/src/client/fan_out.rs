@@ -1,0 +1,182 @@
+//! One call to several instances: to all of them, or to all until one succeeds.
+
+use std::{future::Future, sync::Arc};
+
+use futures_util::{
+    future::join_all,
+    stream::{FuturesUnordered, StreamExt},
+};
+use ms_register::Instance;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    answer::Answer,
+    channel::{Arguments, Channel, Stub},
+    options::CallOptions,
+    proxy::ClientProxy,
+    request::{CallRequest, not_sent, time_of},
+    resolver::Resolver,
+};
+use crate::{Code, Outcome, Status};
+
+/// What every client that [`service`](crate::service) generates can do besides its own methods.
+pub trait TypedClient: Clone + Send + Sync {
+    /// What its methods are called through.
+    fn stub(&self) -> &Stub;
+
+    /// A client that calls through this.
+    fn from_stub(stub: Stub) -> Self;
+
+    /// Makes `call` on every instance that is listed and that the proxy's selector asks for, whatever its weight, all at
+    /// once; returns every result with its instance, sorted by id. Each call goes to its instance and no other, with
+    /// these options and within their deadline. Through a proxy only.
+    ///
+    /// ```
+    /// # use ms_rpc::{ClientProxy, Status, TypedClient};
+    /// # #[ms_rpc::service(name = "goods")]
+    /// # trait Goods { async fn forget(&self, id: i64); }
+    /// # async fn example(goods: GoodsClient) -> Result<(), Status> {
+    /// for (instance, result) in goods.broadcast(|goods| async move { goods.forget(5).await }).await? {
+    ///     println!("{}: {result:?}", instance.id());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// There is no instance, or the registry has not said in time whether there is one. What becomes of a call is in its
+    /// result.
+    fn broadcast<F, C>(&self, call: F) -> impl Future<Output = Result<Vec<(Instance, C::Output)>, Status>> + Send
+    where
+        F: Fn(Self) -> C + Send + Sync,
+        C: Future + Send,
+        C::Output: Send,
+    {
+        async move {
+            let stub = self.stub();
+            let (proxy, resolver) = stub.through_proxy()?;
+            to_all(proxy, resolver, stub.options(), |options| call(Self::from_stub(stub.with(options)))).await
+        }
+    }
+
+    /// The same client, but its calls go to all instances at once: see [`CallOptions::fork`].
+    #[must_use]
+    fn fork(&self) -> Self {
+        let stub = self.stub();
+        Self::from_stub(stub.with(stub.options().clone().fork()))
+    }
+}
+
+impl ClientProxy {
+    /// Calls a method by names, in JSON, on every instance that is listed and that the proxy's selector asks for, whatever
+    /// its weight, all at once; returns every result with its instance, sorted by id.
+    ///
+    /// # Errors
+    /// There is no instance, or the registry has not said in time whether there is one. What becomes of a call is in its
+    /// result.
+    pub async fn broadcast(
+        &self,
+        service: &str,
+        method: &str,
+        arguments: &Value,
+    ) -> Result<Vec<(Instance, Result<Value, Status>)>, Status> {
+        let channel = Channel::from(self);
+        let call = |options| {
+            let channel = &channel;
+            async move { channel.call(service, method, arguments, &options).await }
+        };
+        to_all(self, &self.resolver(service)?, self.options(), call).await
+    }
+
+    /// The same with a tuple of arguments, in the proxy's codec.
+    ///
+    /// # Errors
+    /// As for [`broadcast`](Self::broadcast).
+    pub async fn broadcast_as<A, T>(
+        &self,
+        service: &str,
+        method: &str,
+        arguments: &A,
+    ) -> Result<Vec<(Instance, Result<T, Status>)>, Status>
+    where
+        A: Arguments,
+        T: DeserializeOwned,
+    {
+        let channel = Channel::from(self);
+        let call = |options| {
+            let channel = &channel;
+            async move { channel.call_as(service, method, arguments, &options).await }
+        };
+        to_all(self, &self.resolver(service)?, self.options(), call).await
+    }
+}
+
+/// Makes a call with each instance's options.
+async fn to_all<C: Future>(
+    proxy: &ClientProxy,
+    resolver: &Arc<Resolver>,
+    options: &CallOptions,
+    call: impl Fn(CallOptions) -> C,
+) -> Result<Vec<(Instance, C::Output)>, Status> {
+    let deadline = Instant::now() + time_of(proxy.config(), options);
+    let instances = resolver.listed(deadline).await?;
+    // What is left: nobody has more time because the registry took some.
+    let left = deadline.saturating_duration_since(Instant::now());
+    let calls = instances.selected().map(|endpoint| {
+        let instance = endpoint.instance().clone();
+        let options = CallOptions { timeout: Some(left), fork: false, ..options.clone() };
+        let call = call(options.instance(instance.id()));
+        async move { (instance, call.await) }
+    });
+    Ok(join_all(calls).await)
+}
+
+/// Makes the call on all instances at once. The first success ends the others: dropping them cancels them.
+pub(super) async fn fork<A: Serialize>(
+    proxy: &ClientProxy,
+    resolver: &Arc<Resolver>,
+    request: &CallRequest<'_>,
+    arguments: &A,
+    idempotent: bool,
+) -> Result<Answer, Status> {
+    if !idempotent {
+        let name = request.name();
+        let message = format!(
+            "{name} is not idempotent, and a fork executes it on every instance: mark the method #[idempotent], or call it \
+             by names with `CallOptions::idempotent`, if that does no harm"
+        );
+        return Err(not_sent(Code::FailedPrecondition, message));
+    }
+    let instances = resolver.listed(request.deadline()).await?;
+    if instances.listed.places().is_empty()
+        && let Some(status) = resolver.nothing(&instances)
+    {
+        return Err(status);
+    }
+    let ids = instances.listed.places().iter().map(|place| instances.all[*place as usize].instance().id());
+    let requests: Vec<_> = ids.map(|id| request.to(id)).collect();
+    let calls = requests.iter().map(|request| proxy.exchange(resolver, request, arguments, idempotent));
+    let mut calls: FuturesUnordered<_> = calls.collect();
+    let mut failed = None;
+    while let Some(result) = calls.next().await {
+        match result {
+            Ok(answer) if answer.is_success() => return Ok(answer),
+            other => failed = Some(worse(failed, other)),
+        }
+    }
+    failed.unwrap_or_else(|| Err(request.overdue(Outcome::NotSent)))
+}
+
+/// Of failures, the one that says most: the method's own error, then whatever a server said, then the first of the rest.
+fn worse(before: Option<Result<Answer, Status>>, new: Result<Answer, Status>) -> Result<Answer, Status> {
+    let says = |result: &Result<Answer, Status>| match result {
+        Ok(_) => 2,
+        Err(status) => u8::from(matches!(status.outcome(), Outcome::Answered | Outcome::Refused)),
+    };
+    match before {
+        Some(before) if says(&before) >= says(&new) => before,
+        _ => new,
+    }
+}
