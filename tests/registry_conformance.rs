@@ -1,7 +1,7 @@
 //! One suite for every back end: what [`ms_register::MsRegister`] promises holds wherever the instances are kept.
 //!
 //! The suite is written once (`suite`), against what a back end's test has to offer (`Fixture`); the lines below run it
-//! on each. etcd and Nacos are real servers, one for each test.
+//! on each. etcd, Nacos and ZooKeeper are real servers, one for each test.
 
 // The bodies of the suite are no test functions themselves, so the exception for tests does not reach them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -20,6 +20,8 @@ mod outage;
 mod suite;
 #[path = "registry_conformance/warnings.rs"]
 mod warnings;
+#[path = "registry_conformance/zookeeper.rs"]
+mod zookeeper;
 
 macro_rules! conformance {
     ($backend:ident, $fixture:ty, $($area:ident :: { $($test:ident),+ $(,)? }),+ $(,)?) => {
@@ -64,7 +66,9 @@ macro_rules! conformance_on {
 conformance_on!(on_memory, crate::embedded::MemoryFixture);
 conformance_on!(on_etcd, crate::etcd::EtcdFixture);
 conformance_on!(on_nacos, crate::nacos::NacosFixture);
+conformance_on!(on_zookeeper, crate::zookeeper::ZookeeperFixture);
 
 // Nothing but instances can be written into `memory://`.
 conformance!(garbage_in_etcd, crate::etcd::EtcdFixture, suite::{ garbage_is_skipped_with_one_warning });
 conformance!(garbage_in_nacos, crate::nacos::NacosFixture, suite::{ garbage_is_skipped_with_one_warning });
+conformance!(garbage_in_zookeeper, crate::zookeeper::ZookeeperFixture, suite::{ garbage_is_skipped_with_one_warning });
