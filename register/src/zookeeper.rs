@@ -67,13 +67,13 @@ impl Zookeeper {
         let (scope, layout) = (config.scope(), Layout::of(&config));
         let link = Arc::new(Link::new(config, runtime.clone()));
         let session = link.session().await?;
-        link.bounded("answer", nodes::exists(&session, layout.base())).await?;
+        link.bounded("answer", nodes::owner(&session.client, layout.base())).await?;
         Ok(Self {
             reader: Reader::new(link.clone(), layout.clone()),
             link,
             layout,
             scope,
-            expiry: session.session_timeout(),
+            expiry: session.client.session_timeout(),
             runtime,
             owners: Owners::default(),
             watches: Watches::default(),

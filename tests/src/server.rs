@@ -8,7 +8,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{http, ports, signal};
 
@@ -45,6 +45,7 @@ const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
 
 impl Server {
     const READY_WITHIN: Duration = Duration::from_secs(30);
+    const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
     /// Starts etcd, and waits until it serves.
     ///
@@ -159,7 +160,8 @@ impl Server {
         let end = Instant::now() + Self::READY_WITHIN;
         let address = self.address();
         loop {
-            if self.kind.serves(&address).await {
+            // A server that is just starting may accept a question and never answer it.
+            if timeout(Self::ANSWERS_WITHIN, self.kind.serves(&address)).await.is_ok_and(|serves| serves) {
                 return Ok(());
             }
             let ended = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();

@@ -1,18 +1,27 @@
-//! The session with ZooKeeper: every call bounded in time, every error named. Seen of the client crate, and what follows from
+//! The sessions with ZooKeeper, one at a time: every call bounded in time, every error named. Seen of the client crate, and what follows from
 //! it here:
 //! - a session that ended stays so, so the next one is opened here, by whoever needs it first;
+//! - a session is lost where ZooKeeper starts again on less data, and the client does not see that before its time is over;
+//!   also, its pauses between two tries to connect double: so a new one is opened when the old one is away for long;
 //! - requests wait while the connection is lost, so every wait has a limit of its own;
 //! - a request whose future is dropped is sent all the same, but in its order: what undoes it is asked for on the same session.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::{
     runtime::Handle,
-    sync::Mutex,
+    sync::{Mutex, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
-use zookeeper_client::{Acl, Acls, Client, CreateMode, CreateOptions, Error, Permission};
+use tracing::{debug, info};
+use zookeeper_client::{Acl, Acls, Client, CreateMode, CreateOptions, Error, Permission, SessionState, StateWatcher};
 
 use super::ZookeeperConfig;
 use crate::RegisterError;
@@ -26,7 +35,31 @@ pub(super) struct Link {
     config: ZookeeperConfig,
     url: String,
     runtime: Handle,
-    current: Mutex<Option<Client>>,
+    current: Mutex<Option<Session>>,
+}
+
+/// One session. Cheap to clone; it is closed when the last clone is dropped.
+#[derive(Clone)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    over: watch::Receiver<bool>,
+}
+
+impl Session {
+    pub(super) fn id(&self) -> i64 {
+        self.client.session_id().0
+    }
+
+    /// Whether it is to be used no more: it has ended, or there is a new one.
+    pub(super) fn is_over(&self) -> bool {
+        *self.over.borrow() || self.client.state().is_terminated()
+    }
+
+    /// Waits until it is to be used no more.
+    pub(super) async fn over(&self) {
+        // An error: nobody is left to say so.
+        let _ = self.over.clone().wait_for(|over| *over).await;
+    }
 }
 
 impl fmt::Debug for Link {
@@ -38,6 +71,10 @@ impl fmt::Debug for Link {
 impl Link {
     /// How long a request that lost its connection waits before it is made again.
     pub(super) const AGAIN: Duration = Duration::from_millis(20);
+
+    /// So long, or half of the session's time, a session that lost its connection is waited for.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const RETRY: Duration = Duration::from_secs(1);
 
     pub(super) fn new(config: ZookeeperConfig, runtime: Handle) -> Self {
         Self { url: config.url(), config, runtime, current: Mutex::default() }
@@ -53,17 +90,17 @@ impl Link {
     }
 
     /// A session that has not ended; it may have lost its connection.
-    pub(super) async fn session(&self) -> Result<Client, RegisterError> {
+    pub(super) async fn session(self: &Arc<Self>) -> Result<Session, RegisterError> {
         // Those that wait for the one who opens it have the same time as that one.
         let opened = async {
             let mut current = self.current.lock().await;
-            if let Some(client) = current.as_ref().filter(|client| !client.state().is_terminated()) {
-                return Ok(client.clone());
+            if let Some(session) = current.as_ref().filter(|session| !session.is_over()) {
+                return Ok(session.clone());
             }
             *current = None;
-            let client = self.open().await?;
-            *current = Some(client.clone());
-            Ok(client)
+            let session = self.open().await?;
+            *current = Some(session.clone());
+            Ok(session)
         };
         match timeout(self.config.timeout, opened).await {
             Ok(opened) => opened,
@@ -83,7 +120,7 @@ impl Link {
     /// A request, or several, within the timeout. Again while the connection is lost, and on a new session where the old one
     /// has ended: so it must ask for a state, not for a step.
     pub(super) async fn call<T, F>(
-        &self,
+        self: &Arc<Self>,
         operation: &'static str,
         request: impl Fn(Client) -> F,
     ) -> Result<T, RegisterError>
@@ -92,8 +129,8 @@ impl Link {
     {
         let attempts = async {
             loop {
-                let client = self.session().await?;
-                match request(client).await {
+                let session = self.session().await?;
+                match request(session.client).await {
                     Err(error) if is_lost(&error) => sleep(Self::AGAIN).await,
                     outcome => return outcome.map_err(|error| self.named(&error)),
                 }
@@ -134,7 +171,7 @@ impl Link {
     }
 
     /// On the runtime of this registry client, whoever asks: the session outlives the caller.
-    async fn open(&self) -> Result<Client, RegisterError> {
+    async fn open(self: &Arc<Self>) -> Result<Session, RegisterError> {
         let config = &self.config;
         let mut connector = Client::connector().with_session_timeout(config.session).with_fail_eagerly();
         if config.servers.len() > 1 {
@@ -147,11 +184,59 @@ impl Link {
         let servers = config.servers.join(",");
         let mut opening = JoinSet::new();
         opening.spawn_on(async move { connector.connect(&servers).await }, &self.runtime);
-        match opening.join_next().await {
-            Some(Ok(opened)) => opened.map_err(|error| self.named(&error)),
-            Some(Err(_)) | None => Err(RegisterError::NoRuntime { registry: self.url.clone() }),
+        let client = match opening.join_next().await {
+            Some(Ok(opened)) => opened.map_err(|error| self.named(&error))?,
+            Some(Err(_)) | None => return Err(RegisterError::NoRuntime { registry: self.url.clone() }),
+        };
+        let (ended, over) = watch::channel(false);
+        let (states, id) = (client.state_watcher(), client.session_id().0);
+        self.runtime.spawn(attend(Arc::downgrade(self), id, states, ended));
+        Ok(Session { client, over })
+    }
+
+    /// Opens another session in place of this one, however long that takes.
+    async fn replace(link: &Weak<Self>, id: i64) {
+        let Some(patience) = link.upgrade().map(|link| (link.config.session / 2).min(Self::PATIENCE)) else { return };
+        sleep(patience).await;
+        while let Some(link) = link.upgrade() {
+            match timeout(link.config.timeout, link.open()).await {
+                Ok(Ok(session)) => {
+                    let mut current = link.current.lock().await;
+                    if current.as_ref().is_some_and(|current| current.id() == id) {
+                        info!("a new session with {} takes the place of one that lost its connection", link.url);
+                        *current = Some(session);
+                    }
+                    return;
+                }
+                Ok(Err(error)) => debug!("{error}"),
+                Err(_) => debug!("{}", link.late("open a session")),
+            }
+            drop(link);
+            sleep(Self::RETRY.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         }
     }
+}
+
+/// Says when a session is over. It does not keep the session open.
+fn attend(
+    link: Weak<Link>,
+    id: i64,
+    mut states: StateWatcher,
+    over: watch::Sender<bool>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let mut state = states.state();
+        while !state.is_terminated() {
+            state = match state {
+                SessionState::Disconnected => tokio::select! {
+                    state = states.changed() => state,
+                    () = Link::replace(&link, id) => break,
+                },
+                _ => states.changed().await,
+            };
+        }
+        over.send_replace(true);
+    })
 }
 
 /// Whether the connection or the session went away under a request: nobody knows what became of it.

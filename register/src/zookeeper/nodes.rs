@@ -14,11 +14,6 @@ pub(super) struct Node {
     pub(super) owner: i64,
 }
 
-/// Whether there is such a node.
-pub(super) async fn exists(client: &Client, path: &str) -> Result<bool, Error> {
-    Ok(client.check_stat(path).await?.is_some())
-}
-
 /// All children of `directory` with their data, sorted by name, none where there is no such node. It includes whatever any
 /// client was told is written.
 pub(super) async fn children(client: &Client, directory: &str) -> Result<Vec<Node>, Error> {

@@ -12,7 +12,7 @@ use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, Sessi
 
 use super::{
     layout::{Layout, Stored},
-    link::Link,
+    link::{Link, Session},
     nodes::{self, Node},
 };
 use crate::{Instance, RegisterError, ServiceName, backoff::Backoff, warned::Warned, watch::SnapshotCell};
@@ -72,21 +72,22 @@ impl Reader {
 
     /// One watch, for as long as its session lives. Events may be lost with the connection, so all is read again after that.
     async fn round(&self, directory: &str, cell: &SnapshotCell, backoff: &mut Backoff) -> Result<(), RegisterError> {
-        let client = self.link.session().await?;
+        let session = self.link.session().await?;
+        let client = &session.client;
         let watch = client.watch(directory, AddWatchMode::PersistentRecursive);
         let mut watcher = self.link.bounded("open a watch", watch).await?;
         loop {
-            let found = self.link.bounded("list the instances", nodes::children(&client, directory)).await?;
+            let found = self.link.bounded("list the instances", nodes::children(client, directory)).await?;
             let mut listing = self.decoded(directory, found);
             cell.refresh(self.instances(&listing));
             backoff.reset();
             let due = Instant::now() + Self::REREAD;
             while let Ok(event) = timeout_at(due, watcher.changed()).await {
-                match self.next(directory, event, &mut watcher, cell).await? {
+                match self.next(directory, event, &session, &mut watcher, cell).await? {
                     Next::All => break,
                     Next::Nothing => {}
                     Next::Node(name) => {
-                        let read = nodes::child(&client, directory, &name);
+                        let read = nodes::child(client, directory, &name);
                         match self.link.bounded("read an instance", read).await? {
                             Some(node) => self.put(&mut listing, directory, &node),
                             None => drop(listing.remove(&name)),
@@ -106,6 +107,7 @@ impl Reader {
         &self,
         directory: &str,
         mut event: WatchedEvent,
+        session: &Session,
         watcher: &mut PersistentWatcher,
         cell: &SnapshotCell,
     ) -> Result<Next, RegisterError> {
@@ -114,7 +116,10 @@ impl Reader {
                 SessionState::SyncConnected | SessionState::ConnectedReadOnly => return Ok(Next::All),
                 SessionState::Disconnected => {
                     cell.fail(&self.link.unreachable("the connection was lost"));
-                    event = watcher.changed().await;
+                    event = tokio::select! {
+                        event = watcher.changed() => event,
+                        () = session.over() => return Err(self.link.unreachable("the session was given up")),
+                    };
                 }
                 _ => return Err(self.link.unreachable("the session has ended")),
             }

@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use tokio::time::sleep;
 use tracing::debug;
-use zookeeper_client::{Client, CreateMode, Error};
+use zookeeper_client::{Client, CreateMode, Error, EventType};
 
 use super::{
     layout::{Layout, Stored},
-    link::{Link, is_lost},
+    link::{Link, Session, is_lost},
     nodes,
     stored::normal,
 };
@@ -29,7 +29,7 @@ pub(super) struct ZookeeperTenant {
 
 /// One node under one session.
 pub(super) struct Tenure {
-    client: Client,
+    session: Session,
     path: String,
 }
 
@@ -39,12 +39,12 @@ impl ZookeeperTenant {
     }
 
     /// Writes the node until that is confirmed, as long as the session lives.
-    async fn write(&self, client: &Client) -> Result<String, Error> {
+    async fn write(&self, session: &Session) -> Result<String, Error> {
         loop {
-            match self.write_once(client).await {
+            match self.write_once(&session.client).await {
                 // Somebody else was at work; or the answer was lost, and what was asked for may be done.
                 Err(Error::NodeExists | Error::NoNode) => {}
-                Err(error) if is_lost(&error) && !client.state().is_terminated() => {}
+                Err(error) if is_lost(&error) && !session.is_over() => {}
                 written => return written,
             }
             sleep(Link::AGAIN).await;
@@ -132,34 +132,19 @@ impl Tenant for ZookeeperTenant {
     type Tenure = Tenure;
 
     async fn acquire(&mut self) -> Result<Tenure, RegisterError> {
-        let client = self.link.session().await?;
-        let session = client.session_id().0;
-        self.sessions.insert(session);
-        let path = self.link.bounded("write the instance", self.write(&client)).await?;
+        let session = self.link.session().await?;
+        self.sessions.insert(session.id());
+        let path = self.link.bounded("write the instance", self.write(&session)).await?;
         // What earlier sessions wrote has been replaced.
-        self.sessions = BTreeSet::from([session]);
-        Ok(Tenure { client, path })
+        self.sessions = BTreeSet::from([session.id()]);
+        Ok(Tenure { session, path })
     }
 
     async fn held(&mut self, tenure: &mut Tenure) -> String {
-        let Tenure { client, path } = tenure;
-        let mut backoff = Backoff::default();
-        loop {
-            match client.check_and_watch_stat(path).await {
-                Ok((None, _)) => return "its node was deleted".to_owned(),
-                // Of another session: somebody else has written it since, and it is theirs.
-                Ok((Some(_), watcher)) => {
-                    backoff.reset();
-                    watcher.changed().await;
-                }
-                Err(error) => {
-                    debug!("{path} could not be watched: {error}");
-                    sleep(backoff.next_delay()).await;
-                }
-            }
-            if client.state().is_terminated() {
-                return "its session has ended".to_owned();
-            }
+        let Tenure { session, path } = tenure;
+        tokio::select! {
+            () = removed(&session.client, path) => "its node was deleted".to_owned(),
+            () = session.over() => "its session has ended".to_owned(),
         }
     }
 
@@ -170,5 +155,24 @@ impl Tenant for ZookeeperTenant {
     /// A write whose answer came too late for its caller is there all the same, as long as the session.
     async fn undo(&mut self) -> Result<(), RegisterError> {
         self.remove().await
+    }
+}
+
+/// Returns when the node is gone, whoever took it. While the session lives, that is: it does not see its end.
+async fn removed(client: &Client, path: &str) {
+    let mut backoff = Backoff::default();
+    loop {
+        match client.check_and_watch_stat(path).await {
+            Ok((None, _)) => return,
+            // Of another session: somebody else has written it since, and it is theirs.
+            Ok((Some(_), watcher)) => {
+                if watcher.changed().await.event_type != EventType::Session {
+                    backoff.reset();
+                    continue;
+                }
+            }
+            Err(error) => debug!("{path} could not be watched: {error}"),
+        }
+        sleep(backoff.next_delay()).await;
     }
 }
