@@ -14,6 +14,8 @@ mod etcd;
 mod fixture;
 #[path = "registry_conformance/nacos.rs"]
 mod nacos;
+#[path = "registry_conformance/normal.rs"]
+mod normal;
 #[path = "registry_conformance/outage.rs"]
 mod outage;
 #[path = "registry_conformance/suite.rs"]
@@ -63,6 +65,27 @@ macro_rules! conformance_on {
     };
 }
 
+// This layout holds no metadata, and whole weights only: what speaks of those is left out, and `normal` has its own.
+conformance!(
+    on_master_normal,
+    crate::normal::NormalFixture,
+    suite::{
+        an_unknown_service_is_an_empty_list,
+        a_watch_follows_what_owners_do,
+        a_dropped_registration_vanishes,
+        an_id_is_held_once,
+        instances_of_one_process_are_apart,
+        services_are_apart,
+        close_deregisters_everything,
+        what_peers_cannot_dial_is_refused,
+        garbage_is_skipped_with_one_warning,
+    },
+    outage::{
+        a_registry_that_is_down_is_an_error,
+        a_watch_keeps_its_list_over_an_outage,
+        all_come_back_after_the_loss_of_all_data,
+    },
+);
 conformance_on!(on_memory, crate::embedded::MemoryFixture);
 conformance_on!(on_etcd, crate::etcd::EtcdFixture);
 conformance_on!(on_nacos, crate::nacos::NacosFixture);

@@ -1,6 +1,6 @@
 //! ZooKeeper, and what only ZooKeeper can suffer.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ms_register::{Freshness, Instance, MsRegister, RegisterError, RegistrationState, ServiceName};
 use ms_tests::{Data, Server};
@@ -21,6 +21,10 @@ pub(crate) struct ZookeeperFixture {
 impl ZookeeperFixture {
     pub(crate) fn url(&self) -> String {
         self.server.url()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address().parse().unwrap()
     }
 
     pub(crate) fn stranger(&self) -> &Client {
