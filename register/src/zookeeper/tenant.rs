@@ -38,23 +38,24 @@ impl ZookeeperTenant {
         Self { link, layout, service, id, data, sessions: BTreeSet::new() }
     }
 
-    /// Writes the node until that is confirmed, as long as the session lives.
-    async fn write(&self, session: &Session) -> Result<String, Error> {
+    /// Writes the node until that is confirmed, as long as the session lives. `again`: it may be there from an earlier attempt.
+    async fn write(&self, session: &Session, mut again: bool) -> Result<String, Error> {
         loop {
-            match self.write_once(&session.client).await {
+            match self.write_once(&session.client, again).await {
                 // Somebody else was at work; or the answer was lost, and what was asked for may be done.
                 Err(Error::NodeExists | Error::NoNode) => {}
                 Err(error) if is_lost(&error) && !session.is_over() => {}
                 written => return written,
             }
+            again = true;
             sleep(Link::AGAIN).await;
         }
     }
 
-    async fn write_once(&self, client: &Client) -> Result<String, Error> {
+    async fn write_once(&self, client: &Client, again: bool) -> Result<String, Error> {
         let (link, data) = (&*self.link, &*self.data);
         let Some(path) = self.layout.node(&self.service, &self.id) else {
-            return self.write_numbered(client).await;
+            return self.write_numbered(client, again).await;
         };
         match nodes::replace(link, client, &[], &path, data, CreateMode::Ephemeral).await {
             // The last to write is listed: this one.
@@ -67,8 +68,8 @@ impl ZookeeperTenant {
     }
 
     /// ZooKeeper chooses the name, so that what an earlier attempt wrote has another one.
-    async fn write_numbered(&self, client: &Client) -> Result<String, Error> {
-        let mut old = self.own(client).await?;
+    async fn write_numbered(&self, client: &Client, again: bool) -> Result<String, Error> {
+        let mut old = if again { self.own(client).await? } else { Vec::new() };
         let current = client.session_id().0;
         let Some(kept) = old.iter().position(|(_, owner)| *owner == current) else {
             let path = format!("{}/{}", self.layout.directory(&self.service), normal::PREFIX);
@@ -133,8 +134,9 @@ impl Tenant for ZookeeperTenant {
 
     async fn acquire(&mut self) -> Result<Tenure, RegisterError> {
         let session = self.link.session().await?;
+        let again = !self.sessions.is_empty();
         self.sessions.insert(session.id());
-        let path = self.link.bounded("write the instance", self.write(&session)).await?;
+        let path = self.link.bounded("write the instance", self.write(&session, again)).await?;
         // What earlier sessions wrote has been replaced.
         self.sessions = BTreeSet::from([session.id()]);
         Ok(Tenure { session, path })
