@@ -83,7 +83,12 @@ async fn a_list_is_halved() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_deleted_by_hand() {
-    assert_promises(faults::keys_deleted(&program(), 2).await);
+    assert_promises(faults::keys_deleted(&program(), Registry::Etcd, 2).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_in_zookeeper_are_deleted_by_hand() {
+    assert_promises(faults::keys_deleted(&program(), Registry::Zookeeper, 2).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

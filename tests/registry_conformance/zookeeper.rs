@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ms_register::{Freshness, Instance, MsRegister, RegisterError, RegistrationState, ServiceName};
-use ms_tests::{Data, Server};
+use ms_tests::{Data, NodeOptions, NodeProgram, Server};
 use serde_json::{Value, json};
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
@@ -131,7 +131,7 @@ async fn the_stored_form_is_the_one_of_curator() {
 }
 
 #[tokio::test]
-async fn what_is_disabled_and_what_lies_elsewhere_is_not_listed() {
+async fn what_is_disabled_secret_or_elsewhere_is_not_listed() {
     let zookeeper = ZookeeperFixture::start().await;
     let registry = zookeeper.connect().await.unwrap();
     let enabled = br#"{"address":"10.0.0.1","port":80}"#;
@@ -140,6 +140,9 @@ async fn what_is_disabled_and_what_lies_elsewhere_is_not_listed() {
     zookeeper.put("/ms-rpc-other/goods/c", enabled, CreateMode::Persistent).await;
     let disabled = br#"{"address":"10.0.0.2","port":80,"enabled":false}"#;
     zookeeper.put("/ms-rpc/goods/d", disabled, CreateMode::Persistent).await;
+    zookeeper.stranger().auth("digest", b"somebody:else").await.unwrap();
+    let secret = CreateMode::Persistent.with_acls(Acls::creator_all());
+    zookeeper.stranger().create("/ms-rpc/goods/secret", enabled, &secret).await.unwrap();
     assert_eq!(ids(&registry.list(&service("goods")).await.unwrap()), ["a"]);
     for impossible in [".", ".."] {
         let goods = service("goods");
@@ -246,6 +249,49 @@ async fn a_frozen_zookeeper_is_a_timeout_and_then_all_is_back() {
     assert_ne!(after.ephemeral_owner, before.ephemeral_owner, "another session holds it");
     registration.deregister(ZookeeperFixture::RECOVERS).await.unwrap();
     assert!(registry.list(&goods).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_given_up_during_a_pause_leaves_nothing_behind() {
+    let zookeeper = ZookeeperFixture::start().await;
+    // The session outlives the pause: what was asked for meanwhile is done after it.
+    let registry = ms_register::connect(&format!("{}?session=20&timeout=0.5", zookeeper.url())).await.unwrap();
+    let goods = service("goods");
+    let listed = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
+    let kept = registry.register(&goods, Instance::new("10.0.0.2", 80)).await.unwrap();
+    zookeeper.server.freeze().unwrap();
+    let late = registry.register(&goods, Instance::new("10.0.0.3", 80)).await.unwrap_err();
+    assert!(matches!(late, RegisterError::Timeout { .. }), "{late}");
+    let late = listed.deregister(Duration::from_millis(700)).await.unwrap_err();
+    assert!(matches!(late, RegisterError::Timeout { .. }), "{late}");
+    zookeeper.server.thaw().unwrap();
+    // It is taken back before its id is free again, and the other one is gone before too.
+    let again = ["10.0.0.1", "10.0.0.3"].map(|host| registry.register(&goods, Instance::new(host, 80)));
+    for registered in futures_util::future::join_all(again).await {
+        registered.unwrap().deregister(ZookeeperFixture::RECOVERS).await.unwrap();
+    }
+    assert_eq!(ids(&registry.list(&goods).await.unwrap()), ["10.0.0.2:80"]);
+    assert_eq!(*kept.state().borrow(), RegistrationState::Listed);
+    registry.close(ZookeeperFixture::RECOVERS).await.unwrap();
+    assert!(zookeeper.names("/ms-rpc/goods").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_frozen_owner_is_forgotten_and_comes_back_under_a_new_session() {
+    let zookeeper = ZookeeperFixture::start().await;
+    let url = format!("{}?session=2", zookeeper.url());
+    let program = NodeProgram::new(env!("CARGO_BIN_EXE_node"), &[]);
+    let node = program.start(NodeOptions { registry: Some(url), ..NodeOptions::default() }).await.unwrap();
+    let path = format!("/ms-rpc/shop/{}", node.address());
+    let (_, before, gone) = zookeeper.stranger().get_and_watch_data(&path).await.unwrap();
+    node.freeze().unwrap();
+    within(Duration::from_secs(6), "its end", gone.changed()).await;
+    let (stat, back) = zookeeper.stranger().check_and_watch_stat(&path).await.unwrap();
+    assert!(stat.is_none());
+    node.thaw().unwrap();
+    within(ZookeeperFixture::RECOVERS, "its return", back.changed()).await;
+    let (_, after) = zookeeper.stranger().get_data(&path).await.unwrap();
+    assert_ne!(after.ephemeral_owner, before.ephemeral_owner);
 }
 
 #[tokio::test]

@@ -1,17 +1,34 @@
 //! Requests of several steps, on one session.
 
-use zookeeper_client::{Client, CreateMode, CreateOptions, Error, MultiWriteError, MultiWriteResult};
+use zookeeper_client::{Client, CreateMode, CreateOptions, Error, MultiWriteError, MultiWriteResult, Stat};
 
 use super::link::Link;
 
 /// One node and what is in it.
 pub(super) struct Node {
     pub(super) name: String,
-    pub(super) data: Vec<u8>,
+    /// `None`: others keep it from us.
+    pub(super) data: Option<Vec<u8>>,
     /// Changes with every write.
     pub(super) written: i64,
     /// The session that it ends with; 0: it stays.
     pub(super) owner: i64,
+}
+
+impl Node {
+    /// `None`: there is no such node.
+    fn read(name: &str, answer: Result<(Vec<u8>, Stat), Error>) -> Result<Option<Self>, Error> {
+        let name = name.to_owned();
+        match answer {
+            Ok((data, stat)) => {
+                Ok(Some(Self { name, data: Some(data), written: stat.mzxid, owner: stat.ephemeral_owner }))
+            }
+            // One node that cannot be read is no reason to list none.
+            Err(Error::NoAuth) => Ok(Some(Self { name, data: None, written: 0, owner: 0 })),
+            Err(Error::NoNode) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// All children of `directory` with their data, sorted by name, none where there is no such node. It includes whatever any
@@ -28,28 +45,16 @@ pub(super) async fn children(client: &Client, directory: &str) -> Result<Vec<Nod
     // Each is sent when it is made, so they wait together.
     let reads: Vec<_> = names.iter().map(|name| client.get_data(&format!("{directory}/{name}"))).collect();
     let mut nodes = Vec::with_capacity(names.len());
-    for (name, read) in names.into_iter().zip(reads) {
-        match read.await {
-            Ok((data, stat)) => {
-                nodes.push(Node { name, data, written: stat.mzxid, owner: stat.ephemeral_owner });
-            }
-            // It went away in between.
-            Err(Error::NoNode) => {}
-            Err(error) => return Err(error),
-        }
+    for (name, read) in names.iter().zip(reads) {
+        // One that is gone went in between.
+        nodes.extend(Node::read(name, read.await)?);
     }
     Ok(nodes)
 }
 
 /// One child of `directory`, if it is there.
 pub(super) async fn child(client: &Client, directory: &str, name: &str) -> Result<Option<Node>, Error> {
-    match client.get_data(&format!("{directory}/{name}")).await {
-        Ok((data, stat)) => {
-            Ok(Some(Node { name: name.to_owned(), data, written: stat.mzxid, owner: stat.ephemeral_owner }))
-        }
-        Err(Error::NoNode) => Ok(None),
-        Err(error) => Err(error),
-    }
+    Node::read(name, client.get_data(&format!("{directory}/{name}")).await)
 }
 
 /// The session that this node ends with, if it is there; 0: it stays.

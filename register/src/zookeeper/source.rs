@@ -144,7 +144,11 @@ impl Reader {
     }
 
     fn put(&self, listing: &mut Listing, directory: &str, node: &Node) {
-        match self.layout.decode(&node.name, &node.data) {
+        let decoded = match &node.data {
+            Some(data) => self.layout.decode(&node.name, data),
+            None => Err("it may not be read".to_owned()),
+        };
+        match decoded {
             Ok(Stored::Instance(instance)) => {
                 listing.insert(node.name.clone(), instance);
                 return;

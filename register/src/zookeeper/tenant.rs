@@ -103,10 +103,8 @@ impl ZookeeperTenant {
 
     /// Whether the node is of this instance: others of the same process are of the same session.
     fn is_this(&self, node: &nodes::Node) -> bool {
-        match self.layout.decode(&node.name, &node.data) {
-            Ok(Stored::Instance(instance)) => instance.id() == self.id,
-            Ok(Stored::Nothing) | Err(_) => false,
-        }
+        let decoded = node.data.as_ref().map(|data| self.layout.decode(&node.name, data));
+        matches!(decoded, Some(Ok(Stored::Instance(instance))) if instance.id() == self.id)
     }
 
     /// Ok once ZooKeeper has nothing of it any more. Whatever may still be under way on a session that lives is done first, in
