@@ -5,6 +5,7 @@ mod config;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;
 mod layout;
+mod life;
 mod link;
 mod nodes;
 mod source;

@@ -23,7 +23,7 @@ use tokio::{
 use tracing::{debug, info};
 use zookeeper_client::{Acl, Acls, Client, CreateMode, CreateOptions, Error, Permission, SessionState, StateWatcher};
 
-use super::ZookeeperConfig;
+use super::{ZookeeperConfig, life::Life};
 use crate::RegisterError;
 
 /// What is written with a user: all may read it, that user alone may change it.
@@ -42,6 +42,7 @@ pub(super) struct Link {
 #[derive(Clone)]
 pub(super) struct Session {
     pub(super) client: Client,
+    pub(super) life: Life,
     over: watch::Receiver<bool>,
 }
 
@@ -183,7 +184,10 @@ impl Link {
         }
         let servers = config.servers.join(",");
         let mut opening = JoinSet::new();
-        opening.spawn_on(async move { connector.connect(&servers).await }, &self.runtime);
+        let (life, runtime) = (Life::default(), self.runtime.clone());
+        let begin = life.clone();
+        let open = async move { begin.begin(runtime, connector.connect(&servers)).await };
+        opening.spawn_on(open, &self.runtime);
         let client = match opening.join_next().await {
             Some(Ok(opened)) => opened.map_err(|error| self.named(&error))?,
             Some(Err(_)) | None => return Err(RegisterError::NoRuntime { registry: self.url.clone() }),
@@ -191,7 +195,7 @@ impl Link {
         let (ended, over) = watch::channel(false);
         let (states, id) = (client.state_watcher(), client.session_id().0);
         self.runtime.spawn(attend(Arc::downgrade(self), id, states, ended));
-        Ok(Session { client, over })
+        Ok(Session { client, life, over })
     }
 
     /// Opens another session in place of this one, however long that takes.

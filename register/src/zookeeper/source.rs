@@ -82,7 +82,8 @@ impl Reader {
             cell.refresh(self.instances(&listing));
             backoff.reset();
             let due = Instant::now() + Self::REREAD;
-            while let Ok(event) = timeout_at(due, watcher.changed()).await {
+            while let Ok(event) = timeout_at(due, session.life.told(watcher.changed())).await {
+                let event = event.ok_or_else(|| self.link.unreachable("the session has ended"))?;
                 match self.next(directory, event, &session, &mut watcher, cell).await? {
                     Next::All => break,
                     Next::Nothing => {}
@@ -117,7 +118,9 @@ impl Reader {
                 SessionState::Disconnected => {
                     cell.fail(&self.link.unreachable("the connection was lost"));
                     event = tokio::select! {
-                        event = watcher.changed() => event,
+                        event = session.life.told(watcher.changed()) => {
+                            event.ok_or_else(|| self.link.unreachable("the session has ended"))?
+                        }
                         () = session.over() => return Err(self.link.unreachable("the session was given up")),
                     };
                 }

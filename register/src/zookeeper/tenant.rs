@@ -143,7 +143,7 @@ impl Tenant for ZookeeperTenant {
     async fn held(&mut self, tenure: &mut Tenure) -> String {
         let Tenure { session, path } = tenure;
         tokio::select! {
-            () = removed(&session.client, path) => "its node was deleted".to_owned(),
+            () = removed(session, path) => "its node was deleted".to_owned(),
             () = session.over() => "its session has ended".to_owned(),
         }
     }
@@ -159,14 +159,15 @@ impl Tenant for ZookeeperTenant {
 }
 
 /// Returns when the node is gone, whoever took it. While the session lives, that is: it does not see its end.
-async fn removed(client: &Client, path: &str) {
+async fn removed(session: &Session, path: &str) {
     let mut backoff = Backoff::default();
     loop {
-        match client.check_and_watch_stat(path).await {
+        match session.client.check_and_watch_stat(path).await {
             Ok((None, _)) => return,
             // Of another session: somebody else has written it since, and it is theirs.
             Ok((Some(_), watcher)) => {
-                if watcher.changed().await.event_type != EventType::Session {
+                let event = session.life.told(watcher.changed()).await;
+                if event.is_some_and(|event| event.event_type != EventType::Session) {
                     backoff.reset();
                     continue;
                 }
