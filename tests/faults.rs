@@ -55,6 +55,23 @@ async fn nacos_is_paused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zookeeper_is_killed() {
+    assert_promises(faults::registry_killed(&program(), Registry::Zookeeper, Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zookeeper_loses_its_data() {
+    assert_promises(
+        faults::registry_wiped(&program(), Registry::Zookeeper, Duration::from_secs(4), Duration::from_secs(3)).await,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zookeeper_is_paused() {
+    assert_promises(faults::registry_paused(&program(), Registry::Zookeeper, Duration::from_secs(8)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_is_emptied() {
     assert_promises(faults::list_emptied(&program(), Duration::from_secs(4)).await);
 }
@@ -66,7 +83,12 @@ async fn a_list_is_halved() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_deleted_by_hand() {
-    assert_promises(faults::keys_deleted(&program(), 2).await);
+    assert_promises(faults::keys_deleted(&program(), Registry::Etcd, 2).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_in_zookeeper_are_deleted_by_hand() {
+    assert_promises(faults::keys_deleted(&program(), Registry::Zookeeper, 2).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,6 +99,11 @@ async fn etcd_is_absent_at_the_start() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nacos_is_absent_at_the_start() {
     assert_promises(faults::registry_absent(&program(), Registry::Nacos).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zookeeper_is_absent_at_the_start() {
+    assert_promises(faults::registry_absent(&program(), Registry::Zookeeper).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,6 +129,11 @@ async fn an_instance_is_behind_a_black_hole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_are_restarted_in_turn() {
     assert_promises(faults::rolling_restart(&program(), Registry::Etcd, 2, 2_000).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_in_zookeeper_are_restarted_in_turn() {
+    assert_promises(faults::rolling_restart(&program(), Registry::Zookeeper, 1, 2_000).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! One suite for every back end: what [`ms_register::MsRegister`] promises holds wherever the instances are kept.
 //!
 //! The suite is written once (`suite`), against what a back end's test has to offer (`Fixture`); the lines below run it
-//! on each. etcd and Nacos are real servers, one for each test.
+//! on each. etcd, Nacos and ZooKeeper are real servers, one for each test.
 
 // The bodies of the suite are no test functions themselves, so the exception for tests does not reach them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -14,12 +14,16 @@ mod etcd;
 mod fixture;
 #[path = "registry_conformance/nacos.rs"]
 mod nacos;
+#[path = "registry_conformance/normal.rs"]
+mod normal;
 #[path = "registry_conformance/outage.rs"]
 mod outage;
 #[path = "registry_conformance/suite.rs"]
 mod suite;
 #[path = "registry_conformance/warnings.rs"]
 mod warnings;
+#[path = "registry_conformance/zookeeper.rs"]
+mod zookeeper;
 
 macro_rules! conformance {
     ($backend:ident, $fixture:ty, $($area:ident :: { $($test:ident),+ $(,)? }),+ $(,)?) => {
@@ -61,10 +65,33 @@ macro_rules! conformance_on {
     };
 }
 
+// This layout holds no metadata, and whole weights only: what speaks of those is left out, and `normal` has its own.
+conformance!(
+    on_master_normal,
+    crate::normal::NormalFixture,
+    suite::{
+        an_unknown_service_is_an_empty_list,
+        a_watch_follows_what_owners_do,
+        a_dropped_registration_vanishes,
+        an_id_is_held_once,
+        instances_of_one_process_are_apart,
+        services_are_apart,
+        close_deregisters_everything,
+        what_peers_cannot_dial_is_refused,
+        garbage_is_skipped_with_one_warning,
+    },
+    outage::{
+        a_registry_that_is_down_is_an_error,
+        a_watch_keeps_its_list_over_an_outage,
+        all_come_back_after_the_loss_of_all_data,
+    },
+);
 conformance_on!(on_memory, crate::embedded::MemoryFixture);
 conformance_on!(on_etcd, crate::etcd::EtcdFixture);
 conformance_on!(on_nacos, crate::nacos::NacosFixture);
+conformance_on!(on_zookeeper, crate::zookeeper::ZookeeperFixture);
 
 // Nothing but instances can be written into `memory://`.
 conformance!(garbage_in_etcd, crate::etcd::EtcdFixture, suite::{ garbage_is_skipped_with_one_warning });
 conformance!(garbage_in_nacos, crate::nacos::NacosFixture, suite::{ garbage_is_skipped_with_one_warning });
+conformance!(garbage_in_zookeeper, crate::zookeeper::ZookeeperFixture, suite::{ garbage_is_skipped_with_one_warning });

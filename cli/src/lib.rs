@@ -32,7 +32,7 @@ enum Command {
 pub async fn main() -> ExitCode {
     let command = Cli::parse().command;
     let default = match command {
-        Command::MqNode(_) => "info,nacos_sdk=warn",
+        Command::MqNode(_) => "info,nacos_sdk=warn,zookeeper_client=error",
         // What it does is said by what it prints.
         Command::Mq(_) => "warn",
     };

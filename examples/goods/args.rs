@@ -17,7 +17,7 @@ pub(crate) struct Cli {
 pub(crate) enum Role {
     /// An RPC server with the service `goods`, listed in a registry.
     GoodsCenter {
-        /// Such as etcd://127.0.0.1:2379, nacos://127.0.0.1:8848 or static://127.0.0.1:9112.
+        /// Such as etcd://127.0.0.1:2379, nacos://127.0.0.1:8848, zookeeper://127.0.0.1:2181 or static://127.0.0.1:9112.
         #[arg(long)]
         registry: String,
         /// Start even if the registry is down, and use it when it comes up.
@@ -28,7 +28,7 @@ pub(crate) enum Role {
     },
     /// A web application that calls `goods`.
     OrderCenter {
-        /// Such as etcd://127.0.0.1:2379, nacos://127.0.0.1:8848 or static://127.0.0.1:9112.
+        /// Such as etcd://127.0.0.1:2379, nacos://127.0.0.1:8848, zookeeper://127.0.0.1:2181 or static://127.0.0.1:9112.
         #[arg(long)]
         registry: String,
         /// Start even if the registry is down, and use it when it comes up.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cargo run --example goods
-//! cargo run --example goods --features etcd,nacos -- goods-center --registry etcd://127.0.0.1:2379 --port 9112
-//! cargo run --example goods --features etcd,nacos -- order-center --registry etcd://127.0.0.1:2379
+//! cargo run --example goods --features etcd,nacos,zookeeper -- goods-center --registry etcd://127.0.0.1:2379 --port 9112
+//! cargo run --example goods --features etcd,nacos,zookeeper -- order-center --registry etcd://127.0.0.1:2379
 //! ```
 
 mod args;
@@ -22,7 +22,8 @@ use args::{CenterArgs, Cli, OrderArgs, Role};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,nacos_sdk=warn"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,nacos_sdk=warn,zookeeper_client=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,

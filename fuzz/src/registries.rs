@@ -1,8 +1,8 @@
 //! What users write to name a registry, and what others write into it.
 
 use ms_register::{
-    Instance,
-    internals::{read_etcd, read_nacos, shown_url, write_etcd, write_nacos},
+    Instance, ServiceName,
+    internals::{read_etcd, read_nacos, read_zookeeper, shown_url, write_etcd, write_nacos, write_zookeeper},
 };
 
 use crate::{memory::bounded, source::Source};
@@ -52,6 +52,21 @@ pub fn nacos_value(input: &[u8]) {
     }
 }
 
+/// The name of a node in ZooKeeper and its data, in one of the forms that it can have.
+pub fn zookeeper_value(input: &[u8]) {
+    let mut source = Source::new(input);
+    let form = source.byte().into();
+    let name = String::from_utf8_lossy(source.short()).into_owned();
+    let read = |data: &[u8]| read_zookeeper(form, &name, data);
+    let Ok(Some(instance)) = bounded(input, || read(source.rest())) else { return };
+    can_be_dialled(&instance);
+    let service = ServiceName::new("goods").expect("it is a name");
+    // One form has no room for what another writer may have said.
+    if let Ok(written) = write_zookeeper(form, &service, &instance) {
+        assert_eq!(read(&written), Ok(Some(instance)));
+    }
+}
+
 fn can_be_dialled(instance: &Instance) {
     let again = Instance::from_address(&instance.address()).expect("it came from an address");
     assert_eq!((again.host(), again.port()), (instance.host(), instance.port()));
@@ -66,6 +81,7 @@ pub(crate) mod seeds {
         texts(&[
             "etcd://a:1,[::1]:2/team/rpc/?ttl=2.5&timeout=1&username=u&password=p%26q",
             "nacos://a:8848,b:8848?namespace=dev&group=shop&cluster=c1&timeout=1",
+            "zookeeper://a:1,[::1]:2/services?session=5&timeout=1&layout=curator&payload=map&username=u&password=p",
             "static://127.0.0.1:1,goods.local:2",
             "etcd://u:p@a:1",
             "127.0.0.1:2379",
@@ -87,6 +103,18 @@ pub(crate) mod seeds {
              \"clusterName\":\"DEFAULT\",\"serviceName\":\"goods\",\"metadata\":{\"ms.id\":\"a\",\"zone\":\"b\"}}",
             "{\"instanceId\":null,\"ip\":\"::1\",\"port\":70000,\"weight\":0,\"healthy\":false,\"enabled\":true,\
              \"ephemeral\":true,\"metadata\":{}}",
+        ])
+    }
+
+    pub(crate) fn zookeeper_value() -> Vec<Vec<u8>> {
+        texts(&[
+            "\x00\x0b10.0.0.1:80{\"name\":\"goods\",\"id\":\"a\",\"address\":\"10.0.0.1\",\"port\":80,\"sslPort\":null,\
+             \"payload\":{\"@class\":\"a.B\",\"id\":\"a\",\"name\":\"goods\",\"metadata\":{\"weight\":\"2.5\",\"zone\":\"b\"}},\
+             \"registrationTimeUTC\":1,\"serviceType\":\"DYNAMIC\",\"uriSpec\":null,\"enabled\":true}",
+            "\x01\x01a{\"address\":\"::1\",\"port\":80,\"payload\":{\"weight\":2,\"zone\":\"b\",\"n\":1,\"deep\":{\"x\":[1]}}}",
+            "\x02\x10normal0000000001{\"serverip\":\"127.0.0.1\",\"serverport\":50000,\"username\":\"\",\
+             \"userpwd\":\"\",\"serveruniquecode\":\"uc\",\"weight\":1}",
+            "\x02\x06master{}",
         ])
     }
 }

@@ -1,14 +1,14 @@
 //! The only place that names the back ends.
 
 use std::sync::Arc;
-#[cfg(any(feature = "etcd", feature = "nacos"))]
+#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
 use std::{future::Future, pin::Pin};
 
-#[cfg(any(feature = "etcd", feature = "nacos"))]
+#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
 use crate::background::Background;
 use crate::{Memory, MsRegister, RegisterError, Static, url::RegistryUrl};
 
-const KNOWN: &str = "memory://, static://, etcd://, nacos://";
+const KNOWN: &str = "memory://, static://, etcd://, nacos://, zookeeper://";
 
 /// Builds the registry that `url` names: its scheme chooses the back end, the rest configures it.
 ///
@@ -18,6 +18,7 @@ const KNOWN: &str = "memory://, static://, etcd://, nacos://";
 /// | `static://h:p,h:p` | none; these are the instances of every service |
 /// | `etcd://h:p,h:p/prefix` | prefix `ms-rpc`; `ttl=10` s, `timeout=3` s, `username`, `password` |
 /// | `nacos://h:p` | `namespace=` (public), `group=DEFAULT_GROUP`, `cluster=DEFAULT`, `timeout=3` s, `username`, `password` |
+/// | `zookeeper://h:p,h:p/base` | base `ms-rpc`; `session=10` s, `timeout=3` s, `layout=curator` with `payload=spring` or `map`, or `layout=master-normal`; `username`, `password` |
 ///
 /// # Errors
 /// A URL that is wrong, a back end that is not compiled in, and a registry that does not answer within `timeout`.
@@ -28,6 +29,8 @@ pub async fn connect(url: &str) -> Result<Arc<dyn MsRegister>, RegisterError> {
         "etcd" => connected(crate::Etcd::connect(crate::EtcdConfig::from_url(&url)?)).await,
         #[cfg(feature = "nacos")]
         "nacos" => connected(crate::Nacos::connect(crate::NacosConfig::from_url(&url)?)).await,
+        #[cfg(feature = "zookeeper")]
+        "zookeeper" => connected(crate::Zookeeper::connect(crate::ZookeeperConfig::from_url(&url)?)).await,
         _ => within_this_process(&url),
     }
 }
@@ -54,14 +57,19 @@ pub fn connect_in_background(url: &str) -> Result<Arc<dyn MsRegister>, RegisterE
             let config = crate::NacosConfig::from_url(&url)?;
             Background::start(config.facts(), move || connected(crate::Nacos::connect(config.clone())))
         }
+        #[cfg(feature = "zookeeper")]
+        "zookeeper" => {
+            let config = crate::ZookeeperConfig::from_url(&url)?;
+            Background::start(config.facts(), move || connected(crate::Zookeeper::connect(config.clone())))
+        }
         _ => within_this_process(&url),
     }
 }
 
-#[cfg(any(feature = "etcd", feature = "nacos"))]
+#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
 type Connected = Result<Arc<dyn MsRegister>, RegisterError>;
 
-#[cfg(any(feature = "etcd", feature = "nacos"))]
+#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
 fn connected<R: MsRegister>(
     connecting: impl Future<Output = Result<R, RegisterError>> + Send + 'static,
 ) -> Pin<Box<dyn Future<Output = Connected> + Send>> {
@@ -80,6 +88,8 @@ fn within_this_process(url: &RegistryUrl) -> Result<Arc<dyn MsRegister>, Registe
         "etcd" => Err(RegisterError::NotCompiled { scheme: "etcd" }),
         #[cfg(not(feature = "nacos"))]
         "nacos" => Err(RegisterError::NotCompiled { scheme: "nacos" }),
+        #[cfg(not(feature = "zookeeper"))]
+        "zookeeper" => Err(RegisterError::NotCompiled { scheme: "zookeeper" }),
         scheme => Err(RegisterError::UnknownScheme { scheme: scheme.to_owned(), known: KNOWN }),
     }
 }
@@ -100,5 +110,7 @@ mod tests {
         assert!(error("etcd://127.0.0.1:2379").await.contains("turn on the cargo feature `etcd`"));
         #[cfg(not(feature = "nacos"))]
         assert!(error("nacos://127.0.0.1:8848").await.contains("turn on the cargo feature `nacos`"));
+        #[cfg(not(feature = "zookeeper"))]
+        assert!(error("zookeeper://127.0.0.1:2181").await.contains("turn on the cargo feature `zookeeper`"));
     }
 }

@@ -3,11 +3,12 @@
 //! Unstable: it exists with the feature `internals` alone, follows the code wherever that goes, and is no part of what
 //! versions promise. Nothing else may use it.
 
-use crate::{EtcdConfig, MsRegister, NacosConfig, RegisterError, Static, url::RegistryUrl};
+use crate::{EtcdConfig, MsRegister, NacosConfig, RegisterError, Static, ZookeeperConfig, url::RegistryUrl};
 
 pub use crate::{
     etcd::internals::{read as read_etcd, write as write_etcd},
     nacos::internals::{read as read_nacos, write as write_nacos},
+    zookeeper::internals::{read as read_zookeeper, write as write_zookeeper},
 };
 
 /// What a URL configures, as messages show it: a URL again, without the query.
@@ -19,6 +20,7 @@ pub fn shown_url(url: &str) -> Result<String, RegisterError> {
     Ok(match url.scheme.as_str() {
         "etcd" => EtcdConfig::from_url(&url)?.facts().url,
         "nacos" => NacosConfig::from_url(&url)?.facts().url,
+        "zookeeper" => ZookeeperConfig::from_url(&url)?.facts().url,
         _ => Static::from_url(&url)?.url().to_owned(),
     })
 }

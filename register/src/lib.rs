@@ -9,6 +9,7 @@
 //! | `static://h:p,h:p` | [`Static`]: a list given by hand | - |
 //! | `etcd://h:p,h:p/prefix?ttl=10` | `Etcd`: etcd v3 | `etcd` |
 //! | `nacos://h:p?namespace=&group=DEFAULT_GROUP` | `Nacos`: Nacos 2 | `nacos` |
+//! | `zookeeper://h:p,h:p/base?session=10` | `Zookeeper`: ZooKeeper 3.6 or later | `zookeeper` |
 //!
 //! ```
 //! use ms_register::{Instance, MsRegister, ServiceName};
@@ -24,7 +25,7 @@
 //! ```
 
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "nacos")),
+    not(any(feature = "etcd", feature = "nacos", feature = "zookeeper")),
     allow(dead_code, reason = "it serves only the back ends that have servers")
 )]
 mod background;
@@ -44,17 +45,19 @@ mod register;
 mod snapshot;
 mod static_list;
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "nacos")),
+    not(any(feature = "etcd", feature = "nacos", feature = "zookeeper")),
     allow(dead_code, reason = "parts of it serve only the back ends that have servers")
 )]
 mod url;
-#[cfg(any(feature = "etcd", feature = "nacos"))]
+#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
 mod warned;
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "nacos")),
+    not(any(feature = "etcd", feature = "nacos", feature = "zookeeper")),
     allow(dead_code, reason = "parts of it serve only the back ends that have servers")
 )]
 mod watch;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 pub use connect::{connect, connect_in_background};
 #[cfg(feature = "etcd")]
@@ -68,3 +71,5 @@ pub use register::{MsRegister, RegisterError};
 pub use snapshot::{Freshness, Snapshot};
 pub use static_list::Static;
 pub use watch::{SnapshotWatch, WatchClosed};
+#[cfg(feature = "zookeeper")]
+pub use zookeeper::{Zookeeper, ZookeeperConfig, ZookeeperLayout, ZookeeperPayload};

@@ -20,14 +20,19 @@ pub struct Response {
 /// # Errors
 /// No connection, and an answer that is not HTTP.
 pub async fn request(method: &str, address: &str, target: &str) -> io::Result<Response> {
-    let mut stream = TcpStream::connect(address).await?;
     let head = format!("{method} {target} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n");
-    stream.write_all(head.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
+    let answer = converse(address, head.as_bytes()).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("{address} does not speak HTTP: {head:?}")))?;
     Ok(Response { status, body: body.to_owned() })
+}
+
+/// Sends this over a connection of its own, and returns what comes back until its end.
+pub(crate) async fn converse(address: &str, words: &[u8]) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(words).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

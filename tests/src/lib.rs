@@ -25,6 +25,7 @@ mod server;
 mod shop;
 mod signal;
 mod wire;
+mod znodes;
 
 pub use http::{Response, request};
 pub use ledger::Ledger;

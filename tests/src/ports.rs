@@ -10,12 +10,16 @@ use std::{
 pub(crate) fn free(offsets: &[u16]) -> io::Result<u16> {
     for _ in 0..200 {
         let port = fastrand::u16(15_000..30_000);
-        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
         if is_free(port) && offsets.iter().all(|offset| is_free(port + offset)) {
             return Ok(port);
         }
     }
     Err(io::Error::other("no free port between 15000 and 30000"))
+}
+
+/// Whether nobody listens there.
+pub(crate) fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
 /// So many addresses with free ports.

@@ -27,6 +27,8 @@ pub enum Fault {
     /// Connections stay open and new ones are accepted, and no byte passes: a peer behind a broken path. What was sent
     /// meanwhile arrives when the fault ends.
     BlackHole,
+    /// What clients send passes, and no answer does: it is done and nobody is told.
+    Mute,
     /// Connections end with RST, and new ones do at once.
     Reset,
     /// So many bytes pass each second and direction.
@@ -106,7 +108,7 @@ async fn connect(client: TcpStream, target: SocketAddr, mut faults: watch::Recei
             Fault::Drop => return Ok(()),
             Fault::Reset => return client.set_zero_linger(),
             Fault::BlackHole => faults.changed().await.map_err(io::Error::other)?,
-            Fault::None | Fault::Delay(_) | Fault::Trickle(_) => break,
+            Fault::None | Fault::Delay(_) | Fault::Trickle(_) | Fault::Mute => break,
         }
     }
     let server = TcpStream::connect(target).await?;
@@ -193,6 +195,21 @@ mod tests {
         for stream in [&mut old, &mut new] {
             stream.read_exact(&mut [0; 4]).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_mute_hears() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let relay = Relay::to(listener.local_addr().unwrap()).await.unwrap();
+        relay.set(Fault::Mute);
+        let mut client = TcpStream::connect(relay.address()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        client.write_all(b"ping").await.unwrap();
+        server.read_exact(&mut [0; 4]).await.unwrap();
+        server.write_all(b"pong").await.unwrap();
+        timeout(SOON, client.read_exact(&mut [0; 4])).await.unwrap_err();
+        relay.set(Fault::Drop);
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "it is lost");
     }
 
     #[tokio::test]

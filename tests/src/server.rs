@@ -1,13 +1,14 @@
 use std::{
     fs::{self, File},
     io,
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{http, ports, signal};
 
@@ -33,10 +34,18 @@ pub struct Server {
 enum Kind {
     Etcd,
     Nacos,
+    Zookeeper,
 }
+
+/// How servers say that another one has their port.
+const IN_USE: [&str; 3] = ["address already in use", "Address already in use", "AddrInUse"];
+
+/// Where the distribution has it, with what it needs.
+const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
 
 impl Server {
     const READY_WITHIN: Duration = Duration::from_secs(30);
+    const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
     /// Starts etcd, and waits until it serves.
     ///
@@ -52,6 +61,14 @@ impl Server {
     /// rnacos is not installed, or is not ready within 30 s; the text says what to do.
     pub async fn nacos() -> io::Result<Self> {
         Self::launch(Kind::Nacos).await
+    }
+
+    /// Starts ZooKeeper, and waits until it serves. Its ticks are short: it notices the end of a session within half a second.
+    ///
+    /// # Errors
+    /// ZooKeeper or Java is not installed, or it is not ready within 30 s; the text says what to do.
+    pub async fn zookeeper() -> io::Result<Self> {
+        Self::launch(Kind::Zookeeper).await
     }
 
     async fn launch(kind: Kind) -> io::Result<Self> {
@@ -92,8 +109,11 @@ impl Server {
             fs::remove_dir_all(&path)?;
         }
         fs::create_dir_all(&path)?;
+        if self.kind == Kind::Zookeeper {
+            self.configure_zookeeper(&path)?;
+        }
         let log = File::options().append(true).create(true).open(self.log())?;
-        let mut command = self.kind.command(self.port, &path.to_string_lossy());
+        let mut command = self.kind.command(self.port, &path);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let started = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => io::Error::new(
@@ -140,24 +160,41 @@ impl Server {
         let end = Instant::now() + Self::READY_WITHIN;
         let address = self.address();
         loop {
-            let answer = http::request("GET", &address, self.kind.health()).await;
-            if answer.is_ok_and(|answer| answer.status == 200 && !answer.body.contains("\"false\"")) {
+            // A server that is just starting may accept a question and never answer it.
+            if timeout(Self::ANSWERS_WITHIN, self.kind.serves(&address)).await.is_ok_and(|serves| serves) {
                 return Ok(());
             }
             let ended = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();
             if ended.is_some() || Instant::now() > end {
                 let log = fs::read_to_string(self.log()).unwrap_or_default();
                 self.kill();
-                let kind = if log.to_lowercase().contains("address already in use") || log.contains("AddrInUse") {
-                    io::ErrorKind::AddrInUse
-                } else {
-                    io::ErrorKind::Other
-                };
+                // ZooKeeper ends without a word.
+                let taken = IN_USE.iter().any(|words| log.contains(words)) || !ports::is_free(self.port);
+                let kind = if taken { io::ErrorKind::AddrInUse } else { io::ErrorKind::Other };
                 let program = self.kind.program();
                 return Err(io::Error::new(kind, format!("`{program}` does not become ready. Its output:\n{log}")));
             }
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    fn configure_zookeeper(&self, data: &Path) -> io::Result<()> {
+        if !Path::new(ZOOKEEPER_JAR).exists() {
+            let text = format!("there is no {ZOOKEEPER_JAR}: run scripts/registries install");
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        let lines = [
+            format!("dataDir={}", data.display()),
+            format!("clientPort={}", self.port),
+            "clientPortAddress=127.0.0.1".to_owned(),
+            "tickTime=500".to_owned(),
+            "maxSessionTimeout=60000".to_owned(),
+            // One machine makes many connections here.
+            "maxClientCnxns=0".to_owned(),
+            "admin.enableServer=false".to_owned(),
+            "4lw.commands.whitelist=srvr".to_owned(),
+        ];
+        fs::write(data.with_file_name("zoo.cfg"), lines.join("\n"))
     }
 
     fn log(&self) -> std::path::PathBuf {
@@ -176,6 +213,7 @@ impl Kind {
         match self {
             Self::Etcd => "etcd",
             Self::Nacos => "nacos",
+            Self::Zookeeper => "zookeeper",
         }
     }
 
@@ -183,6 +221,7 @@ impl Kind {
         match self {
             Self::Etcd => "etcd",
             Self::Nacos => "rnacos",
+            Self::Zookeeper => "java",
         }
     }
 
@@ -191,24 +230,31 @@ impl Kind {
         match self {
             Self::Etcd => &[1],
             Self::Nacos => &[1000],
+            Self::Zookeeper => &[],
         }
     }
 
-    /// Answers 200 when the server serves.
-    fn health(self) -> &'static str {
-        match self {
+    /// Whether it answers that it serves.
+    async fn serves(self, address: &str) -> bool {
+        let path = match self {
             Self::Etcd => "/health",
             Self::Nacos => "/nacos/v1/console/health/readiness",
-        }
+            // To `ruok` it answers before it serves.
+            Self::Zookeeper => {
+                return http::converse(address, b"srvr").await.is_ok_and(|answer| answer.contains("Mode:"));
+            }
+        };
+        let answer = http::request("GET", address, path).await;
+        answer.is_ok_and(|answer| answer.status == 200 && !answer.body.contains("\"false\""))
     }
 
-    fn command(self, port: u16, data: &str) -> Command {
+    fn command(self, port: u16, data: &Path) -> Command {
         let mut command = Command::new(self.program());
         match self {
             Self::Etcd => {
                 let client = format!("http://127.0.0.1:{port}");
                 let peer = format!("http://127.0.0.1:{}", port + 1);
-                command.args(["--name", "lab", "--logger", "zap", "--log-level", "warn", "--data-dir", data]);
+                command.args(["--name", "lab", "--logger", "zap", "--log-level", "warn", "--data-dir"]).arg(data);
                 command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
                 command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
                 command.args(["--initial-cluster", &format!("lab={peer}")]);
@@ -219,6 +265,11 @@ impl Kind {
                 command.env("RNACOS_HTTP_CONSOLE_PORT", "0");
                 command.env("RNACOS_SDK_HOST", "127.0.0.1").env("RNACOS_CONSOLE_HOST", "127.0.0.1");
                 command.env("RNACOS_DATA_DIR", data).env("RNACOS_HTTP_WORKERS", "1");
+            }
+            Self::Zookeeper => {
+                command.args(["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+                command.args(["-cp", ZOOKEEPER_JAR, "org.apache.zookeeper.server.ZooKeeperServerMain"]);
+                command.arg(data.with_file_name("zoo.cfg"));
             }
         }
         command

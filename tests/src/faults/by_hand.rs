@@ -7,22 +7,23 @@ use super::{
     Registry,
     scene::{Calls, client, nodes, warm},
 };
-use crate::{Failure, NodeOptions, NodeProgram, Row};
+use crate::{Failure, NodeOptions, NodeProgram, Row, Server};
 
 /// Calls a second, half of them idempotent.
 const RATE: u32 = 500;
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Under load, all keys in etcd are deleted by hand, and then all leases revoked, `rounds` times over.
+/// Under load, all that is written in etcd or ZooKeeper is deleted by hand, and then all leases are revoked or the parents
+/// deleted too, `rounds` times over.
 ///
 /// # Errors
 /// What broke in the harness.
-pub async fn keys_deleted(program: &NodeProgram, rounds: usize) -> Result<Row, Failure> {
+pub async fn keys_deleted(program: &NodeProgram, kind: Registry, rounds: usize) -> Result<Row, Failure> {
     const INSTANCES: usize = 3;
-    let etcd = Registry::Etcd.start().await?;
-    let options = NodeOptions { registry: Some(etcd.url()), ..NodeOptions::default() };
+    let server = kind.start().await?;
+    let options = NodeOptions { registry: Some(server.url()), ..NodeOptions::default() };
     let nodes = nodes(program, INSTANCES, &options).await?;
-    let registry = ms_register::connect(&etcd.url()).await?;
+    let registry = ms_register::connect(&server.url()).await?;
     let shop = client(&registry);
     warm(&shop, &nodes).await?;
     let calls = Calls::start(&shop, RATE);
@@ -31,14 +32,7 @@ pub async fn keys_deleted(program: &NodeProgram, rounds: usize) -> Result<Row, F
     let mut watch = registry.watch(&service);
     let mut slowest = Some(Duration::ZERO);
     for round in 0..2 * rounds {
-        if round % 2 == 0 {
-            etcd.etcdctl(&["del", "", "--from-key"]).await?;
-        } else {
-            let leases = etcd.etcdctl(&["lease", "list"]).await?;
-            for lease in leases.lines().skip(1) {
-                etcd.etcdctl(&["lease", "revoke", lease]).await?;
-            }
-        }
+        delete(kind, &server, round % 2 == 1).await?;
         let gone = Instant::now();
         let back = timeout(5 * LIMIT, async {
             while registry.list(&service).await.is_ok_and(|listed| listed.len() < INSTANCES) {
@@ -49,10 +43,27 @@ pub async fn keys_deleted(program: &NodeProgram, rounds: usize) -> Result<Row, F
         slowest = slowest.zip(back).map(|(slowest, back)| slowest.max(back));
     }
     let tally = calls.stop().await?;
-    let mut row = Row::new(format!("all keys in etcd are deleted, all leases revoked, by hand, {rounds} times"));
+    let more = if kind == Registry::Etcd { "all leases revoked" } else { "their parent too" };
+    let mut row = Row::new(format!("all keys in {} are deleted, {more}, by hand, {rounds} times", kind.name()));
     row.count("failed calls", tally.failures(), 0);
     row.within("all are listed again after", slowest, LIMIT);
     row.note(format!("{} calls at {:.0}/s", tally.calls(), tally.rate()));
     row.failures(&tally);
     Ok(row)
+}
+
+/// Deletes all instances of `shop`; `deeper`: and what they stand on.
+async fn delete(kind: Registry, server: &Server, deeper: bool) -> Result<(), Failure> {
+    match kind {
+        Registry::Etcd if deeper => {
+            let leases = server.etcdctl(&["lease", "list"]).await?;
+            for lease in leases.lines().skip(1) {
+                server.etcdctl(&["lease", "revoke", lease]).await?;
+            }
+        }
+        Registry::Etcd => drop(server.etcdctl(&["del", "", "--from-key"]).await?),
+        Registry::Zookeeper => server.delete_children("/ms-rpc/shop", deeper).await?,
+        Registry::Nacos => return Err("in Nacos nothing is deleted by hand here".into()),
+    }
+    Ok(())
 }

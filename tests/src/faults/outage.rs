@@ -55,6 +55,7 @@ pub async fn registry_paused(program: &NodeProgram, registry: Registry, pause: D
     let url = match registry {
         Registry::Etcd => format!("{}?ttl=5", server.url()),
         Registry::Nacos => server.url(),
+        Registry::Zookeeper => format!("{}?session=5", server.url()),
     };
     let nodes = nodes(program, 3, &NodeOptions { registry: Some(url.clone()), ..NodeOptions::default() }).await?;
     let shop = client(&ms_register::connect(&url).await?);

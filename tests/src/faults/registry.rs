@@ -9,6 +9,8 @@ pub enum Registry {
     Etcd,
     /// Nacos, as rnacos.
     Nacos,
+    /// ZooKeeper.
+    Zookeeper,
 }
 
 impl Registry {
@@ -17,6 +19,7 @@ impl Registry {
         match self {
             Self::Etcd => Server::etcd().await,
             Self::Nacos => Server::nacos().await,
+            Self::Zookeeper => Server::zookeeper().await,
         }
     }
 
@@ -24,6 +27,7 @@ impl Registry {
         match self {
             Self::Etcd => "etcd",
             Self::Nacos => "Nacos",
+            Self::Zookeeper => "ZooKeeper",
         }
     }
 
@@ -33,14 +37,17 @@ impl Registry {
         match self {
             Self::Etcd => Duration::from_secs(5),
             Self::Nacos => Duration::from_secs(64 + 5),
+            Self::Zookeeper => Duration::from_secs(5),
         }
     }
 
-    /// After a short outage, all is listed again within this time.
+    /// After a short outage, all is listed again within this time. The client of ZooKeeper doubles its pauses while its session
+    /// lasts.
     pub(super) fn lists_again_within(self) -> Duration {
         match self {
             Self::Etcd => Duration::from_secs(5),
             Self::Nacos => Duration::from_secs(20),
+            Self::Zookeeper => Duration::from_secs(8),
         }
     }
 }

@@ -21,8 +21,8 @@ pub(super) async fn run(
     let outcome = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let there = pass(from_client, to_server, faults.clone());
-        let back = pass(from_server, to_client, faults);
+        let there = pass(Way::There, from_client, to_server, faults.clone());
+        let back = pass(Way::Back, from_server, to_client, faults);
         tokio::try_join!(there, back)
     };
     if let Err(Cut::Reset) = outcome {
@@ -30,6 +30,13 @@ pub(super) async fn run(
         server.set_zero_linger()?;
     }
     Ok(())
+}
+
+/// Towards the server, or from it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    There,
+    Back,
 }
 
 /// Why no more bytes pass.
@@ -44,10 +51,15 @@ impl From<io::Error> for Cut {
     }
 }
 
-async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut faults: watch::Receiver<Fault>) -> Result<(), Cut> {
+async fn pass(
+    way: Way,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut faults: watch::Receiver<Fault>,
+) -> Result<(), Cut> {
     let mut buffer = vec![0; 16 << 10];
     loop {
-        let fault = open(&mut faults).await?;
+        let fault = open(way, &mut faults).await?;
         let room = if matches!(fault, Fault::Trickle(_)) { 1 } else { buffer.len() };
         let length = tokio::select! {
             changed = faults.changed() => match changed {
@@ -62,7 +74,7 @@ async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut faults: watch::
             _ => {}
         }
         // The fault may have come while the bytes were on their way.
-        open(&mut faults).await?;
+        open(way, &mut faults).await?;
         if length == 0 {
             return Ok(to.shutdown().await?);
         }
@@ -71,13 +83,14 @@ async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut faults: watch::
 }
 
 /// Waits until bytes may pass, and says with which fault.
-async fn open(faults: &mut watch::Receiver<Fault>) -> Result<Fault, Cut> {
+async fn open(way: Way, faults: &mut watch::Receiver<Fault>) -> Result<Fault, Cut> {
     loop {
         let fault = *faults.borrow_and_update();
         match fault {
             Fault::Drop => return Err(Cut::Closed),
             Fault::Reset => return Err(Cut::Reset),
             Fault::BlackHole => faults.changed().await.map_err(|_| Cut::Closed)?,
+            Fault::Mute if way == Way::Back => faults.changed().await.map_err(|_| Cut::Closed)?,
             fault => return Ok(fault),
         }
     }

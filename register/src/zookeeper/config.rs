@@ -1,0 +1,193 @@
+use std::{fmt, time::Duration};
+
+use crate::{RegisterError, background::Facts, url::RegistryUrl};
+
+/// How to reach ZooKeeper, and where and how the instances are kept in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ZookeeperConfig {
+    /// The servers' client addresses, `host:port`. At least one; a session moves to another one when its server fails. None
+    /// by default.
+    pub servers: Vec<String>,
+    /// The node above the services': `<base>/<service>/..`. Default `ms-rpc`. Processes that are to find each other use the
+    /// same; slashes at its ends do not count. Spring's default is `services`.
+    pub base: String,
+    /// How long an instance stays listed after its process died or was cut off: the session's time. Default 10 s; 1 s to a
+    /// day. Servers raise and lower it to their own limits, by default 2 to 20 ticks, which is 4 to 40 s.
+    pub session: Duration,
+    /// Bounds each call to ZooKeeper, opening a session included. Default 3 s; above 0.
+    pub timeout: Duration,
+    /// The form in which instances are written and read. Default [`ZookeeperLayout::Curator`] with
+    /// [`ZookeeperPayload::Spring`].
+    pub layout: ZookeeperLayout,
+    /// The user to authenticate as, in the scheme `digest`; none by default. Given together with `password`. What is written
+    /// then may be read by all, and changed by this user alone; without a user, by all. ZooKeeper creates users as they
+    /// come: a wrong password shows only at nodes that the right one has made.
+    pub username: Option<String>,
+    /// That user's password. It is never printed.
+    pub password: Option<String>,
+}
+
+/// In which form instances are kept in ZooKeeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ZookeeperLayout {
+    /// Curator's service discovery: `<base>/<service>/<id>`. Both payloads are read, whichever is written.
+    Curator(ZookeeperPayload),
+    /// The layout of the Go framework go-micro-service: `<base>/<service>/normal<10 digits>` and
+    /// `<base>/<service>/master`. Normals are written and listed. The id is kept as `serveruniquecode`, weights are whole
+    /// numbers, and there is no metadata.
+    MasterNormal,
+}
+
+/// What the payload of a Curator instance is. Java clients read it as an object of a class, so it must be the one that they
+/// expect. Weight and metadata are in its `metadata` either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ZookeeperPayload {
+    /// The class of Spring Cloud ZooKeeper.
+    Spring,
+    /// A map, with no class named.
+    Map,
+}
+
+impl ZookeeperConfig {
+    /// The base when none is given.
+    pub const DEFAULT_BASE: &str = "ms-rpc";
+
+    /// These servers, and defaults for the rest.
+    pub fn new<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> Self {
+        Self { servers: servers.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn from_url(url: &RegistryUrl) -> Result<Self, RegisterError> {
+        url.check_keys(&["session", "timeout", "layout", "payload", "username", "password"])?;
+        let mut config = Self::new(url.instances()?.iter().map(crate::Instance::address));
+        if !url.path.is_empty() {
+            config.base.clone_from(&url.path);
+        }
+        config.session = url.seconds("session")?.unwrap_or(config.session);
+        config.timeout = url.seconds("timeout")?.unwrap_or(config.timeout);
+        config.layout = match (url.get("layout"), url.get("payload")) {
+            (None | Some("curator"), None | Some("spring")) => ZookeeperLayout::Curator(ZookeeperPayload::Spring),
+            (None | Some("curator"), Some("map")) => ZookeeperLayout::Curator(ZookeeperPayload::Map),
+            (Some("master-normal"), None) => ZookeeperLayout::MasterNormal,
+            (Some("master-normal"), Some(_)) => return Err(url.invalid("layout=master-normal has no payload")),
+            (None | Some("curator"), Some(other)) => {
+                return Err(url.invalid(&format!("payload={other}: use spring or map")));
+            }
+            (Some(other), _) => return Err(url.invalid(&format!("layout={other}: use curator or master-normal"))),
+        };
+        config.username = url.get("username").map(str::to_owned);
+        config.password = url.get("password").map(str::to_owned);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The URL that stands for it in messages: without credentials.
+    pub(super) fn url(&self) -> String {
+        format!("zookeeper://{}/{}", self.servers.join(","), self.base.trim_matches('/'))
+    }
+
+    pub(super) fn scope(&self) -> String {
+        format!("zookeeper/{}", self.base.trim_matches('/'))
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        Facts { url: self.url(), scope: self.scope(), expiry: self.session, propagation: super::PROPAGATION }
+    }
+
+    pub(super) fn check(&self) -> Result<(), RegisterError> {
+        let invalid = |reason: &str| Err(RegisterError::InvalidUrl { url: self.url(), reason: reason.to_owned() });
+        if self.servers.is_empty() {
+            return invalid("it names no host: add `host:port`");
+        }
+        let base = self.base.trim_matches('/');
+        if base.is_empty() {
+            return invalid("its base is empty: the instances would mix with all other nodes");
+        }
+        if let Some(reason) = base.split('/').find_map(|step| super::layout::check_step(step).err()) {
+            return invalid(&format!("its base: {reason}"));
+        }
+        if base.split('/').next() == Some("zookeeper") {
+            return invalid("its base: `/zookeeper` is ZooKeeper's own");
+        }
+        if self.session < Duration::from_secs(1) || self.session > Duration::from_secs(86_400) {
+            return invalid("session: give 1 second to a day");
+        }
+        if self.timeout.is_zero() {
+            return invalid("timeout: give seconds above 0");
+        }
+        if self.username.is_some() != self.password.is_some() {
+            return invalid("give both username and password, or none of them");
+        }
+        Ok(())
+    }
+}
+
+impl Default for ZookeeperConfig {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            base: Self::DEFAULT_BASE.to_owned(),
+            session: Duration::from_secs(10),
+            timeout: Duration::from_secs(3),
+            layout: ZookeeperLayout::Curator(ZookeeperPayload::Spring),
+            username: None,
+            password: None,
+        }
+    }
+}
+
+impl fmt::Debug for ZookeeperConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZookeeperConfig")
+            .field("servers", &self.servers)
+            .field("base", &self.base)
+            .field("session", &self.session)
+            .field("timeout", &self.timeout)
+            .field("layout", &self.layout)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<ZookeeperConfig, RegisterError> {
+        ZookeeperConfig::from_url(&RegistryUrl::parse(url).unwrap())
+    }
+
+    #[test]
+    fn a_url_gives_what_it_says_and_defaults_for_the_rest() {
+        let config = parse("zookeeper://a:1,[::1]:2/team/rpc?session=30&payload=map&username=u&password=p").unwrap();
+        assert_eq!(config.servers, ["a:1", "[::1]:2"]);
+        assert_eq!((config.base.as_str(), config.session), ("team/rpc", Duration::from_secs(30)));
+        assert_eq!(config.layout, ZookeeperLayout::Curator(ZookeeperPayload::Map));
+        assert_eq!(config.url(), "zookeeper://a:1,[::1]:2/team/rpc");
+        assert_eq!(config.scope(), "zookeeper/team/rpc");
+        assert!(!format!("{config:?}").contains("\"p\""));
+        assert_eq!(parse("zookeeper://a:1").unwrap(), ZookeeperConfig::new(["a:1"]));
+        assert_eq!(parse("zookeeper://a:1?layout=master-normal").unwrap().layout, ZookeeperLayout::MasterNormal);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        for (url, reason) in [
+            ("zookeeper://a:1?session=0.5", "1 second"),
+            ("zookeeper://a:1?username=u", "both username and password"),
+            ("zookeeper://a:1?ttl=1", "`ttl` is not a parameter"),
+            ("zookeeper://a:1?layout=flat", "use curator or master-normal"),
+            ("zookeeper://a:1?payload=json", "use spring or map"),
+            ("zookeeper://a:1?layout=master-normal&payload=map", "has no payload"),
+            ("zookeeper://a:1/zookeeper/x", "ZooKeeper's own"),
+            ("zookeeper://a:1/a//b", "its base"),
+            ("zookeeper://a:1/a/../b", "its base"),
+            ("zookeeper://", "names no host"),
+        ] {
+            let error = parse(url).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}

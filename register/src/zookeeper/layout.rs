@@ -1,0 +1,90 @@
+//! Where instances are kept, and in which form: the two layouts behind one face. Pure.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{
+    ZookeeperConfig, ZookeeperLayout,
+    stored::{curator, normal},
+};
+use crate::{Instance, ServiceName};
+
+/// The form and the place of all instances of one registry client.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    form: ZookeeperLayout,
+    /// An absolute path without a slash at its end.
+    base: Arc<str>,
+}
+
+/// What a node holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Stored {
+    Instance(Instance),
+    /// Nothing that is to be listed, and nothing to warn of.
+    Nothing,
+}
+
+impl Layout {
+    pub(super) fn of(config: &ZookeeperConfig) -> Self {
+        Self { form: config.layout, base: format!("/{}", config.base.trim_matches('/')).into() }
+    }
+
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The parent of the service's instances.
+    pub(super) fn directory(&self, service: &ServiceName) -> String {
+        format!("{}/{service}", self.base)
+    }
+
+    /// The node of this instance; `None` where ZooKeeper chooses its name.
+    pub(super) fn node(&self, service: &ServiceName, id: &str) -> Option<String> {
+        match self.form {
+            ZookeeperLayout::Curator(_) => Some(format!("{}/{service}/{id}", self.base)),
+            ZookeeperLayout::MasterNormal => None,
+        }
+    }
+
+    /// Whether the layout can hold this instance. The error says why not.
+    pub(super) fn check(&self, instance: &Instance) -> Result<(), String> {
+        match self.form {
+            ZookeeperLayout::Curator(_) => check_step(instance.id()).map_err(|reason| format!("its id: {reason}")),
+            ZookeeperLayout::MasterNormal => normal::check(instance),
+        }
+    }
+
+    pub(super) fn encode(&self, service: &ServiceName, instance: &Instance, now: SystemTime) -> Vec<u8> {
+        match self.form {
+            ZookeeperLayout::Curator(payload) => curator::encode(payload, service, instance, now),
+            ZookeeperLayout::MasterNormal => normal::encode(instance),
+        }
+    }
+
+    /// Reads the child `name` of a service's node. The error says why it is no instance.
+    pub(super) fn decode(&self, name: &str, data: &[u8]) -> Result<Stored, String> {
+        match self.form {
+            ZookeeperLayout::Curator(_) => curator::decode(name, data),
+            ZookeeperLayout::MasterNormal => normal::decode(name, data),
+        }
+    }
+
+    /// The list that these instances make, in the order of their nodes' names.
+    pub(super) fn listed(&self, instances: Vec<Instance>) -> Vec<Instance> {
+        match self.form {
+            ZookeeperLayout::Curator(_) => instances,
+            ZookeeperLayout::MasterNormal => normal::apart(instances),
+        }
+    }
+}
+
+/// Whether this can be one step of a path: ZooKeeper takes `.` and `..` for none.
+pub(super) fn check_step(step: &str) -> Result<(), String> {
+    if step.is_empty() || step == "." || step == ".." {
+        return Err(format!("{step:?} cannot be a node in ZooKeeper"));
+    }
+    match step.chars().find(|c| c.is_control() || !c.is_ascii()) {
+        Some(c) => Err(format!("{c:?} cannot be in the name of a node in ZooKeeper")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,266 @@
+//! The sessions with ZooKeeper, one at a time: every call bounded in time, every error named. Seen of the client crate, and what follows from
+//! it here:
+//! - a session that ended stays so, so the next one is opened here, by whoever needs it first;
+//! - a session is lost where ZooKeeper starts again on less data, and the client does not see that before its time is over;
+//!   also, its pauses between two tries to connect double: so a new one is opened when the old one is away for long;
+//! - requests wait while the connection is lost, so every wait has a limit of its own;
+//! - a request whose future is dropped is sent all the same, but in its order: what undoes it is asked for on the same session.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{debug, info};
+use zookeeper_client::{Acl, Acls, Client, CreateMode, CreateOptions, Error, Permission, SessionState, StateWatcher};
+
+use super::{ZookeeperConfig, life::Life};
+use crate::RegisterError;
+
+/// What is written with a user: all may read it, that user alone may change it.
+static OWNED: [Acl; 2] =
+    [Acl::new_const(Permission::ALL, "auth", ""), Acl::new_const(Permission::READ, "world", "anyone")];
+
+/// All that one registry client has of ZooKeeper.
+pub(super) struct Link {
+    config: ZookeeperConfig,
+    url: String,
+    runtime: Handle,
+    current: Mutex<Option<Session>>,
+}
+
+/// One session. Cheap to clone; it is closed when the last clone is dropped.
+#[derive(Clone)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) life: Life,
+    over: watch::Receiver<bool>,
+}
+
+impl Session {
+    pub(super) fn id(&self) -> i64 {
+        self.client.session_id().0
+    }
+
+    /// Whether it is to be used no more: it has ended, or there is a new one.
+    pub(super) fn is_over(&self) -> bool {
+        *self.over.borrow() || self.client.state().is_terminated()
+    }
+
+    /// Waits until it is to be used no more.
+    pub(super) async fn over(&self) {
+        // An error: nobody is left to say so.
+        let _ = self.over.clone().wait_for(|over| *over).await;
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// How long a request that lost its connection waits before it is made again.
+    pub(super) const AGAIN: Duration = Duration::from_millis(20);
+
+    /// So long, or half of the session's time, a session that lost its connection is waited for.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const RETRY: Duration = Duration::from_secs(1);
+
+    pub(super) fn new(config: ZookeeperConfig, runtime: Handle) -> Self {
+        Self { url: config.url(), config, runtime, current: Mutex::default() }
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// How nodes of this kind are created.
+    pub(super) fn options(&self, mode: CreateMode) -> CreateOptions<'static> {
+        mode.with_acls(if self.config.username.is_some() { Acls::new(&OWNED) } else { Acls::anyone_all() })
+    }
+
+    /// A session that has not ended; it may have lost its connection.
+    pub(super) async fn session(self: &Arc<Self>) -> Result<Session, RegisterError> {
+        // Those that wait for the one who opens it have the same time as that one.
+        let opened = async {
+            let mut current = self.current.lock().await;
+            if let Some(session) = current.as_ref().filter(|session| !session.is_over()) {
+                return Ok(session.clone());
+            }
+            *current = None;
+            let session = self.open().await?;
+            *current = Some(session.clone());
+            Ok(session)
+        };
+        match timeout(self.config.timeout, opened).await {
+            Ok(opened) => opened,
+            Err(_) => Err(self.late("open a session")),
+        }
+    }
+
+    /// Gives the session up: it is closed when nobody uses it any more. Who asks for one later gets a new one.
+    pub(super) async fn leave(&self) {
+        let left = timeout(self.config.timeout, self.current.lock()).await;
+        // Late: somebody is opening one at the moment, and will be the one to use it.
+        if let Ok(mut current) = left {
+            *current = None;
+        }
+    }
+
+    /// A request, or several, within the timeout. Again while the connection is lost, and on a new session where the old one
+    /// has ended: so it must ask for a state, not for a step.
+    pub(super) async fn call<T, F>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        request: impl Fn(Client) -> F,
+    ) -> Result<T, RegisterError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let attempts = async {
+            loop {
+                let session = self.session().await?;
+                match request(session.client).await {
+                    Err(error) if is_lost(&error) => sleep(Self::AGAIN).await,
+                    outcome => return outcome.map_err(|error| self.named(&error)),
+                }
+            }
+        };
+        match timeout(self.config.timeout, attempts).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(self.late(operation)),
+        }
+    }
+
+    /// What is asked for on one session, within the timeout.
+    pub(super) async fn bounded<T>(
+        &self,
+        operation: &'static str,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, RegisterError> {
+        match timeout(self.config.timeout, request).await {
+            Ok(outcome) => outcome.map_err(|error| self.named(&error)),
+            Err(_) => Err(self.late(operation)),
+        }
+    }
+
+    pub(super) fn unreachable(&self, reason: &str) -> RegisterError {
+        RegisterError::Unreachable { registry: self.url.clone(), reason: reason.to_owned() }
+    }
+
+    fn late(&self, operation: &'static str) -> RegisterError {
+        RegisterError::Timeout { registry: self.url.clone(), operation, after: self.config.timeout }
+    }
+
+    fn named(&self, error: &Error) -> RegisterError {
+        let (registry, reason) = (self.url.clone(), error.to_string());
+        if is_refusal(error) {
+            return RegisterError::Rejected { registry, reason };
+        }
+        RegisterError::Unreachable { registry, reason }
+    }
+
+    /// On the runtime of this registry client, whoever asks: the session outlives the caller.
+    async fn open(self: &Arc<Self>) -> Result<Session, RegisterError> {
+        let config = &self.config;
+        let mut connector = Client::connector().with_session_timeout(config.session).with_fail_eagerly();
+        if config.servers.len() > 1 {
+            // So that a server that accepts and says nothing leaves time for another one.
+            connector = connector.with_connection_timeout((config.session * 2 / 5).min(config.timeout * 2 / 5));
+        }
+        if let (Some(username), Some(password)) = (&config.username, &config.password) {
+            connector = connector.with_auth("digest", format!("{username}:{password}").as_bytes());
+        }
+        let servers = config.servers.join(",");
+        let mut opening = JoinSet::new();
+        let (life, runtime) = (Life::default(), self.runtime.clone());
+        let begin = life.clone();
+        let open = async move { begin.begin(runtime, connector.connect(&servers)).await };
+        opening.spawn_on(open, &self.runtime);
+        let client = match opening.join_next().await {
+            Some(Ok(opened)) => opened.map_err(|error| self.named(&error))?,
+            Some(Err(_)) | None => return Err(RegisterError::NoRuntime { registry: self.url.clone() }),
+        };
+        let (ended, over) = watch::channel(false);
+        let (states, id) = (client.state_watcher(), client.session_id().0);
+        self.runtime.spawn(attend(Arc::downgrade(self), id, states, ended));
+        Ok(Session { client, life, over })
+    }
+
+    /// Opens another session in place of this one, however long that takes.
+    async fn replace(link: &Weak<Self>, id: i64) {
+        let Some(patience) = link.upgrade().map(|link| (link.config.session / 2).min(Self::PATIENCE)) else { return };
+        sleep(patience).await;
+        while let Some(link) = link.upgrade() {
+            match timeout(link.config.timeout, link.open()).await {
+                Ok(Ok(session)) => {
+                    let mut current = link.current.lock().await;
+                    if current.as_ref().is_some_and(|current| current.id() == id) {
+                        info!("a new session with {} takes the place of one that lost its connection", link.url);
+                        *current = Some(session);
+                    }
+                    return;
+                }
+                Ok(Err(error)) => debug!("{error}"),
+                Err(_) => debug!("{}", link.late("open a session")),
+            }
+            drop(link);
+            sleep(Self::RETRY.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        }
+    }
+}
+
+/// Says when a session is over. It does not keep the session open.
+fn attend(
+    link: Weak<Link>,
+    id: i64,
+    mut states: StateWatcher,
+    over: watch::Sender<bool>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let mut state = states.state();
+        while !state.is_terminated() {
+            state = match state {
+                SessionState::Disconnected => tokio::select! {
+                    state = states.changed() => state,
+                    () = Link::replace(&link, id) => break,
+                },
+                _ => states.changed().await,
+            };
+        }
+        over.send_replace(true);
+    })
+}
+
+/// Whether the connection or the session went away under a request: nobody knows what became of it.
+pub(super) fn is_lost(error: &Error) -> bool {
+    !is_refusal(error) && !matches!(error, Error::NoNode | Error::NodeExists | Error::NotEmpty | Error::BadVersion)
+}
+
+/// Whether it is ZooKeeper's word, which asking again would not change.
+fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::BadArguments(_)
+            | Error::NoAuth
+            | Error::NoChildrenForEphemerals
+            | Error::NotEmpty
+            | Error::InvalidAcl
+            | Error::AuthFailed
+            | Error::QuotaExceeded
+            | Error::MarshallingError
+            | Error::Unimplemented
+            | Error::UnexpectedErrorCode(_)
+    )
+}

@@ -1,0 +1,170 @@
+//! Reads and follows the instances of one service.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, warn};
+use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState, WatchedEvent};
+
+use super::{
+    layout::{Layout, Stored},
+    link::{Link, Session},
+    nodes::{self, Node},
+};
+use crate::{Instance, RegisterError, ServiceName, backoff::Backoff, warned::Warned, watch::SnapshotCell};
+
+/// Cheap to clone; all clones warn of a piece of garbage once.
+#[derive(Clone, Debug)]
+pub(super) struct Reader {
+    link: Arc<Link>,
+    layout: Layout,
+    /// The nodes that were warned of, each with the write that made it so.
+    warned: Arc<Mutex<Warned<String, i64>>>,
+}
+
+/// What is listed under one service, by the names of its nodes.
+type Listing = BTreeMap<String, Instance>;
+
+/// What follows from an event.
+enum Next {
+    /// The list may have changed.
+    Node(String),
+    /// Nothing is known to have changed, and all is read again.
+    All,
+    Nothing,
+}
+
+impl Reader {
+    /// A full read from time to time corrects whatever a watch may have missed.
+    const REREAD: Duration = Duration::from_secs(30);
+
+    pub(super) fn new(link: Arc<Link>, layout: Layout) -> Self {
+        Self { link, layout, warned: Arc::default() }
+    }
+
+    /// The instances, sorted by id.
+    pub(super) async fn list(&self, service: &ServiceName) -> Result<Vec<Instance>, RegisterError> {
+        let directory = &self.layout.directory(service);
+        let read = |client: Client| async move { nodes::children(&client, directory).await };
+        let found = self.link.call("list the instances", read).await?;
+        let mut instances = self.instances(&self.decoded(directory, found));
+        instances.sort_by(|a, b| a.id().cmp(b.id()));
+        instances.dedup_by(|later, first| later.id() == first.id());
+        Ok(instances)
+    }
+
+    /// Keeps `cell` up to date for ever.
+    pub(super) async fn follow(&self, service: &ServiceName, cell: &SnapshotCell) {
+        let directory = self.layout.directory(service);
+        let mut backoff = Backoff::default();
+        loop {
+            if let Err(error) = self.round(&directory, cell, &mut backoff).await {
+                debug!("watch of {directory}: {error}");
+                cell.fail(&error);
+            }
+            sleep(backoff.next_delay()).await;
+        }
+    }
+
+    /// One watch, for as long as its session lives. Events may be lost with the connection, so all is read again after that.
+    async fn round(&self, directory: &str, cell: &SnapshotCell, backoff: &mut Backoff) -> Result<(), RegisterError> {
+        let session = self.link.session().await?;
+        let client = &session.client;
+        let watch = client.watch(directory, AddWatchMode::PersistentRecursive);
+        let mut watcher = self.link.bounded("open a watch", watch).await?;
+        loop {
+            let found = self.link.bounded("list the instances", nodes::children(client, directory)).await?;
+            let mut listing = self.decoded(directory, found);
+            cell.refresh(self.instances(&listing));
+            backoff.reset();
+            let due = Instant::now() + Self::REREAD;
+            while let Ok(event) = timeout_at(due, session.life.told(watcher.changed())).await {
+                let event = event.ok_or_else(|| self.link.unreachable("the session has ended"))?;
+                match self.next(directory, event, &session, &mut watcher, cell).await? {
+                    Next::All => break,
+                    Next::Nothing => {}
+                    Next::Node(name) => {
+                        let read = nodes::child(client, directory, &name);
+                        match self.link.bounded("read an instance", read).await? {
+                            Some(node) => self.put(&mut listing, directory, &node),
+                            None => drop(listing.remove(&name)),
+                        }
+                        cell.refresh(self.instances(&listing));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What to do about an event. One that says that the connection was lost: waits until it is there again.
+    ///
+    /// # Errors
+    /// The session has ended, and the watch with it.
+    async fn next(
+        &self,
+        directory: &str,
+        mut event: WatchedEvent,
+        session: &Session,
+        watcher: &mut PersistentWatcher,
+        cell: &SnapshotCell,
+    ) -> Result<Next, RegisterError> {
+        while event.event_type == EventType::Session {
+            match event.session_state {
+                SessionState::SyncConnected | SessionState::ConnectedReadOnly => return Ok(Next::All),
+                SessionState::Disconnected => {
+                    cell.fail(&self.link.unreachable("the connection was lost"));
+                    event = tokio::select! {
+                        event = session.life.told(watcher.changed()) => {
+                            event.ok_or_else(|| self.link.unreachable("the session has ended"))?
+                        }
+                        () = session.over() => return Err(self.link.unreachable("the session was given up")),
+                    };
+                }
+                _ => return Err(self.link.unreachable("the session has ended")),
+            }
+        }
+        let below = event.path.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/'));
+        Ok(match below {
+            Some(name) if !name.contains('/') => Next::Node(name.to_owned()),
+            Some(_) | None => Next::Nothing,
+        })
+    }
+
+    fn instances(&self, listing: &Listing) -> Vec<Instance> {
+        self.layout.listed(listing.values().cloned().collect())
+    }
+
+    fn decoded(&self, directory: &str, found: Vec<Node>) -> Listing {
+        let mut listing = Listing::new();
+        for node in &found {
+            self.put(&mut listing, directory, node);
+        }
+        listing
+    }
+
+    fn put(&self, listing: &mut Listing, directory: &str, node: &Node) {
+        let decoded = match &node.data {
+            Some(data) => self.layout.decode(&node.name, data),
+            None => Err("it may not be read".to_owned()),
+        };
+        match decoded {
+            Ok(Stored::Instance(instance)) => {
+                listing.insert(node.name.clone(), instance);
+                return;
+            }
+            Ok(Stored::Nothing) => {}
+            Err(reason) => {
+                let path = format!("{directory}/{}", node.name);
+                let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+                if warned.is_first(path.clone(), node.written) {
+                    warn!("{path} in {} is skipped, it is no instance: {reason}", self.link.url());
+                }
+            }
+        }
+        listing.remove(&node.name);
+    }
+}

@@ -1,0 +1,159 @@
+//! What servers of go-micro-service write: `normal<10 digits>`, and `master`, which is not listed. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::layout::Stored;
+use crate::Instance;
+
+/// What the names of the nodes begin with; ZooKeeper adds the digits.
+pub(in super::super) const PREFIX: &str = "normal";
+const MASTER: &str = "master";
+
+/// What is read of it; the rest may be anything.
+#[derive(Deserialize)]
+struct NodeData {
+    #[serde(default)]
+    serverip: String,
+    #[serde(default)]
+    serverport: Value,
+    #[serde(default)]
+    serveruniquecode: String,
+    #[serde(default)]
+    weight: Value,
+}
+
+/// Whether an instance fits in.
+pub(in super::super) fn check(instance: &Instance) -> Result<(), String> {
+    if !instance.metadata().is_empty() {
+        return Err("layout=master-normal holds no metadata: leave it out, or use layout=curator".to_owned());
+    }
+    let weight = instance.weight();
+    if weight.fract() != 0.0 || weight > f64::from(i32::MAX) {
+        return Err(format!("its weight is {weight}: layout=master-normal holds whole numbers"));
+    }
+    Ok(())
+}
+
+pub(in super::super) fn encode(instance: &Instance) -> Vec<u8> {
+    let written = json!({
+        "serverip": instance.host(),
+        "serverport": instance.port(),
+        "username": "",
+        "userpwd": "",
+        "serveruniquecode": instance.id(),
+        // Whole, by `check`: its peers read no other number.
+        "weight": instance.weight() as u32,
+    });
+    written.to_string().into_bytes()
+}
+
+pub(in super::super) fn decode(name: &str, data: &[u8]) -> Result<Stored, String> {
+    if name == MASTER {
+        return Ok(Stored::Nothing);
+    }
+    if !name.strip_prefix(PREFIX).is_some_and(|digits| digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_digit()))
+    {
+        return Err("its node is neither `master` nor `normal` with ten digits".to_owned());
+    }
+    let found: NodeData = serde_json::from_slice(data).map_err(|error| format!("its data does not parse: {error}"))?;
+    if found.serverip.is_empty() || found.serverip.contains(['[', ']']) {
+        return Err(format!("its serverip is {:?}", found.serverip));
+    }
+    let mut instance = Instance::new(&found.serverip, super::port(&found.serverport)?);
+    if !found.serveruniquecode.is_empty() {
+        instance = instance.with_id(&found.serveruniquecode);
+    }
+    if found.weight != Value::Null {
+        instance = instance.with_weight(super::weight(&found.weight)?);
+    }
+    Ok(Stored::Instance(instance))
+}
+
+/// Keeps of several nodes with one address the last, which its server wrote when the session of the first was lost; and gives
+/// servers that have one code in common ids of their own.
+pub(in super::super) fn apart(instances: Vec<Instance>) -> Vec<Instance> {
+    let mut addresses = HashSet::new();
+    let mut last: Vec<_> = instances.into_iter().rev().filter(|one| addresses.insert(one.address())).collect();
+    last.reverse();
+    let mut shared: HashMap<String, usize> = HashMap::new();
+    for instance in &last {
+        *shared.entry(instance.id().to_owned()).or_default() += 1;
+    }
+    let own_id = |instance: Instance| match shared.get(instance.id()) {
+        Some(2..) => {
+            let id = format!("{}:{}", instance.host(), instance.port());
+            instance.with_id(id)
+        }
+        _ => instance,
+    };
+    last.into_iter().map(own_id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: &str = "normal0000000007";
+
+    #[test]
+    fn an_instance_survives_the_round_trip() {
+        for instance in [
+            Instance::new("10.0.0.1", 80).with_weight(3.0).with_id("uc"),
+            Instance::new("::1", 80),
+            Instance::new("h", 1).with_weight(f64::from(i32::MAX)),
+        ] {
+            check(&instance).unwrap();
+            assert_eq!(decode(NODE, &encode(&instance)).unwrap(), Stored::Instance(instance));
+        }
+    }
+
+    #[test]
+    fn the_written_form_is_the_one_of_its_peers() {
+        let data = encode(&Instance::new("127.0.0.1", 50000).with_id("uc"));
+        let found: Value = serde_json::from_slice(&data).unwrap();
+        assert_eq!(
+            found,
+            json!({"serverip": "127.0.0.1", "serverport": 50000, "username": "", "userpwd": "",
+                   "serveruniquecode": "uc", "weight": 1})
+        );
+        assert!(found["weight"].is_u64(), "peers read whole numbers only");
+    }
+
+    #[test]
+    fn what_it_cannot_hold_is_refused() {
+        let good = Instance::new("10.0.0.1", 80);
+        assert!(check(&good.clone().with_metadata("zone", "b")).unwrap_err().contains("no metadata"));
+        assert!(check(&good.clone().with_weight(2.5)).unwrap_err().contains("2.5"));
+        assert!(check(&good.with_weight(1e12)).is_err());
+    }
+
+    #[test]
+    fn garbage_says_what_is_wrong_and_a_master_is_left_out() {
+        assert_eq!(decode("master", b"anything").unwrap(), Stored::Nothing);
+        for (name, data, reason) in [
+            ("other", "{}", "neither `master` nor"),
+            ("normal1", "{}", "neither `master` nor"),
+            ("normal00000000x7", "{}", "neither `master` nor"),
+            (NODE, "", "does not parse"),
+            (NODE, "{}", "serverip is \"\""),
+            (NODE, r#"{"serverip":"h"}"#, "port is null"),
+            (NODE, r#"{"serverip":"h","serverport":-1}"#, "port is -1"),
+            (NODE, r#"{"serverip":"h","serverport":1,"weight":-1}"#, "weight is -1"),
+        ] {
+            let error = decode(name, data.as_bytes()).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn servers_with_one_code_are_apart_and_one_server_is_listed_once() {
+        let server = |host: &str, weight: f64| Instance::new(host, 1).with_id("uc").with_weight(weight);
+        let again = apart(vec![server("a", 1.0), server("a", 2.0)]);
+        assert_eq!(again, [server("a", 2.0)]);
+        let two = apart(vec![server("a", 1.0), server("b", 1.0), Instance::new("c", 1)]);
+        assert_eq!(two.iter().map(Instance::id).collect::<Vec<_>>(), ["a:1", "b:1", "c:1"]);
+    }
+}

@@ -1,0 +1,179 @@
+//! Keeps one node in ZooKeeper, under a session.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use async_trait::async_trait;
+use tokio::time::sleep;
+use tracing::debug;
+use zookeeper_client::{Client, CreateMode, Error, EventType};
+
+use super::{
+    layout::{Layout, Stored},
+    link::{Link, Session, is_lost},
+    nodes,
+    stored::normal,
+};
+use crate::{RegisterError, ServiceName, backoff::Backoff, owner::Tenant};
+
+/// One registration.
+pub(super) struct ZookeeperTenant {
+    link: Arc<Link>,
+    layout: Layout,
+    service: ServiceName,
+    id: String,
+    data: Vec<u8>,
+    /// The sessions under which it may be written: what they own of this instance is ours, also where the answer to its
+    /// creation was lost. Empty: nothing is written.
+    sessions: BTreeSet<i64>,
+}
+
+/// One node under one session.
+pub(super) struct Tenure {
+    session: Session,
+    path: String,
+}
+
+impl ZookeeperTenant {
+    pub(super) fn new(link: Arc<Link>, layout: Layout, service: ServiceName, id: String, data: Vec<u8>) -> Self {
+        Self { link, layout, service, id, data, sessions: BTreeSet::new() }
+    }
+
+    /// Writes the node until that is confirmed, as long as the session lives. `again`: it may be there from an earlier attempt.
+    async fn write(&self, session: &Session, mut again: bool) -> Result<String, Error> {
+        loop {
+            match self.write_once(&session.client, again).await {
+                // Somebody else was at work; or the answer was lost, and what was asked for may be done.
+                Err(Error::NodeExists | Error::NoNode) => {}
+                Err(error) if is_lost(&error) && !session.is_over() => {}
+                written => return written,
+            }
+            again = true;
+            sleep(Link::AGAIN).await;
+        }
+    }
+
+    async fn write_once(&self, client: &Client, again: bool) -> Result<String, Error> {
+        let (link, data) = (&*self.link, &*self.data);
+        let Some(path) = self.layout.node(&self.service, &self.id) else {
+            return self.write_numbered(client, again).await;
+        };
+        match nodes::replace(link, client, &[], &path, data, CreateMode::Ephemeral).await {
+            // The last to write is listed: this one.
+            Err(Error::NodeExists) => {
+                let old = [path.clone()];
+                nodes::replace(link, client, &old, &path, data, CreateMode::Ephemeral).await
+            }
+            written => written,
+        }
+    }
+
+    /// ZooKeeper chooses the name, so that what an earlier attempt wrote has another one.
+    async fn write_numbered(&self, client: &Client, again: bool) -> Result<String, Error> {
+        let mut old = if again { self.own(client).await? } else { Vec::new() };
+        let current = client.session_id().0;
+        let Some(kept) = old.iter().position(|(_, owner)| *owner == current) else {
+            let path = format!("{}/{}", self.layout.directory(&self.service), normal::PREFIX);
+            let old: Vec<_> = old.into_iter().map(|(path, _)| path).collect();
+            return nodes::replace(&self.link, client, &old, &path, &self.data, CreateMode::EphemeralSequential).await;
+        };
+        let (path, _) = old.swap_remove(kept);
+        for (older, _) in old {
+            nodes::delete(client, &older).await?;
+        }
+        Ok(path)
+    }
+
+    /// The nodes of this instance that are ours, with their owners.
+    async fn own(&self, client: &Client) -> Result<Vec<(String, i64)>, Error> {
+        let Some(path) = self.layout.node(&self.service, &self.id) else {
+            let directory = self.layout.directory(&self.service);
+            let mut own = Vec::new();
+            for node in nodes::children(client, &directory).await? {
+                if self.sessions.contains(&node.owner) && self.is_this(&node) {
+                    own.push((format!("{directory}/{}", node.name), node.owner));
+                }
+            }
+            return Ok(own);
+        };
+        Ok(match nodes::owner(client, &path).await? {
+            Some(owner) if self.sessions.contains(&owner) => vec![(path, owner)],
+            Some(_) | None => Vec::new(),
+        })
+    }
+
+    /// Whether the node is of this instance: others of the same process are of the same session.
+    fn is_this(&self, node: &nodes::Node) -> bool {
+        let decoded = node.data.as_ref().map(|data| self.layout.decode(&node.name, data));
+        matches!(decoded, Some(Ok(Stored::Instance(instance))) if instance.id() == self.id)
+    }
+
+    /// Ok once ZooKeeper has nothing of it any more. Whatever may still be under way on a session that lives is done first, in
+    /// its order; one that has ended writes nothing more.
+    async fn remove(&mut self) -> Result<(), RegisterError> {
+        if self.sessions.is_empty() {
+            return Ok(());
+        }
+        let this = &*self;
+        let remove = |client: Client| async move {
+            for (path, _) in this.own(&client).await? {
+                nodes::delete(&client, &path).await?;
+            }
+            Ok(())
+        };
+        this.link.call("remove the instance", remove).await?;
+        self.sessions.clear();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Tenant for ZookeeperTenant {
+    type Tenure = Tenure;
+
+    async fn acquire(&mut self) -> Result<Tenure, RegisterError> {
+        let session = self.link.session().await?;
+        let again = !self.sessions.is_empty();
+        self.sessions.insert(session.id());
+        let path = self.link.bounded("write the instance", self.write(&session, again)).await?;
+        // What earlier sessions wrote has been replaced.
+        self.sessions = BTreeSet::from([session.id()]);
+        Ok(Tenure { session, path })
+    }
+
+    async fn held(&mut self, tenure: &mut Tenure) -> String {
+        let Tenure { session, path } = tenure;
+        tokio::select! {
+            () = removed(session, path) => "its node was deleted".to_owned(),
+            () = session.over() => "its session has ended".to_owned(),
+        }
+    }
+
+    async fn release(&mut self, _: &mut Tenure) -> Result<(), RegisterError> {
+        self.remove().await
+    }
+
+    /// A write whose answer came too late for its caller is there all the same, as long as the session.
+    async fn undo(&mut self) -> Result<(), RegisterError> {
+        self.remove().await
+    }
+}
+
+/// Returns when the node is gone, whoever took it. While the session lives, that is: it does not see its end.
+async fn removed(session: &Session, path: &str) {
+    let mut backoff = Backoff::default();
+    loop {
+        match session.client.check_and_watch_stat(path).await {
+            Ok((None, _)) => return,
+            // Of another session: somebody else has written it since, and it is theirs.
+            Ok((Some(_), watcher)) => {
+                let event = session.life.told(watcher.changed()).await;
+                if event.is_some_and(|event| event.event_type != EventType::Session) {
+                    backoff.reset();
+                    continue;
+                }
+            }
+            Err(error) => debug!("{path} could not be watched: {error}"),
+        }
+        sleep(backoff.next_delay()).await;
+    }
+}
