@@ -169,7 +169,7 @@ pub(crate) fn run(mq: &Mq) -> Result<(), Failure> {
         candidate::<nats::Nats>(),
         candidate::<beanstalkd::Beanstalkd>(),
     ];
-    candidates.retain(|it| mq.only.is_empty() || mq.only.iter().any(|name| it.name.contains(name.as_str())));
+    candidates.retain(|it| mq.only.is_empty() || mq.only.iter().any(|name| it.name.starts_with(name.as_str())));
     let loads = LOADS.into_iter().filter(|load| wanted(load.part()));
     for (load, candidate) in loads.flat_map(|load| candidates.iter().map(move |candidate| (load, candidate))) {
         results.loads.push(Loaded { name: candidate.name, load, seen: Vec::new(), failure: None });

@@ -154,7 +154,7 @@ impl<F: File> Node<F> {
             cleaned_at: 0,
             groups: Vec::new(),
             gathering: Gathering::default(),
-            answered: Vec::new(),
+            answered: Default::default(),
         };
         writer.prepare()?;
         let writer = std::thread::Builder::new().name("mq-log".to_owned()).spawn(move || {

@@ -21,8 +21,10 @@ use crate::{
     store::Store,
 };
 
+mod answered;
 mod gathering;
 
+use answered::Answered;
 pub(super) use gathering::Gathering;
 
 /// How much is copied forward between two groups: twice what was written meanwhile, but no more than one of so many parts
@@ -30,8 +32,6 @@ pub(super) use gathering::Gathering;
 const STEPS: (u64, u64) = (8, 32);
 /// So many files more than are needed are kept to be used again.
 const KEPT: usize = 2;
-/// How long one of many may take to tell the others.
-const A_LITTLE: Duration = Duration::from_millis(1);
 /// How often it looks after the log when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -47,7 +47,7 @@ pub(super) struct Writer<S: Store> {
     pub(super) groups: Vec<Group>,
     pub(super) gathering: Gathering,
     /// Some who wait for these may not know yet.
-    pub(super) answered: Vec<Arc<Completion>>,
+    pub(super) answered: Answered,
 }
 
 impl<S: Store> Writer<S> {
@@ -77,8 +77,7 @@ impl<S: Store> Writer<S> {
         let shared = self.shared.clone();
         let mut inner = shared.lock();
         while inner.is_idle() && !inner.closing && self.cleaning.is_none() {
-            self.answered.retain(|answered| !answered.is_told());
-            let longest = if self.answered.is_empty() { IDLE } else { A_LITTLE };
+            let longest = self.answered.is_due_in().unwrap_or(IDLE);
             let timed_out;
             (inner, timed_out) = shared.wait(inner, Wanted::Anything, longest);
             if timed_out && longest == IDLE {
@@ -86,13 +85,13 @@ impl<S: Store> Writer<S> {
             }
             if timed_out {
                 drop(inner);
-                self.tell_answered();
+                self.answered.tell_due();
                 inner = shared.lock();
             }
         }
         if inner.closing && inner.is_idle() {
             drop(inner);
-            self.tell_answered();
+            self.answered.tell_all();
             return None;
         }
         if let Some((callers, longest)) = self.gathering.worth_waiting_for(inner.callers())
@@ -103,10 +102,6 @@ impl<S: Store> Writer<S> {
             self.gathering.waited(!timed_out);
         }
         Some(std::mem::take(&mut inner.groups).into())
-    }
-
-    fn tell_answered(&mut self) {
-        self.answered.drain(..).for_each(|answered| answered.tell());
     }
 
     /// Writes what has gathered, with one sync for all of it.
@@ -145,12 +140,10 @@ impl<S: Store> Writer<S> {
         let callers: usize = self.groups.iter().map(Group::callers).sum();
         self.gathering.answered(callers, inner.callers());
         drop(inner);
-        // Whoever was to tell those of the last round has had a sync's time.
-        let earlier = std::mem::take(&mut self.answered);
         for group in &mut self.groups {
             self.answered.extend(group.synced.answer(&Ok(())));
         }
-        earlier.iter().for_each(|answered| answered.tell());
+        self.answered.tell_due();
         if let Some(Group { batch, .. }) = self.groups.pop() {
             self.give_back(batch);
         }
@@ -296,9 +289,9 @@ impl<S: Store> Writer<S> {
         self.shared.space.notify_waiters();
         for mut group in self.groups.drain(..) {
             let answered = [&mut group.written, &mut group.synced].map(|stage| stage.answer(&Err(failure.clone())));
-            self.answered.extend(answered.into_iter().flatten());
+            answered.into_iter().for_each(|answered| self.answered.extend(answered));
         }
-        self.tell_answered();
+        self.answered.tell_all();
         self.shared.failed.notify_waiters();
     }
 }
