@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     future::{Future, poll_fn},
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,9 +11,10 @@ use std::{
     task::{Context as TaskContext, Poll, ready},
 };
 
+use pin_project_lite::pin_project;
 use tokio::{
     task::AbortHandle,
-    time::{Instant, timeout_at},
+    time::{Instant, Timeout, timeout_at},
 };
 
 use super::Mailbox;
@@ -41,21 +43,16 @@ impl Call {
 
     /// Drives the method to its end, on the pool if it is slow. Its answer is in the mailbox then, and the permit goes when
     /// the method is dropped, wherever that is.
-    pub(super) async fn finish(self, pool: ComputePool, permit: Arc<Permit>) {
+    pub(super) fn finish(self, pool: ComputePool, permit: Arc<Permit>) -> impl Future<Output = ()> + Send {
         // Dropped in this order: the method, the permit.
         let mut work = Work { call: self, permit };
-        if !work.call.route.pace.is_slow() {
-            return poll_fn(|cx| work.poll(cx)).await;
-        }
-        let (form, permit) = (work.call.form, work.permit.clone());
-        let run = pool.run(move |cx| {
-            let watch = Stopwatch::of_thread();
-            let polled = work.poll(cx);
-            work.call.route.pace.observe(watch.spent());
-            polled
-        });
-        if run.await.is_none() {
-            permit.answer(&mut form.status_frame(&Status::unavailable("the server's runtime is shutting down")));
+        // What waits beside each other is small: it moves a few times, and few methods need the pool.
+        async move {
+            if work.call.route.pace.is_slow() {
+                Box::pin(work.compute(pool)).await;
+            } else {
+                poll_fn(|cx| work.poll(cx)).await;
+            }
         }
     }
 }
@@ -77,6 +74,19 @@ impl Work {
         }
         give_scratch(out);
         polled
+    }
+
+    async fn compute(mut self, pool: ComputePool) {
+        let (form, permit) = (self.call.form, self.permit.clone());
+        let run = pool.run(move |cx| {
+            let watch = Stopwatch::of_thread();
+            let polled = self.poll(cx);
+            self.call.route.pace.observe(watch.spent());
+            polled
+        });
+        if run.await.is_none() {
+            permit.answer(&mut form.status_frame(&Status::unavailable("the server's runtime is shutting down")));
+        }
     }
 }
 
@@ -115,14 +125,7 @@ impl Running {
         let entry = Entry { id: form.id, running: self.clone() };
         self.tasks().insert(form.id, None);
         // Not under the lock: a runtime that shuts down drops the task here, and the entry takes itself off the list.
-        let task = tokio::spawn(async move {
-            let _entry = entry;
-            if timeout_at(deadline, work).await.is_err() {
-                permit.answer(&mut form.status_frame(&overdue()));
-            }
-            // Last: whoever drains counts permits, and must find the answer in the mailbox.
-            drop(permit);
-        });
+        let task = tokio::spawn(InTime { work: Some(timeout_at(deadline, work)), form, permit, _entry: entry });
         if let Some(handle) = self.tasks().get_mut(&form.id) {
             *handle = Some(task.abort_handle());
         }
@@ -143,6 +146,33 @@ impl Running {
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<u64, Option<AbortHandle>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pin_project! {
+    /// A call's work until its deadline. Written out because an `async` block would hold it twice.
+    struct InTime<F> {
+        #[pin]
+        work: Option<Timeout<F>>,
+        form: ResponseForm,
+        // Dropped behind the answer: whoever drains counts permits, and must find it in the mailbox.
+        permit: Arc<Permit>,
+        _entry: Entry,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for InTime<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let Some(work) = this.work.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        let ended = ready!(work.poll(cx));
+        this.work.set(None);
+        if ended.is_err() {
+            this.permit.answer(&mut this.form.status_frame(&overdue()));
+        }
+        Poll::Ready(())
     }
 }
 
