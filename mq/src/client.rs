@@ -206,7 +206,10 @@ impl MqClient {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let at_once = Pop { wait_ms: 0, ..pop.clone() };
         let (mut answering, mut error) = (Vec::new(), None);
-        for node in (0..nodes.len()).map(|at| &nodes[(first + at) % nodes.len()]) {
+        // Of a single one it is enough to wait for it.
+        let asked = if nodes.len() == 1 && pop.wait_ms > 0 { 0 } else { nodes.len() };
+        answering.extend(&nodes[asked..]);
+        for node in (0..asked).map(|at| &nodes[(first + at) % nodes.len()]) {
             match self.at(node).pop(at_once.clone()).await {
                 Ok(answer) if !answer.value.is_empty() => return Ok(answer.value),
                 Ok(_) => answering.push(node),

@@ -44,6 +44,8 @@ pub(crate) struct Log<S: Store> {
     /// All but the current one.
     sealed: BTreeMap<u32, Sealed>,
     current: Current<S::File>,
+    /// What a batch is put together in.
+    buffer: Vec<u8>,
     /// Names of files that are reserved and not used.
     spares: Vec<String>,
     next_spare: u64,
@@ -151,10 +153,10 @@ impl<S: Store> Log<S> {
         let mut ids = batch.ids.clone();
         ids.sort_unstable();
         let head = BatchHead { sequence: self.sequence, synced: self.synced, time, ids };
-        let mut bytes = Vec::with_capacity(length_bound(batch));
-        let current = &mut self.current;
-        write_batch(current.origin, current.offset, &head, &batch.content, &mut bytes);
-        current.file.write_at(&bytes, current.offset)?;
+        let (bytes, current) = (&mut self.buffer, &mut self.current);
+        bytes.clear();
+        write_batch(current.origin, current.offset, &head, &batch.content, bytes);
+        current.file.write_at(bytes, current.offset)?;
         let content = current.offset as usize + bytes.len() - 4 - batch.content.len();
         batch.write_footer(content as u32, &mut current.footer);
         current.offset += bytes.len() as u64;

@@ -186,6 +186,7 @@ impl<S: Store> Log<S> {
             files,
             sealed,
             current: Current { time: recovered.time, ..current },
+            buffer: Vec::new(),
             spares,
             next_spare,
             sequence,

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use smallvec::SmallVec;
+
 use super::State;
 use crate::{
     MqError, Push,
@@ -12,13 +14,16 @@ use crate::{
     route::DEFAULT_QUEUE,
 };
 
+/// Most often one.
+pub(crate) type Queues = SmallVec<[QueueNumber; 2]>;
+
 /// A push that becomes visible when its record is where it should be.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) id: MessageId,
     /// In its batch.
     pub(crate) place: Place,
-    pub(crate) queues: Vec<QueueNumber>,
+    pub(crate) queues: Queues,
     due: Millis,
     priority: u8,
     ttr: u32,
@@ -121,7 +126,7 @@ impl State {
         Ok(self.push(push, queues, now, batch))
     }
 
-    fn push(&mut self, push: Push, mut queues: Vec<QueueNumber>, now: Millis, batch: &mut Batch) -> Pushed {
+    fn push(&mut self, push: Push, mut queues: Queues, now: Millis, batch: &mut Batch) -> Pushed {
         if queues.is_empty() {
             queues.push(self.default_queue(&push.topic, now, batch));
         }
@@ -162,7 +167,7 @@ impl State {
     }
 
     /// The queues that a push goes to; none: to the queue `default`, which is not there yet.
-    fn route(&mut self, push: &Push) -> Result<Vec<QueueNumber>, MqError> {
+    fn route(&mut self, push: &Push) -> Result<Queues, MqError> {
         let topic = self.names.get(&push.topic).and_then(|number| self.topics.get(number));
         let Some(route_key) = &push.route_key else {
             return Ok(topic.and_then(|topic| topic.queues.get(DEFAULT_QUEUE)).copied().into_iter().collect());
