@@ -16,6 +16,7 @@ mod record;
 mod route;
 mod segment;
 mod service;
+mod sorted;
 mod state;
 mod store;
 mod varint;

@@ -6,6 +6,7 @@ use crate::{
     batch::Place,
     message::{MessageId, Millis},
     record::{CopyState, TopicNumber},
+    sorted::Sorted,
 };
 
 /// One queue of a topic.
@@ -14,9 +15,9 @@ pub(crate) struct Queue {
     pub(crate) topic: TopicNumber,
     pub(crate) bind_key: String,
     pub(crate) paused: bool,
-    messages: BTreeMap<MessageId, Live>,
+    messages: Sorted<MessageId, Live>,
     /// In the order of delivery.
-    ready: BTreeSet<(Rank, MessageId)>,
+    ready: Sorted<(Rank, MessageId)>,
     delayed: BTreeSet<(Millis, MessageId)>,
     /// By their ends.
     leases: BTreeSet<(Millis, MessageId)>,
@@ -106,8 +107,8 @@ impl Queue {
             topic,
             bind_key,
             paused: false,
-            messages: BTreeMap::new(),
-            ready: BTreeSet::new(),
+            messages: Sorted::new(),
+            ready: Sorted::new(),
             delayed: BTreeSet::new(),
             leases: BTreeSet::new(),
             leased: HashMap::new(),
@@ -159,8 +160,7 @@ impl Queue {
 
     /// All ids above `after`, rising.
     pub(crate) fn ids_after(&self, after: MessageId) -> impl Iterator<Item = MessageId> {
-        let above = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
-        self.messages.range(above).map(|(id, _)| *id)
+        self.messages.above(after).map(|(id, _)| *id)
     }
 
     /// The dead ones above `after`, rising.
@@ -185,7 +185,7 @@ impl Queue {
     pub(crate) fn push(&mut self, id: MessageId, mut live: Live, due: Millis, now: Millis) {
         live.due = due;
         if due <= now {
-            self.ready.insert((Rank::new(live.priority, due), id));
+            self.ready.insert((Rank::new(live.priority, due), id), ());
         } else {
             live.phase = Phase::Delayed;
             self.delayed.insert((due, id));
@@ -217,7 +217,7 @@ impl Queue {
                 Phase::Dead
             }
             None if state.due <= now => {
-                self.ready.insert((Rank::new(live.priority, live.due), id));
+                self.ready.insert((Rank::new(live.priority, live.due), id), ());
                 Phase::Ready
             }
             None => {
@@ -247,7 +247,7 @@ impl Queue {
 
     /// The next messages to deliver, whether paused or not.
     pub(crate) fn next_ready(&self) -> impl Iterator<Item = MessageId> {
-        self.ready.iter().map(|(_, id)| *id)
+        self.ready.iter().map(|((_, id), ())| *id)
     }
 
     /// Moves what has become due; true if something did.
@@ -257,7 +257,7 @@ impl Queue {
             self.delayed.remove(&(due, id));
             if let Some(live) = self.messages.get_mut(&id) {
                 live.phase = Phase::Ready;
-                self.ready.insert((Rank::new(live.priority, due), id));
+                self.ready.insert((Rank::new(live.priority, due), id), ());
                 moved = true;
             }
         }
