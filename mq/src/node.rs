@@ -41,7 +41,7 @@ use writer::{Gathering, Writer, stage};
 pub struct NodeConfig {
     /// 1 to 1,023, another one for each node of a cluster.
     pub node: NodeId,
-    /// Messages in memory, counted once for each queue that holds them; more are refused. About 130 bytes each. Default
+    /// Messages in memory, counted once for each queue that holds them; more are refused. About 60 bytes each. Default
     /// 5,000,000.
     pub max_live_messages: u64,
     /// Dedup keys in memory; more are refused. Default 1,000,000.
