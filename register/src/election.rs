@@ -16,8 +16,8 @@ pub use campaign::Leadership;
     allow(unused_imports, reason = "it serves only the back ends that have servers")
 )]
 pub(crate) use campaign::{Campaigns, Candidate};
-pub use observe::{MasterSnapshot, MasterWatch};
 pub(crate) use observe::{MasterCell, Observers};
+pub use observe::{MasterSnapshot, MasterWatch};
 #[cfg_attr(
     not(any(feature = "etcd", feature = "zookeeper")),
     allow(unused_imports, reason = "it serves only the back ends that have servers")

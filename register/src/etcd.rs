@@ -17,7 +17,8 @@ use etcd_client::GetOptions;
 use tokio::runtime::Handle;
 
 use crate::{
-    Election, Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners, watch::Watches,
+    Election, Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners,
+    watch::Watches,
 };
 
 pub use config::EtcdConfig;

@@ -23,7 +23,8 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 
 use crate::{
-    Election, Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners, watch::Watches,
+    Election, Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners,
+    watch::Watches,
 };
 
 pub use config::{ZookeeperConfig, ZookeeperLayout, ZookeeperPayload};

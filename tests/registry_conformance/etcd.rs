@@ -14,7 +14,7 @@ const REWRITTEN: Duration = Duration::from_secs(2);
 pub(crate) struct EtcdFixture(Server);
 
 impl EtcdFixture {
-    async fn etcdctl(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn etcdctl(&self, arguments: &[&str]) -> String {
         self.0.etcdctl(arguments).await.unwrap()
     }
 }

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{EventType, GetOptions, LeaseKeepAliveStream, LeaseKeeper, SortOrder, SortTarget, WatchFilterType, WatchOptions};
+use etcd_client::{
+    EventType, GetOptions, LeaseKeepAliveStream, LeaseKeeper, SortOrder, SortTarget, WatchFilterType, WatchOptions,
+};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 

@@ -81,8 +81,7 @@ impl Election for EtcdElection {
 
 /// The first candidate, and the revision at which it was that.
 async fn first(link: &Link, directory: &str) -> Result<(Option<Master>, i64), RegisterError> {
-    let options =
-        GetOptions::new().with_prefix().with_sort(SortTarget::Create, SortOrder::Ascend).with_limit(1);
+    let options = GetOptions::new().with_prefix().with_sort(SortTarget::Create, SortOrder::Ascend).with_limit(1);
     let found = link.get("read the master", directory, &options).await?;
     let revision = found.header().map_or(0, |header| header.revision());
     let Some(pair) = found.kvs().first() else { return Ok((None, revision)) };
@@ -91,7 +90,8 @@ async fn first(link: &Link, directory: &str) -> Result<(Option<Master>, i64), Re
         RegisterError::Rejected { registry: link.url().to_owned(), reason: format!("{key} is no candidate: {reason}") }
     };
     // `<directory><lease>/<id>`
-    let Some(slash) = pair.key().get(directory.len()..).and_then(|rest| rest.iter().position(|byte| *byte == b'/')) else {
+    let Some(slash) = pair.key().get(directory.len()..).and_then(|rest| rest.iter().position(|byte| *byte == b'/'))
+    else {
         return Err(refused("its key is not `<lease>/<id>`"));
     };
     let parent = String::from_utf8_lossy(&pair.key()[..=directory.len() + slash]);
@@ -123,12 +123,7 @@ async fn follow(link: &Link, directory: &str, cell: &MasterCell) {
 }
 
 /// One watch, with a read after each change. Ok: it is time to begin anew.
-async fn round(
-    link: &Link,
-    directory: &str,
-    cell: &MasterCell,
-    backoff: &mut Backoff,
-) -> Result<(), RegisterError> {
+async fn round(link: &Link, directory: &str, cell: &MasterCell, backoff: &mut Backoff) -> Result<(), RegisterError> {
     let (master, revision) = first(link, directory).await?;
     cell.refresh(master);
     let (due, start) = (Instant::now() + REREAD, revision + 1);

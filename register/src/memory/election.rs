@@ -93,7 +93,8 @@ impl Election for MemoryElection {
     /// Outside a runtime it shows nothing.
     fn observe(&self, service: &ServiceName) -> MasterWatch {
         let (store, service) = (self.store.clone(), service.clone());
-        self.observers.open(Handle::try_current().ok().as_ref(), |cell| async move { follow(&store, &service, &cell).await })
+        self.observers
+            .open(Handle::try_current().ok().as_ref(), |cell| async move { follow(&store, &service, &cell).await })
     }
 
     async fn master(&self, service: &ServiceName) -> Result<Master, RegisterError> {

@@ -251,7 +251,9 @@ mod tests {
     fn names_in_the_queue_are_read() {
         let found = Queued::parse("0123456789abcdef-10.0.0.1:80-x-0000000012").unwrap();
         assert_eq!((found.id, found.number), ("10.0.0.1:80-x", 12));
-        for other in ["", "lock-0000000001", "0123456789abcdef-0000000001", "0123456789abcdef-a-1", "0123456789abcdef-a-"] {
+        for other in
+            ["", "lock-0000000001", "0123456789abcdef-0000000001", "0123456789abcdef-a-1", "0123456789abcdef-a-"]
+        {
             assert!(Queued::parse(other).is_none(), "{other}");
         }
     }

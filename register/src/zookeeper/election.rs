@@ -1,6 +1,9 @@
 //! Elections in ZooKeeper: a queue of nodes in `<base>@election/<service>`, or the one node that its peers contend for.
 
-use std::{sync::Arc, time::{Duration, SystemTime}};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use tokio::time::{sleep, timeout};
@@ -52,8 +55,7 @@ impl Election for ZookeeperElection {
             .check(&instance)
             .map_err(|reason| RegisterError::InvalidInstance { instance: instance.id().to_owned(), reason })?;
         let data = self.layout.encode(service, &instance, SystemTime::now());
-        let candidate =
-            ZookeeperCandidate::new(self.link.another(), self.layout.contest(service), instance.id(), data);
+        let candidate = ZookeeperCandidate::new(self.link.another(), self.layout.contest(service), instance.id(), data);
         self.campaigns.run(self.link.url(), service, instance, deadline, candidate).await
     }
 
