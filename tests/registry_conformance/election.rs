@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ms_register::{Election, Instance, Leadership, Master, MasterWatch, MsRegister, RegisterError};
+use ms_register::{Election, Instance, Leadership, Master, MasterWatch, RegisterError};
 use ms_tests::{Fault, Relay, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;

@@ -60,8 +60,15 @@ pub async fn contested(program: impl Into<PathBuf>, server: Server, ordeal: Orde
     for _ in 0..kills {
         waits.kills.push(scene.kill().await?);
     }
-    for _ in 0..stops {
-        waits.stops.push(scene.stop().await?);
+    let mut refused = 0;
+    // One that had just lost by itself when it was to be frozen counts for nothing.
+    for _ in 0..2 * stops {
+        if refused == stops {
+            break;
+        }
+        let (time, is_refused) = scene.stop().await?;
+        waits.stops.push(time);
+        refused += u32::from(is_refused);
     }
     for _ in 0..pauses {
         let token = scene.sink.leader().1;
@@ -80,7 +87,7 @@ pub async fn contested(program: impl Into<PathBuf>, server: Server, ordeal: Orde
     row.count("tokens that do not grow with the terms", terms::falling(&terms), 0);
     let seen = sink.seen();
     row.count("writes of a leader that the sink refuses", seen.leaders_refused, 0);
-    row.count("frozen leaders whose old token is refused", seen.stale_refused.min(u64::from(stops)), stops.into());
+    row.count("frozen leaders whose old token is refused", refused.into(), stops.into());
     let bound = TTL + GRANULARITY + Duration::from_secs(1);
     for (what, times) in [("kill", &waits.kills), ("SIGSTOP", &waits.stops), ("pause", &waits.pauses)] {
         if let Some(longest) = times.iter().max() {
@@ -153,7 +160,8 @@ impl Scene {
         Ok(time)
     }
 
-    async fn stop(&mut self) -> Result<Duration, Failure> {
+    /// How long it took, and whether the leader that was frozen tried its old token on the sink and was refused.
+    async fn stop(&mut self) -> Result<(Duration, bool), Failure> {
         let (leader, token) = self.sink.leader();
         let process = self.candidate(leader)?.as_ref().ok_or("the leader has ended")?.number();
         let begin = Instant::now();
@@ -162,8 +170,7 @@ impl Scene {
         sleep(FROZEN.saturating_sub(begin.elapsed())).await;
         signal::send(process, Signal::SIGCONT)?;
         let time = elected?;
-        self.sink.refusal_of(token, PATIENCE).await?;
-        Ok(time)
+        Ok((time, self.sink.end_of(token, PATIENCE).await?))
     }
 
     /// Ends all of them; their logs remain.

@@ -1,6 +1,7 @@
 //! Whatever a leader writes to: it keeps the highest token that it has seen, and refuses lower ones.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -27,7 +28,9 @@ pub(super) struct Seen {
     pub(super) leaders_refused: u64,
     /// Refused, of processes that knew that they had lost.
     pub(super) stale_refused: u64,
-    last_refused: u64,
+    /// The tokens of processes that knew that they had lost, and whether their writes were refused: one that comes before its
+    /// successor's first is not.
+    ended: BTreeMap<u64, bool>,
 }
 
 #[derive(Debug)]
@@ -66,9 +69,10 @@ impl Sink {
         self.until(limit, "nobody leads", |seen| seen.token > token).await
     }
 
-    /// Waits until a write with this old token was refused.
-    pub(super) async fn refusal_of(&self, token: u64, limit: Duration) -> Result<(), Failure> {
-        self.until(limit, "an old leader does not write", |seen| seen.last_refused >= token).await
+    /// Waits for the write of one who knows that the term of this token is over; whether it was refused.
+    pub(super) async fn end_of(&self, token: u64, limit: Duration) -> Result<bool, Failure> {
+        self.until(limit, "an old leader does not write", |seen| seen.ended.contains_key(&token)).await?;
+        Ok(self.seen.borrow().ended.get(&token).copied().unwrap_or_default())
     }
 
     async fn until(&self, limit: Duration, what: &str, wanted: impl Fn(&Seen) -> bool) -> Result<(), Failure> {
@@ -117,9 +121,10 @@ impl Seen {
         if taken {
             (self.leader, self.token) = (candidate, token);
             self.taken += 1;
-        } else {
-            self.stale_refused += u64::from(kind == "stale");
-            self.last_refused = self.last_refused.max(token);
+        }
+        if kind == "stale" {
+            self.stale_refused += u64::from(!taken);
+            self.ended.insert(token, !taken);
         }
         taken
     }
