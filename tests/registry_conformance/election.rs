@@ -177,6 +177,51 @@ async fn in_etcd_the_token_is_the_create_revision() {
     within(EtcdFixture::SETTLES, "the end of the term", leader.lost()).await;
 }
 
+/// The end of a term is read about by who is next, not by all who wait.
+#[tokio::test]
+async fn in_etcd_an_end_wakes_one_candidate() {
+    const WAITING: u16 = 8;
+    let etcd = EtcdFixture::start().await;
+    let election = election(&etcd).await;
+    let mut leader = elected(&election, 1).await;
+    let mut waiting = Vec::new();
+    for port in 2..2 + WAITING {
+        waiting.push(campaign(&election, port));
+        within(DEADLINE, "the candidate", async { while etcd.candidates().await < usize::from(port) {} }).await;
+    }
+    let before = etcd.reads().await;
+    for next in waiting {
+        leader.resign(DEADLINE).await.unwrap();
+        leader = within(DEADLINE, "the next master", next).await.unwrap();
+    }
+    let reads = etcd.reads().await - before;
+    // Two by who is next to learn its place, one of it to watch its own key. If all that wait read, it would be 72 in all.
+    assert!(reads <= 4 * u64::from(WAITING), "{reads} reads");
+}
+
+#[tokio::test]
+async fn in_zookeeper_each_watches_the_one_before_it() {
+    let zookeeper = ZookeeperFixture::start().await;
+    let election = election(&zookeeper).await;
+    let _leader = elected(&election, 1).await;
+    let waiting: Vec<_> = (2..7).map(|port| campaign(&election, port)).collect();
+    let watched = within(DEADLINE, "the watches", async {
+        loop {
+            let watched = zookeeper.watched("/ms-rpc@election/goods").await;
+            if watched.len() >= waiting.len() && watched.values().sum::<usize>() > waiting.len() {
+                return watched;
+            }
+        }
+    })
+    .await;
+    assert!(!watched.contains_key("/ms-rpc@election/goods"), "{watched:?}");
+    // The first one's node is watched by itself too.
+    let mut watchers: Vec<_> = watched.values().copied().collect();
+    watchers.sort_unstable();
+    assert_eq!(watchers, [1, 1, 1, 1, 2], "{watched:?}");
+    waiting.iter().for_each(JoinHandle::abort);
+}
+
 /// By the clock of a session of 30 s it would go on for 20 s.
 #[tokio::test]
 async fn in_zookeeper_a_lost_connection_ends_a_term() {

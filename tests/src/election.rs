@@ -8,12 +8,16 @@ mod terms;
 use std::{
     path::PathBuf,
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::{task::AbortHandle, time::sleep};
 
 pub use candidate::run as run_candidate;
 use sink::Sink;
@@ -55,7 +59,7 @@ pub async fn contested(program: impl Into<PathBuf>, server: Server, ordeal: Orde
         url.split(':').next().unwrap_or_default()
     ));
     let mut scene = Scene::start(program.into(), url).await?;
-    let mut waits = Waits::default();
+    let (mut waits, stall) = (Waits::default(), Stall::start());
     scene.sink.leader_after(0, PATIENCE).await?;
     for _ in 0..kills {
         waits.kills.push(scene.kill().await?);
@@ -102,6 +106,7 @@ pub async fn contested(program: impl Into<PathBuf>, server: Server, ordeal: Orde
         seen.taken,
         seen.stale_refused,
     ));
+    row.note(format!("the machine itself stood still for up to {:.2?}", stall.longest()));
     for term in &terms {
         row.note(term.to_string());
     }
@@ -114,6 +119,40 @@ struct Waits {
     kills: Vec<Duration>,
     stops: Vec<Duration>,
     pauses: Vec<Duration>,
+}
+
+/// How late timers are: on a busy machine all of the figures are as late.
+struct Stall {
+    longest: Arc<AtomicU64>,
+    task: AbortHandle,
+}
+
+impl Stall {
+    const TICK: Duration = Duration::from_millis(10);
+
+    fn start() -> Self {
+        let longest = Arc::<AtomicU64>::default();
+        let seen = longest.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let begin = Instant::now();
+                sleep(Self::TICK).await;
+                let late = begin.elapsed().saturating_sub(Self::TICK);
+                seen.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+        });
+        Self { longest, task: task.abort_handle() }
+    }
+
+    fn longest(&self) -> Duration {
+        Duration::from_micros(self.longest.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 struct Scene {

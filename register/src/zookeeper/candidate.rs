@@ -11,7 +11,7 @@ use zookeeper_client::{Client, CreateMode, Error, SessionState};
 use super::{
     layout::Contest,
     link::{Link, Session, is_lost},
-    nodes, tenant,
+    nodes,
 };
 use crate::{
     RegisterError,
@@ -173,6 +173,18 @@ impl ZookeeperCandidate {
         }
     }
 
+    /// Returns as soon as the node is not its own any more.
+    async fn deposed(&self, session: &Session, term: &Term) {
+        loop {
+            let watched = self.gone(session, &self.path).await;
+            match self.beat(session, term).await {
+                Ok(None) => return,
+                Ok(Some(_)) if watched.is_ok() => {}
+                Ok(Some(_)) | Err(_) => sleep(session.client.session_timeout() / 5).await,
+            }
+        }
+    }
+
     const REREAD: Duration = Duration::from_secs(30);
 }
 
@@ -211,7 +223,7 @@ impl Candidate for ZookeeperCandidate {
             // Not only when it is said to have ended: without a connection it may end, and nobody says so.
             () = disconnected(session) => "the connection to ZooKeeper was lost".to_owned(),
             () = session.over() => "its session has ended".to_owned(),
-            () = tenant::removed(session, &self.path) => "its node was deleted".to_owned(),
+            () = self.deposed(session, term) => "its node was deleted".to_owned(),
             reason = self.beats(session, term) => reason,
         }
     }

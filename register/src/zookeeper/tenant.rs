@@ -159,7 +159,7 @@ impl Tenant for ZookeeperTenant {
 }
 
 /// Returns when the node is gone, whoever took it. While the session lives, that is: it does not see its end.
-pub(super) async fn removed(session: &Session, path: &str) {
+async fn removed(session: &Session, path: &str) {
     let mut backoff = Backoff::default();
     loop {
         match session.client.check_and_watch_stat(path).await {
