@@ -237,21 +237,21 @@ impl<C: Candidate> Task<C> {
             _ = stopped.wait_for(|stopped| *stopped) => None,
             outcome = self.contend() => Some(outcome),
         };
-        match outcome {
-            Some(Ok(token)) => {
-                if elected.send(Ok(token)).is_ok() {
-                    info!("{} is the master, token {token}", self.name);
-                    tokio::select! {
-                        biased;
-                        _ = stopped.wait_for(|stopped| *stopped) => info!("{} resigns", self.name),
-                        () = self.term.over() => warn!("{} is no longer the master: nothing confirmed it in time", self.name),
-                        reason = self.candidate.held(&self.term) => warn!("{} is no longer the master: {reason}", self.name),
-                    }
-                }
+        let token = outcome.as_ref().and_then(|outcome| outcome.as_ref().ok().copied());
+        // An error here: the caller has stopped waiting.
+        let is_awaited = outcome.is_some_and(|outcome| elected.send(outcome).is_ok());
+        if let Some(token) = token.filter(|_| is_awaited) {
+            info!("{} is the master, token {token}", self.name);
+            let lost = tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stopped| *stopped) => None,
+                () = self.term.over() => Some("nothing confirmed it in time".to_owned()),
+                reason = self.candidate.held(&self.term) => Some(reason),
+            };
+            match lost {
+                Some(reason) => warn!("{} is no longer the master: {reason}", self.name),
+                None => info!("{} resigns", self.name),
             }
-            // An error here: the caller has stopped waiting.
-            Some(Err(error)) => drop(elected.send(Err(error))),
-            None => {}
         }
         self.term.end();
         let mut backoff = Backoff::default();
