@@ -35,6 +35,9 @@ pub struct Ordeal {
     pub stops: u32,
     /// So often the registry is frozen for longer than its leases last.
     pub pauses: u32,
+    /// How long a new leader may take beyond the lease's time and the server's granularity. One second is the goal, on a machine
+    /// that has time for it; beside other tests it needs more.
+    pub slack: Duration,
 }
 
 /// The lease's or the session's time in all of it.
@@ -53,7 +56,7 @@ pub async fn contested(program: impl Into<PathBuf>, server: Server, ordeal: Orde
         url if url.starts_with("zookeeper") => format!("{url}?session={}", TTL.as_secs()),
         url => format!("{url}?ttl={}", TTL.as_secs()),
     };
-    let Ordeal { kills, stops, pauses } = ordeal;
+    let Ordeal { kills, stops, pauses, slack } = ordeal;
     let mut row = Row::new(format!(
         "{CANDIDATES} candidates at {}: {kills} kills, {stops} SIGSTOPs of {FROZEN:?}, {pauses} pauses of the registry of {FROZEN:?}",
         url.split(':').next().unwrap_or_default()
@@ -92,7 +95,7 @@ pub async fn contested(program: impl Into<PathBuf>, server: Server, ordeal: Orde
     let seen = sink.seen();
     row.count("writes of a leader that the sink refuses", seen.leaders_refused, 0);
     row.count("frozen leaders whose old token is refused", refused.into(), stops.into());
-    let bound = TTL + GRANULARITY + Duration::from_secs(1);
+    let bound = TTL + GRANULARITY + slack;
     for (what, times) in [("kill", &waits.kills), ("SIGSTOP", &waits.stops), ("pause", &waits.pauses)] {
         if let Some(longest) = times.iter().max() {
             row.within(&format!("a new master after a {what}"), Some(*longest), bound);
