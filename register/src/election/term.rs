@@ -22,6 +22,10 @@ pub(crate) fn now() -> u64 {
 
 /// How long a renewal that was asked for at `sent` is relied on: two thirds of what the registry grants. The rest is for
 /// clocks that do not go equally fast.
+#[cfg_attr(
+    not(any(feature = "etcd", feature = "zookeeper")),
+    allow(dead_code, reason = "it serves only the back ends that have servers")
+)]
 pub(crate) fn until(sent: u64, granted: Duration) -> u64 {
     sent.saturating_add(u64::try_from(granted.as_nanos()).unwrap_or(u64::MAX) / 3 * 2)
 }
