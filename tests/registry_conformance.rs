@@ -6,6 +6,8 @@
 // The bodies of the suite are no test functions themselves, so the exception for tests does not reach them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "registry_conformance/election.rs"]
+mod election;
 #[path = "registry_conformance/embedded.rs"]
 mod embedded;
 #[path = "registry_conformance/etcd.rs"]
@@ -90,6 +92,28 @@ conformance_on!(on_memory, crate::embedded::MemoryFixture);
 conformance_on!(on_etcd, crate::etcd::EtcdFixture);
 conformance_on!(on_nacos, crate::nacos::NacosFixture);
 conformance_on!(on_zookeeper, crate::zookeeper::ZookeeperFixture);
+
+macro_rules! elections_on {
+    ($backend:ident, $fixture:ty) => {
+        conformance!(
+            $backend,
+            $fixture,
+            election::{
+                a_second_candidate_waits_until_the_first_resigns,
+                a_cancelled_campaign_leaves_nothing_behind,
+                a_dropped_leadership_is_resigned,
+                services_have_their_own_masters,
+                a_registry_that_is_down_elects_nobody,
+                the_loss_of_all_data_ends_a_term,
+            },
+        );
+    };
+}
+
+elections_on!(elections_in_memory, crate::embedded::MemoryFixture);
+elections_on!(elections_in_etcd, crate::etcd::EtcdFixture);
+elections_on!(elections_in_zookeeper, crate::zookeeper::ZookeeperFixture);
+elections_on!(elections_in_master_normal, crate::normal::NormalFixture);
 
 // Nothing but instances can be written into `memory://`.
 conformance!(garbage_in_etcd, crate::etcd::EtcdFixture, suite::{ garbage_is_skipped_with_one_warning });

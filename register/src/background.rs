@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    Instance, MsRegister, RegisterError, Registration, RegistrationState, ServiceName, SnapshotWatch,
+    Election, Instance, MsRegister, RegisterError, Registration, RegistrationState, ServiceName, SnapshotWatch,
     backoff::Backoff,
     owner::Ward,
     watch::{SnapshotCell, Watches},
@@ -146,6 +146,10 @@ impl MsRegister for Background {
 
     fn propagation(&self) -> Duration {
         self.facts.propagation
+    }
+
+    fn election(&self) -> Result<Arc<dyn Election>, RegisterError> {
+        self.inner()?.election()
     }
 }
 

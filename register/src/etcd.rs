@@ -1,6 +1,8 @@
 //! etcd v3, in the layout of etcd's own naming package, so that its other clients read the same instances.
 
+mod candidate;
 mod config;
+mod election;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;
 mod link;
@@ -8,17 +10,19 @@ mod source;
 mod stored;
 mod tenant;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use etcd_client::GetOptions;
 use tokio::runtime::Handle;
 
 use crate::{
-    Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners, watch::Watches,
+    Election, Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners,
+    watch::Watches,
 };
 
 pub use config::EtcdConfig;
+use election::EtcdElection;
 use link::Link;
 use source::Reader;
 use tenant::EtcdTenant;
@@ -40,6 +44,7 @@ pub struct Etcd {
     runtime: Handle,
     owners: Owners,
     watches: Watches,
+    election: Arc<EtcdElection>,
 }
 
 impl Etcd {
@@ -60,6 +65,7 @@ impl Etcd {
         link.get("answer", &probe, &options).await?;
         Ok(Self {
             reader: Reader::new(link.clone()),
+            election: EtcdElection::new(link.clone(), &prefix, config.ttl, runtime.clone()),
             link,
             scope: config.scope(),
             prefix,
@@ -102,9 +108,9 @@ impl MsRegister for Etcd {
     }
 
     async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
-        let ended = self.owners.end_all(deadline).await;
+        let (ended, resigned) = tokio::join!(self.owners.end_all(deadline), self.election.close(deadline));
         self.watches.close();
-        ended
+        ended.and(resigned)
     }
 
     fn url(&self) -> &str {
@@ -121,5 +127,9 @@ impl MsRegister for Etcd {
 
     fn propagation(&self) -> Duration {
         PROPAGATION
+    }
+
+    fn election(&self) -> Result<Arc<dyn Election>, RegisterError> {
+        Ok(self.election.clone())
     }
 }

@@ -31,6 +31,7 @@
 mod background;
 mod backoff;
 mod connect;
+mod election;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod instance;
@@ -60,6 +61,7 @@ mod watch;
 mod zookeeper;
 
 pub use connect::{connect, connect_in_background};
+pub use election::{Election, Leadership, Master, MasterSnapshot, MasterWatch};
 #[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdConfig};
 pub use instance::{Instance, ServiceName};

@@ -1,3 +1,5 @@
+mod election;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,10 +10,12 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::{
-    Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch,
+    Election, Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch,
     owner::{Owners, Tenant},
     watch::SnapshotCell,
 };
+
+use election::{MemoryElection, Seats};
 
 const URL: &str = "memory://";
 
@@ -22,6 +26,7 @@ const URL: &str = "memory://";
 pub struct Memory {
     store: Arc<Store>,
     owners: Owners,
+    election: Arc<MemoryElection>,
     scope: String,
 }
 
@@ -30,7 +35,9 @@ impl Memory {
     pub fn new() -> Self {
         // Names this registry, so that servers of another one in the same process are told apart.
         let scope = format!("memory/{:016x}", fastrand::u64(..));
-        Self { store: Arc::default(), owners: Owners::default(), scope }
+        let store = Arc::<Store>::default();
+        let election = Arc::new(MemoryElection::new(store.clone()));
+        Self { store, owners: Owners::default(), election, scope }
     }
 
     /// Pretends an outage: while `down`, reads and writes fail and watches go stale.
@@ -40,16 +47,20 @@ impl Memory {
         for service in state.cells.keys().cloned().collect::<Vec<_>>() {
             state.publish(&service);
         }
+        drop(state);
+        self.store.voted.notify_waiters();
     }
 
-    /// Forgets all instances, as a registry does that restarts on empty data. Owners write theirs again.
+    /// Forgets all instances and candidates, as a registry does that restarts on empty data. Owners write theirs again.
     pub fn wipe(&self) {
         let mut state = self.store.lock();
         for service in std::mem::take(&mut state.instances).into_keys() {
             state.publish(&service);
         }
+        state.seats.clear();
         drop(state);
         self.store.removed.notify_waiters();
+        self.store.voted.notify_waiters();
     }
 
     /// Writes an instance the way a stranger would: unchecked, without an owner. Replaces one of the same id.
@@ -105,11 +116,11 @@ impl MsRegister for Memory {
     }
 
     async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
-        let ended = self.owners.end_all(deadline).await;
+        let (ended, resigned) = tokio::join!(self.owners.end_all(deadline), self.election.close(deadline));
         let mut state = self.store.lock();
         state.closed = true;
         state.cells.clear();
-        ended
+        ended.and(resigned)
     }
 
     fn url(&self) -> &str {
@@ -119,12 +130,18 @@ impl MsRegister for Memory {
     fn scope(&self) -> Option<&str> {
         Some(&self.scope)
     }
+
+    fn election(&self) -> Result<Arc<dyn Election>, RegisterError> {
+        Ok(self.election.clone())
+    }
 }
 
 #[derive(Debug, Default)]
 struct Store {
     state: Mutex<State>,
     removed: Notify,
+    /// Told of whatever may change who leads.
+    voted: Notify,
 }
 
 impl Store {
@@ -137,6 +154,7 @@ impl Store {
 struct State {
     instances: HashMap<ServiceName, BTreeMap<String, Instance>>,
     cells: HashMap<ServiceName, SnapshotCell>,
+    seats: Seats,
     down: bool,
     closed: bool,
 }

@@ -1,8 +1,8 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{Instance, Registration, ServiceName, SnapshotWatch};
+use crate::{Election, Instance, Registration, ServiceName, SnapshotWatch};
 
 /// A registry: the place where services list their instances. Used as `Arc<dyn MsRegister>`.
 ///
@@ -56,6 +56,20 @@ pub trait MsRegister: fmt::Debug + Send + Sync + 'static {
     /// How long after a confirmed deregistration watchers may still list the instance.
     fn propagation(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// The elections of this registry: who of a service's instances leads. [`close`](Self::close) resigns them.
+    ///
+    /// # Errors
+    /// [`RegisterError::Unsupported`] where there are none, with what to use instead;
+    /// [`RegisterError::Unreachable`] while a registry that is
+    /// [connected to in the background](crate::connect_in_background) has not answered yet.
+    fn election(&self) -> Result<Arc<dyn Election>, RegisterError> {
+        Err(RegisterError::Unsupported {
+            registry: self.url().to_owned(),
+            what: "master election",
+            instead: "connect to etcd:// or zookeeper:// for the elections alone (memory:// within one process)",
+        })
     }
 }
 
@@ -126,6 +140,24 @@ pub enum RegisterError {
         registry: String,
         /// Its words.
         reason: String,
+    },
+    /// What this kind of registry cannot do.
+    #[error("registry {registry} has no {what}: {instead}")]
+    Unsupported {
+        /// Its URL.
+        registry: String,
+        /// What was asked for.
+        what: &'static str,
+        /// What to use.
+        instead: &'static str,
+    },
+    /// Nobody leads at the moment.
+    #[error("`{service}` has no master in registry {registry}: nobody campaigns, or the next one is not elected yet")]
+    NoMaster {
+        /// The registry's URL.
+        registry: String,
+        /// Whose master was asked for.
+        service: String,
     },
     /// The registry was closed by this process.
     #[error("registry {registry} is closed")]

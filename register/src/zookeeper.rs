@@ -1,7 +1,9 @@
 //! ZooKeeper, in the layout of Curator's service discovery, so that Java services read the same instances; or in the layout
 //! of another framework.
 
+mod candidate;
 mod config;
+mod election;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;
 mod layout;
@@ -21,10 +23,12 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 
 use crate::{
-    Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners, watch::Watches,
+    Election, Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners,
+    watch::Watches,
 };
 
 pub use config::{ZookeeperConfig, ZookeeperLayout, ZookeeperPayload};
+use election::ZookeeperElection;
 use layout::Layout;
 use link::Link;
 use source::Reader;
@@ -51,6 +55,7 @@ pub struct Zookeeper {
     runtime: Handle,
     owners: Owners,
     watches: Watches,
+    election: Arc<ZookeeperElection>,
 }
 
 impl Zookeeper {
@@ -71,6 +76,7 @@ impl Zookeeper {
         link.bounded("answer", nodes::owner(&session.client, layout.base())).await?;
         Ok(Self {
             reader: Reader::new(link.clone(), layout.clone()),
+            election: ZookeeperElection::new(link.clone(), layout.clone()),
             link,
             layout,
             scope,
@@ -115,10 +121,10 @@ impl MsRegister for Zookeeper {
     }
 
     async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
-        let ended = self.owners.end_all(deadline).await;
+        let (ended, resigned) = tokio::join!(self.owners.end_all(deadline), self.election.close(deadline));
         self.watches.close();
         self.link.leave().await;
-        ended
+        ended.and(resigned)
     }
 
     fn url(&self) -> &str {
@@ -136,5 +142,9 @@ impl MsRegister for Zookeeper {
 
     fn propagation(&self) -> Duration {
         PROPAGATION
+    }
+
+    fn election(&self) -> Result<Arc<dyn Election>, RegisterError> {
+        Ok(self.election.clone())
     }
 }

@@ -14,8 +14,24 @@ const REWRITTEN: Duration = Duration::from_secs(2);
 pub(crate) struct EtcdFixture(Server);
 
 impl EtcdFixture {
-    async fn etcdctl(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn etcdctl(&self, arguments: &[&str]) -> String {
         self.0.etcdctl(arguments).await.unwrap()
+    }
+}
+
+impl EtcdFixture {
+    /// How many campaign for `goods`.
+    pub(crate) async fn candidates(&self) -> usize {
+        self.etcdctl(&["get", "--prefix", "ms-rpc/@election/goods/", "--keys-only"]).await.split_whitespace().count()
+    }
+
+    /// How often it was asked to read.
+    pub(crate) async fn reads(&self) -> u64 {
+        let metrics = ms_tests::request("GET", &self.0.address(), "/metrics").await.unwrap().body;
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("grpc_server_started_total") && line.contains("grpc_method=\"Range\""));
+        line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
     }
 }
 

@@ -26,6 +26,22 @@ impl NormalFixture {
     fn url(&self) -> String {
         format!("{}/micro-service?layout=master-normal", self.0.url())
     }
+
+    /// Leads the way a peer does.
+    pub(crate) async fn put_master(&self, service: &ServiceName, instance: &Instance) {
+        let data = peer(instance.id(), instance.host(), instance.port());
+        self.0.put(&format!("/micro-service/{service}/master"), &data, CreateMode::Ephemeral).await;
+    }
+
+    pub(crate) async fn remove_master(&self, service: &ServiceName) {
+        self.0.stranger().delete(&format!("/micro-service/{service}/master"), None).await.unwrap();
+    }
+
+    /// What is written of who leads.
+    pub(crate) async fn master(&self, service: &ServiceName) -> Value {
+        let (data, _) = self.0.stranger().get_data(&format!("/micro-service/{service}/master")).await.unwrap();
+        serde_json::from_slice(&data).unwrap()
+    }
 }
 
 impl Fixture for NormalFixture {

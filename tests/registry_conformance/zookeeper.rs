@@ -1,10 +1,14 @@
 //! ZooKeeper, and what only ZooKeeper can suffer.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use ms_register::{Freshness, Instance, MsRegister, RegisterError, RegistrationState, ServiceName};
 use ms_tests::{Data, Fault, NodeOptions, NodeProgram, Relay, Server};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
 use crate::fixture::{Fixture, Untidy, ids, service, within};
@@ -46,6 +50,23 @@ impl ZookeeperFixture {
         let mut names = self.stranger().list_children(path).await.unwrap();
         names.sort();
         names
+    }
+
+    /// By how many sessions each node under this one, itself included, is watched.
+    pub(crate) async fn watched(&self, under: &str) -> BTreeMap<String, usize> {
+        let mut stream = TcpStream::connect(self.address()).await.unwrap();
+        stream.write_all(b"wchp").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let (mut watched, mut node) = (BTreeMap::new(), String::new());
+        for line in text.lines() {
+            match line.strip_prefix('\t') {
+                Some(_) if node.starts_with(under) => *watched.entry(node.clone()).or_default() += 1,
+                Some(_) => {}
+                None => line.clone_into(&mut node),
+            }
+        }
+        watched
     }
 
     async fn introduce_stranger(&mut self) {

@@ -5,10 +5,12 @@
 //! - [`Node`]: a process that serves the demo service [`Shop`], and notes in a [`Ledger`] what it executed.
 //! - [`QueueNode`]: a process of the command `ms mq-node`.
 //! - [`Relay`]: stands between a client and a server, and delays, drops, swallows, resets or trickles.
+//! - [`contested`]: processes that campaign for one service, and are killed and frozen.
 //! - [`faults`]: the scenarios, run by the tests at reduced length and by `bench faults` in full.
 //!
 //! What was started ends when it is dropped. A program that is not installed is an error, never a skipped test.
 
+mod election;
 mod etcdctl;
 pub mod faults;
 mod files;
@@ -27,6 +29,7 @@ mod signal;
 mod wire;
 mod znodes;
 
+pub use election::{Ordeal, contested, run_candidate};
 pub use http::{Response, request};
 pub use ledger::Ledger;
 pub use load::{Ended, Load, Tally};

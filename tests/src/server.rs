@@ -192,7 +192,7 @@ impl Server {
             // One machine makes many connections here.
             "maxClientCnxns=0".to_owned(),
             "admin.enableServer=false".to_owned(),
-            "4lw.commands.whitelist=srvr".to_owned(),
+            "4lw.commands.whitelist=srvr,wchp".to_owned(),
         ];
         fs::write(data.with_file_name("zoo.cfg"), lines.join("\n"))
     }

@@ -24,6 +24,15 @@ pub(super) enum Stored {
     Nothing,
 }
 
+/// Where the candidates of a service contend.
+#[derive(Clone, Debug)]
+pub(super) enum Contest {
+    /// In a queue of nodes under this one. It lies beside the base: what is under that, others take for services.
+    Queue(String),
+    /// For one node, whose path this is.
+    Node(String),
+}
+
 impl Layout {
     pub(super) fn of(config: &ZookeeperConfig) -> Self {
         Self { form: config.layout, base: format!("/{}", config.base.trim_matches('/')).into() }
@@ -51,6 +60,24 @@ impl Layout {
         match self.form {
             ZookeeperLayout::Curator(_) => check_step(instance.id()).map_err(|reason| format!("its id: {reason}")),
             ZookeeperLayout::MasterNormal => normal::check(instance),
+        }
+    }
+
+    pub(super) fn contest(&self, service: &ServiceName) -> Contest {
+        match self.form {
+            ZookeeperLayout::Curator(_) => Contest::Queue(format!("{}@election/{service}", self.base)),
+            ZookeeperLayout::MasterNormal => Contest::Node(format!("{}/{service}/{}", self.base, normal::MASTER)),
+        }
+    }
+
+    /// Reads the data of a candidate; its id, where the data does not hold it. The error says why it is none.
+    pub(super) fn candidate(&self, id: &str, data: &[u8]) -> Result<Instance, String> {
+        match self.form {
+            ZookeeperLayout::Curator(_) => match curator::decode(id, data)? {
+                Stored::Instance(instance) => Ok(instance),
+                Stored::Nothing => Err("it is disabled".to_owned()),
+            },
+            ZookeeperLayout::MasterNormal => normal::read(data),
         }
     }
 

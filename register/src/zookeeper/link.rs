@@ -81,6 +81,15 @@ impl Link {
         Self { url: config.url(), config, runtime, current: Mutex::default() }
     }
 
+    /// One to the same servers, with sessions of its own.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.config.clone(), self.runtime.clone())
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     pub(super) fn url(&self) -> &str {
         &self.url
     }
@@ -159,11 +168,15 @@ impl Link {
         RegisterError::Unreachable { registry: self.url.clone(), reason: reason.to_owned() }
     }
 
-    fn late(&self, operation: &'static str) -> RegisterError {
+    pub(super) fn timeout(&self) -> Duration {
+        self.config.timeout
+    }
+
+    pub(super) fn late(&self, operation: &'static str) -> RegisterError {
         RegisterError::Timeout { registry: self.url.clone(), operation, after: self.config.timeout }
     }
 
-    fn named(&self, error: &Error) -> RegisterError {
+    pub(super) fn named(&self, error: &Error) -> RegisterError {
         let (registry, reason) = (self.url.clone(), error.to_string());
         if is_refusal(error) {
             return RegisterError::Rejected { registry, reason };

@@ -10,7 +10,8 @@ use crate::Instance;
 
 /// What the names of the nodes begin with; ZooKeeper adds the digits.
 pub(in super::super) const PREFIX: &str = "normal";
-const MASTER: &str = "master";
+/// The node of who leads.
+pub(in super::super) const MASTER: &str = "master";
 
 /// What is read of it; the rest may be anything.
 #[derive(Deserialize)]
@@ -58,6 +59,11 @@ pub(in super::super) fn decode(name: &str, data: &[u8]) -> Result<Stored, String
     {
         return Err("its node is neither `master` nor `normal` with ten digits".to_owned());
     }
+    read(data).map(Stored::Instance)
+}
+
+/// Reads the data of a node, a normal's or a master's.
+pub(in super::super) fn read(data: &[u8]) -> Result<Instance, String> {
     let found: NodeData = serde_json::from_slice(data).map_err(|error| format!("its data does not parse: {error}"))?;
     if found.serverip.is_empty() || found.serverip.contains(['[', ']']) {
         return Err(format!("its serverip is {:?}", found.serverip));
@@ -69,7 +75,7 @@ pub(in super::super) fn decode(name: &str, data: &[u8]) -> Result<Stored, String
     if found.weight != Value::Null {
         instance = instance.with_weight(super::weight(&found.weight)?);
     }
-    Ok(Stored::Instance(instance))
+    Ok(instance)
 }
 
 /// Keeps of several nodes with one address the last, which its server wrote when the session of the first was lost; and gives

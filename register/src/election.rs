@@ -1,0 +1,83 @@
+//! Who of a service's instances is the one that leads.
+
+mod campaign;
+mod observe;
+mod term;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{Instance, RegisterError, ServiceName};
+
+pub use campaign::Leadership;
+#[cfg_attr(
+    not(any(feature = "etcd", feature = "zookeeper")),
+    allow(unused_imports, reason = "it serves only the back ends that have servers")
+)]
+pub(crate) use campaign::{Campaigns, Candidate};
+pub(crate) use observe::{MasterCell, Observers};
+pub use observe::{MasterSnapshot, MasterWatch};
+#[cfg_attr(
+    not(any(feature = "etcd", feature = "zookeeper")),
+    allow(unused_imports, reason = "it serves only the back ends that have servers")
+)]
+pub(crate) use term::{Term, now, until};
+
+/// The elections of one registry: of the instances that campaign for a service, one at a time is its master. Made by
+/// [`MsRegister::election`](crate::MsRegister::election).
+///
+/// # What a leader must do
+/// No process can know at every moment that it leads: one that is frozen (SIGSTOP, a long pause of its virtual machine)
+/// between asking [`Leadership::is_leader`] and acting acts when it wakes, and by then another one leads. So:
+/// - ask `is_leader()` right before each act; it costs a look at a clock, and is false before anybody else can be elected;
+/// - give [`Leadership::token`] to whatever the leader writes to, with every write. Who takes the writes keeps the highest
+///   token that it has seen, and refuses lower ones. Tokens grow with every term, so what an old leader still sends is
+///   refused as soon as its successor has written.
+///
+/// Tokens grow as long as the registry keeps its data. One that lost all of it counts from the beginning again; and it knows
+/// nothing of a leader from before, which stops leading within two thirds of the lease's or the session's time.
+#[async_trait]
+pub trait Election: fmt::Debug + Send + Sync + 'static {
+    /// Waits until `instance` is the master of `service`, at most for `deadline`. Candidates are elected in the order in
+    /// which they came. While the registry is away the campaign goes on.
+    ///
+    /// The instance need not be registered. A campaign that fails, or whose future is dropped, takes itself back in the
+    /// background, and at the latest ends with its lease or session.
+    ///
+    /// # Errors
+    /// [`RegisterError::Timeout`] when others led for all of the time, [`RegisterError::Unreachable`] when the registry was
+    /// away at its end; at once what waiting does not change: an invalid instance, a refusal, a closed registry.
+    async fn campaign(
+        &self,
+        service: &ServiceName,
+        instance: Instance,
+        deadline: Duration,
+    ) -> Result<Leadership, RegisterError>;
+
+    /// Follows who is the master of `service`: the latest wins, and one of several that follow each other quickly may be
+    /// skipped. It ends when the registry is closed.
+    fn observe(&self, service: &ServiceName) -> MasterWatch;
+
+    /// One authoritative read of who is the master of `service`.
+    ///
+    /// # Errors
+    /// [`RegisterError::NoMaster`] when nobody is; a registry that cannot be read.
+    async fn master(&self, service: &ServiceName) -> Result<Master, RegisterError>;
+}
+
+/// An instance that leads, and its term.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Master {
+    /// Who leads.
+    pub instance: Instance,
+    /// Which term it is: it is higher than that of every term before. See [`Leadership::token`].
+    pub token: u64,
+}
+
+impl Master {
+    pub(crate) fn new(instance: Instance, token: u64) -> Self {
+        Self { instance, token }
+    }
+}

@@ -1,0 +1,272 @@
+//! One campaign in ZooKeeper, over a session of its own: whatever that session owns where candidates stand is this one's,
+//! also where the answer to its creation was lost.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+use zookeeper_client::{Client, CreateMode, Error, SessionState};
+
+use super::{
+    layout::Contest,
+    link::{Link, Session, is_lost},
+    nodes,
+};
+use crate::{
+    RegisterError,
+    election::{Candidate, Term, now, until},
+};
+
+pub(super) struct ZookeeperCandidate {
+    link: Arc<Link>,
+    contest: Contest,
+    /// What its node in a queue begins with; ZooKeeper adds ten digits.
+    name: String,
+    data: Vec<u8>,
+    session: Option<Session>,
+    /// Its node, which it has or had under this session.
+    path: String,
+}
+
+/// A candidate's node in a queue: `<16 hexadecimal digits>-<id>-<10 digits>`.
+pub(super) struct Queued<'a> {
+    pub(super) name: &'a str,
+    pub(super) id: &'a str,
+    pub(super) number: u64,
+}
+
+impl<'a> Queued<'a> {
+    /// `None`: it is something else.
+    pub(super) fn parse(name: &'a str) -> Option<Self> {
+        let (tag, rest) = name.split_once('-')?;
+        let (id, digits) = rest.rsplit_once('-')?;
+        let is_queued = tag.len() == 16 && digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_queued.then(|| digits.parse().ok()).flatten().map(|number| Self { name, id, number })
+    }
+}
+
+impl ZookeeperCandidate {
+    /// `link` is used by this candidate alone.
+    pub(super) fn new(link: Link, contest: Contest, id: &str, data: Vec<u8>) -> Self {
+        let name = format!("{:016x}-{id}-", fastrand::u64(..));
+        Self { link: Arc::new(link), contest, name, data, session: None, path: String::new() }
+    }
+
+    fn lost(&self) -> RegisterError {
+        self.link.unreachable("the session has ended")
+    }
+
+    /// Its node under this session, made if it is not there; in a queue.
+    async fn enter(&self, session: &Session, directory: &str) -> Result<String, Error> {
+        let path = format!("{directory}/{}", self.name);
+        loop {
+            let entered = match self.own(&session.client, directory).await {
+                Ok(Some(own)) => return Ok(own),
+                Ok(None) => {
+                    let mode = CreateMode::EphemeralSequential;
+                    nodes::replace(&self.link, &session.client, &[], &path, &self.data, mode).await
+                }
+                Err(error) => Err(error),
+            };
+            match entered {
+                // The answer may be lost, and the node there: it is looked for.
+                Err(error) if is_lost(&error) && !session.is_over() => sleep(Link::AGAIN).await,
+                Err(Error::NoNode | Error::NodeExists) => sleep(Link::AGAIN).await,
+                entered => return entered,
+            }
+        }
+    }
+
+    /// The node in the queue that is of this campaign and this session.
+    async fn own(&self, client: &Client, directory: &str) -> Result<Option<String>, Error> {
+        let names = match client.list_children(directory).await {
+            Err(Error::NoNode) => return Ok(None),
+            names => names?,
+        };
+        for name in names.iter().filter(|name| name.starts_with(&self.name)) {
+            let path = format!("{directory}/{name}");
+            if nodes::owner(client, &path).await? == Some(client.session_id().0) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until no node in the queue is before its own. Each waits for the one before it, so that an end wakes one and not
+    /// all.
+    async fn turn(&self, session: &Session, directory: &str) -> Result<(), RegisterError> {
+        let client = &session.client;
+        let own = Queued::parse(self.path.rsplit('/').next().unwrap_or_default()).map_or(0, |own| own.number);
+        loop {
+            let names = self.link.bounded("list the candidates", client.list_children(directory)).await?;
+            let before = names.iter().filter_map(|name| Queued::parse(name)).filter(|other| other.number < own);
+            let Some(before) = before.max_by_key(|other| other.number) else { return Ok(()) };
+            self.gone(session, &format!("{directory}/{}", before.name)).await?;
+        }
+    }
+
+    /// Waits until the node of another one may be gone.
+    async fn gone(&self, session: &Session, path: &str) -> Result<(), RegisterError> {
+        let watching = session.client.check_and_watch_stat(path);
+        let (stat, watcher) = self.link.bounded("watch a candidate", watching).await?;
+        if stat.is_none() {
+            return Ok(());
+        }
+        tokio::select! {
+            // Late: whatever the watch may have missed is seen by the next read.
+            told = timeout(Self::REREAD, session.life.told(watcher.changed())) => match told {
+                Ok(None) => Err(self.lost()),
+                Ok(Some(_)) | Err(_) => Ok(()),
+            },
+            () = session.over() => Err(self.lost()),
+        }
+    }
+
+    /// Waits until the one node is its own.
+    async fn seize(&self, session: &Session, path: &str) -> Result<(), RegisterError> {
+        let client = &session.client;
+        loop {
+            let take = nodes::replace(&self.link, client, &[], path, &self.data, CreateMode::Ephemeral);
+            match timeout(self.link.timeout(), take).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(Error::NodeExists)) => {
+                    let owner = self.link.bounded("read the master", nodes::owner(client, path)).await?;
+                    match owner {
+                        Some(owner) if owner == session.id() => return Ok(()),
+                        Some(_) => self.gone(session, path).await?,
+                        None => {}
+                    }
+                }
+                Ok(Err(Error::NoNode)) => sleep(Link::AGAIN).await,
+                Ok(Err(error)) => return Err(self.link.named(&error)),
+                Err(_) => return Err(self.link.late("take the master's place")),
+            }
+        }
+    }
+
+    /// Has ZooKeeper confirm that the session lives and owns the node; then the token. `None`: it does not own it.
+    async fn beat(&self, session: &Session, term: &Term) -> Result<Option<u64>, RegisterError> {
+        let sent = now();
+        let found = self.link.bounded("confirm the candidate", session.client.check_stat(&self.path)).await?;
+        Ok(found.filter(|stat| stat.ephemeral_owner == session.id()).map(|stat| {
+            term.confirm(until(sent, session.client.session_timeout()));
+            stat.czxid.unsigned_abs()
+        }))
+    }
+
+    async fn confirmed(&self, session: &Session, term: &Term) -> Result<u64, RegisterError> {
+        let gone = || self.link.unreachable("its node is gone");
+        self.beat(session, term).await?.ok_or_else(gone)
+    }
+
+    /// Has it confirmed for ever; returns when the node is not its own.
+    async fn beats(&self, session: &Session, term: &Term) -> String {
+        loop {
+            // Of two thirds of the session's time, one may be lost and the next one still comes in time.
+            sleep(session.client.session_timeout() / 5).await;
+            match self.beat(session, term).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return "its node was deleted".to_owned(),
+                Err(error) => debug!("{}: it could not be confirmed: {error}", self.path),
+            }
+        }
+    }
+
+    /// Returns as soon as the node is not its own any more.
+    async fn deposed(&self, session: &Session, term: &Term) {
+        loop {
+            let watched = self.gone(session, &self.path).await;
+            match self.beat(session, term).await {
+                Ok(None) => return,
+                Ok(Some(_)) if watched.is_ok() => {}
+                Ok(Some(_)) | Err(_) => sleep(session.client.session_timeout() / 5).await,
+            }
+        }
+    }
+
+    const REREAD: Duration = Duration::from_secs(30);
+}
+
+/// Returns when the session has no connection, or a read-only one.
+async fn disconnected(session: &Session) {
+    let mut states = session.client.state_watcher();
+    let mut state = states.state();
+    while state == SessionState::SyncConnected {
+        state = states.changed().await;
+    }
+}
+
+#[async_trait]
+impl Candidate for ZookeeperCandidate {
+    async fn elected(&mut self, term: &Term) -> Result<u64, RegisterError> {
+        let session = self.link.session().await?;
+        self.session = Some(session.clone());
+        match self.contest.clone() {
+            Contest::Queue(directory) => {
+                self.path = self.link.bounded("enter the election", self.enter(&session, &directory)).await?;
+                self.confirmed(&session, term).await?;
+                self.turn(&session, &directory).await?;
+            }
+            Contest::Node(path) => {
+                self.seize(&session, &path).await?;
+                self.path = path;
+            }
+        }
+        self.confirmed(&session, term).await
+    }
+
+    async fn held(&mut self, term: &Term) -> String {
+        let Some(session) = &self.session else { return "it has no session".to_owned() };
+        tokio::select! {
+            biased;
+            // Not only when it is said to have ended: without a connection it may end, and nobody says so.
+            () = disconnected(session) => "the connection to ZooKeeper was lost".to_owned(),
+            () = session.over() => "its session has ended".to_owned(),
+            () = self.deposed(session, term) => "its node was deleted".to_owned(),
+            reason = self.beats(session, term) => reason,
+        }
+    }
+
+    async fn withdraw(&mut self) -> Result<(), RegisterError> {
+        let Some(session) = &self.session else { return Ok(()) };
+        // What a session that has ended wrote has ended with it.
+        if !session.is_over() {
+            let client = &session.client;
+            let removing = async {
+                // What is still under way on this session is done before.
+                let own = match &self.contest {
+                    Contest::Queue(directory) => self.own(client, directory).await?,
+                    Contest::Node(path) => {
+                        let owner = nodes::owner(client, path).await?;
+                        (owner == Some(session.id())).then(|| path.clone())
+                    }
+                };
+                match own {
+                    Some(path) => nodes::delete(client, &path).await,
+                    None => Ok(()),
+                }
+            };
+            self.link.bounded("leave the election", removing).await?;
+        }
+        self.session = None;
+        self.link.leave().await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_queue_are_read() {
+        let found = Queued::parse("0123456789abcdef-10.0.0.1:80-x-0000000012").unwrap();
+        assert_eq!((found.id, found.number), ("10.0.0.1:80-x", 12));
+        for other in
+            ["", "lock-0000000001", "0123456789abcdef-0000000001", "0123456789abcdef-a-1", "0123456789abcdef-a-"]
+        {
+            assert!(Queued::parse(other).is_none(), "{other}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What every registry with elections promises of them.
+
+use std::{sync::Arc, time::Duration};
+
+use ms_register::{Election, Instance, Leadership, Master, MasterWatch, RegisterError};
+use ms_tests::{Fault, Relay, Server};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::{
+    etcd::EtcdFixture,
+    fixture::{Fixture, service, within},
+    normal::NormalFixture,
+    zookeeper::ZookeeperFixture,
+};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn instance(port: u16) -> Instance {
+    Instance::new("10.0.0.1", port)
+}
+
+async fn election<F: Fixture>(fixture: &F) -> Arc<dyn Election> {
+    fixture.connect().await.unwrap().election().unwrap()
+}
+
+async fn elected(election: &Arc<dyn Election>, port: u16) -> Leadership {
+    election.campaign(&service("goods"), instance(port), DEADLINE).await.unwrap()
+}
+
+fn campaign(election: &Arc<dyn Election>, port: u16) -> JoinHandle<Leadership> {
+    let election = election.clone();
+    tokio::spawn(async move { elected(&election, port).await })
+}
+
+async fn sees<F: Fixture>(watch: &mut MasterWatch, what: &str, port: Option<u16>) -> Option<Master> {
+    let found = watch.wait_for(|seen| {
+        seen.freshness() == ms_register::Freshness::Live && seen.master().map(|master| master.instance.port()) == port
+    });
+    within(F::SETTLES, what, found).await.unwrap().master().cloned()
+}
+
+fn is_nobody(found: Result<Master, RegisterError>) -> bool {
+    matches!(found, Err(RegisterError::NoMaster { service, .. }) if service == "goods")
+}
+
+pub(crate) async fn a_second_candidate_waits_until_the_first_resigns<F: Fixture>(fixture: F) {
+    let (first, second, observer) = (election(&fixture).await, election(&fixture).await, election(&fixture).await);
+    let goods = service("goods");
+    let mut watch = observer.observe(&goods);
+    assert!(is_nobody(observer.master(&goods).await));
+    sees::<F>(&mut watch, "that nobody leads", None).await;
+
+    let mut last = 0;
+    let mut leader = elected(&first, 1).await;
+    for port in 2..6 {
+        assert!(leader.is_leader() && leader.token() > last, "{leader:?} after {last}");
+        last = leader.token();
+        assert_eq!(observer.master(&goods).await.unwrap(), *leader.master());
+        let seen = sees::<F>(&mut watch, "the master", Some(port - 1)).await;
+        assert_eq!(seen.as_ref(), Some(leader.master()));
+
+        let refused = second.campaign(&goods, instance(99), Duration::from_millis(300)).await;
+        assert!(matches!(refused, Err(RegisterError::Timeout { .. })), "{refused:?}");
+        let waiting = campaign(&second, port);
+        assert!(leader.is_leader());
+        leader.resign(DEADLINE).await.unwrap();
+        leader = within(DEADLINE, "the next master", waiting).await.unwrap();
+    }
+    assert!(leader.token() > last);
+    leader.resign(DEADLINE).await.unwrap();
+    sees::<F>(&mut watch, "the end of it", None).await;
+    assert!(is_nobody(observer.master(&goods).await));
+}
+
+pub(crate) async fn a_cancelled_campaign_leaves_nothing_behind<F: Fixture>(fixture: F) {
+    let (first, second) = (election(&fixture).await, election(&fixture).await);
+    let goods = service("goods");
+    let leader = elected(&first, 1).await;
+    let cancelled = campaign(&second, 2);
+    let third = campaign(&second, 3);
+    // Whether it is in the queue by now or not, and it may be before the third.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    cancelled.abort();
+    assert!(cancelled.await.unwrap_err().is_cancelled());
+    leader.resign(DEADLINE).await.unwrap();
+    let leader = within(DEADLINE, "the third", third).await.unwrap();
+    assert_eq!(second.master(&goods).await.unwrap(), *leader.master());
+    leader.resign(DEADLINE).await.unwrap();
+    assert!(is_nobody(first.master(&goods).await), "who is gone is not elected");
+}
+
+pub(crate) async fn a_dropped_leadership_is_resigned<F: Fixture>(fixture: F) {
+    let registry = fixture.connect().await.unwrap();
+    let election = registry.election().unwrap();
+    let mut watch = election.observe(&service("goods"));
+    let leader = elected(&election, 1).await;
+    sees::<F>(&mut watch, "the master", Some(1)).await;
+    drop(leader);
+    sees::<F>(&mut watch, "the end of it", None).await;
+
+    let leader = elected(&election, 2).await;
+    let waiting = campaign(&election, 3);
+    registry.close(DEADLINE).await.unwrap();
+    assert!(!leader.is_leader());
+    within(Duration::from_secs(1), "the end of the term", leader.lost()).await;
+    assert!(waiting.await.is_err(), "a campaign ends with its registry client");
+    let closed = election.campaign(&service("goods"), instance(4), DEADLINE).await;
+    assert!(matches!(closed, Err(RegisterError::Closed { .. })), "{closed:?}");
+    assert!(matches!(election.master(&service("goods")).await, Err(RegisterError::Closed { .. })));
+    within(DEADLINE, "the end of the watch", async { while watch.changed().await.is_ok() {} }).await;
+}
+
+pub(crate) async fn services_have_their_own_masters<F: Fixture>(fixture: F) {
+    let registry = fixture.connect().await.unwrap();
+    let election = registry.election().unwrap();
+    let mut leaders = Vec::new();
+    for (name, port) in ["goods", "goods.v2", "good"].into_iter().zip(1..) {
+        leaders.push(election.campaign(&service(name), instance(port), DEADLINE).await.unwrap());
+    }
+    for (name, leader) in ["goods", "goods.v2", "good"].into_iter().zip(&leaders) {
+        assert_eq!(election.master(&service(name)).await.unwrap(), *leader.master());
+        assert!(leader.is_leader());
+        assert!(registry.list(&service(name)).await.unwrap().is_empty(), "a candidate is not registered");
+    }
+    let bad = election.campaign(&service("goods"), Instance::new("0.0.0.0", 1), DEADLINE).await;
+    assert!(matches!(bad, Err(RegisterError::InvalidInstance { .. })), "{bad:?}");
+}
+
+pub(crate) async fn a_registry_that_is_down_elects_nobody<F: Fixture>(mut fixture: F) {
+    let election = election(&fixture).await;
+    let goods = service("goods");
+    fixture.down().await;
+    let campaign = election.campaign(&goods, instance(1), Duration::from_secs(1));
+    let error = within(Duration::from_secs(2), "the deadline", campaign).await.unwrap_err();
+    assert!(matches!(error, RegisterError::Unreachable { .. } | RegisterError::Timeout { .. }), "{error}");
+    let error = within(DEADLINE, "the error", election.master(&goods)).await.unwrap_err();
+    assert!(matches!(error, RegisterError::Unreachable { .. } | RegisterError::Timeout { .. }), "{error}");
+    let waiting = self::campaign(&election, 2);
+    fixture.up().await;
+    let leader = within(DEADLINE, "the campaign that went on", waiting).await.unwrap();
+    assert_eq!(election.master(&goods).await.unwrap(), *leader.master());
+}
+
+pub(crate) async fn the_loss_of_all_data_ends_a_term<F: Fixture>(mut fixture: F) {
+    let election = election(&fixture).await;
+    let leader = elected(&election, 1).await;
+    fixture.down().await;
+    fixture.up_without_data().await;
+    within(DEADLINE, "the end of the term", leader.lost()).await;
+    assert!(!leader.is_leader());
+    let next = elected(&election, 2).await;
+    assert!(next.is_leader() && !leader.is_leader());
+    assert_eq!(election.master(&service("goods")).await.unwrap(), *next.master());
+}
+
+#[tokio::test]
+async fn registries_without_elections_say_what_to_use() {
+    let nacos = Server::nacos().await.unwrap();
+    for url in ["static://10.0.0.1:80", &nacos.url()] {
+        let registry = ms_register::connect(url).await.unwrap();
+        let error = registry.election().unwrap_err();
+        assert!(matches!(error, RegisterError::Unsupported { .. }), "{error}");
+        assert!(error.to_string().contains("etcd://"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn in_etcd_the_token_is_the_create_revision() {
+    let etcd = EtcdFixture::start().await;
+    let leader = elected(&election(&etcd).await, 80).await;
+    let found = etcd.etcdctl(&["get", "--prefix", "ms-rpc/@election/goods/", "-w", "json"]).await;
+    let found: Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["kvs"].as_array().unwrap().len(), 1);
+    assert_eq!(found["kvs"][0]["create_revision"], json!(leader.token()));
+    etcd.etcdctl(&["del", "--prefix", "ms-rpc/@election/goods/"]).await;
+    within(EtcdFixture::SETTLES, "the end of the term", leader.lost()).await;
+}
+
+/// The end of a term is read about by who is next, not by all who wait.
+#[tokio::test]
+async fn in_etcd_an_end_wakes_one_candidate() {
+    const WAITING: u16 = 8;
+    let etcd = EtcdFixture::start().await;
+    let election = election(&etcd).await;
+    let mut leader = elected(&election, 1).await;
+    let mut waiting = Vec::new();
+    for port in 2..2 + WAITING {
+        waiting.push(campaign(&election, port));
+        within(DEADLINE, "the candidate", async { while etcd.candidates().await < usize::from(port) {} }).await;
+    }
+    let before = etcd.reads().await;
+    for next in waiting {
+        leader.resign(DEADLINE).await.unwrap();
+        leader = within(DEADLINE, "the next master", next).await.unwrap();
+    }
+    let reads = etcd.reads().await - before;
+    // Two by who is next to learn its place, one of it to watch its own key. If all that wait read, it would be 72 in all.
+    assert!(reads <= 4 * u64::from(WAITING), "{reads} reads");
+}
+
+#[tokio::test]
+async fn in_zookeeper_each_watches_the_one_before_it() {
+    let zookeeper = ZookeeperFixture::start().await;
+    let election = election(&zookeeper).await;
+    let _leader = elected(&election, 1).await;
+    let waiting: Vec<_> = (2..7).map(|port| campaign(&election, port)).collect();
+    let watched = within(DEADLINE, "the watches", async {
+        loop {
+            let watched = zookeeper.watched("/ms-rpc@election/goods").await;
+            if watched.len() >= waiting.len() && watched.values().sum::<usize>() > waiting.len() {
+                return watched;
+            }
+        }
+    })
+    .await;
+    assert!(!watched.contains_key("/ms-rpc@election/goods"), "{watched:?}");
+    // The first one's node is watched by itself too.
+    let mut watchers: Vec<_> = watched.values().copied().collect();
+    watchers.sort_unstable();
+    assert_eq!(watchers, [1, 1, 1, 1, 2], "{watched:?}");
+    waiting.iter().for_each(JoinHandle::abort);
+}
+
+/// By the clock of a session of 30 s it would go on for 20 s.
+#[tokio::test]
+async fn in_zookeeper_a_lost_connection_ends_a_term() {
+    let zookeeper = ZookeeperFixture::start().await;
+    let relay = Relay::to(zookeeper.address()).await.unwrap();
+    let registry = ms_register::connect(&format!("zookeeper://{}?session=30", relay.address())).await.unwrap();
+    let leader = elected(&registry.election().unwrap(), 80).await;
+    assert!(leader.is_leader());
+    let names = zookeeper.names("/ms-rpc@election/goods").await;
+    let (_, stat) = zookeeper.stranger().get_data(&format!("/ms-rpc@election/goods/{}", names[0])).await.unwrap();
+    assert_eq!(stat.czxid.unsigned_abs(), leader.token());
+    relay.set(Fault::Drop);
+    within(Duration::from_secs(3), "the end of the term", leader.lost()).await;
+    assert!(!leader.is_leader());
+}
+
+/// The server has made the node, and its answer is lost with the connection: made again, it would be there twice, and wait for
+/// itself.
+#[tokio::test]
+async fn in_zookeeper_the_own_node_is_found_after_a_lost_answer() {
+    let zookeeper = ZookeeperFixture::start().await;
+    let directory = "/ms-rpc@election/goods";
+    elected(&election(&zookeeper).await, 1).await.resign(DEADLINE).await.unwrap();
+    let relay = Relay::to(zookeeper.address()).await.unwrap();
+    let registry = ms_register::connect(&format!("zookeeper://{}?session=5", relay.address())).await.unwrap();
+    relay.set(Fault::Delay(Duration::from_millis(150)));
+    let campaign = campaign(&registry.election().unwrap(), 80);
+    within(DEADLINE, "the node", async {
+        loop {
+            let (names, change) = zookeeper.stranger().list_and_watch_children(directory).await.unwrap();
+            if !names.is_empty() {
+                return;
+            }
+            change.changed().await;
+        }
+    })
+    .await;
+    // The answer is on its way.
+    relay.set(Fault::Drop);
+    relay.set(Fault::None);
+    let leader = within(DEADLINE, "the election", campaign).await.unwrap();
+    assert_eq!(zookeeper.names(directory).await.len(), 1, "it is there once");
+    leader.resign(DEADLINE).await.unwrap();
+    assert!(zookeeper.names(directory).await.is_empty());
+}
+
+#[tokio::test]
+async fn in_master_normal_a_campaign_contends_for_the_master_with_its_peers() {
+    let zookeeper = NormalFixture::start().await;
+    let election = election(&zookeeper).await;
+    let goods = service("goods");
+    let mut watch = election.observe(&goods);
+    zookeeper.put_master(&goods, &Instance::new("10.0.0.9", 9).with_id("peer")).await;
+    let peer = sees::<NormalFixture>(&mut watch, "the peer", Some(9)).await.unwrap();
+    assert_eq!(peer.instance.id(), "peer");
+    let waiting = campaign(&election, 80);
+    let refused = election.campaign(&goods, instance(99), Duration::from_millis(300)).await;
+    assert!(matches!(refused, Err(RegisterError::Timeout { .. })), "{refused:?}");
+    zookeeper.remove_master(&goods).await;
+    let leader = within(DEADLINE, "the campaign", waiting).await.unwrap();
+    assert!(leader.token() > peer.token);
+    let found = zookeeper.master(&goods).await;
+    assert_eq!(
+        found,
+        json!({"serverip": "10.0.0.1", "serverport": 80, "username": "", "userpwd": "",
+               "serveruniquecode": "10.0.0.1:80", "weight": 1})
+    );
+    leader.resign(DEADLINE).await.unwrap();
+    assert!(is_nobody(election.master(&goods).await));
+}
