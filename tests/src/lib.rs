@@ -27,7 +27,7 @@ mod signal;
 mod wire;
 mod znodes;
 
-pub use http::{Response, request};
+pub use http::{Response, request, request_with};
 pub use ledger::Ledger;
 pub use load::{Ended, Load, Tally};
 pub use node::{Node, NodeOptions, NodeProgram, run as run_node};
