@@ -21,7 +21,8 @@ impl Record {
         let weight = if self.weight == 0.0 { Instance::DEFAULT_WEIGHT } else { self.weight };
         let instance = Instance::new(&self.host, self.port).with_id(&self.id).with_weight(weight);
         let whole = self.metadata.iter().fold(instance, |instance, (key, value)| instance.with_metadata(key, value));
-        whole.check()
+        whole.check()?;
+        Instance::from_address(&whole.address()).map(drop)
     }
 }
 

@@ -197,6 +197,7 @@ fn what_peers_cannot_dial_is_refused() {
         state.handle(request, Duration::ZERO).is_ok()
     };
     assert!(!written(Record { host: "0.0.0.0".into(), ..record(1) }));
+    assert!(!written(Record { host: "[h".into(), ..record(1) }));
     assert!(!written(Record { weight: -1.0, ..record(1) }));
     assert!(!written(Record { id: "a/b".into(), ..record(1) }));
     assert!(written(Record { weight: 0.0, ..record(1) }), "0 takes an instance out of service");

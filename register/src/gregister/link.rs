@@ -99,13 +99,21 @@ impl Link {
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, RegisterError> {
         let uri: Uri = format!("http://{}{path}", self.address).parse().map_err(|error| self.rejected(&error))?;
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        if let Some(value) = &self.authorization {
-            request.headers_mut().insert(AUTHORIZATION, value.clone());
-        }
-        let response = self.client.request(request).await.map_err(|error| {
+        let request = || {
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            if let Some(value) = &self.authorization {
+                request.headers_mut().insert(AUTHORIZATION, value.clone());
+            }
+            self.client.request(request)
+        };
+        let response = match request().await {
+            // A connection of before, which the node has closed: each request does the same when it comes twice.
+            Err(error) if !error.is_connect() => request().await,
+            answered => answered,
+        };
+        let response = response.map_err(|error| {
             let cause = error.source().and_then(|cause| cause.source().or(Some(cause)));
             self.unreachable(cause.map_or_else(|| error.to_string(), ToString::to_string))
         })?;

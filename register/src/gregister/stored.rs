@@ -75,6 +75,9 @@ fn instance(record: Record) -> Result<Instance, String> {
     let instance =
         record.metadata.into_iter().fold(instance, |instance, (key, value)| instance.with_metadata(key, value));
     instance.check().map_err(|error| error.to_string())?;
+    if Instance::from_address(&instance.address()).is_err() {
+        return Err(format!("its host is {:?}", instance.host()));
+    }
     // 0 is what others write to take an instance out of service.
     Ok(instance.with_weight(weight))
 }
@@ -89,12 +92,13 @@ mod tests {
             br#"{"store":"00ab","revision":7,"more":1,"instances":[
                 {"id":"a","host":"::1","port":80,"weight":0.0,"metadata":{"zone":"b"}},
                 {"id":"b","host":"0.0.0.0","port":80,"weight":1.0,"metadata":{}},
-                {"id":"c","host":"h","port":80,"weight":-1.0,"metadata":{}}]}"#,
+                {"id":"c","host":"h","port":80,"weight":-1.0,"metadata":{}},
+                {"id":"d","host":"[h","port":80,"weight":1.0,"metadata":{}}]}"#,
         )
         .unwrap();
         let good = Instance::new("::1", 80).with_id("a").with_weight(0.0).with_metadata("zone", "b");
         assert_eq!(listing, Listing { store: "00ab".into(), revision: 7, instances: vec![good] });
-        assert_eq!(garbage.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(garbage.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["b", "c", "d"]);
         for bad in ["", "{}", r#"{"store":"a b","revision":7,"instances":[]}"#] {
             assert!(decode(bad.as_bytes()).is_err(), "{bad}");
         }
