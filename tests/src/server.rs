@@ -240,7 +240,7 @@ impl Kind {
     /// How to get it.
     fn remedy(self) -> &'static str {
         match self {
-            Self::Gregister => "build it with `cargo build --package ms-tests --bins`",
+            Self::Gregister => "build it in the same profile: `cargo build --package ms-tests --bins`",
             Self::Etcd | Self::Nacos | Self::Zookeeper => "run scripts/registries install",
         }
     }
