@@ -72,6 +72,38 @@ async fn zookeeper_is_paused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gregister_is_killed() {
+    assert_promises(faults::registry_killed(&program(), Registry::Gregister, Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gregister_loses_its_data() {
+    assert_promises(
+        faults::registry_wiped(&program(), Registry::Gregister, Duration::from_secs(4), Duration::from_secs(3)).await,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gregister_is_paused() {
+    assert_promises(faults::registry_paused(&program(), Registry::Gregister, Duration::from_secs(8)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gregister_is_absent_at_the_start() {
+    assert_promises(faults::registry_absent(&program(), Registry::Gregister).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_in_gregister_are_deleted_by_hand() {
+    assert_promises(faults::keys_deleted(&program(), Registry::Gregister, 2).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_in_gregister_are_restarted_in_turn() {
+    assert_promises(faults::rolling_restart(&program(), Registry::Gregister, 1, 2_000).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_is_emptied() {
     assert_promises(faults::list_emptied(&program(), Duration::from_secs(4)).await);
 }

@@ -1,7 +1,7 @@
 //! One suite for every back end: what [`ms_register::MsRegister`] promises holds wherever the instances are kept.
 //!
 //! The suite is written once (`suite`), against what a back end's test has to offer (`Fixture`); the lines below run it
-//! on each. etcd, Nacos and ZooKeeper are real servers, one for each test.
+//! on each. etcd, gregister, Nacos and ZooKeeper are real servers, one for each test.
 
 // The bodies of the suite are no test functions themselves, so the exception for tests does not reach them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -14,6 +14,8 @@ mod embedded;
 mod etcd;
 #[path = "registry_conformance/fixture.rs"]
 mod fixture;
+#[path = "registry_conformance/gregister.rs"]
+mod gregister;
 #[path = "registry_conformance/nacos.rs"]
 mod nacos;
 #[path = "registry_conformance/normal.rs"]
@@ -90,6 +92,7 @@ conformance!(
 );
 conformance_on!(on_memory, crate::embedded::MemoryFixture);
 conformance_on!(on_etcd, crate::etcd::EtcdFixture);
+conformance_on!(on_gregister, crate::gregister::GregisterFixture);
 conformance_on!(on_nacos, crate::nacos::NacosFixture);
 conformance_on!(on_zookeeper, crate::zookeeper::ZookeeperFixture);
 
@@ -115,7 +118,7 @@ elections_on!(elections_in_etcd, crate::etcd::EtcdFixture);
 elections_on!(elections_in_zookeeper, crate::zookeeper::ZookeeperFixture);
 elections_on!(elections_in_master_normal, crate::normal::NormalFixture);
 
-// Nothing but instances can be written into `memory://`.
+// Nothing but instances can be written into `memory://` and gregister.
 conformance!(garbage_in_etcd, crate::etcd::EtcdFixture, suite::{ garbage_is_skipped_with_one_warning });
 conformance!(garbage_in_nacos, crate::nacos::NacosFixture, suite::{ garbage_is_skipped_with_one_warning });
 conformance!(garbage_in_zookeeper, crate::zookeeper::ZookeeperFixture, suite::{ garbage_is_skipped_with_one_warning });

@@ -1,5 +1,6 @@
 //! The command `ms`, for its own program and for tests that run it as another one.
 
+mod gregister;
 mod mq;
 mod node;
 
@@ -11,7 +12,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-/// Queue nodes, and what they hold.
+/// Queue nodes and what they hold, and a small registry.
 #[derive(Debug, Parser)]
 #[command(name = "ms", version)]
 struct Cli {
@@ -21,6 +22,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs a node of the registry gregister.
+    Gregister(gregister::GregisterArgs),
     /// Runs a node of the message queue.
     MqNode(node::NodeArgs),
     /// Speaks to the nodes of the message queue.
@@ -32,7 +35,7 @@ enum Command {
 pub async fn main() -> ExitCode {
     let command = Cli::parse().command;
     let default = match command {
-        Command::MqNode(_) => "info,nacos_sdk=warn,zookeeper_client=error",
+        Command::MqNode(_) | Command::Gregister(_) => "info,nacos_sdk=warn,zookeeper_client=error",
         // What it does is said by what it prints.
         Command::Mq(_) => "warn",
     };
@@ -45,6 +48,7 @@ pub async fn main() -> ExitCode {
         .log_internal_errors(false)
         .init();
     let done = match command {
+        Command::Gregister(args) => gregister::run(args).await,
         Command::MqNode(args) => node::run(args).await,
         Command::Mq(args) => mq::run(args).await,
     };

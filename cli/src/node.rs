@@ -3,7 +3,7 @@
 use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Args;
-use ms_mq::{MqNodeServer, NODE_ID, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
+use ms_mq::{HTTP_ADDRESS, MqNodeServer, NODE_ID, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
 use ms_register::{MsRegister, ServiceName};
 use ms_rpc::{SecondSignal, Server, shutdown_signal};
 use serde::Deserialize;
@@ -81,7 +81,10 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     damage.iter().for_each(|damage| warn!("{damage}"));
 
     check_id_is_free(&registry, &node).await?;
-    let server = Server::bind(args.rpc.as_deref().unwrap_or("127.0.0.1:9503"))
+    let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9504)));
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
+    let http_address = listener.local_addr()?;
+    let mut server = Server::bind(args.rpc.as_deref().unwrap_or("127.0.0.1:9503"))
         .await
         .map_err(|error| format!("rpc: {error}"))?
         .register_with(registry)
@@ -89,9 +92,10 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         .metadata(NODE_ID, id.to_string())
         .metadata(STORE_ID, format!("{:x}", node.store_id()))
         .serve(MqNodeServer::new(node.clone()));
-    let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9504)));
-    let listener = TcpListener::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
-    let http_address = listener.local_addr()?;
+    // Where it listens on all addresses, callers know one of them from RPC.
+    if !http_address.ip().is_unspecified() {
+        server = server.metadata(HTTP_ADDRESS, http_address.to_string());
+    }
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let http = axum::serve(listener, http::router(node.clone())).with_graceful_shutdown(async {
         // An error is the end too.

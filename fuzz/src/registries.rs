@@ -2,7 +2,10 @@
 
 use ms_register::{
     Instance, ServiceName,
-    internals::{read_etcd, read_nacos, read_zookeeper, shown_url, write_etcd, write_nacos, write_zookeeper},
+    internals::{
+        read_etcd, read_gregister, read_nacos, read_zookeeper, shown_url, write_etcd, write_gregister, write_nacos,
+        write_zookeeper,
+    },
 };
 
 use crate::{memory::bounded, source::Source};
@@ -40,6 +43,19 @@ pub fn etcd_value(input: &[u8]) {
     let read = |value: &[u8]| read_etcd(DIRECTORY, &key, value);
     if let Ok(Some(instance)) = bounded(input, || read(source.rest())) {
         assert_eq!(read(&write_etcd(&instance)), Ok(Some(instance.clone())));
+        can_be_dialled(&instance);
+    }
+}
+
+/// What a gregister node answers. What is sent to it is what it answers for an instance, but for the id.
+pub fn gregister_answer(input: &[u8]) {
+    let Ok(instances) = bounded(input, || read_gregister(input)) else { return };
+    for instance in instances {
+        let written = String::from_utf8(write_gregister(&instance)).expect("JSON is text");
+        let fields = written.strip_prefix('{').expect("an object");
+        let answer =
+            format!("{{\"store\":\"0a\",\"revision\":1,\"instances\":[{{\"id\":\"{}\",{fields}]}}", instance.id());
+        assert_eq!(read_gregister(answer.as_bytes()), Ok(vec![instance.clone()]));
         can_be_dialled(&instance);
     }
 }
@@ -82,6 +98,7 @@ pub(crate) mod seeds {
             "etcd://a:1,[::1]:2/team/rpc/?ttl=2.5&timeout=1&username=u&password=p%26q",
             "nacos://a:8848,b:8848?namespace=dev&group=shop&cluster=c1&timeout=1",
             "zookeeper://a:1,[::1]:2/services?session=5&timeout=1&layout=curator&payload=map&username=u&password=p",
+            "gregister://[::1]:9595?ttl=30&timeout=1&token=t",
             "static://127.0.0.1:1,goods.local:2",
             "etcd://u:p@a:1",
             "127.0.0.1:2379",
@@ -94,6 +111,14 @@ pub(crate) mod seeds {
             "\x01a{\"Op\":0,\"Addr\":\"[::1]:80\",\"Metadata\":{\"weight\":\"0\",\"n\":1,\"b\":true,\"deep\":{\"x\":[1]}}}",
             "\x01a{\"Addr\":\"h:1\",\"Metadata\":null}",
             "\x03a/b{\"Op\":1}",
+        ])
+    }
+
+    pub(crate) fn gregister_answer() -> Vec<Vec<u8>> {
+        texts(&[
+            "{\"store\":\"00000000000000ab\",\"revision\":7,\"instances\":[{\"id\":\"10.0.0.1:80\",\"host\":\"10.0.0.1\",\
+             \"port\":80,\"weight\":2.5,\"metadata\":{\"zone\":\"b\"}},{\"id\":\"a\",\"host\":\"::1\",\"port\":81,\"weight\":0.0}]}",
+            "{\"store\":\"0\",\"revision\":0,\"instances\":[]}",
         ])
     }
 

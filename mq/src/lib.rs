@@ -39,5 +39,8 @@ pub const SERVICE: &str = "mq";
 /// The key in a node's metadata that says its number.
 pub const NODE_ID: &str = "mq.node";
 
+/// The key in a node's metadata that says where it serves HTTP.
+pub const HTTP_ADDRESS: &str = "mq.http";
+
 /// The key in a node's metadata that names its directory.
 pub const STORE_ID: &str = "mq.store";

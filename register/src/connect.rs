@@ -1,14 +1,14 @@
 //! The only place that names the back ends.
 
 use std::sync::Arc;
-#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
+#[cfg(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper"))]
 use std::{future::Future, pin::Pin};
 
-#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
+#[cfg(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper"))]
 use crate::background::Background;
 use crate::{Memory, MsRegister, RegisterError, Static, url::RegistryUrl};
 
-const KNOWN: &str = "memory://, static://, etcd://, nacos://, zookeeper://";
+const KNOWN: &str = "memory://, static://, etcd://, gregister://, nacos://, zookeeper://";
 
 /// Builds the registry that `url` names: its scheme chooses the back end, the rest configures it.
 ///
@@ -17,6 +17,7 @@ const KNOWN: &str = "memory://, static://, etcd://, nacos://, zookeeper://";
 /// | `memory://` | none; every call makes a registry of its own: share the `Arc` |
 /// | `static://h:p,h:p` | none; these are the instances of every service |
 /// | `etcd://h:p,h:p/prefix` | prefix `ms-rpc`; `ttl=10` s, `timeout=3` s, `username`, `password` |
+/// | `gregister://h:p` | `ttl=10` s, `timeout=3` s, `token` |
 /// | `nacos://h:p` | `namespace=` (public), `group=DEFAULT_GROUP`, `cluster=DEFAULT`, `timeout=3` s, `username`, `password` |
 /// | `zookeeper://h:p,h:p/base` | base `ms-rpc`; `session=10` s, `timeout=3` s, `layout=curator` with `payload=spring` or `map`, or `layout=master-normal`; `username`, `password` |
 ///
@@ -27,6 +28,8 @@ pub async fn connect(url: &str) -> Result<Arc<dyn MsRegister>, RegisterError> {
     match url.scheme.as_str() {
         #[cfg(feature = "etcd")]
         "etcd" => connected(crate::Etcd::connect(crate::EtcdConfig::from_url(&url)?)).await,
+        #[cfg(feature = "gregister")]
+        "gregister" => connected(crate::Gregister::connect(crate::GregisterConfig::from_url(&url)?)).await,
         #[cfg(feature = "nacos")]
         "nacos" => connected(crate::Nacos::connect(crate::NacosConfig::from_url(&url)?)).await,
         #[cfg(feature = "zookeeper")]
@@ -52,6 +55,11 @@ pub fn connect_in_background(url: &str) -> Result<Arc<dyn MsRegister>, RegisterE
             let config = crate::EtcdConfig::from_url(&url)?;
             Background::start(config.facts(), move || connected(crate::Etcd::connect(config.clone())))
         }
+        #[cfg(feature = "gregister")]
+        "gregister" => {
+            let config = crate::GregisterConfig::from_url(&url)?;
+            Background::start(config.facts(), move || connected(crate::Gregister::connect(config.clone())))
+        }
         #[cfg(feature = "nacos")]
         "nacos" => {
             let config = crate::NacosConfig::from_url(&url)?;
@@ -66,10 +74,10 @@ pub fn connect_in_background(url: &str) -> Result<Arc<dyn MsRegister>, RegisterE
     }
 }
 
-#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
+#[cfg(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper"))]
 type Connected = Result<Arc<dyn MsRegister>, RegisterError>;
 
-#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
+#[cfg(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper"))]
 fn connected<R: MsRegister>(
     connecting: impl Future<Output = Result<R, RegisterError>> + Send + 'static,
 ) -> Pin<Box<dyn Future<Output = Connected> + Send>> {
@@ -86,6 +94,8 @@ fn within_this_process(url: &RegistryUrl) -> Result<Arc<dyn MsRegister>, Registe
         "static" => Ok(Arc::new(Static::from_url(url)?)),
         #[cfg(not(feature = "etcd"))]
         "etcd" => Err(RegisterError::NotCompiled { scheme: "etcd" }),
+        #[cfg(not(feature = "gregister"))]
+        "gregister" => Err(RegisterError::NotCompiled { scheme: "gregister" }),
         #[cfg(not(feature = "nacos"))]
         "nacos" => Err(RegisterError::NotCompiled { scheme: "nacos" }),
         #[cfg(not(feature = "zookeeper"))]
@@ -108,6 +118,8 @@ mod tests {
         assert!(error("memory://?ttl=1").await.contains("takes no parameters"));
         #[cfg(not(feature = "etcd"))]
         assert!(error("etcd://127.0.0.1:2379").await.contains("turn on the cargo feature `etcd`"));
+        #[cfg(not(feature = "gregister"))]
+        assert!(error("gregister://127.0.0.1:9595").await.contains("turn on the cargo feature `gregister`"));
         #[cfg(not(feature = "nacos"))]
         assert!(error("nacos://127.0.0.1:8848").await.contains("turn on the cargo feature `nacos`"));
         #[cfg(not(feature = "zookeeper"))]

@@ -3,10 +3,13 @@
 //! Unstable: it exists with the feature `internals` alone, follows the code wherever that goes, and is no part of what
 //! versions promise. Nothing else may use it.
 
-use crate::{EtcdConfig, MsRegister, NacosConfig, RegisterError, Static, ZookeeperConfig, url::RegistryUrl};
+use crate::{
+    EtcdConfig, GregisterConfig, MsRegister, NacosConfig, RegisterError, Static, ZookeeperConfig, url::RegistryUrl,
+};
 
 pub use crate::{
     etcd::internals::{read as read_etcd, write as write_etcd},
+    gregister::internals::{read as read_gregister, write as write_gregister},
     nacos::internals::{read as read_nacos, write as write_nacos},
     zookeeper::internals::{read as read_zookeeper, write as write_zookeeper},
 };
@@ -19,6 +22,7 @@ pub fn shown_url(url: &str) -> Result<String, RegisterError> {
     let url = RegistryUrl::parse(url)?;
     Ok(match url.scheme.as_str() {
         "etcd" => EtcdConfig::from_url(&url)?.facts().url,
+        "gregister" => GregisterConfig::from_url(&url)?.facts().url,
         "nacos" => NacosConfig::from_url(&url)?.facts().url,
         "zookeeper" => ZookeeperConfig::from_url(&url)?.facts().url,
         _ => Static::from_url(&url)?.url().to_owned(),

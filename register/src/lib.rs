@@ -8,6 +8,7 @@
 //! | `memory://` | [`Memory`]: in this process | - |
 //! | `static://h:p,h:p` | [`Static`]: a list given by hand | - |
 //! | `etcd://h:p,h:p/prefix?ttl=10` | `Etcd`: etcd v3 | `etcd` |
+//! | `gregister://h:p?ttl=10` | `Gregister`: the node `ms gregister` | `gregister` |
 //! | `nacos://h:p?namespace=&group=DEFAULT_GROUP` | `Nacos`: Nacos 2 | `nacos` |
 //! | `zookeeper://h:p,h:p/base?session=10` | `Zookeeper`: ZooKeeper 3.6 or later | `zookeeper` |
 //!
@@ -25,7 +26,7 @@
 //! ```
 
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "nacos", feature = "zookeeper")),
+    not(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper")),
     allow(dead_code, reason = "it serves only the back ends that have servers")
 )]
 mod background;
@@ -34,6 +35,8 @@ mod connect;
 mod election;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "gregister")]
+mod gregister;
 mod instance;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -46,14 +49,14 @@ mod register;
 mod snapshot;
 mod static_list;
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "nacos", feature = "zookeeper")),
+    not(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper")),
     allow(dead_code, reason = "parts of it serve only the back ends that have servers")
 )]
 mod url;
-#[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
+#[cfg(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper"))]
 mod warned;
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "nacos", feature = "zookeeper")),
+    not(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper")),
     allow(dead_code, reason = "parts of it serve only the back ends that have servers")
 )]
 mod watch;
@@ -64,6 +67,8 @@ pub use connect::{connect, connect_in_background};
 pub use election::{Election, Leadership, Master, MasterSnapshot, MasterWatch};
 #[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdConfig};
+#[cfg(feature = "gregister")]
+pub use gregister::{Gregister, GregisterConfig};
 pub use instance::{Instance, ServiceName};
 pub use memory::Memory;
 #[cfg(feature = "nacos")]

@@ -217,7 +217,7 @@ impl Owners {
         result
     }
 
-    #[cfg(any(feature = "etcd", feature = "nacos", feature = "zookeeper"))]
+    #[cfg(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper"))]
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }

@@ -20,8 +20,17 @@ pub struct Response {
 /// # Errors
 /// No connection, and an answer that is not HTTP.
 pub async fn request(method: &str, address: &str, target: &str) -> io::Result<Response> {
-    let head = format!("{method} {target} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n");
-    let answer = converse(address, head.as_bytes()).await?;
+    request_with(method, address, target, "").await
+}
+
+/// The same with a body.
+///
+/// # Errors
+/// As for [`request`].
+pub async fn request_with(method: &str, address: &str, target: &str, body: &str) -> io::Result<Response> {
+    let length = body.len();
+    let words = format!("{method} {target} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}");
+    let answer = converse(address, words.as_bytes()).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("{address} does not speak HTTP: {head:?}")))?;

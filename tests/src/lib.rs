@@ -30,7 +30,7 @@ mod wire;
 mod znodes;
 
 pub use election::{Ordeal, contested, run_candidate};
-pub use http::{Response, request};
+pub use http::{Response, request, request_with};
 pub use ledger::Ledger;
 pub use load::{Ended, Load, Tally};
 pub use node::{Node, NodeOptions, NodeProgram, run as run_node};

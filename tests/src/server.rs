@@ -1,7 +1,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -33,6 +33,7 @@ pub struct Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Etcd,
+    Gregister,
     Nacos,
     Zookeeper,
 }
@@ -53,6 +54,14 @@ impl Server {
     /// etcd is not installed, or is not ready within 30 s; the text says what to do.
     pub async fn etcd() -> io::Result<Self> {
         Self::launch(Kind::Etcd).await
+    }
+
+    /// Starts a gregister node, and waits until it serves.
+    ///
+    /// # Errors
+    /// The command `ms` of these tests is not built, or is not ready within 30 s; the text says what to do.
+    pub async fn gregister() -> io::Result<Self> {
+        Self::launch(Kind::Gregister).await
     }
 
     /// Starts a Nacos server (rnacos), and waits until it serves.
@@ -118,7 +127,7 @@ impl Server {
         let started = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => io::Error::new(
                 io::ErrorKind::NotFound,
-                format!("`{}` is not installed: run scripts/registries install", self.kind.program()),
+                format!("`{}` is not there: {}", self.kind.program().display(), self.kind.remedy()),
             ),
             _ => error,
         })?;
@@ -172,6 +181,7 @@ impl Server {
                 let taken = IN_USE.iter().any(|words| log.contains(words)) || !ports::is_free(self.port);
                 let kind = if taken { io::ErrorKind::AddrInUse } else { io::ErrorKind::Other };
                 let program = self.kind.program();
+                let program = program.display();
                 return Err(io::Error::new(kind, format!("`{program}` does not become ready. Its output:\n{log}")));
             }
             sleep(Duration::from_millis(20)).await;
@@ -212,16 +222,26 @@ impl Kind {
     fn scheme(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
+            Self::Gregister => "gregister",
             Self::Nacos => "nacos",
             Self::Zookeeper => "zookeeper",
         }
     }
 
-    fn program(self) -> &'static str {
+    fn program(self) -> PathBuf {
         match self {
-            Self::Etcd => "etcd",
-            Self::Nacos => "rnacos",
-            Self::Zookeeper => "java",
+            Self::Etcd => "etcd".into(),
+            Self::Gregister => own_program("ms-in-tests"),
+            Self::Nacos => "rnacos".into(),
+            Self::Zookeeper => "java".into(),
+        }
+    }
+
+    /// How to get it.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Gregister => "build it in the same profile: `cargo build --package ms-tests --bins`",
+            Self::Etcd | Self::Nacos | Self::Zookeeper => "run scripts/registries install",
         }
     }
 
@@ -230,7 +250,7 @@ impl Kind {
         match self {
             Self::Etcd => &[1],
             Self::Nacos => &[1000],
-            Self::Zookeeper => &[],
+            Self::Gregister | Self::Zookeeper => &[],
         }
     }
 
@@ -238,6 +258,7 @@ impl Kind {
     async fn serves(self, address: &str) -> bool {
         let path = match self {
             Self::Etcd => "/health",
+            Self::Gregister => "/v1/services",
             Self::Nacos => "/nacos/v1/console/health/readiness",
             // To `ruok` it answers before it serves.
             Self::Zookeeper => {
@@ -259,6 +280,9 @@ impl Kind {
                 command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
                 command.args(["--initial-cluster", &format!("lab={peer}")]);
             }
+            Self::Gregister => {
+                command.args(["gregister", "--http", &format!("127.0.0.1:{port}"), "--data"]).arg(data);
+            }
             Self::Nacos => {
                 command.env("RNACOS_HTTP_PORT", port.to_string());
                 command.env("RNACOS_GRPC_PORT", (port + 1000).to_string());
@@ -274,4 +298,11 @@ impl Kind {
         }
         command
     }
+}
+
+/// A program of this package. Cargo builds them before the tests, which lie in a folder beside them.
+fn own_program(name: &str) -> PathBuf {
+    let folder = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default();
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(&folder).to_owned() } else { folder };
+    folder.join(name)
 }

@@ -7,13 +7,13 @@ use super::{
     Registry,
     scene::{Calls, client, nodes, warm},
 };
-use crate::{Failure, NodeOptions, NodeProgram, Row, Server};
+use crate::{Failure, NodeOptions, NodeProgram, Row, Server, request};
 
 /// Calls a second, half of them idempotent.
 const RATE: u32 = 500;
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Under load, all that is written in etcd or ZooKeeper is deleted by hand, and then all leases are revoked or the parents
+/// Under load, all that is written in etcd, gregister or ZooKeeper is deleted by hand, and then all leases are revoked or the parents
 /// deleted too, `rounds` times over.
 ///
 /// # Errors
@@ -43,7 +43,11 @@ pub async fn keys_deleted(program: &NodeProgram, kind: Registry, rounds: usize) 
         slowest = slowest.zip(back).map(|(slowest, back)| slowest.max(back));
     }
     let tally = calls.stop().await?;
-    let more = if kind == Registry::Etcd { "all leases revoked" } else { "their parent too" };
+    let more = match kind {
+        Registry::Etcd => "all leases revoked",
+        Registry::Gregister => "twice",
+        Registry::Nacos | Registry::Zookeeper => "their parent too",
+    };
     let mut row = Row::new(format!("all keys in {} are deleted, {more}, by hand, {rounds} times", kind.name()));
     row.count("failed calls", tally.failures(), 0);
     row.within("all are listed again after", slowest, LIMIT);
@@ -62,8 +66,20 @@ async fn delete(kind: Registry, server: &Server, deeper: bool) -> Result<(), Fai
             }
         }
         Registry::Etcd => drop(server.etcdctl(&["del", "", "--from-key"]).await?),
+        Registry::Gregister => remove_all(server).await?,
         Registry::Zookeeper => server.delete_children("/ms-rpc/shop", deeper).await?,
         Registry::Nacos => return Err("in Nacos nothing is deleted by hand here".into()),
+    }
+    Ok(())
+}
+
+/// As somebody with curl would.
+async fn remove_all(server: &Server) -> Result<(), Failure> {
+    let address = server.address();
+    let listed = request("GET", &address, "/v1/services/shop").await?;
+    let listed: serde_json::Value = serde_json::from_str(&listed.body)?;
+    for id in listed["instances"].as_array().into_iter().flatten().filter_map(|instance| instance["id"].as_str()) {
+        request("DELETE", &address, &format!("/v1/services/shop/{id}")).await?;
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ pub async fn registry_killed(program: &NodeProgram, registry: Registry, outage: 
 pub async fn registry_paused(program: &NodeProgram, registry: Registry, pause: Duration) -> Result<Row, Failure> {
     let server = registry.start().await?;
     let url = match registry {
-        Registry::Etcd => format!("{}?ttl=5", server.url()),
+        Registry::Etcd | Registry::Gregister => format!("{}?ttl=5", server.url()),
         Registry::Nacos => server.url(),
         Registry::Zookeeper => format!("{}?session=5", server.url()),
     };

@@ -7,6 +7,8 @@ use crate::Server;
 pub enum Registry {
     /// etcd.
     Etcd,
+    /// gregister.
+    Gregister,
     /// Nacos, as rnacos.
     Nacos,
     /// ZooKeeper.
@@ -18,6 +20,7 @@ impl Registry {
     pub(super) async fn start(self) -> io::Result<Server> {
         match self {
             Self::Etcd => Server::etcd().await,
+            Self::Gregister => Server::gregister().await,
             Self::Nacos => Server::nacos().await,
             Self::Zookeeper => Server::zookeeper().await,
         }
@@ -26,6 +29,7 @@ impl Registry {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
+            Self::Gregister => "gregister",
             Self::Nacos => "Nacos",
             Self::Zookeeper => "ZooKeeper",
         }
@@ -35,7 +39,7 @@ impl Registry {
     /// between two tries to connect.
     pub(super) fn lists_new_within(self) -> Duration {
         match self {
-            Self::Etcd => Duration::from_secs(5),
+            Self::Etcd | Self::Gregister => Duration::from_secs(5),
             Self::Nacos => Duration::from_secs(64 + 5),
             Self::Zookeeper => Duration::from_secs(5),
         }
@@ -45,7 +49,7 @@ impl Registry {
     /// lasts.
     pub(super) fn lists_again_within(self) -> Duration {
         match self {
-            Self::Etcd => Duration::from_secs(5),
+            Self::Etcd | Self::Gregister => Duration::from_secs(5),
             Self::Nacos => Duration::from_secs(20),
             Self::Zookeeper => Duration::from_secs(8),
         }

@@ -1,0 +1,137 @@
+//! `ms gregister`: a registry node.
+
+use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf};
+
+use axum::Router;
+use clap::Args;
+use ms_gregister::{Access, Failed, Networks, Node};
+use ms_register::ServiceName;
+use ms_rpc::shutdown_signal;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tracing::error;
+
+/// What is not given is taken from the file of `--config`, and else has its default.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct GregisterArgs {
+    /// A TOML file with keys of the same names.
+    #[arg(long)]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Where HTTP is served. Default 127.0.0.1:9595; an address that is not of loopback needs a token and networks.
+    #[arg(long)]
+    http: Option<SocketAddr>,
+    /// The directory of what is registered; it is made if it is not there. Default: gregister-data.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// The word that every request must say. Better in the file: others on this machine see arguments.
+    #[arg(long)]
+    token: Option<String>,
+    /// What the node may dial to see whether nodes that joined by `/register` are there, such as 10.0.0.0/8,192.168.1.7.
+    /// Default: loopback addresses.
+    #[arg(long)]
+    networks: Option<String>,
+    /// Shows another registry in `/getNodes`, read-only, such as etcd://127.0.0.1:2379. Nothing is stored then.
+    #[arg(long)]
+    backend: Option<String>,
+    /// The service of the other registry that is shown. Default: mq.
+    #[arg(long)]
+    service: Option<String>,
+}
+
+impl GregisterArgs {
+    /// With what the file says where nothing was given.
+    fn with_file(self) -> Result<Self, Box<dyn Error>> {
+        let Some(path) = &self.config else { return Ok(self) };
+        let text = std::fs::read_to_string(path).map_err(|error| format!("config: {}: {error}", path.display()))?;
+        let file: Self = toml::from_str(&text).map_err(|error| format!("config: {}: {error}", path.display()))?;
+        Ok(Self {
+            config: self.config,
+            http: self.http.or(file.http),
+            data: self.data.or(file.data),
+            token: self.token.or(file.token),
+            networks: self.networks.or(file.networks),
+            backend: self.backend.or(file.backend),
+            service: self.service.or(file.service),
+        })
+    }
+
+    fn access(&self, address: SocketAddr) -> Result<Access, Box<dyn Error>> {
+        let token = self.token.as_deref().filter(|token| !token.is_empty());
+        if !address.ip().is_loopback() {
+            if token.is_none() {
+                let text = format!("token: {address} can be reached by others: give a token that they must say");
+                return Err(text.into());
+            }
+            if self.networks.is_none() && self.backend.is_none() {
+                let text = format!("networks: {address} can be reached by others: give the networks that it may dial");
+                return Err(text.into());
+            }
+        }
+        let mut access = Access::open();
+        if let Some(token) = token {
+            access = access.with_token(token);
+        }
+        if let Some(networks) = &self.networks {
+            let networks: Networks = networks.parse().map_err(|error| format!("networks: {error}"))?;
+            access = access.with_networks(networks);
+        }
+        Ok(access)
+    }
+}
+
+pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
+    let args = args.with_file()?;
+    let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9595)));
+    let access = args.access(address)?;
+    let (node, router, what) = match &args.backend {
+        Some(backend) => {
+            if args.data.is_some() {
+                return Err("data: with --backend nothing is stored".into());
+            }
+            (None, mirror(backend, args.service.as_deref(), access).await?, format!("gregister shows {backend}"))
+        }
+        None if args.service.is_some() => return Err("service: it needs --backend".into()),
+        None => {
+            let node = open(args.data.unwrap_or_else(|| "gregister-data".into())).await?;
+            (Some(node.clone()), ms_gregister::router(node, access), "gregister".to_owned())
+        }
+    };
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
+    let address = listener.local_addr()?;
+    // Who reads that it is ready may send one.
+    let signal = shutdown_signal();
+    // Nobody may listen.
+    let _ = writeln!(std::io::stdout(), "{what} is ready: HTTP on {address}");
+    tokio::select! {
+        // Whatever was confirmed is on the disk; requests that wait for changes are cut off.
+        second = signal => drop(second),
+        served = axum::serve(listener, router) => served?,
+        failed = failure(node.as_ref()) => {
+            error!("{failed}");
+            return Err(failed.into());
+        }
+    }
+    Ok(())
+}
+
+async fn open(data: PathBuf) -> Result<Node, Box<dyn Error>> {
+    let opened = tokio::task::spawn_blocking(move || {
+        Node::open(&data).map_err(|error| format!("data: {}: {error}", data.display()))
+    });
+    Ok(opened.await??)
+}
+
+async fn mirror(backend: &str, service: Option<&str>, access: Access) -> Result<Router, Box<dyn Error>> {
+    let service: ServiceName = service.unwrap_or(ms_mq::SERVICE).parse()?;
+    let registry = ms_register::connect(backend).await.map_err(|error| format!("backend: {error}"))?;
+    Ok(ms_gregister::mirror(registry, service, access))
+}
+
+async fn failure(node: Option<&Node>) -> Failed {
+    match node {
+        Some(node) => node.failed().await,
+        None => std::future::pending().await,
+    }
+}

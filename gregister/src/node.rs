@@ -1,0 +1,166 @@
+//! The engine: one thread owns the state and the file; readers see what is on the disk.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval},
+};
+use tracing::error;
+
+use crate::{
+    log::{Log, OpenError},
+    state::{Refusal, Request, State, View},
+};
+
+/// A running node. Cheap to clone; it ends with the last clone.
+#[derive(Clone, Debug)]
+pub struct Node {
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+/// The node cannot write to its disk, and has stopped: what it confirmed is safe, what it did not may be there or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node has stopped: its data cannot be written")]
+pub struct Failed;
+
+struct Command {
+    request: Request,
+    reply: oneshot::Sender<Result<bool, Refusal>>,
+}
+
+/// How a request can end without being done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Undone {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+impl Node {
+    /// Requests that wait; more wait outside.
+    const QUEUE: usize = 1_024;
+    /// Requests that share a sync.
+    const BATCH: usize = 256;
+    /// How late the end of a lease may be noticed.
+    const TICK: Duration = Duration::from_millis(250);
+
+    /// Opens the directory, which is made if it is not there. It blocks for as long as the disk takes; it needs a tokio
+    /// runtime, in which leases run.
+    ///
+    /// # Errors
+    /// The directory cannot be used, for the reason that is given.
+    pub fn open(directory: &Path) -> Result<Self, OpenError> {
+        let (mut log, changes) = Log::open(directory)?;
+        let state = State::replay(changes, fastrand::u64(1..=u64::MAX));
+        log.rewrite(&state.as_changes())?;
+        let (commands, received) = mpsc::channel(Self::QUEUE);
+        let (publish, view) = watch::channel(Arc::new(state.view()));
+        std::thread::Builder::new().name("gregister".to_owned()).spawn(move || run(state, log, received, &publish))?;
+        tokio::spawn(tick(commands.downgrade()));
+        Ok(Self { commands, view })
+    }
+
+    /// Returns when the node has stopped by itself.
+    pub async fn failed(&self) -> Failed {
+        let mut view = self.view.clone();
+        while view.changed().await.is_ok() {}
+        Failed
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// Waits until a view fulfils `wanted`, at most for `wait`; returns the last one.
+    pub(crate) async fn wait_for(
+        &self,
+        wait: Duration,
+        mut wanted: impl FnMut(&View) -> bool,
+    ) -> Result<Arc<View>, Failed> {
+        let mut view = self.view.clone();
+        match tokio::time::timeout(wait, view.wait_for(|view| wanted(view))).await {
+            Ok(Ok(found)) => Ok(found.clone()),
+            Ok(Err(_)) => Err(Failed),
+            Err(_) => Ok(self.view()),
+        }
+    }
+
+    /// Done when it is on the disk.
+    pub(crate) async fn ask(&self, request: Request) -> Result<bool, Undone> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command { request, reply }).await.map_err(|_| Failed)?;
+        Ok(answer.await.map_err(|_| Failed)??)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakNode {
+        WeakNode { commands: self.commands.downgrade(), view: self.view.clone() }
+    }
+}
+
+/// A node that may have ended.
+#[derive(Debug)]
+pub(crate) struct WeakNode {
+    commands: mpsc::WeakSender<Command>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+impl WeakNode {
+    pub(crate) fn upgrade(&self) -> Option<Node> {
+        Some(Node { commands: self.commands.upgrade()?, view: self.view.clone() })
+    }
+}
+
+/// The thread: as many requests as wait are handled, written and synced together, and then answered.
+fn run(mut state: State, mut log: Log, mut received: mpsc::Receiver<Command>, publish: &watch::Sender<Arc<View>>) {
+    let begin = Instant::now();
+    let mut answers = Vec::with_capacity(Node::BATCH);
+    while let Some(first) = received.blocking_recv() {
+        let mut next = Some(first);
+        while let Some(Command { request, reply }) = next {
+            answers.push((reply, state.handle(request, begin.elapsed())));
+            next = if answers.len() < Node::BATCH { received.try_recv().ok() } else { None };
+        }
+        if let Err(error) = store(&mut state, &mut log, publish) {
+            error!("the node stops, its data cannot be written: {error}");
+            return;
+        }
+        for (reply, answer) in answers.drain(..) {
+            // An error: nobody waits any more.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+fn store(state: &mut State, log: &mut Log, publish: &watch::Sender<Arc<View>>) -> std::io::Result<()> {
+    let changes = state.take_changes();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    log.append(&changes)?;
+    publish.send_replace(Arc::new(state.view()));
+    if log.is_long() {
+        log.rewrite(&state.as_changes())?;
+    }
+    Ok(())
+}
+
+/// Lets time pass for the leases.
+async fn tick(commands: mpsc::WeakSender<Command>) {
+    let mut ticks = interval(Node::TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(commands) = commands.upgrade() else { return };
+        let (reply, _) = oneshot::channel();
+        if commands.send(Command { request: Request::Tick, reply }).await.is_err() {
+            return;
+        }
+    }
+}

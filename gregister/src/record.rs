@@ -1,0 +1,178 @@
+//! What is stored: one change a line, with a checksum. Pure.
+
+use std::collections::BTreeMap;
+
+use ms_register::{Instance, RegisterError};
+use serde::{Deserialize, Serialize};
+
+/// An instance as it is written and shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) weight: f64,
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// Whether it may be listed: as any instance, but its weight may be 0.
+    pub(crate) fn check(&self) -> Result<(), RegisterError> {
+        let weight = if self.weight == 0.0 { Instance::DEFAULT_WEIGHT } else { self.weight };
+        let instance = Instance::new(&self.host, self.port).with_id(&self.id).with_weight(weight);
+        let whole = self.metadata.iter().fold(instance, |instance, (key, value)| instance.with_metadata(key, value));
+        whole.check()?;
+        Instance::from_address(&whole.address()).map(drop)
+    }
+}
+
+/// A node that joined in the old way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Joined {
+    pub(crate) id: u16,
+    pub(crate) http_addr: String,
+    pub(crate) tcp_addr: String,
+    /// Seconds since 1970.
+    pub(crate) since: u64,
+    pub(crate) weight: u32,
+}
+
+/// One step from a state to the next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub(crate) enum Change {
+    /// The first one: whose changes these are, and how far they were when the file was written.
+    Store {
+        store: u64,
+        revision: u64,
+    },
+    Put {
+        revision: u64,
+        service: String,
+        record: Record,
+        lease: String,
+        ttl_ms: u64,
+        since: u64,
+    },
+    Remove {
+        revision: u64,
+        service: String,
+        id: String,
+    },
+    /// A node joins, or has another weight.
+    Join {
+        revision: u64,
+        node: Joined,
+    },
+    Leave {
+        revision: u64,
+        id: u16,
+    },
+}
+
+/// Digits of the checksum at the beginning of a line, and the space after it.
+const PREFIX: usize = 9;
+
+/// The line of a change, with its end.
+pub(crate) fn line(change: &Change) -> Result<String, serde_json::Error> {
+    let text = serde_json::to_string(change)?;
+    Ok(format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes())))
+}
+
+/// What lines hold, up to the first that is not whole.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Lines {
+    pub(crate) changes: Vec<Change>,
+    /// Bytes of them.
+    pub(crate) whole: usize,
+    /// Whether a whole line comes after one that is not: then it is no write that a crash cut off.
+    pub(crate) broken_amid: bool,
+}
+
+pub(crate) fn read(bytes: &[u8]) -> Lines {
+    let mut lines = Lines { changes: Vec::new(), whole: 0, broken_amid: false };
+    let mut is_broken = false;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        match parse(line) {
+            Some(_) if is_broken => lines.broken_amid = true,
+            Some(change) => {
+                lines.changes.push(change);
+                lines.whole += line.len();
+            }
+            None => is_broken = true,
+        }
+    }
+    lines
+}
+
+fn parse(line: &[u8]) -> Option<Change> {
+    let line = line.strip_suffix(b"\n")?;
+    let (prefix, text) = line.split_at_checked(PREFIX)?;
+    let prefix = std::str::from_utf8(prefix).ok()?.strip_suffix(' ')?;
+    let sum = u32::from_str_radix(prefix, 16).ok()?;
+    (crc32fast::hash(text) == sum).then(|| serde_json::from_slice(text).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn changes() -> Vec<Change> {
+        let metadata = BTreeMap::from([("zone".to_owned(), "b\n\"1\"".to_owned())]);
+        let record = Record { id: "a:1".into(), host: "a".into(), port: 1, weight: 2.5, metadata };
+        let node = Joined { id: 2, http_addr: "h:1".into(), tcp_addr: "h:2".into(), since: 7, weight: 1 };
+        vec![
+            Change::Store { store: u64::MAX, revision: 3 },
+            Change::Put { revision: 4, service: "s".into(), record, lease: "l".into(), ttl_ms: 10_000, since: 7 },
+            Change::Remove { revision: 5, service: "s".into(), id: "a:1".into() },
+            Change::Join { revision: 6, node },
+            Change::Leave { revision: 7, id: 2 },
+        ]
+    }
+
+    fn bytes(changes: &[Change]) -> Vec<u8> {
+        changes.iter().flat_map(|change| line(change).unwrap().into_bytes()).collect()
+    }
+
+    #[test]
+    fn changes_survive_the_round_trip() {
+        let bytes = bytes(&changes());
+        assert_eq!(read(&bytes), Lines { changes: changes(), whole: bytes.len(), broken_amid: false });
+    }
+
+    #[test]
+    fn what_a_crash_cuts_off_costs_the_last_change_alone() {
+        let (all, but_one) = (bytes(&changes()), bytes(&changes()[..4]));
+        for length in but_one.len()..all.len() {
+            let lines = read(&all[..length]);
+            assert_eq!((lines.changes.len(), lines.whole, lines.broken_amid), (4, but_one.len(), false));
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_told_from_a_crash() {
+        let mut bytes = bytes(&changes());
+        bytes[20] ^= 1;
+        let lines = read(&bytes);
+        assert!(lines.broken_amid && lines.changes.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes: Vec<u8>) {
+            prop_assert!(read(&bytes).whole <= bytes.len());
+        }
+
+        #[test]
+        fn a_changed_bit_is_seen(position in 0_usize..400, bit in 0_u8..8) {
+            let mut bytes = bytes(&changes());
+            let position = position % bytes.len();
+            bytes[position] ^= 1 << bit;
+            // A digit of a sum may become the same digit in capitals.
+            let lines = read(&bytes);
+            prop_assert!(lines.changes == changes() || lines.changes.len() < changes().len());
+        }
+    }
+}

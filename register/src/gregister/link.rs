@@ -1,0 +1,144 @@
+//! The connection to a node: every request bounded in time, every error named.
+
+use std::{error::Error as _, fmt, sync::Arc, time::Duration};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request, StatusCode, Uri,
+    body::Bytes,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time::timeout;
+
+use super::GregisterConfig;
+use crate::RegisterError;
+
+/// Cheap to clone; all clones share connections, one for each request under way.
+#[derive(Clone)]
+pub(super) struct Link {
+    client: Client<HttpConnector, Full<Bytes>>,
+    address: Arc<str>,
+    url: Arc<str>,
+    timeout: Duration,
+    authorization: Option<HeaderValue>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("url", &self.url).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// What the node says, unless that is an error.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Body(Bytes),
+    /// Nothing has changed.
+    Same,
+    /// It does not know what was asked for.
+    Missing,
+}
+
+impl Link {
+    /// The longest answer that is read.
+    const LARGEST: usize = 64 << 20;
+    const IDLE: Duration = Duration::from_secs(30);
+
+    pub(super) fn new(config: &GregisterConfig) -> Result<Self, RegisterError> {
+        let url: Arc<str> = config.url().into();
+        let invalid = |reason: &str| RegisterError::InvalidUrl { url: url.to_string(), reason: reason.to_owned() };
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(config.timeout));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Self::IDLE)
+            .build(connector);
+        let authorization = config.token.as_ref().map(|token| {
+            let mut value =
+                HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| invalid("token: not ASCII"))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        let authorization = authorization.transpose()?;
+        Ok(Self { client, address: config.address.as_str().into(), url, timeout: config.timeout, authorization })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Reads; the node may hold the answer back for `wait`.
+    pub(super) async fn get(
+        &self,
+        operation: &'static str,
+        path: &str,
+        wait: Duration,
+    ) -> Result<Answer, RegisterError> {
+        self.ask(operation, Method::GET, path, Bytes::new(), wait).await
+    }
+
+    pub(super) async fn ask(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        wait: Duration,
+    ) -> Result<Answer, RegisterError> {
+        let within = self.timeout + wait;
+        match timeout(within, self.exchange(method, path, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(RegisterError::Timeout { registry: self.url.to_string(), operation, after: within }),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, RegisterError> {
+        let uri: Uri = format!("http://{}{path}", self.address).parse().map_err(|error| self.rejected(&error))?;
+        let request = || {
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            if let Some(value) = &self.authorization {
+                request.headers_mut().insert(AUTHORIZATION, value.clone());
+            }
+            self.client.request(request)
+        };
+        let response = match request().await {
+            // A connection of before, which the node has closed: each request does the same when it comes twice.
+            Err(error) if !error.is_connect() => request().await,
+            answered => answered,
+        };
+        let response = response.map_err(|error| {
+            let cause = error.source().and_then(|cause| cause.source().or(Some(cause)));
+            self.unreachable(cause.map_or_else(|| error.to_string(), ToString::to_string))
+        })?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), Self::LARGEST).collect().await;
+        let body = body.map_err(|error| self.unreachable(format!("its answer broke off: {error}")))?.to_bytes();
+        match status {
+            StatusCode::NOT_MODIFIED => Ok(Answer::Same),
+            StatusCode::NOT_FOUND => Ok(Answer::Missing),
+            status if status.is_success() => Ok(Answer::Body(body)),
+            status if status.is_server_error() => Err(self.unreachable(self.words(status, &body))),
+            status => Err(self.rejected(&self.words(status, &body))),
+        }
+    }
+
+    fn words(&self, status: StatusCode, body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(&body[..body.len().min(300)]);
+        format!("{status}: {}", text.trim())
+    }
+
+    pub(super) fn unreachable(&self, reason: String) -> RegisterError {
+        RegisterError::Unreachable { registry: self.url.to_string(), reason }
+    }
+
+    pub(super) fn rejected(&self, reason: &dyn fmt::Display) -> RegisterError {
+        RegisterError::Rejected { registry: self.url.to_string(), reason: reason.to_string() }
+    }
+}
