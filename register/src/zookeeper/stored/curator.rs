@@ -187,7 +187,8 @@ mod tests {
     fn garbage_says_what_is_wrong() {
         for (data, reason) in [
             ("", "does not parse"),
-            ("[]", "does not parse"),
+            ("[]", "address is null"),
+            ("5", "does not parse"),
             ("{}", "address is null"),
             (r#"{"address":"","port":1}"#, "address is \"\""),
             (r#"{"address":"h","port":null}"#, "port is null"),
