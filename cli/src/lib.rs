@@ -1,5 +1,6 @@
 //! The command `ms`, for its own program and for tests that run it as another one.
 
+mod file;
 mod gregister;
 mod mq;
 mod node;

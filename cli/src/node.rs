@@ -10,6 +10,8 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tracing::{error, warn};
 
+use crate::file;
+
 /// What is not given is taken from the file of `--config`, and else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -45,8 +47,7 @@ impl NodeArgs {
     /// With what the file says where nothing was given.
     fn with_file(self) -> Result<Self, Box<dyn Error>> {
         let Some(path) = &self.config else { return Ok(self) };
-        let text = std::fs::read_to_string(path).map_err(|error| format!("config: {}: {error}", path.display()))?;
-        let file: Self = toml::from_str(&text).map_err(|error| format!("config: {}: {error}", path.display()))?;
+        let file: Self = file::read(path)?;
         Ok(Self {
             config: self.config,
             registry: self.registry.or(file.registry),
