@@ -8,9 +8,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     task::{JoinSet, spawn_local},
-    time::sleep_until,
 };
 
 use super::broker::{Broker, Consumer, Producer};
@@ -118,10 +117,8 @@ pub(crate) async fn paced<B: Broker>(
     // Those that are free are used again: some have a connection each.
     let idle = Rc::new(RefCell::new(Vec::new()));
     let mut tasks = JoinSet::new();
-    let first = Instant::now() + Duration::from_millis(100);
-    for number in 0..count {
-        let due = first + interval * number;
-        sleep_until(due.into()).await;
+    let mut due = pace(count, interval);
+    while let Some(due) = due.recv().await {
         let mut bytes = BytesMut::zeroed(body);
         bytes[..8].copy_from_slice(&((due - begin).as_nanos() as u64).to_le_bytes());
         let free = idle.borrow_mut().pop();
@@ -138,6 +135,23 @@ pub(crate) async fn paced<B: Broker>(
     }
     ended(tasks).await?;
     receiving.await?
+}
+
+/// So many moments, one every `interval`, each told when it has come. From a thread of its own: a runtime's timer knows
+/// milliseconds only, and would be late by up to one.
+fn pace(count: u32, interval: Duration) -> mpsc::Receiver<Instant> {
+    let (tell, told) = mpsc::channel(1024);
+    std::thread::spawn(move || {
+        let first = Instant::now() + Duration::from_millis(100);
+        for due in (0..count).map(|number| first + interval * number) {
+            #[expect(clippy::disallowed_methods, reason = "no runtime has this thread")]
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if tell.blocking_send(due).is_err() {
+                break;
+            }
+        }
+    });
+    told
 }
 
 async fn producers<B: Broker>(broker: &B, count: usize) -> Result<Vec<B::Producer>, Failure> {

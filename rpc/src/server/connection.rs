@@ -4,6 +4,7 @@ mod calls;
 mod mailbox;
 mod patience;
 mod requests;
+mod waiting;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +17,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop::has_budget_remaining,
+    time::{Instant, Sleep, sleep_until},
+};
 use tracing::debug;
 
+use mailbox::Collected;
 pub(crate) use mailbox::Mailbox;
 use patience::Patience;
 use requests::Requests;
@@ -119,7 +124,7 @@ impl<T: Transport> Connection<T> {
     }
 
     fn work(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ended> {
-        let mut collected = self.mailbox.collect(&mut self.writer, cx.waker());
+        let mut collected = self.collect(cx);
         if self.phase == Phase::Lingering {
             // An answer that came too late: our side is shut.
             self.writer = Writer::default();
@@ -130,7 +135,8 @@ impl<T: Transport> Connection<T> {
             self.overdue = None;
         }
         loop {
-            let more = self.serve()?;
+            let more = self.serve()? | self.resume();
+            self.requests.poll_deadlines(cx, self.writer.buffer());
             if !more && self.gathers() && matches!(self.reader.poll_fill(&mut self.io, cx), Poll::Ready(Ok(1..))) {
                 self.requests.tick(&self.shared.ticker);
                 continue;
@@ -138,13 +144,13 @@ impl<T: Transport> Connection<T> {
             self.requests.end_batch();
             let blocked = self.flush(cx)?;
             if !blocked && collected.left {
-                collected = self.mailbox.collect(&mut self.writer, cx.waker());
+                collected = self.collect(cx);
                 continue;
             }
             if self.phase == Phase::Draining && !blocked && self.requests.running() == 0 {
                 self.phase = Phase::Closing;
                 // An answer may have come between the collection and the count.
-                self.mailbox.collect(&mut self.writer, cx.waker());
+                self.collect(cx);
                 continue;
             }
             if blocked && self.writer.waiting() > OUTPUT_LIMIT {
@@ -173,6 +179,33 @@ impl<T: Transport> Connection<T> {
     fn gathers(&self) -> bool {
         let large = self.phase == Phase::Open && self.reader.expects_large();
         large && self.writer.waiting() < GATHER_LIMIT && !self.requests.is_long()
+    }
+
+    /// Takes what the mailbox has for this task.
+    fn collect(&mut self, cx: &TaskContext<'_>) -> Collected {
+        let collected = self.mailbox.collect(&mut self.writer, self.requests.ready(), cx.waker());
+        if self.requests.is_ready() {
+            self.requests.tick(&self.shared.ticker);
+        }
+        collected
+    }
+
+    /// Lets calls go on that waited, up to a batch; true when there are more.
+    fn resume(&mut self) -> bool {
+        if !self.requests.is_ready() {
+            return false;
+        }
+        for _ in 0..BATCH {
+            // Without a budget, whatever is tokio's would only ask to be polled again.
+            if self.requests.is_long() || self.writer.waiting() > OUTPUT_LIMIT || !has_budget_remaining() {
+                break;
+            }
+            if !self.requests.resume(&self.shared, self.writer.buffer()) {
+                return false;
+            }
+            self.writer.buffer().seal();
+        }
+        self.requests.is_ready()
     }
 
     /// Handles the frames that have arrived, up to a batch; true when there are more.

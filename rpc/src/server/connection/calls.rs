@@ -37,7 +37,7 @@ pub(super) struct Call {
 
 impl Call {
     /// Drives the method once. When it is ready its frame is at the end of `out`.
-    pub(super) fn poll(&mut self, cx: &mut TaskContext<'_>, out: &mut FrameBuf) -> Poll<()> {
+    fn poll(&mut self, cx: &mut TaskContext<'_>, out: &mut FrameBuf) -> Poll<()> {
         self.form.poll(&mut self.reply, &mut self.context, cx, out)
     }
 
@@ -90,7 +90,7 @@ impl Work {
     }
 }
 
-/// The calls under way.
+/// The calls under way that have tasks: on the pool, or waiting for a token.
 #[derive(Debug)]
 pub(super) struct Running {
     count: AtomicUsize,

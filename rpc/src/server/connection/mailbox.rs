@@ -1,4 +1,5 @@
 use std::{
+    collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context as TaskContext, Poll, Waker},
 };
@@ -19,8 +20,10 @@ struct Inner {
     waker: Option<Waker>,
     /// How much waited in the writer when it was looked at last.
     backlog: usize,
-    /// Calls that go on when there is room for their answers.
+    /// Calls of the pool that go on when there is room for their answers.
     waiting: Vec<Waker>,
+    /// Places of calls of the connection's task that go on.
+    ready: Vec<u32>,
 }
 
 /// What a collection found.
@@ -67,6 +70,22 @@ impl Mailbox {
         Poll::Pending
     }
 
+    /// The call in a place of [`Waiting`](super::waiting::Waiting) goes on.
+    pub(super) fn wake(&self, place: u32) {
+        let mut inner = self.lock();
+        let waker = if inner.ready.is_empty() { inner.waker.clone() } else { None };
+        inner.ready.push(place);
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Moves the places of calls that go on to `ready`.
+    pub(super) fn take_ready(&self, ready: &mut VecDeque<u32>) {
+        ready.extend(self.lock().ready.drain(..));
+    }
+
     /// Tells the connection to drain.
     pub(crate) fn drain(&self) {
         let mut inner = self.lock();
@@ -93,9 +112,11 @@ impl Mailbox {
         }
     }
 
-    /// Moves all frames to `writer`, unless enough waits there, and leaves a waker for the next.
-    pub(super) fn collect(&self, writer: &mut Writer, waker: &Waker) -> Collected {
+    /// Moves all frames to `writer`, unless enough waits there, and the places of calls that go on to `ready`; leaves a waker
+    /// for the next.
+    pub(super) fn collect(&self, writer: &mut Writer, ready: &mut VecDeque<u32>, waker: &Waker) -> Collected {
         let mut inner = self.lock();
+        ready.extend(inner.ready.drain(..));
         if !inner.out.is_empty() && writer.waiting() <= OUTPUT_LIMIT {
             writer.buffer().append(&mut inner.out);
         }

@@ -1,6 +1,7 @@
 //! The requests of one connection: checked, admitted, decoded, and answered in place where that is quick.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     task::{Context as TaskContext, Waker},
     time::Duration,
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Mailbox,
     calls::{Call, Running, overdue},
+    waiting::Waiting,
 };
 use crate::{
     Code, Codec, Compression, Context, Incoming, Outcome, Status,
@@ -41,7 +43,7 @@ pub(super) struct Requests {
     /// The largest frame that the client takes.
     largest_answer: usize,
     last_id: u64,
-    /// When the bytes arrived that are being served.
+    /// When the turn began.
     now: Instant,
     /// What the last request's head led to: most often the next one leads there too.
     known: Option<Known>,
@@ -49,6 +51,7 @@ pub(super) struct Requests {
     spare_context: Option<Context>,
     spare_place: Option<Place>,
     timing: Timing,
+    waiting: Waiting,
     running: Arc<Running>,
     /// Bytes of requests that wait for a token.
     held: Arc<Load>,
@@ -67,6 +70,7 @@ struct Known {
 impl Requests {
     pub(super) fn new(peer: Peer, mailbox: Arc<Mailbox>, shared: &Shared) -> Self {
         Self {
+            waiting: Waiting::new(mailbox.clone(), shared.load.clone()),
             mailbox,
             peer: Arc::new(peer),
             preferred: Compression::None,
@@ -91,12 +95,12 @@ impl Requests {
         }
     }
 
-    /// New bytes have arrived: one reading of the clock serves all requests in them.
+    /// New bytes have arrived, or calls go on: one reading of the clock serves all of them.
     pub(super) fn tick(&mut self, ticker: &Ticker) {
         self.now = ticker.tick();
     }
 
-    /// When the last bytes arrived.
+    /// When that was last.
     pub(super) fn now(&self) -> Instant {
         self.now
     }
@@ -106,7 +110,43 @@ impl Requests {
     }
 
     pub(super) fn running(&self) -> usize {
-        self.running.count()
+        self.waiting.count() + self.running.count()
+    }
+
+    /// Where the places of calls that go on are added.
+    pub(super) fn ready(&mut self) -> &mut VecDeque<u32> {
+        self.waiting.ready()
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.waiting.is_ready()
+    }
+
+    /// Lets a call go on; false when there is none. If that is its end, its answer is in `out`.
+    pub(super) fn resume(&mut self, shared: &Shared, out: &mut FrameBuf) -> bool {
+        let Some(place) = self.waiting.next_ready() else { return false };
+        let Some((Call { form, reply, route, context }, waker)) = self.waiting.get(place) else { return true };
+        let poll = || form.poll(reply, context, &mut TaskContext::from_waker(waker), out).is_ready();
+        if self.timing.poll_in_place(&route.pace, poll) {
+            if let Some((call, _)) = self.waiting.take(place) {
+                (self.spare_context, self.spare_place) = (call.context, call.reply.into_place());
+            }
+        } else if route.pace.is_slow()
+            && let Some((call, deadline)) = self.waiting.take(place)
+        {
+            self.run_on_pool(shared, call, deadline);
+        }
+        true
+    }
+
+    /// Ends the calls whose time is over.
+    pub(super) fn poll_deadlines(&mut self, cx: &mut TaskContext<'_>, out: &mut FrameBuf) {
+        self.waiting.poll_deadlines(cx, out);
+    }
+
+    fn run_on_pool(&self, shared: &Shared, call: Call, deadline: Instant) {
+        let pool = shared.compute.clone();
+        self.running.spawn(&self.mailbox, call.form, deadline, |permit| call.finish(pool, permit));
     }
 
     /// Whether the answers so far should leave before another request is taken.
@@ -209,16 +249,18 @@ impl Requests {
         // Its bytes are dropped when they are decoded: the read buffer is free again before the method runs.
         let mut reply = self.timing.decode(frame, |frame| arguments.start(route, &context, frame, place));
         let mut context = Some(context);
-        let mut cx = TaskContext::from_waker(Waker::noop());
+        let mut cx = TaskContext::from_waker(self.waiting.next_waker().unwrap_or(Waker::noop()));
         let poll = || form.poll(&mut reply, &mut context, &mut cx, out).is_ready();
         if self.timing.poll_in_place(&route.pace, poll) {
             (self.spare_context, self.spare_place) = (context, reply.into_place());
             return Ok(());
         }
-        // A call that waits is polled once more there, with a waker: none is lost.
         let call = Call { form, reply, route: route.clone(), context };
-        let pool = shared.compute.clone();
-        self.running.spawn(&self.mailbox, form, deadline, |permit| call.finish(pool, permit));
+        if call.route.pace.is_slow() {
+            self.run_on_pool(shared, call, deadline);
+        } else {
+            self.waiting.put(call, deadline);
+        }
         Ok(())
     }
 
@@ -237,11 +279,13 @@ impl Requests {
         })
     }
 
-    pub(super) fn cancel(&self, id: u64) {
+    pub(super) fn cancel(&mut self, id: u64) {
+        self.waiting.cancel(id);
         self.running.cancel(id);
     }
 
-    pub(super) fn cancel_all(&self) {
+    pub(super) fn cancel_all(&mut self) {
+        self.waiting.cancel_all();
         self.running.cancel_all();
     }
 }
