@@ -20,7 +20,6 @@ use std::{
 };
 
 use clap::Args;
-use tokio::task::LocalSet;
 
 use crate::{marked, origin, peer::Failure, process};
 use broker::Broker;
@@ -223,7 +222,7 @@ fn measure_engine(directory: &Path, rounds: usize, length: Duration, results: &m
 
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = process::runtime(NonZeroUsize::MIN)?;
-    let done = LocalSet::new().block_on(&runtime, future);
+    let done = runtime.block_on(future);
     runtime.shutdown_background();
     done
 }

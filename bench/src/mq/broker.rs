@@ -44,20 +44,20 @@ pub(crate) trait Broker: Sized + 'static {
     fn stop(self) -> impl Future<Output = ()>;
 }
 
-pub(crate) trait Producer: 'static {
+pub(crate) trait Producer: Send + 'static {
     /// Returns when the queue has said that it has the message.
-    fn push(&mut self, body: Bytes) -> impl Future<Output = Result<(), Failure>>;
+    fn push(&mut self, body: Bytes) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-pub(crate) trait Consumer: 'static {
+pub(crate) trait Consumer: Send + 'static {
     /// What ends a delivery.
-    type Receipt;
+    type Receipt: Send;
 
     /// The next messages, at most so many; maybe none after [`WAIT`].
-    fn pop(&mut self, most: usize) -> impl Future<Output = Result<Vec<(Bytes, Self::Receipt)>, Failure>>;
+    fn pop(&mut self, most: usize) -> impl Future<Output = Result<Vec<(Bytes, Self::Receipt)>, Failure>> + Send;
 
     /// Says that they are done with.
-    fn ack(&mut self, receipts: Vec<Self::Receipt>) -> impl Future<Output = Result<(), Failure>>;
+    fn ack(&mut self, receipts: Vec<Self::Receipt>) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 /// A program of the distribution that listens on a port.

@@ -1,15 +1,17 @@
 //! What is asked of every queue in the same way.
 
 use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
     sync::{Semaphore, mpsc},
-    task::{JoinSet, spawn_local},
+    task::JoinSet,
 };
 
 use super::broker::{Broker, Consumer, Producer};
@@ -33,7 +35,7 @@ pub(crate) async fn push<B: Broker>(
     let mut tasks = JoinSet::new();
     for mut producer in producers {
         let (body, counted) = (body.clone(), counted.clone());
-        tasks.spawn_local(async move {
+        tasks.spawn(async move {
             while counted.goes_on() {
                 producer.push(body.clone()).await?;
                 counted.one();
@@ -55,11 +57,11 @@ pub(crate) async fn cycle<B: Broker>(
     let body = Bytes::from(vec![b'x'; body]);
     let producers = producers(broker, outstanding).await?;
     let counted = Counted::new(length);
-    let free = Rc::new(Semaphore::new(outstanding));
+    let free = Arc::new(Semaphore::new(outstanding));
     let mut tasks = JoinSet::new();
     for mut producer in producers {
         let (body, counted, free) = (body.clone(), counted.clone(), free.clone());
-        tasks.spawn_local(async move {
+        tasks.spawn(async move {
             while counted.goes_on() {
                 let Ok(place) = tokio::time::timeout(length, free.acquire()).await else { continue };
                 place?.forget();
@@ -70,7 +72,7 @@ pub(crate) async fn cycle<B: Broker>(
     }
     for _ in 0..CONSUMERS {
         let (mut consumer, counted, free) = (broker.consumer().await?, counted.clone(), free.clone());
-        tasks.spawn_local(async move {
+        tasks.spawn(async move {
             while counted.goes_on() {
                 let popped = consumer.pop(MOST).await?;
                 let count = popped.len();
@@ -99,7 +101,7 @@ pub(crate) async fn paced<B: Broker>(
 ) -> Result<Vec<u64>, Failure> {
     let begin = Instant::now();
     let mut consumer = broker.consumer().await?;
-    let receiving = spawn_local(async move {
+    let receiving = tokio::spawn(async move {
         let mut taken = Vec::new();
         while taken.len() < count as usize {
             let popped = consumer.pop(MOST).await?;
@@ -115,21 +117,21 @@ pub(crate) async fn paced<B: Broker>(
         Ok::<_, Failure>(taken)
     });
     // Those that are free are used again: some have a connection each.
-    let idle = Rc::new(RefCell::new(Vec::new()));
+    let idle = Arc::new(Mutex::new(Vec::new()));
+    let free = || idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let mut tasks = JoinSet::new();
     let mut due = pace(count, interval);
     while let Some(due) = due.recv().await {
         let mut bytes = BytesMut::zeroed(body);
         bytes[..8].copy_from_slice(&((due - begin).as_nanos() as u64).to_le_bytes());
-        let free = idle.borrow_mut().pop();
-        let mut producer = match free {
+        let mut producer = match free() {
             Some(producer) => producer,
             None => broker.producer().await?,
         };
         let idle = idle.clone();
-        tasks.spawn_local(async move {
+        tasks.spawn(async move {
             producer.push(bytes.freeze()).await?;
-            idle.borrow_mut().push(producer);
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(producer);
             Ok::<_, Failure>(())
         });
     }
@@ -174,12 +176,12 @@ async fn ended(mut tasks: JoinSet<Result<(), Failure>>) -> Result<(), Failure> {
 struct Counted {
     begin: Instant,
     length: Duration,
-    count: Rc<Cell<u64>>,
+    count: Arc<AtomicU64>,
 }
 
 impl Counted {
     fn new(length: Duration) -> Self {
-        Self { begin: Instant::now() + length / 4, length, count: Rc::default() }
+        Self { begin: Instant::now() + length / 4, length, count: Arc::default() }
     }
 
     fn goes_on(&self) -> bool {
@@ -193,11 +195,11 @@ impl Counted {
     fn more(&self, count: usize) {
         let now = Instant::now();
         if now >= self.begin && now < self.begin + self.length {
-            self.count.set(self.count.get() + count as u64);
+            self.count.fetch_add(count as u64, Ordering::Relaxed);
         }
     }
 
     fn rate(&self) -> f64 {
-        self.count.get() as f64 / self.length.as_secs_f64()
+        self.count.load(Ordering::Relaxed) as f64 / self.length.as_secs_f64()
     }
 }

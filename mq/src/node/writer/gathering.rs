@@ -35,7 +35,7 @@ impl Gathering {
 
     /// How many callers to wait for when so many are there, and how long at most.
     pub(super) fn worth_waiting_for(&self, there: usize) -> Option<(usize, Duration)> {
-        (self.pause == 0 && there > 0 && there < self.callers).then(|| (self.callers, self.sync / 4))
+        (self.pause == 0 && there > 0 && there < self.callers).then(|| (self.callers, self.sync / 2))
     }
 
     /// Whether all of them came in time.
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(gathering.worth_waiting_for(1), None);
         gathering.synced(Duration::from_micros(400));
         gathering.answered(40, 24);
-        assert_eq!(gathering.worth_waiting_for(10), Some((64, Duration::from_micros(100))));
+        assert_eq!(gathering.worth_waiting_for(10), Some((64, Duration::from_micros(200))));
         gathering.waited(true);
         gathering.answered(64, 0);
         assert_eq!((gathering.worth_waiting_for(64), gathering.worth_waiting_for(0)), (None, None));
