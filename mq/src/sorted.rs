@@ -39,7 +39,13 @@ impl<K: Copy + Ord, V> Sorted<K, V> {
 
     /// Returns what the key had.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let Some((_, chunk)) = self.chunks.range_mut(..=key).next_back() else {
+        let rises = self.chunks.last_key_value().is_some_and(|(least, _)| *least <= key);
+        let chunk = if rises {
+            self.chunks.last_entry().map(|last| last.into_mut())
+        } else {
+            self.chunks.range_mut(..=key).next_back().map(|(_, chunk)| chunk)
+        };
+        let Some(chunk) = chunk else {
             // Below all others.
             self.chunks.insert(key, vec![(key, value)]);
             self.length += 1;
@@ -53,7 +59,10 @@ impl<K: Copy + Ord, V> Sorted<K, V> {
         if chunk.len() < CHUNK {
             chunk.insert(at, (key, value));
         } else if at == CHUNK {
-            self.chunks.insert(key, vec![(key, value)]);
+            // The next ones come here, most likely.
+            let mut next = Vec::with_capacity(CHUNK);
+            next.push((key, value));
+            self.chunks.insert(key, next);
         } else {
             let mut upper = chunk.split_off(CHUNK / 2);
             match at.checked_sub(CHUNK / 2) {

@@ -127,6 +127,9 @@ impl<S: Store> Writer<S> {
             self.gathering.synced(begin.elapsed());
         }
         let mut inner = self.shared.lock();
+        let callers: usize = self.groups.iter().map(Group::callers).sum();
+        // Under the lock: whoever comes back sees what follows, and is on the way meanwhile.
+        self.groups.iter_mut().for_each(|group| self.answered.extend(group.synced.answer(&Ok(()))));
         for (group, place) in self.groups.iter_mut().zip(&places) {
             let Some((segment, start)) = *place else { continue };
             inner.show(&group.synced.pushes, segment, start, &self.shared);
@@ -137,12 +140,8 @@ impl<S: Store> Writer<S> {
             }
         }
         self.tell_space(&mut inner);
-        let callers: usize = self.groups.iter().map(Group::callers).sum();
         self.gathering.answered(callers, inner.callers());
         drop(inner);
-        for group in &mut self.groups {
-            self.answered.extend(group.synced.answer(&Ok(())));
-        }
         self.answered.tell_due();
         if let Some(Group { batch, .. }) = self.groups.pop() {
             self.give_back(batch);

@@ -4,9 +4,9 @@ mod calls;
 mod mailbox;
 mod patience;
 mod requests;
-mod waiting;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::{
     future::Future,

@@ -47,7 +47,10 @@ pub(crate) struct Route {
     pub(crate) descriptor: &'static Descriptor,
     pub(crate) method: usize,
     pub(crate) buckets: Buckets,
+    /// Of first polls: what the method does before it waits, if it does.
     pub(crate) pace: Pace,
+    /// Of all others.
+    pub(crate) later_pace: Pace,
 }
 
 impl Route {
@@ -88,6 +91,7 @@ impl Dispatch {
                     method: place,
                     buckets: Buckets(buckets),
                     pace: Pace::new(method.compute),
+                    later_pace: Pace::new(method.compute),
                 };
                 (method.name, Arc::new(route))
             };

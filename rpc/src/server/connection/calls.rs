@@ -22,7 +22,7 @@ use crate::{
     Code, Context, Status,
     buffer::{FrameBuf, give_scratch, take_scratch},
     reply::ResponseForm,
-    server::{compute::ComputePool, dispatch::Route, load::Load, stopwatch::Stopwatch},
+    server::{compute::ComputePool, dispatch::Route, load::Load, pace::Pace, stopwatch::Stopwatch},
     service::Reply,
 };
 
@@ -33,9 +33,16 @@ pub(super) struct Call {
     pub(super) route: Arc<Route>,
     /// Taken while the reply is polled.
     pub(super) context: Option<Context>,
+    /// The method was polled.
+    pub(super) begun: bool,
 }
 
 impl Call {
+    /// What is known of such polls as comes next.
+    pub(super) fn pace(&self) -> &Pace {
+        if self.begun { &self.route.later_pace } else { &self.route.pace }
+    }
+
     /// Drives the method once. When it is ready its frame is at the end of `out`.
     fn poll(&mut self, cx: &mut TaskContext<'_>, out: &mut FrameBuf) -> Poll<()> {
         self.form.poll(&mut self.reply, &mut self.context, cx, out)
@@ -48,7 +55,7 @@ impl Call {
         let mut work = Work { call: self, permit };
         // What waits beside each other is small: it moves a few times, and few methods need the pool.
         async move {
-            if work.call.route.pace.is_slow() {
+            if work.call.pace().is_slow() {
                 Box::pin(work.compute(pool)).await;
             } else {
                 poll_fn(|cx| work.poll(cx)).await;
@@ -81,7 +88,8 @@ impl Work {
         let run = pool.run(move |cx| {
             let watch = Stopwatch::of_thread();
             let polled = self.poll(cx);
-            self.call.route.pace.observe(watch.spent());
+            self.call.pace().observe(watch.spent());
+            self.call.begun = true;
             polled
         });
         if run.await.is_none() {

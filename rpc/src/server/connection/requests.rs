@@ -125,13 +125,13 @@ impl Requests {
     /// Lets a call go on; false when there is none. If that is its end, its answer is in `out`.
     pub(super) fn resume(&mut self, shared: &Shared, out: &mut FrameBuf) -> bool {
         let Some(place) = self.waiting.next_ready() else { return false };
-        let Some((Call { form, reply, route, context }, waker)) = self.waiting.get(place) else { return true };
+        let Some((Call { form, reply, route, context, .. }, waker)) = self.waiting.get(place) else { return true };
         let poll = || form.poll(reply, context, &mut TaskContext::from_waker(waker), out).is_ready();
-        if self.timing.poll_in_place(&route.pace, poll) {
+        if self.timing.poll_in_place(&route.later_pace, poll) {
             if let Some((call, _)) = self.waiting.take(place) {
                 (self.spare_context, self.spare_place) = (call.context, call.reply.into_place());
             }
-        } else if route.pace.is_slow()
+        } else if route.later_pace.is_slow()
             && let Some((call, deadline)) = self.waiting.take(place)
         {
             self.run_on_pool(shared, call, deadline);
@@ -237,7 +237,7 @@ impl Requests {
                         Ok(()) => {
                             let reply = arguments.start(&route, &context, frame, &mut None);
                             drop(held);
-                            Call { form, reply, route, context: Some(context) }.finish(pool, permit).await
+                            Call { form, reply, route, context: Some(context), begun: false }.finish(pool, permit).await
                         }
                         Err(status) => permit.answer(&mut form.status_frame(&status)),
                     }
@@ -250,16 +250,20 @@ impl Requests {
         let mut reply = self.timing.decode(frame, |frame| arguments.start(route, &context, frame, place));
         let mut context = Some(context);
         let mut cx = TaskContext::from_waker(self.waiting.next_waker().unwrap_or(Waker::noop()));
-        let poll = || form.poll(&mut reply, &mut context, &mut cx, out).is_ready();
+        let mut begun = false;
+        let poll = || {
+            begun = true;
+            form.poll(&mut reply, &mut context, &mut cx, out).is_ready()
+        };
         if self.timing.poll_in_place(&route.pace, poll) {
             (self.spare_context, self.spare_place) = (context, reply.into_place());
             return Ok(());
         }
-        let call = Call { form, reply, route: route.clone(), context };
-        if call.route.pace.is_slow() {
-            self.run_on_pool(shared, call, deadline);
-        } else {
+        let call = Call { form, reply, route: route.clone(), context, begun };
+        if begun {
             self.waiting.put(call, deadline);
+        } else {
+            self.run_on_pool(shared, call, deadline);
         }
         Ok(())
     }
