@@ -3,13 +3,14 @@
 use std::{
     fs,
     io::{self, ErrorKind},
+    num::NonZeroU64,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use metrics::histogram;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
 /// One directory of files. Nothing is certain before it is synced: bytes by [`File::sync`], names by
 /// [`sync_directory`](Self::sync_directory).
@@ -44,6 +45,9 @@ pub trait File: Send + Sync + 'static {
 
     /// Fills `buffer` from `offset` on.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// So many bytes from `offset` on are read soon: who can, reads them already. A hint, which may do nothing.
+    fn read_ahead(&self, _offset: u64, _length: u64) {}
 
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
@@ -129,6 +133,11 @@ impl File for fs::File {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.read_exact_at(buffer, offset)
+    }
+
+    fn read_ahead(&self, offset: u64, length: u64) {
+        // What it says is of no use: the reading itself will tell.
+        let _ = fadvise(self, offset, NonZeroU64::new(length), Advice::WillNeed);
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

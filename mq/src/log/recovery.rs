@@ -100,6 +100,15 @@ struct Found<F> {
     header: Option<SegmentHeader>,
 }
 
+impl<F: File> Found<F> {
+    /// The disk is to read while the segment before this one is looked at: all of the newest, of others the end, where most
+    /// of them say what is in them.
+    fn read_ahead(&self, newest: bool) {
+        let length = if newest { self.size } else { self.size / 8 };
+        self.file.read_ahead(self.size - length, length);
+    }
+}
+
 impl<S: Store> Log<S> {
     /// Opens the log of a directory, or begins it, and visits every record that is certain, in order. Messages may come
     /// without bodies.
@@ -128,7 +137,13 @@ impl<S: Store> Log<S> {
         // What the newest segment goes back to if it says nothing that the one before it does not say.
         let mut repeats = None;
         let mut expected = found.first().map_or(1, |first| first.number);
+        if let Some(first) = found.first() {
+            first.read_ahead(found.len() == 1);
+        }
         for (at, segment) in found.iter().enumerate() {
+            if let Some(next) = found.get(at + 1) {
+                next.read_ahead(at + 2 == found.len());
+            }
             for missing in expected..segment.number {
                 recovered.lose(Damage { segment: missing, offset: 0, lost: None });
             }
