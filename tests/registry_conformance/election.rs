@@ -260,8 +260,7 @@ async fn in_zookeeper_the_own_node_is_found_after_a_lost_answer() {
     })
     .await;
     // The answer is on its way.
-    relay.set(Fault::Drop);
-    relay.set(Fault::None);
+    relay.cut().await;
     let leader = within(DEADLINE, "the election", campaign).await.unwrap();
     assert_eq!(zookeeper.names(directory).await.len(), 1, "it is there once");
     leader.resign(DEADLINE).await.unwrap();

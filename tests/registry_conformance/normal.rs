@@ -170,8 +170,7 @@ async fn after_a_lost_answer_the_own_node_is_found() {
         }
     })
     .await;
-    relay.set(Fault::Drop);
-    relay.set(Fault::None);
+    relay.cut().await;
     let registration = registering.await.unwrap().unwrap();
     assert_eq!(zookeeper.0.names(directory).await.len(), 1, "it is there once");
     assert_eq!(ids(&registry.list(&goods).await.unwrap()), ["10.0.0.1:80"]);
