@@ -4,7 +4,7 @@
 //! - [`Node`] is the engine: whatever it confirms is on the disk. [`router`] serves it.
 //! - [`mirror`] shows any other registry in the old form, read-only.
 //!
-//! Under `/v1` it speaks JSON; what is wrong is a status of 4xx with `{"error": ".."}`:
+//! Under `/v1` it speaks JSON; what is wrong is a status of 4xx with `{"error": ".."}`, and a disk that cannot be written 503:
 //!
 //! | request | answer |
 //! |---|---|
