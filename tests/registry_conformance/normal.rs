@@ -75,6 +75,11 @@ impl Fixture for NormalFixture {
         }
     }
 
+    /// Each watches the one node, the master too.
+    async fn contend(&self, count: usize) {
+        while self.0.watched("/micro-service/goods").await.values().sum::<usize>() < count {}
+    }
+
     async fn down(&mut self) {
         self.0.down().await;
     }

@@ -106,6 +106,10 @@ impl Fixture for ZookeeperFixture {
         self.stranger().delete(&format!("/ms-rpc/{service}/{}", instance.id()), None).await.unwrap();
     }
 
+    async fn contend(&self, count: usize) {
+        while self.names("/ms-rpc@election/goods").await.len() < count {}
+    }
+
     async fn down(&mut self) {
         self.stranger = None;
         self.server.kill();
