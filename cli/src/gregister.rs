@@ -108,7 +108,7 @@ pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
     tokio::select! {
         // Whatever was confirmed is on the disk; requests that wait for changes are cut off.
         second = signal => drop(second),
-        served = axum::serve(listener, router) => served?,
+        () = ms_gregister::serve(listener, router, usize::MAX, std::future::pending()) => {}
         failed = failure(node.as_ref()) => {
             error!("{failed}");
             return Err(failed.into());
