@@ -79,5 +79,11 @@ fn an_address_that_others_reach_needs_a_token_and_networks() {
     assert!(gregister.said.contains("0.0.0.0:"), "{}", gregister.said);
     assert!(gregister.get("/getNodes").contains("token is missing"));
     assert!(gregister.get("/getNodes?token=t").contains("success"));
+    let port = gregister.address("HTTP").replace("0.0.0.0:", "");
+    let backend = format!("gregister://127.0.0.1:{port}?token=t");
+    let mirror = Running::start(&["gregister", "--http", "127.0.0.1:0", "--backend", &backend]);
+    assert!(mirror.said.contains("gregister shows gregister://127.0.0.1:"), "{}", mirror.said);
+    assert!(!mirror.said.contains("token"), "{}", mirror.said);
+    mirror.stop();
     gregister.stop();
 }
