@@ -229,4 +229,26 @@ mod tests {
         let error = Log::open(directory.path()).unwrap_err();
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
     }
+
+    /// As after a sync that failed: what of the file is on the disk nobody knows.
+    #[test]
+    fn a_file_in_doubt_is_written_anew_before_anything_is_confirmed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(directory.path()).unwrap();
+        log.write(&[leave(1)], Vec::new).unwrap();
+        log.is_doubtful = true;
+        // The new file cannot be made: somebody has put a directory there.
+        let next = directory.path().join(Log::NEXT);
+        fs::create_dir(&next).unwrap();
+        for _ in 0..2 {
+            let error = log.write(&[leave(2)], || vec![leave(1), leave(2)]).unwrap_err();
+            assert!(error.to_string().contains("Is a directory"), "{error}");
+            assert_eq!(record::read(&fs::read(directory.path().join(Log::NAME)).unwrap()).changes, [leave(1)]);
+        }
+        fs::remove_dir(&next).unwrap();
+        log.write(&[leave(3)], || vec![leave(1), leave(3)]).unwrap();
+        log.write(&[leave(4)], Vec::new).unwrap();
+        drop(log);
+        assert_eq!(Log::open(directory.path()).unwrap().1, [leave(1), leave(3), leave(4)]);
+    }
 }
