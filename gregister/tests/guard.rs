@@ -1,6 +1,6 @@
 //! Who is served, for how long, and who is not: web pages, and who sends slowly.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, oneshot},
     task::JoinHandle,
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 async fn start(router: Router, stop: impl Future<Output = ()> + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
@@ -107,6 +107,9 @@ fn echo() -> Router {
     Router::new().route("/", any(async |body: Bytes| body))
 }
 
+/// Longer than any of it.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// The clock stands still unless everybody waits for it.
 #[tokio::test(start_paused = true)]
 async fn who_sends_slowly_is_cut_off() {
@@ -126,7 +129,7 @@ async fn who_sends_slowly_is_cut_off() {
         });
         let begin = Instant::now();
         // A reset is an end, too.
-        let _ = read.read_to_end(&mut Vec::new()).await;
+        let _ = timeout(PATIENCE, read.read_to_end(&mut Vec::new())).await.expect("it stays open");
         assert_eq!(begin.elapsed().as_secs(), 10);
         trickle.abort();
     }
@@ -134,7 +137,7 @@ async fn who_sends_slowly_is_cut_off() {
     stream.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf").await.unwrap();
     let begin = Instant::now();
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("it stays open").unwrap();
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert_eq!(begin.elapsed().as_secs(), 30);
 }
