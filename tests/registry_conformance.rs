@@ -16,6 +16,8 @@ mod etcd;
 mod fixture;
 #[path = "registry_conformance/gregister.rs"]
 mod gregister;
+#[path = "registry_conformance/mirror.rs"]
+mod mirror;
 #[path = "registry_conformance/nacos.rs"]
 mod nacos;
 #[path = "registry_conformance/normal.rs"]
@@ -117,6 +119,11 @@ elections_on!(elections_in_memory, crate::embedded::MemoryFixture);
 elections_on!(elections_in_etcd, crate::etcd::EtcdFixture);
 elections_on!(elections_in_zookeeper, crate::zookeeper::ZookeeperFixture);
 elections_on!(elections_in_master_normal, crate::normal::NormalFixture);
+
+conformance!(etcd_in_gregister, crate::etcd::EtcdFixture, mirror::{ it_is_shown_in_the_old_form_read_only });
+conformance!(gregister_in_gregister, crate::gregister::GregisterFixture, mirror::{ it_is_shown_in_the_old_form_read_only });
+conformance!(nacos_in_gregister, crate::nacos::NacosFixture, mirror::{ it_is_shown_in_the_old_form_read_only });
+conformance!(zookeeper_in_gregister, crate::zookeeper::ZookeeperFixture, mirror::{ it_is_shown_in_the_old_form_read_only });
 
 // Nothing but instances can be written into `memory://` and gregister.
 conformance!(garbage_in_etcd, crate::etcd::EtcdFixture, suite::{ garbage_is_skipped_with_one_warning });

@@ -91,7 +91,8 @@ pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
             if args.data.is_some() {
                 return Err("data: with --backend nothing is stored".into());
             }
-            (None, mirror(backend, args.service.as_deref(), access).await?, format!("gregister shows {backend}"))
+            let (router, url) = mirror(backend, args.service.as_deref(), access).await?;
+            (None, router, format!("gregister shows {url}"))
         }
         None if args.service.is_some() => return Err("service: it needs --backend".into()),
         None => {
@@ -108,7 +109,7 @@ pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
     tokio::select! {
         // Whatever was confirmed is on the disk; requests that wait for changes are cut off.
         second = signal => drop(second),
-        served = axum::serve(listener, router) => served?,
+        () = ms_gregister::serve(listener, router, usize::MAX, std::future::pending()) => {}
         failed = failure(node.as_ref()) => {
             error!("{failed}");
             return Err(failed.into());
@@ -124,10 +125,12 @@ async fn open(data: PathBuf) -> Result<Node, Box<dyn Error>> {
     Ok(opened.await??)
 }
 
-async fn mirror(backend: &str, service: Option<&str>, access: Access) -> Result<Router, Box<dyn Error>> {
+/// What shows another registry, and that one's URL without its secrets.
+async fn mirror(backend: &str, service: Option<&str>, access: Access) -> Result<(Router, String), Box<dyn Error>> {
     let service: ServiceName = service.unwrap_or(ms_mq::SERVICE).parse()?;
     let registry = ms_register::connect(backend).await.map_err(|error| format!("backend: {error}"))?;
-    Ok(ms_gregister::mirror(registry, service, access))
+    let url = registry.url().to_owned();
+    Ok((ms_gregister::mirror(registry, service, access), url))
 }
 
 async fn failure(node: Option<&Node>) -> Failed {

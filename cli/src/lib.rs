@@ -4,6 +4,7 @@ mod file;
 mod gregister;
 mod mq;
 mod node;
+mod open_files;
 
 use std::{
     io::{IsTerminal, Write},
@@ -48,6 +49,9 @@ pub async fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false)
         .init();
+    if matches!(command, Command::Gregister(_) | Command::MqNode(_)) {
+        open_files::raise();
+    }
     let done = match command {
         Command::Gregister(args) => gregister::run(args).await,
         Command::MqNode(args) => node::run(args).await,

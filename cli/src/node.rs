@@ -1,13 +1,14 @@
 //! `ms mq-node`: a node of the queue, over RPC and HTTP.
 
-use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use ms_gregister::Access;
 use ms_mq::{HTTP_ADDRESS, MqNodeServer, NODE_ID, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
 use ms_register::{MsRegister, ServiceName};
 use ms_rpc::{SecondSignal, Server, shutdown_signal};
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 use tracing::{error, warn};
 
 use crate::file;
@@ -61,6 +62,9 @@ impl NodeArgs {
     }
 }
 
+/// At a time: the files that the process may have open are for the queue and for RPC.
+const HTTP_CONNECTIONS: usize = 256;
+
 pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let args = args.with_file()?;
     let id = args.node_id.unwrap_or(1);
@@ -98,11 +102,12 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         server = server.metadata(HTTP_ADDRESS, http_address.to_string());
     }
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let http = axum::serve(listener, http::router(node.clone())).with_graceful_shutdown(async {
-        // An error is the end too.
-        let _ = stopped.await;
-    });
-    let http = tokio::spawn(http.into_future());
+    let mut routes = http::router(node.clone());
+    if http_address.ip().is_loopback() {
+        routes = Access::open().guard(routes);
+    }
+    // An error is the end too.
+    let mut http = tokio::spawn(ms_gregister::serve(listener, routes, HTTP_CONNECTIONS, async { drop(stopped.await) }));
     // Who reads that it is ready may send one.
     let signal = shutdown_signal();
     let running = server.start().await?;
@@ -123,9 +128,11 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         }
     };
     let _ = stop.send(());
-    // Its connections may be open for ever.
-    http.abort();
     tokio::task::spawn_blocking(move || node.close()).await?;
+    // Who was asked before is answered, unless nobody reads it.
+    if timeout(Duration::from_secs(1), &mut http).await.is_err() {
+        http.abort();
+    }
     match failure {
         Some(failure) => Err(failure.into()),
         None => Ok(()),

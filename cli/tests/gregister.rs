@@ -2,62 +2,11 @@
 #![cfg(feature = "gregister")]
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    process::{Child, Command, Stdio},
-};
+mod running;
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use std::process::Command;
 
-/// A process of `ms`; dropping it kills it.
-struct Running {
-    process: Child,
-    said: String,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // An error means that it has ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Running {
-    /// It is ready when this returns.
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ms"));
-        let mut process = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        assert!(said.contains(" ready: "), "{arguments:?}: it said {said:?}");
-        Self { process, said }
-    }
-
-    /// The address after this word.
-    fn address(&self, word: &str) -> String {
-        let rest = self.said.split_once(&format!("{word} on ")).unwrap().1;
-        rest.split([',', ' ', '\n']).next().unwrap().to_owned()
-    }
-
-    fn get(&self, target: &str) -> String {
-        let mut stream = TcpStream::connect(self.address("HTTP")).unwrap();
-        write!(stream, "GET {target} HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
-    }
-
-    /// SIGTERM must end it well.
-    fn stop(mut self) {
-        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
-        assert!(self.process.wait().unwrap().success());
-    }
-}
+use running::Running;
 
 #[test]
 fn a_queue_node_is_listed_beside_others_and_in_another_gregister() {
@@ -130,5 +79,11 @@ fn an_address_that_others_reach_needs_a_token_and_networks() {
     assert!(gregister.said.contains("0.0.0.0:"), "{}", gregister.said);
     assert!(gregister.get("/getNodes").contains("token is missing"));
     assert!(gregister.get("/getNodes?token=t").contains("success"));
+    let port = gregister.address("HTTP").replace("0.0.0.0:", "");
+    let backend = format!("gregister://127.0.0.1:{port}?token=t");
+    let mirror = Running::start(&["gregister", "--http", "127.0.0.1:0", "--backend", &backend]);
+    assert!(mirror.said.contains("gregister shows gregister://127.0.0.1:"), "{}", mirror.said);
+    assert!(!mirror.said.contains("token"), "{}", mirror.said);
+    mirror.stop();
     gregister.stop();
 }

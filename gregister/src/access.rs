@@ -11,15 +11,18 @@ use axum::{
 };
 use ipnet::IpNet;
 
+use crate::guard::{self, Names};
+
 /// Who may use a node that is served.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     token: Option<Arc<str>>,
+    names: Names,
     pub(crate) networks: Networks,
 }
 
 impl Access {
-    /// Whoever can reach it; it dials loopback addresses only.
+    /// Whoever can reach it by an address or as `localhost`, but no web page; it dials loopback addresses only.
     pub fn open() -> Self {
         Self::default()
     }
@@ -31,6 +34,14 @@ impl Access {
         self
     }
 
+    /// Whoever asks for it under this name is served without a token, too. A web page that makes the name stand for this
+    /// machine is not told from others.
+    #[must_use]
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.names = self.names.with(name);
+        self
+    }
+
     /// What it dials to see whether a node is there.
     #[must_use]
     pub fn with_networks(mut self, networks: Networks) -> Self {
@@ -38,9 +49,11 @@ impl Access {
         self
     }
 
-    pub(crate) fn guard(self, routes: Router) -> Router {
+    /// Lets through who may use it, and answers all others: 401 without the token, 403 where none is asked for and a web page
+    /// may be asking.
+    pub fn guard(self, routes: Router) -> Router {
         match self.token {
-            None => routes,
+            None => routes.layer(middleware::from_fn_with_state(self.names, guard::check)),
             Some(token) => routes.layer(middleware::from_fn_with_state(token, check)),
         }
     }

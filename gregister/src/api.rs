@@ -52,7 +52,7 @@ impl From<Undone> for Failure {
         let status = match &undone {
             Undone::Refused(Refusal::Gone) => StatusCode::NOT_FOUND,
             Undone::Refused(Refusal::Invalid(_)) => StatusCode::BAD_REQUEST,
-            Undone::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Undone::Unwritten(_) | Undone::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self(status, undone.to_string())
     }

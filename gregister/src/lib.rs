@@ -1,10 +1,10 @@
 //! gregister: a small registry node, for those who run no etcd. One process keeps the instances of all services, and the nodes
 //! of queues that were written for gregister of old.
 //!
-//! - [`Node`] is the engine: whatever it confirms is on the disk. [`router`] serves it.
+//! - [`Node`] is the engine: whatever it confirms is on the disk. [`router`] speaks for it, [`serve`] to whoever connects.
 //! - [`mirror`] shows any other registry in the old form, read-only.
 //!
-//! Under `/v1` it speaks JSON; what is wrong is a status of 4xx with `{"error": ".."}`:
+//! Under `/v1` it speaks JSON; what is wrong is a status of 4xx with `{"error": ".."}`, and a disk that cannot be written 503:
 //!
 //! | request | answer |
 //! |---|---|
@@ -21,6 +21,7 @@
 mod access;
 mod api;
 mod clock;
+mod guard;
 mod legacy;
 mod log;
 mod mirror;
@@ -28,12 +29,14 @@ mod node;
 mod nodes;
 mod probe;
 mod record;
+mod serve;
 mod state;
 
 pub use access::{Access, Networks};
 pub use log::OpenError;
 pub use mirror::mirror;
 pub use node::{Failed, Node};
+pub use serve::serve;
 
 use axum::Router;
 

@@ -4,7 +4,11 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
 };
+
+use tracing::{error, info, warn};
 
 use crate::record::{self, Change};
 
@@ -30,6 +34,11 @@ pub enum OpenError {
     Io(#[from] io::Error),
 }
 
+/// The disk takes nothing at the moment, and why. What was confirmed is safe, and shown.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the disk of the node cannot be written, and nothing is changed until it can: {0}")]
+pub(crate) struct Unwritten(Arc<str>);
+
 /// The open file, in a directory that is locked for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -38,6 +47,12 @@ pub(crate) struct Log {
     length: usize,
     /// What it had when it was last written anew.
     least: usize,
+    /// What of the file is on the disk, or which file, nobody knows: nothing may be appended before it is written anew.
+    is_doubtful: bool,
+    /// When it failed to be written anew.
+    rewrite_failed: Option<Instant>,
+    /// Whether nothing could be written the last time.
+    is_failing: bool,
     _lock: File,
 }
 
@@ -45,6 +60,8 @@ impl Log {
     const NAME: &str = "changes";
     const NEXT: &str = "changes.next";
     const LOCK: &str = "lock";
+    /// To write all of it in vain takes a while: not more often than this.
+    const REWRITE_AGAIN: Duration = Duration::from_secs(1);
 
     /// Opens the directory, which is made if it is not there, and returns the changes in it.
     pub(crate) fn open(directory: &Path) -> Result<(Self, Vec<Change>), OpenError> {
@@ -61,37 +78,105 @@ impl Log {
         if lines.broken_amid {
             return Err(OpenError::Damaged { file: path, offset: lines.whole });
         }
-        let log = Self { directory: directory.to_owned(), file, length: bytes.len(), least: 0, _lock: lock };
+        let log = Self {
+            directory: directory.to_owned(),
+            file,
+            length: lines.whole,
+            least: 0,
+            is_doubtful: false,
+            rewrite_failed: None,
+            is_failing: false,
+            _lock: lock,
+        };
         Ok((log, lines.changes))
     }
 
-    /// Appends these, and returns when they are on the disk. After an error nothing is known of any of them.
-    pub(crate) fn append(&mut self, changes: &[Change]) -> io::Result<()> {
+    /// Writes the file anew, after it was read: these are what it holds. Where there is no room for that it stays as it is.
+    pub(crate) fn settle(&mut self, all: &[Change]) -> io::Result<()> {
+        let Err(error) = self.rewrite(all) else { return Ok(()) };
+        if self.length == 0 {
+            return Err(error);
+        }
+        // What a crash cut off goes, and what it left may be in memory alone.
+        self.file.set_len(self.length as u64)?;
+        self.file.sync_all()?;
+        warn!("{} is full of what is over, and could not be written anew: {error}", self.path(Self::NAME).display());
+        Ok(())
+    }
+
+    /// Returns when these changes, which lead to `all`, are on the disk. After an error a crash may bring them back or not,
+    /// and the next call must be for others in their place.
+    pub(crate) fn write(&mut self, changes: &[Change], all: impl Fn() -> Vec<Change>) -> Result<(), Unwritten> {
+        let appended = if self.is_doubtful { Err(io::Error::other("it is in doubt")) } else { self.append(changes) };
+        let may_rewrite =
+            self.is_doubtful || self.rewrite_failed.is_none_or(|failed| failed.elapsed() >= Self::REWRITE_AGAIN);
+        let written = if may_rewrite && (appended.is_err() || self.is_long()) {
+            let rewritten = self.rewrite(&all());
+            self.rewrite_failed = rewritten.is_err().then(Instant::now);
+            // What was appended is there, whatever becomes of the new file.
+            appended.or(rewritten)
+        } else {
+            appended
+        };
+        let was_failing = std::mem::replace(&mut self.is_failing, written.is_err());
+        let file = self.path(Self::NAME);
+        match &written {
+            Ok(()) if was_failing => info!("{} can be written again", file.display()),
+            Err(error) if !was_failing => error!("{} cannot be written: {error}", file.display()),
+            Ok(()) | Err(_) => {}
+        }
+        written.map_err(|error| Unwritten(error.to_string().into()))
+    }
+
+    /// Appends these, and returns when they are on the disk.
+    fn append(&mut self, changes: &[Change]) -> io::Result<()> {
         let bytes = lines(changes)?;
-        self.file.write_all(&bytes)?;
-        self.file.sync_data()?;
+        if let Err(error) = self.file.write_all(&bytes) {
+            // What is there of them must not stand before what comes next.
+            self.is_doubtful = self.file.set_len(self.length as u64).is_err();
+            return Err(error);
+        }
+        // After a failed sync another one says nothing about what was written before.
+        self.file.sync_data().inspect_err(|_| self.is_doubtful = true)?;
         self.length += bytes.len();
         Ok(())
     }
 
     /// Whether it has grown so much that it should be written anew.
-    pub(crate) fn is_long(&self) -> bool {
+    fn is_long(&self) -> bool {
         self.length > (4 * self.least).max(1 << 20)
     }
 
     /// Puts a file of these in the place of the one that is there: a crash leaves the one or the other.
-    pub(crate) fn rewrite(&mut self, changes: &[Change]) -> io::Result<()> {
-        let next = self.directory.join(Self::NEXT);
-        let bytes = lines(changes)?;
-        let mut file = File::options().write(true).create(true).truncate(true).open(&next)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&next, self.directory.join(Self::NAME))?;
-        File::open(&self.directory)?.sync_all()?;
+    fn rewrite(&mut self, changes: &[Change]) -> io::Result<()> {
+        let next = self.path(Self::NEXT);
+        let (file, length) = write_file(&next, changes).inspect_err(|_| {
+            // What is half written takes room that may be missing. An error here means that it is not there.
+            let _ = fs::remove_file(&next);
+        })?;
+        fs::rename(&next, self.path(Self::NAME))?;
         self.file = file;
-        (self.length, self.least) = (bytes.len(), bytes.len());
+        (self.length, self.least) = (length, length);
+        // Until the directory is on the disk, a crash may bring the old file back.
+        self.is_doubtful = true;
+        File::open(&self.directory)?.sync_all()?;
+        self.is_doubtful = false;
         Ok(())
     }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+/// A file of these that is on the disk, and its length.
+fn write_file(path: &Path, changes: &[Change]) -> io::Result<(File, usize)> {
+    let bytes = lines(changes)?;
+    let mut file = File::options().append(true).create(true).open(path)?;
+    file.set_len(0)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    Ok((file, bytes.len()))
 }
 
 fn lines(changes: &[Change]) -> io::Result<Vec<u8>> {
@@ -115,14 +200,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (mut log, found) = Log::open(directory.path()).unwrap();
         assert_eq!(found, []);
-        log.append(&[leave(1), leave(2)]).unwrap();
-        log.append(&[leave(3)]).unwrap();
+        log.write(&[leave(1), leave(2)], Vec::new).unwrap();
+        log.write(&[leave(3)], Vec::new).unwrap();
         assert!(matches!(Log::open(directory.path()), Err(OpenError::InUse)));
         drop(log);
         let (mut log, found) = Log::open(directory.path()).unwrap();
         assert_eq!(found, [leave(1), leave(2), leave(3)]);
         log.rewrite(&found[2..]).unwrap();
-        log.append(&[leave(4)]).unwrap();
+        log.write(&[leave(4)], Vec::new).unwrap();
         drop(log);
         assert_eq!(Log::open(directory.path()).unwrap().1, [leave(3), leave(4)]);
     }
@@ -131,7 +216,7 @@ mod tests {
     fn damage_is_an_error_and_a_cut_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(directory.path()).unwrap();
-        log.append(&[leave(1), leave(2), leave(3)]).unwrap();
+        log.write(&[leave(1), leave(2), leave(3)], Vec::new).unwrap();
         drop(log);
         let path = directory.path().join(Log::NAME);
         let whole = fs::read(&path).unwrap();
@@ -143,5 +228,27 @@ mod tests {
         fs::write(&path, damaged).unwrap();
         let error = Log::open(directory.path()).unwrap_err();
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    }
+
+    /// As after a sync that failed: what of the file is on the disk nobody knows.
+    #[test]
+    fn a_file_in_doubt_is_written_anew_before_anything_is_confirmed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(directory.path()).unwrap();
+        log.write(&[leave(1)], Vec::new).unwrap();
+        log.is_doubtful = true;
+        // The new file cannot be made: somebody has put a directory there.
+        let next = directory.path().join(Log::NEXT);
+        fs::create_dir(&next).unwrap();
+        for _ in 0..2 {
+            let error = log.write(&[leave(2)], || vec![leave(1), leave(2)]).unwrap_err();
+            assert!(error.to_string().contains("Is a directory"), "{error}");
+            assert_eq!(record::read(&fs::read(directory.path().join(Log::NAME)).unwrap()).changes, [leave(1)]);
+        }
+        fs::remove_dir(&next).unwrap();
+        log.write(&[leave(3)], || vec![leave(1), leave(3)]).unwrap();
+        log.write(&[leave(4)], Vec::new).unwrap();
+        drop(log);
+        assert_eq!(Log::open(directory.path()).unwrap().1, [leave(1), leave(3), leave(4)]);
     }
 }

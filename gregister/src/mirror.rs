@@ -2,8 +2,15 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use axum::{Router, extract::State, routing::any};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::any,
+};
 use ms_register::{MsRegister, ServiceName};
+use serde_json::json;
 
 use crate::{
     Access,
@@ -26,13 +33,24 @@ pub fn mirror(registry: Arc<dyn MsRegister>, service: ServiceName, access: Acces
         .route("/register", refused())
         .route("/unregister", refused())
         .route("/editWeight", refused())
+        .route("/v1/{*path}", any(async |State(of): State<Mirrored>| no_registry(&of)))
         .fallback(legacy::not_found)
         .with_state(Mirrored { registry, service });
     access.guard(routes)
 }
 
 fn read_only(of: &Mirrored) -> Answer {
-    Answer::failure(format!("this shows `{}` in {}, read-only", of.service, of.registry.url()))
+    Answer::failure(reason(of))
+}
+
+/// To whoever takes it for a node with services of its own.
+fn no_registry(of: &Mirrored) -> Response {
+    let error = format!("{}, under /getNodes alone: connect to that", reason(of));
+    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "error": error }))).into_response()
+}
+
+fn reason(of: &Mirrored) -> String {
+    format!("this shows `{}` in {}, read-only", of.service, of.registry.url())
 }
 
 /// An error is never an empty list.

@@ -10,10 +10,9 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval},
 };
-use tracing::error;
 
 use crate::{
-    log::{Log, OpenError},
+    log::{Log, OpenError, Unwritten},
     state::{Refusal, Request, State, View},
 };
 
@@ -24,14 +23,14 @@ pub struct Node {
     view: watch::Receiver<Arc<View>>,
 }
 
-/// The node cannot write to its disk, and has stopped: what it confirmed is safe, what it did not may be there or not.
+/// The node has stopped: what it confirmed is safe, what it did not may be there or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the node has stopped: its data cannot be written")]
+#[error("the node has stopped")]
 pub struct Failed;
 
 struct Command {
     request: Request,
-    reply: oneshot::Sender<Result<bool, Refusal>>,
+    reply: oneshot::Sender<Result<bool, Undone>>,
 }
 
 /// How a request can end without being done.
@@ -39,6 +38,8 @@ struct Command {
 pub(crate) enum Undone {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
     #[error(transparent)]
     Failed(#[from] Failed),
 }
@@ -59,7 +60,7 @@ impl Node {
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         let (mut log, changes) = Log::open(directory)?;
         let state = State::replay(changes, fastrand::u64(1..=u64::MAX));
-        log.rewrite(&state.as_changes())?;
+        log.settle(&state.as_changes())?;
         let (commands, received) = mpsc::channel(Self::QUEUE);
         let (publish, view) = watch::channel(Arc::new(state.view()));
         std::thread::Builder::new().name("gregister".to_owned()).spawn(move || run(state, log, received, &publish))?;
@@ -96,7 +97,7 @@ impl Node {
     pub(crate) async fn ask(&self, request: Request) -> Result<bool, Undone> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command { request, reply }).await.map_err(|_| Failed)?;
-        Ok(answer.await.map_err(|_| Failed)??)
+        answer.await.map_err(|_| Failed)?
     }
 
     pub(crate) fn downgrade(&self) -> WeakNode {
@@ -124,30 +125,33 @@ fn run(mut state: State, mut log: Log, mut received: mpsc::Receiver<Command>, pu
     while let Some(first) = received.blocking_recv() {
         let mut next = Some(first);
         while let Some(Command { request, reply }) = next {
-            answers.push((reply, state.handle(request, begin.elapsed())));
+            let answer = state.handle(request, begin.elapsed());
+            answers.push((reply, answer, state.is_changed()));
             next = if answers.len() < Node::BATCH { received.try_recv().ok() } else { None };
         }
-        if let Err(error) = store(&mut state, &mut log, publish) {
-            error!("the node stops, its data cannot be written: {error}");
-            return;
+        let stored = store(&mut state, &mut log, publish);
+        if stored.is_err() {
+            state.restore(&publish.borrow());
         }
-        for (reply, answer) in answers.drain(..) {
+        for (reply, answer, is_changed) in answers.drain(..) {
+            // What was handled before the first change does not depend on any.
+            let answer = match &stored {
+                Err(error) if is_changed => Err(error.clone().into()),
+                _ => answer.map_err(Undone::from),
+            };
             // An error: nobody waits any more.
             let _ = reply.send(answer);
         }
     }
 }
 
-fn store(state: &mut State, log: &mut Log, publish: &watch::Sender<Arc<View>>) -> std::io::Result<()> {
+fn store(state: &mut State, log: &mut Log, publish: &watch::Sender<Arc<View>>) -> Result<(), Unwritten> {
     let changes = state.take_changes();
     if changes.is_empty() {
         return Ok(());
     }
-    log.append(&changes)?;
+    log.write(&changes, || state.as_changes())?;
     publish.send_replace(Arc::new(state.view()));
-    if log.is_long() {
-        log.rewrite(&state.as_changes())?;
-    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     access::Networks,
-    node::{Node, WeakNode},
+    node::{Node, Undone, WeakNode},
     record::Joined,
     state::Request,
 };
@@ -35,7 +35,7 @@ async fn run(node: WeakNode, networks: Networks) {
             probes.spawn(probe(joined.clone(), networks.clone()));
         }
         let outcomes: Vec<_> = probes.join_all().await.into_iter().flatten().collect();
-        if !outcomes.is_empty() && node.ask(Request::Probed(outcomes)).await.is_err() {
+        if !outcomes.is_empty() && matches!(node.ask(Request::Probed(outcomes)).await, Err(Undone::Failed(_))) {
             return;
         }
     }

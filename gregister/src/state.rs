@@ -179,6 +179,11 @@ impl State {
         self.view.clone()
     }
 
+    /// Whether anything has changed since the changes were last taken.
+    pub(crate) fn is_changed(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// The changes since they were last taken.
     pub(crate) fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
@@ -364,6 +369,8 @@ impl State {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+mod restore;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use ms_gregister::{Access, Networks, Node, mirror, router};
+use ms_gregister::{Access, Networks, Node, mirror, router, serve};
 use ms_register::{Instance, Memory};
 use tempfile::TempDir;
 use tokio::{
@@ -36,7 +36,7 @@ impl Served {
 
     async fn over(directory: TempDir, access: Access) -> Self {
         let router = router(Node::open(directory.path()).unwrap(), access);
-        let (address, task) = serve(router).await;
+        let (address, task) = self::start(router).await;
         Self { address, directory, task }
     }
 
@@ -48,16 +48,16 @@ impl Served {
     }
 }
 
-async fn serve(router: axum::Router) -> (SocketAddr, AbortHandle) {
+async fn start(router: axum::Router) -> (SocketAddr, AbortHandle) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let task = tokio::spawn(serve(listener, router, 100, std::future::pending()));
     (address, task.abort_handle())
 }
 
 async fn get(address: SocketAddr, target: &str, header: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("GET {target} HTTP/1.0\r\nHost: h\r\n{header}\r\n").as_bytes()).await.unwrap();
+    stream.write_all(format!("GET {target} HTTP/1.0\r\nHost: {address}\r\n{header}\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -192,7 +192,7 @@ async fn another_registry_is_shown_and_not_changed() {
     let goods = "goods".parse().unwrap();
     memory.insert(&goods, Instance::new("10.0.0.1", 80).with_weight(0.25));
     memory.insert(&goods, Instance::new("10.0.0.2", 80).with_metadata("mq.node", "1").with_metadata("mq.http", "h:1"));
-    let (address, task) = serve(mirror(memory.clone(), goods, Access::open())).await;
+    let (address, task) = start(mirror(memory.clone(), goods, Access::open())).await;
     let first = r#"{"id":1,"http_addr":"h:1","http_tls":false,"tcp_addr":"10.0.0.2:80","tcp_tls":false,"join_time":"","weight":1}"#;
     let second = r#"{"id":2,"http_addr":"","http_tls":false,"tcp_addr":"10.0.0.1:80","tcp_tls":false,"join_time":"","weight":1}"#;
     let all = format!(r#"{{"code":0,"data":{{"nodes":[{first},{second}]}},"msg":"success"}}"#);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use ms_rpc::{
     Balancer, Codec, Compression,
-    internals::{self, Buffer, Pick, Table},
+    internals::{self, Buffer, Plan, Table},
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,7 @@ fn main() {
     codecs(&mut criterion);
     compressions(&mut criterion);
     picks(&mut criterion);
+    plans(&mut criterion);
     tables(&mut criterion);
     criterion.final_summary();
 }
@@ -108,8 +109,29 @@ fn picks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     for balancer in Balancer::ALL {
         for instances in [1, 10, 10_000] {
-            let pick = Pick::new(balancer, instances);
+            let plan = Plan::new(balancer, instances);
+            let pick = plan.pick(&plan.listed());
             group.bench_function(format!("{balancer}/of {instances}"), |b| b.iter(|| black_box(&pick).next()));
+        }
+    }
+}
+
+/// What a change of the list costs, and what a change of the connections does.
+fn plans(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("plan");
+    for balancer in Balancer::ALL {
+        for instances in [10, 10_000] {
+            let plan = Plan::new(balancer, instances);
+            group.bench_function(format!("{balancer}/list of {instances}"), |b| {
+                b.iter_with_large_drop(|| plan.listed());
+            });
+            let listed = plan.listed();
+            group.bench_function(format!("{balancer}/change of {instances}"), |b| {
+                b.iter_with_large_drop(|| plan.changed(black_box(&listed)));
+            });
+            group.bench_function(format!("{balancer}/connections of {instances}"), |b| {
+                b.iter_with_large_drop(|| plan.pick(black_box(&listed)));
+            });
         }
     }
 }

@@ -88,35 +88,67 @@ pub fn expand(compression: Compression, compressed: &[u8]) -> Option<Vec<u8>> {
     compression.expand(compressed, DEFAULT_MAX_FRAME).ok()
 }
 
-/// A balancer over instances, each with one connection and some calls in flight on it.
+/// A balancer, and instances with weights from 1 to 3, each with one connection and some calls in flight on it.
+#[derive(Debug)]
+pub struct Plan {
+    policy: Arc<Policy>,
+    clock: Arc<Clock>,
+    instances: Vec<(String, f64, Arc<Load>)>,
+    keys: Arc<[Key]>,
+}
+
+impl Plan {
+    /// Over that many.
+    pub fn new(balancer: Balancer, instances: u32) -> Self {
+        let (clock, start) = (Arc::<Clock>::default(), Instant::now());
+        let instance = |place: u32| {
+            let load = Load::new(clock.clone());
+            load.set_in_flight(place as usize % 5);
+            load.answered(Duration::from_micros(u64::from(place % 7 + 50)), start);
+            (format!("10.0.{}.{}:80", place / 256, place % 256), f64::from(place % 3 + 1), Arc::new(load))
+        };
+        let instances = (0..instances).map(instance).collect();
+        let keys = (0..1024u32).map(|key| Key::new(&key.to_be_bytes())).collect();
+        Self { policy: Arc::new(Policy::new(balancer.into())), clock, instances, keys }
+    }
+
+    /// What is made of the first list of instances.
+    pub fn listed(&self) -> Listing {
+        let instances = (0..).zip(&self.instances).map(|(place, (id, weight, _))| (place, id.as_str(), *weight));
+        Listing(Arc::new(Listed::new(self.policy.balancing.balancer(), None, instances)))
+    }
+
+    /// What is made when the one in the middle goes.
+    pub fn changed(&self, before: &Listing) -> Listing {
+        let instances = self.instances.iter().enumerate().filter(|(at, _)| *at != self.instances.len() / 2);
+        let instances = (0..).zip(instances).map(|(place, (_, (id, weight, _)))| (place, id.as_str(), *weight));
+        Listing(Arc::new(Listed::new(self.policy.balancing.balancer(), Some(&before.0), instances)))
+    }
+
+    /// What is made then, and when one is connected, lost or ejected.
+    pub fn pick(&self, listed: &Listing) -> Pick {
+        let candidates = (0..).zip(&self.instances);
+        let candidates =
+            candidates.map(|(place, (_, weight, load))| Candidate::new(place, *weight, Loads::One(load.clone())));
+        let choices = Choices::new(&self.policy, &listed.0, candidates);
+        Pick { choices, clock: self.clock.clone(), keys: self.keys.clone(), next: AtomicUsize::new(0) }
+    }
+}
+
+/// The instances that hashes go by.
+#[derive(Debug)]
+pub struct Listing(Arc<Listed>);
+
+/// A balancer over instances.
 #[derive(Debug)]
 pub struct Pick {
     choices: Choices,
     clock: Arc<Clock>,
-    keys: Vec<Key>,
+    keys: Arc<[Key]>,
     next: AtomicUsize,
 }
 
 impl Pick {
-    /// Over that many, with weights from 1 to 3.
-    pub fn new(balancer: Balancer, instances: u32) -> Self {
-        let (clock, start) = (Arc::<Clock>::default(), Instant::now());
-        let policy = Arc::new(Policy::new(balancer.into()));
-        let ids: Vec<_> = (0..instances).map(|place| format!("10.0.{}.{}:80", place / 256, place % 256)).collect();
-        let weight = |place: u32| f64::from(place % 3 + 1);
-        let listed = (0..).zip(&ids).map(|(place, id)| (place, id.as_str(), weight(place)));
-        let listed = Arc::new(Listed::new(balancer, listed));
-        let candidates = (0..instances).map(|place| {
-            let load = Load::new(clock.clone());
-            load.set_in_flight(place as usize % 5);
-            load.answered(Duration::from_micros(u64::from(place % 7 + 50)), start);
-            Candidate::new(place, weight(place), Loads::One(Arc::new(load)))
-        });
-        let choices = Choices::new(&policy, &listed, candidates);
-        let keys = (0..1024u32).map(|key| Key::new(&key.to_be_bytes())).collect();
-        Self { choices, clock, keys, next: AtomicUsize::new(0) }
-    }
-
     /// The place of the instance for the next call.
     pub fn next(&self) -> Option<u32> {
         let next = self.next.load(Ordering::Relaxed);

@@ -42,6 +42,36 @@ async fn unregistered(name: &str) -> (RunningServer, Arc<Probe>, Instance) {
     (server, probe, instance)
 }
 
+/// Two servers that are listed by hand, and a proxy that has called both.
+struct Pair {
+    registry: Arc<Memory>,
+    a: Option<RunningServer>,
+    _b: RunningServer,
+    instances: [Instance; 2],
+    proxy: ClientProxy,
+    shop: ShopClient,
+}
+
+impl Pair {
+    async fn called() -> Self {
+        let registry = Arc::new(Memory::new());
+        let (a, _, first) = unregistered("a").await;
+        let (_b, _, second) = unregistered("b").await;
+        let instances = [first, second];
+        for instance in &instances {
+            registry.insert(&service(), instance.clone());
+        }
+        let proxy = in_turn(&registry);
+        let shop = ShopClient::new(&proxy);
+        warm(&shop, &["a", "b"]).await;
+        Self { registry, a: Some(a), _b, instances, proxy, shop }
+    }
+
+    fn listed(&self) -> Vec<Instance> {
+        self.proxy.instances("shop").unwrap()
+    }
+}
+
 /// Waits until something that other tasks do is true.
 async fn until(what: impl Fn() -> bool) {
     let start = Instant::now();
@@ -60,54 +90,38 @@ async fn warm(shop: &ShopClient, names: &[&str]) {
 
 #[tokio::test]
 async fn an_emptied_registry_takes_nobody_away_but_who_is_gone() {
-    let registry = Arc::new(Memory::new());
-    let (a, _, a_instance) = unregistered("a").await;
-    let (_b, _, b_instance) = unregistered("b").await;
-    for instance in [&a_instance, &b_instance] {
-        registry.insert(&service(), instance.clone());
-    }
-    let proxy = in_turn(&registry);
-    let shop = ShopClient::new(&proxy);
-    warm(&shop, &["a", "b"]).await;
-
-    let mut watch = registry.watch(&service());
-    registry.wipe();
+    let mut pair = Pair::called().await;
+    let mut watch = pair.registry.watch(&service());
+    pair.registry.wipe();
     watch.wait_for(|snapshot| snapshot.instances().is_empty()).await.unwrap();
     tokio::task::yield_now().await;
-    warm(&shop, &["a", "b"]).await;
-    assert_eq!(proxy.instances("shop").unwrap().len(), 2);
+    warm(&pair.shop, &["a", "b"]).await;
+    assert_eq!(pair.listed().len(), 2);
 
-    drop(a);
+    drop(pair.a.take());
     // The dead one refuses connections; the other is called on.
-    while proxy.instances("shop").unwrap() != [b_instance.clone()] {
-        assert_eq!(shop.find(1).await.unwrap().id, 1);
+    while pair.listed() != pair.instances[1..] {
+        assert_eq!(pair.shop.find(1).await.unwrap().id, 1);
     }
-    warm(&shop, &["b"]).await;
+    warm(&pair.shop, &["b"]).await;
 }
 
 #[tokio::test]
 async fn a_held_instance_that_says_goaway_is_left() {
-    let registry = Arc::new(Memory::new());
-    let (a, _, a_instance) = unregistered("a").await;
-    let (_b, _, b_instance) = unregistered("b").await;
-    for instance in [&a_instance, &b_instance] {
-        registry.insert(&service(), instance.clone());
-    }
-    let proxy = in_turn(&registry);
-    let shop = ShopClient::new(&proxy);
-    warm(&shop, &["a", "b"]).await;
+    let mut pair = Pair::called().await;
+    let (registry, [a, b]) = (&pair.registry, &pair.instances);
     registry.set_down(true);
     registry.set_down(false);
-    registry.remove(&service(), a_instance.id());
+    registry.remove(&service(), a.id());
     let mut watch = registry.watch(&service());
     watch.wait_for(|snapshot| snapshot.instances().len() == 1).await.unwrap();
     // The proxy knows by the time that a later change shows.
-    registry.insert(&service(), b_instance.clone().with_metadata("seen", "yes"));
-    until(|| proxy.instances("shop").unwrap().iter().any(|instance| instance.metadata().contains_key("seen"))).await;
-    assert_eq!(proxy.instances("shop").unwrap().len(), 2);
-    warm(&shop, &["a", "b"]).await;
-    a.shutdown().await;
-    until(|| proxy.instances("shop").unwrap().len() == 1).await;
+    registry.insert(&service(), b.clone().with_metadata("seen", "yes"));
+    until(|| pair.listed().iter().any(|instance| instance.metadata().contains_key("seen"))).await;
+    assert_eq!(pair.listed().len(), 2);
+    warm(&pair.shop, &["a", "b"]).await;
+    pair.a.take().unwrap().shutdown().await;
+    until(|| pair.listed().len() == 1).await;
 }
 
 /// Says HELLO and reads, and never answers.

@@ -79,8 +79,7 @@ pub(crate) async fn a_cancelled_campaign_leaves_nothing_behind<F: Fixture>(fixtu
     let leader = elected(&first, 1).await;
     let cancelled = campaign(&second, 2);
     let third = campaign(&second, 3);
-    // Whether it is in the queue by now or not, and it may be before the third.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    within(DEADLINE, "the candidates", fixture.contend(3)).await;
     cancelled.abort();
     assert!(cancelled.await.unwrap_err().is_cancelled());
     leader.resign(DEADLINE).await.unwrap();
@@ -260,8 +259,7 @@ async fn in_zookeeper_the_own_node_is_found_after_a_lost_answer() {
     })
     .await;
     // The answer is on its way.
-    relay.set(Fault::Drop);
-    relay.set(Fault::None);
+    relay.cut().await;
     let leader = within(DEADLINE, "the election", campaign).await.unwrap();
     assert_eq!(zookeeper.names(directory).await.len(), 1, "it is there once");
     leader.resign(DEADLINE).await.unwrap();

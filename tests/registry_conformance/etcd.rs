@@ -59,6 +59,10 @@ impl Fixture for EtcdFixture {
         self.etcdctl(&["del", &format!("ms-rpc/{service}/{}", instance.id())]).await;
     }
 
+    async fn contend(&self, count: usize) {
+        while self.candidates().await < count {}
+    }
+
     async fn down(&mut self) {
         self.0.kill();
     }

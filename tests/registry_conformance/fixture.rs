@@ -23,6 +23,14 @@ pub(crate) trait Fixture: Sized {
     /// Removes what [`write`](Self::write) wrote.
     async fn remove(&self, service: &ServiceName, instance: &Instance);
 
+    /// Waits until so many campaign for `goods` or lead it. Where nothing shows how many they are, as far as they come on
+    /// this thread.
+    async fn contend(&self, _count: usize) {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Ends the registry as a crash does.
     async fn down(&mut self);
 

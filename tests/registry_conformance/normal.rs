@@ -75,6 +75,11 @@ impl Fixture for NormalFixture {
         }
     }
 
+    /// Each watches the one node, the master too.
+    async fn contend(&self, count: usize) {
+        while self.0.watched("/micro-service/goods").await.values().sum::<usize>() < count {}
+    }
+
     async fn down(&mut self) {
         self.0.down().await;
     }
@@ -170,8 +175,7 @@ async fn after_a_lost_answer_the_own_node_is_found() {
         }
     })
     .await;
-    relay.set(Fault::Drop);
-    relay.set(Fault::None);
+    relay.cut().await;
     let registration = registering.await.unwrap().unwrap();
     assert_eq!(zookeeper.0.names(directory).await.len(), 1, "it is there once");
     assert_eq!(ids(&registry.list(&goods).await.unwrap()), ["10.0.0.1:80"]);

@@ -106,6 +106,10 @@ impl Fixture for ZookeeperFixture {
         self.stranger().delete(&format!("/ms-rpc/{service}/{}", instance.id()), None).await.unwrap();
     }
 
+    async fn contend(&self, count: usize) {
+        while self.names("/ms-rpc@election/goods").await.len() < count {}
+    }
+
     async fn down(&mut self) {
         self.stranger = None;
         self.server.kill();
@@ -213,6 +217,29 @@ async fn parents_that_vanish_when_they_are_empty_are_made_again() {
     let registration = registry.register(&goods, Instance::new("10.0.0.2", 80)).await.unwrap();
     let seen = watch.wait_for(|s| ids(s.instances()) == ["10.0.0.2:80"]);
     within(ZookeeperFixture::SETTLES, "the instance", seen).await.unwrap();
+    registration.deregister(REWRITTEN).await.unwrap();
+}
+
+/// It is made, and gone again before the node is in it: as a server does with one that is empty.
+#[tokio::test]
+async fn a_parent_that_vanishes_at_once_is_made_again() {
+    let zookeeper = ZookeeperFixture::start().await;
+    let relay = Relay::to(zookeeper.address()).await.unwrap();
+    let registry = ms_register::connect(&format!("zookeeper://{}?timeout=8", relay.address())).await.unwrap();
+    zookeeper.write(&service("orders"), &Instance::new("10.0.0.9", 80)).await;
+    let (stat, made) = zookeeper.stranger().check_and_watch_stat("/ms-rpc/goods").await.unwrap();
+    assert!(stat.is_none());
+    // The node is asked for when the answer of the parent has arrived: there is time to remove that.
+    relay.set(Fault::Delay(Duration::from_millis(200)));
+    let registering = tokio::spawn({
+        let (registry, goods) = (registry.clone(), service("goods"));
+        async move { registry.register(&goods, Instance::new("10.0.0.1", 80)).await }
+    });
+    within(Duration::from_secs(8), "the parent", made.changed()).await;
+    zookeeper.stranger().delete("/ms-rpc/goods", None).await.unwrap();
+    let registration = registering.await.unwrap().unwrap();
+    assert_eq!(zookeeper.names("/ms-rpc/goods").await, ["10.0.0.1:80"]);
+    relay.set(Fault::None);
     registration.deregister(REWRITTEN).await.unwrap();
 }
 

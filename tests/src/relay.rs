@@ -41,6 +41,7 @@ pub struct Relay {
     address: SocketAddr,
     fault: watch::Sender<Fault>,
     accepted: Arc<Mutex<Vec<Instant>>>,
+    open: watch::Receiver<usize>,
     task: AbortHandle,
 }
 
@@ -54,8 +55,9 @@ impl Relay {
         let (fault, faults) = watch::channel(Fault::None);
         let accepted = Arc::default();
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, target, faults, Arc::clone(&accepted))).abort_handle();
-        Ok(Self { address, fault, accepted, task })
+        let (count, open) = watch::channel(0);
+        let task = tokio::spawn(accept(listener, target, faults, Arc::clone(&accepted), count)).abort_handle();
+        Ok(Self { address, fault, accepted, open, task })
     }
 
     /// Where clients connect.
@@ -66,6 +68,15 @@ impl Relay {
     /// What happens from now on, to the connections there are and to new ones.
     pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
+    }
+
+    /// Closes all connections that there are, and returns when that is done; what comes later passes. Of two faults that are
+    /// set one after the other the first may not be seen by anybody.
+    pub async fn cut(&self) {
+        self.set(Fault::Drop);
+        // An error: nobody accepts any more.
+        let _ = self.open.clone().wait_for(|open| *open == 0).await;
+        self.set(Fault::None);
     }
 
     /// When each connection came, so far.
@@ -85,6 +96,7 @@ async fn accept(
     target: SocketAddr,
     faults: watch::Receiver<Fault>,
     accepted: Arc<Mutex<Vec<Instant>>>,
+    open: watch::Sender<usize>,
 ) {
     // Dropped with this task, and with it all that passes.
     let mut connections = JoinSet::new();
@@ -97,6 +109,7 @@ async fn accept(
             }
             Some(_) = connections.join_next() => {}
         }
+        open.send_replace(connections.len());
     }
 }
 
@@ -171,6 +184,15 @@ mod tests {
         let mut new = TcpStream::connect(relay.address()).await.unwrap();
         assert_eq!(new.read(&mut [0]).await.unwrap(), 0);
         assert_eq!(relay.accepted().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_what_is_open_and_no_more() {
+        let (relay, mut old) = relay().await;
+        relay.cut().await;
+        assert_eq!(old.read(&mut [0]).await.unwrap(), 0);
+        let mut new = TcpStream::connect(relay.address()).await.unwrap();
+        assert_eq!(echo(&mut new).await.unwrap(), *b"ping");
     }
 
     #[tokio::test]

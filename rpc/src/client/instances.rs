@@ -37,8 +37,9 @@ pub(crate) struct Instances {
 }
 
 impl Instances {
-    pub(crate) fn new(policy: Arc<Policy>, snapshot: Snapshot, all: Vec<Arc<Endpoint>>) -> Self {
-        let listed = |is_wanted: &dyn Fn(&Endpoint) -> bool| {
+    /// `before` is what this takes the place of.
+    pub(crate) fn new(policy: Arc<Policy>, before: Option<&Self>, snapshot: Snapshot, all: Vec<Arc<Endpoint>>) -> Self {
+        let listed = |before: Option<&Arc<Listed>>, is_wanted: &dyn Fn(&Endpoint) -> bool| {
             let wanted = all.iter().enumerate().filter(|(_, endpoint)| {
                 endpoint.instance().weight() > 0.0
                     && policy.balancing.selects(endpoint.instance())
@@ -48,11 +49,12 @@ impl Instances {
                 let instance = endpoint.instance();
                 (place as u32, instance.id(), instance.weight())
             });
-            Arc::new(Listed::new(policy.balancing.balancer(), described))
+            Arc::new(Listed::new(policy.balancing.balancer(), before.map(|before| &**before), described))
         };
         let is_near = |endpoint: &Endpoint| policy.balancing.is_near(endpoint.instance());
-        let listed_near = policy.balancing.has_zone().then(|| listed(&is_near));
-        let listed = listed(&|_| true);
+        let near_before = before.and_then(|before| before.listed_near.as_ref());
+        let listed_near = policy.balancing.has_zone().then(|| listed(near_before, &is_near));
+        let listed = listed(before.map(|before| &before.listed), &|_| true);
         Self::of(policy, snapshot, all, listed, listed_near)
     }
 

@@ -101,7 +101,7 @@ impl Resolver {
             registry,
             config,
             connections_per_instance,
-            instances: ArcSwap::from_pointee(Instances::new(policy.clone(), Snapshot::never(), Vec::new())),
+            instances: ArcSwap::from_pointee(Instances::new(policy.clone(), None, Snapshot::never(), Vec::new())),
             policy,
             clock: Arc::default(),
             changed: Notify::new(),
@@ -345,7 +345,7 @@ impl Resolver {
             }
         };
         let all = hold.instances().into_iter().map(endpoint).collect();
-        self.publish(Instances::new(self.policy.clone(), snapshot, all));
+        self.publish(Instances::new(self.policy.clone(), Some(&before), snapshot, all));
         self.measure(hold);
         self.changed.notify_waiters();
     }

@@ -88,13 +88,18 @@ impl Candidates {
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
     pub(super) places: Box<[u32]>,
-    pub(super) ring: Option<Ring>,
+    pub(super) ring: Option<Arc<Ring>>,
 }
 
 impl Listed {
-    /// `instances`: place, id and weight, in order.
-    pub(crate) fn new<'a>(balancer: Balancer, instances: impl Iterator<Item = (u32, &'a str, f64)> + Clone) -> Self {
-        let ring = balancer.needs_ring().then(|| Ring::new(instances.clone()));
+    /// `instances`: place, id and weight, in order. What was listed before makes this cheaper.
+    pub(crate) fn new<'a>(
+        balancer: Balancer,
+        before: Option<&Self>,
+        instances: impl Iterator<Item = (u32, &'a str, f64)> + Clone,
+    ) -> Self {
+        let ring_before = before.and_then(|before| before.ring.as_ref());
+        let ring = balancer.needs_ring().then(|| Ring::new(ring_before, instances.clone()));
         Self { places: instances.map(|(place, ..)| place).collect(), ring }
     }
 

@@ -34,7 +34,7 @@ impl Scene {
         let loads: Vec<_> = ids.iter().map(|_| Arc::new(Load::new(clock.clone()))).collect();
         let policy = Arc::new(Policy::new(balancer.into()));
         let listed = (0..).zip(&ids).zip(weights).map(|((place, id), weight)| (place, id.as_str(), *weight));
-        let listed = Arc::new(Listed::new(balancer, listed));
+        let listed = Arc::new(Listed::new(balancer, None, listed));
         let connected = (0..ids.len()).filter(|place| is_connected(*place));
         let candidates =
             connected.map(|place| Candidate::new(place as u32, weights[place], Loads::One(loads[place].clone())));

@@ -1,0 +1,88 @@
+//! Who may ask the nodes over HTTP, and how many at a time.
+#![allow(clippy::unwrap_used)]
+
+mod running;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    process::Command,
+    time::Duration,
+};
+
+use running::Running;
+
+/// A node of each kind, with such a limit of open files.
+fn start(kind: &str, directory: &str, limit: &str) -> Running {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!(r#"ulimit {limit}; exec "$0" "$@""#), env!("CARGO_BIN_EXE_ms"), kind]);
+    if kind == "mq-node" {
+        command.args(["--rpc", "127.0.0.1:0"]);
+    }
+    Running::run(command.args(["--http", "127.0.0.1:0", "--data", directory]))
+}
+
+const KINDS: [(&str, &str); 2] = [("gregister", "/getNodes"), ("mq-node", "/getAllTopicStat")];
+
+/// The status. It must come before connections without requests are closed.
+fn ask(node: &Running, target: &str, headers: &str) -> u16 {
+    let mut stream = TcpStream::connect(node.address("HTTP")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    write!(stream, "GET {target} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn web_pages_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, target) in KINDS {
+        let data = directory.path().join(kind);
+        let node = start(kind, data.to_str().unwrap(), "-n 1024");
+        for (headers, status) in [
+            ("Host: localhost\r\n", 200),
+            ("Host: 127.0.0.1\r\nUser-Agent: curl/8.5.0\r\n", 200),
+            ("Host: evil.example\r\n", 403),
+            ("Host: localhost\r\nOrigin: http://evil.example\r\n", 403),
+            ("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", 403),
+        ] {
+            assert_eq!(ask(&node, target, headers), status, "{kind} {headers}");
+        }
+        node.stop();
+    }
+}
+
+/// More would leave it none for its own files.
+#[test]
+fn connections_are_bounded_by_the_files_that_it_may_open() {
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, target) in KINDS {
+        let data = directory.path().join(kind);
+        let node = start(kind, data.to_str().unwrap(), "-n 96");
+        let mut held: Vec<_> = (0..32).map(|_| TcpStream::connect(node.address("HTTP")).unwrap()).collect();
+        let mut next = TcpStream::connect(node.address("HTTP")).unwrap();
+        write!(next, "GET {target} HTTP/1.0\r\n\r\n").unwrap();
+        next.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let waits = next.read(&mut [0]).unwrap_err();
+        assert!(matches!(waits.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{kind}: {waits}");
+        next.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        held.pop();
+        let mut answer = String::new();
+        next.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200"), "{kind}: {answer}");
+        node.stop();
+    }
+}
+
+#[test]
+fn a_limit_that_may_be_raised_is_raised() {
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, target) in KINDS {
+        let data = directory.path().join(kind);
+        let node = start(kind, data.to_str().unwrap(), "-Sn 96");
+        let _held: Vec<_> = (0..64).map(|_| TcpStream::connect(node.address("HTTP")).unwrap()).collect();
+        assert_eq!(ask(&node, target, "Host: localhost\r\n"), 200, "{kind}");
+        node.stop();
+    }
+}

@@ -1,0 +1,142 @@
+//! HTTP for whoever may connect: so many at a time, and none that keeps a place by sending slowly.
+
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::Request,
+};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustix::process::{Resource, getrlimit};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{Sleep, sleep},
+};
+use tracing::{debug, warn};
+
+/// Until the head of a request is there, from the end of the one before it or the beginning of the connection.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Until its body is there.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// What the process needs of the files that it may have open, besides connections.
+const OWN_FILES: u64 = 64;
+/// More connections would take too much memory.
+const MOST: u64 = 65_536;
+
+/// Serves this on HTTP/1 until `stop` is done; then answers what is under way, which may take as long as its handlers take.
+/// Dropping it cuts all off.
+///
+/// There are at most `most` connections at a time, and in any case at most 65,536, and 64 fewer than the process may have
+/// files open; more wait until others end. One is closed when the head of its next request is not there within 10 s, or a body
+/// within 30 s.
+pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: impl Future<Output = ()>) {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = most.min(files.saturating_sub(OWN_FILES).min(MOST) as usize).max(1);
+    let (stopping, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut stop = pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < most => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(converse(stream, router.clone(), stopped.clone()))),
+                Err(error) => rest(&error).await,
+            },
+        }
+    }
+    drop(listener);
+    stopping.send_replace(true);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Where the system has no room for another connection, asking again at once does not help.
+async fn rest(error: &io::Error) {
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        return;
+    }
+    warn!("no connection can be accepted: {error}");
+    sleep(Duration::from_secs(1)).await;
+}
+
+async fn converse(stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>) {
+    // Without it answers may come later.
+    let _ = stream.set_nodelay(true);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: Request<Incoming>| router.call(request.map(Timed::body)));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    // An error: nobody is left to say so.
+    let stop = async { drop(stopping.wait_for(|stopping| *stopping).await) };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stop => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!("a connection ended: {error}");
+    }
+}
+
+/// A body that must be there in time.
+struct Timed {
+    body: Incoming,
+    late: Pin<Box<Sleep>>,
+}
+
+impl Timed {
+    fn body(body: Incoming) -> Body {
+        // Most have none.
+        if hyper::body::Body::is_end_stream(&body) {
+            return Body::empty();
+        }
+        Body::new(Self { body, late: Box::pin(sleep(BODY_WITHIN)) })
+    }
+}
+
+impl hyper::body::Body for Timed {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        self.late.as_mut().poll(context).map(|()| Some(Err("it came too slowly".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
