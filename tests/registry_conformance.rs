@@ -115,6 +115,7 @@ macro_rules! elections_on {
 
 elections_on!(elections_in_memory, crate::embedded::MemoryFixture);
 elections_on!(elections_in_etcd, crate::etcd::EtcdFixture);
+elections_on!(elections_in_gregister, crate::gregister::GregisterFixture);
 elections_on!(elections_in_zookeeper, crate::zookeeper::ZookeeperFixture);
 elections_on!(elections_in_master_normal, crate::normal::NormalFixture);
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::record::{self, Change};
+use crate::record::{self, Change, Fault};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,16 @@ pub enum OpenError {
         /// The file.
         file: PathBuf,
         /// Where the damage begins.
+        offset: usize,
+    },
+    /// A later version wrote it.
+    #[error(
+        "{file} says after byte {offset} what this version does not know: start the version that wrote it, or a later one"
+    )]
+    Unknown {
+        /// The file.
+        file: PathBuf,
+        /// Where that begins.
         offset: usize,
     },
     /// What the system says.
@@ -58,8 +68,11 @@ impl Log {
         let file = File::options().read(true).append(true).create(true).open(&path)?;
         let bytes = fs::read(&path)?;
         let lines = record::read(&bytes);
-        if lines.broken_amid {
-            return Err(OpenError::Damaged { file: path, offset: lines.whole });
+        let offset = lines.whole;
+        match lines.fault {
+            Some(Fault::Damage) => return Err(OpenError::Damaged { file: path, offset }),
+            Some(Fault::Unknown) => return Err(OpenError::Unknown { file: path, offset }),
+            None => {}
         }
         let log = Self { directory: directory.to_owned(), file, length: bytes.len(), least: 0, _lock: lock };
         Ok((log, lines.changes))

@@ -13,8 +13,11 @@ use tokio::{
 use tracing::error;
 
 use crate::{
+    clock,
+    elections::{Elections, Key},
     log::{Log, OpenError},
     state::{Refusal, Request, State, View},
+    turns::Turns,
 };
 
 /// A running node. Cheap to clone; it ends with the last clone.
@@ -29,9 +32,17 @@ pub struct Node {
 #[error("the node has stopped: its data cannot be written")]
 pub struct Failed;
 
-struct Command {
-    request: Request,
-    reply: oneshot::Sender<Result<bool, Refusal>>,
+enum Command {
+    Do {
+        request: Request,
+        reply: oneshot::Sender<Result<bool, Refusal>>,
+    },
+    /// To be told when the candidate is not at the place that this token says.
+    Turn {
+        seat: Key,
+        token: Option<u64>,
+        told: oneshot::Sender<()>,
+    },
 }
 
 /// How a request can end without being done.
@@ -51,14 +62,23 @@ impl Node {
     /// How late the end of a lease may be noticed.
     const TICK: Duration = Duration::from_millis(250);
 
+    /// What the longest lease of a candidate should be where nothing else is wanted: 10 s.
+    pub const CANDIDATE_TTL: Duration = Duration::from_secs(10);
+
     /// Opens the directory, which is made if it is not there. It blocks for as long as the disk takes; it needs a tokio
     /// runtime, in which leases run.
     ///
+    /// No lease of a candidate is longer than `candidate_ttl`, at least 1 s: who asks for more gets this. A new store elects
+    /// nobody before it has run for so long, since somebody may still lead by the word of one that was lost. So a longer one
+    /// delays the first election, and one that is shorter than in the lost store may give two leaders.
+    ///
     /// # Errors
     /// The directory cannot be used, for the reason that is given.
-    pub fn open(directory: &Path) -> Result<Self, OpenError> {
+    pub fn open(directory: &Path, candidate_ttl: Duration) -> Result<Self, OpenError> {
         let (mut log, changes) = Log::open(directory)?;
-        let state = State::replay(changes, fastrand::u64(1..=u64::MAX));
+        // The time, in milliseconds: so tokens go on growing from one store to the next, as far as clocks do.
+        let elections = Elections::new(candidate_ttl.max(Duration::from_secs(1)), clock::now_millis());
+        let state = State::replay(changes, fastrand::u64(1..=u64::MAX), elections);
         log.rewrite(&state.as_changes())?;
         let (commands, received) = mpsc::channel(Self::QUEUE);
         let (publish, view) = watch::channel(Arc::new(state.view()));
@@ -95,8 +115,19 @@ impl Node {
     /// Done when it is on the disk.
     pub(crate) async fn ask(&self, request: Request) -> Result<bool, Undone> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command { request, reply }).await.map_err(|_| Failed)?;
+        self.commands.send(Command::Do { request, reply }).await.map_err(|_| Failed)?;
         Ok(answer.await.map_err(|_| Failed)??)
+    }
+
+    /// Waits until the candidate is not in the queue with this token, or without one, at most for `wait`. Nothing that happens to
+    /// others wakes it.
+    pub(crate) async fn turn(&self, seat: Key, token: Option<u64>, wait: Duration) -> Result<(), Failed> {
+        let (told, turned) = oneshot::channel();
+        self.commands.send(Command::Turn { seat, token, told }).await.map_err(|_| Failed)?;
+        match tokio::time::timeout(wait, turned).await {
+            Ok(Err(_)) => Err(Failed),
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
     }
 
     pub(crate) fn downgrade(&self) -> WeakNode {
@@ -121,11 +152,17 @@ impl WeakNode {
 fn run(mut state: State, mut log: Log, mut received: mpsc::Receiver<Command>, publish: &watch::Sender<Arc<View>>) {
     let begin = Instant::now();
     let mut answers = Vec::with_capacity(Node::BATCH);
+    let mut turns = Turns::default();
     while let Some(first) = received.blocking_recv() {
         let mut next = Some(first);
-        while let Some(Command { request, reply }) = next {
-            answers.push((reply, state.handle(request, begin.elapsed())));
-            next = if answers.len() < Node::BATCH { received.try_recv().ok() } else { None };
+        let mut handled = 0;
+        while let Some(command) = next {
+            match command {
+                Command::Do { request, reply } => answers.push((reply, state.handle(request, begin.elapsed()))),
+                Command::Turn { seat, token, told } => turns.add(seat, token, told),
+            }
+            handled += 1;
+            next = if handled < Node::BATCH { received.try_recv().ok() } else { None };
         }
         if let Err(error) = store(&mut state, &mut log, publish) {
             error!("the node stops, its data cannot be written: {error}");
@@ -135,6 +172,7 @@ fn run(mut state: State, mut log: Log, mut received: mpsc::Receiver<Command>, pu
             // An error: nobody waits any more.
             let _ = reply.send(answer);
         }
+        turns.tell(&mut state);
     }
 }
 
@@ -159,8 +197,11 @@ async fn tick(commands: mpsc::WeakSender<Command>) {
         ticks.tick().await;
         let Some(commands) = commands.upgrade() else { return };
         let (reply, _) = oneshot::channel();
-        if commands.send(Command { request: Request::Tick, reply }).await.is_err() {
+        if commands.send(Command::Do { request: Request::Tick, reply }).await.is_err() {
             return;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

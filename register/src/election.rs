@@ -12,14 +12,14 @@ use crate::{Instance, RegisterError, ServiceName};
 
 pub use campaign::Leadership;
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "zookeeper")),
+    not(any(feature = "etcd", feature = "gregister", feature = "zookeeper")),
     allow(unused_imports, reason = "it serves only the back ends that have servers")
 )]
 pub(crate) use campaign::{Campaigns, Candidate};
 pub(crate) use observe::{MasterCell, Observers};
 pub use observe::{MasterSnapshot, MasterWatch};
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "zookeeper")),
+    not(any(feature = "etcd", feature = "gregister", feature = "zookeeper")),
     allow(unused_imports, reason = "it serves only the back ends that have servers")
 )]
 pub(crate) use term::{Term, now, until};

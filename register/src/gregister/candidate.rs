@@ -1,0 +1,167 @@
+//! One campaign in gregister: a place in the node's queue, which is renewed by one request after the other, while another one waits
+//! for news of it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hyper::{Method, body::Bytes};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info};
+
+use super::{
+    link::{Answer, Link},
+    source::Reader,
+    stored::{self, Place},
+};
+use crate::{
+    Instance, RegisterError,
+    backoff::Backoff,
+    election::{Candidate, Term, now, until},
+};
+
+pub(super) struct GregisterCandidate {
+    link: Link,
+    /// Its name is chosen here, and known to nobody else: what is in the queue under it is ours, whether the answer arrived or not.
+    path: String,
+    body: Bytes,
+    /// What was wished for, and then what the node gave.
+    ttl: Duration,
+    /// Where it entered: in another store it is nobody.
+    store: String,
+    /// Of its term, if it leads.
+    token: Option<u64>,
+    /// Whether anything may be written.
+    entered: bool,
+}
+
+impl GregisterCandidate {
+    pub(super) fn new(link: Link, contest: &str, instance: &Instance, ttl: Duration) -> Self {
+        let path = format!("{contest}/{:016x}", fastrand::u64(..));
+        let body = stored::encode_candidate(instance, ttl).into();
+        Self { link, path, body, ttl, store: String::new(), token: None, entered: false }
+    }
+
+    /// Of two thirds of the lease, one renewal may be lost and the next one still comes in time.
+    fn beat(&self) -> Duration {
+        self.ttl / 5
+    }
+
+    async fn enter(&self) -> Result<Place, RegisterError> {
+        let entering = self.link.ask("enter the election", Method::PUT, &self.path, self.body.clone(), Duration::ZERO);
+        self.read(entering.await?)?.ok_or_else(|| self.link.no_elections())
+    }
+
+    /// Its place, as an answer says. `None`: it has none.
+    fn read(&self, answer: Answer) -> Result<Option<Place>, RegisterError> {
+        match answer {
+            Answer::Body(body) => stored::decode_place(&body).map(Some).map_err(|reason| self.link.rejected(&reason)),
+            Answer::Missing => Ok(None),
+            Answer::Same => Err(self.link.no_elections()),
+        }
+    }
+
+    /// In the store that it entered.
+    fn own(&self, place: Option<Place>) -> Option<Place> {
+        place.filter(|place| place.store == self.store)
+    }
+
+    /// Renews the lease, over whatever breaks; returns when it is lost.
+    async fn renew(&self, term: &Term) -> String {
+        let path = format!("{}/renew", self.path);
+        let mut backoff = Backoff::default();
+        loop {
+            let sent = now();
+            let renewing = self.link.ask("renew the lease", Method::POST, &path, Bytes::new(), Duration::ZERO);
+            let renewed = match timeout(self.beat(), renewing).await {
+                Ok(answer) => answer.and_then(|answer| self.read(answer)),
+                Err(_) => Err(self.link.unreachable("it did not renew the lease in time".to_owned())),
+            };
+            match renewed.map(|place| self.own(place)) {
+                Ok(Some(place)) => {
+                    backoff.reset();
+                    term.confirm(until(sent, place.ttl));
+                    sleep(self.beat()).await;
+                }
+                Ok(None) => return "its lease has ended, or it was removed".to_owned(),
+                Err(error) => {
+                    debug!("{}: its lease could not be renewed: {error}", self.path);
+                    sleep(backoff.next_delay().min(self.beat())).await;
+                }
+            }
+        }
+    }
+
+    /// Its place when that has another token than it knows of, at the latest after a while. It confirms nothing.
+    async fn news(&self) -> Result<Option<Place>, RegisterError> {
+        let term = self.token.map(|token| format!("&term={token}")).unwrap_or_default();
+        let path = format!("{}?wait={}{term}", self.path, Reader::WAIT.as_secs());
+        let answer = self.link.get("tell its turn", &path, Reader::WAIT).await?;
+        Ok(self.own(self.read(answer)?))
+    }
+
+    /// Waits until it leads; then its token.
+    async fn turn(&self) -> Result<u64, RegisterError> {
+        loop {
+            match self.news().await? {
+                Some(Place { token: Some(token), .. }) => return Ok(token),
+                Some(_) => {}
+                None => return Err(self.link.unreachable("its place in the queue is gone".to_owned())),
+            }
+        }
+    }
+
+    /// Returns when it does not lead by its token any more.
+    async fn deposed(&self) -> String {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.news().await {
+                Ok(Some(place)) if place.token == self.token => backoff.reset(),
+                Ok(_) => return "its lease has ended, or it was removed".to_owned(),
+                Err(error) => {
+                    debug!("{}: there is no news of it: {error}", self.path);
+                    sleep(backoff.next_delay().min(self.beat())).await;
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Candidate for GregisterCandidate {
+    async fn elected(&mut self, term: &Term) -> Result<u64, RegisterError> {
+        self.entered = true;
+        let sent = now();
+        // Who is in the queue keeps its place.
+        let Place { store, elects, ttl, token } = self.enter().await?;
+        term.confirm(until(sent, ttl));
+        (self.store, self.ttl, self.token) = (store, ttl, None);
+        if !elects {
+            info!("{} in {}: its store is new, and elects nobody yet", self.path, self.link.url());
+        }
+        let token = match token {
+            Some(token) => token,
+            None => tokio::select! {
+                reason = self.renew(term) => return Err(self.link.unreachable(reason)),
+                turn = self.turn() => turn?,
+            },
+        };
+        self.token = Some(token);
+        Ok(token)
+    }
+
+    async fn held(&mut self, term: &Term) -> String {
+        tokio::select! {
+            reason = self.renew(term) => reason,
+            reason = self.deposed() => reason,
+        }
+    }
+
+    async fn withdraw(&mut self) -> Result<(), RegisterError> {
+        if self.entered {
+            let leaving = self.link.ask("leave the election", Method::DELETE, &self.path, Bytes::new(), Duration::ZERO);
+            // Gone: done, too.
+            leaving.await?;
+        }
+        Ok(())
+    }
+}
