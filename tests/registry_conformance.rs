@@ -16,6 +16,8 @@ mod etcd;
 mod fixture;
 #[path = "registry_conformance/gregister.rs"]
 mod gregister;
+#[path = "registry_conformance/gregister_election.rs"]
+mod gregister_election;
 #[path = "registry_conformance/nacos.rs"]
 mod nacos;
 #[path = "registry_conformance/normal.rs"]

@@ -40,9 +40,9 @@ pub(crate) struct Contest {
 
 impl Contest {
     /// Who leads, and the token.
-    pub(crate) fn master(&self) -> Option<(&Record, u64)> {
+    pub(crate) fn master(&self) -> Option<(&Seat, u64)> {
         let first = self.seats.first()?;
-        Some((&first.record, first.token?))
+        Some((first, first.token?))
     }
 
     fn position(&self, candidate: &str) -> Option<usize> {

@@ -13,11 +13,11 @@
 //! | `PUT /v1/services/{service}/{id}` with `{"host","port","weight":1,"metadata":{},"ttl":10,"lease":""}` | written; it stays for `ttl` seconds from now on |
 //! | `POST /v1/services/{service}/{id}/renew?lease=&wait=` | renewed, with `"held":true`; answers at the latest after `wait` seconds, when it has been renewed again, and before if it is gone: 404. `"held":false`: it is under another lease |
 //! | `DELETE /v1/services/{service}/{id}?lease=` | removed, unless it is under another lease; without `lease` in any case |
-//! | `GET /v1/elections/{service}?store=&revision=&wait=` | `{"store","revision","elects","waiting","master":{"token","id","host","port","weight","metadata"}}`, with `"master":null` when nobody leads; with the store and revision of an earlier answer: when somebody else leads, or 304 after `wait` seconds |
+//! | `GET /v1/elections/{service}?store=&revision=&wait=` | `{"store","revision","elects","waiting","master":{"token","candidate","id","host","port","weight","metadata"}}`, with `"master":null` when nobody leads; with the store and revision of an earlier answer: when somebody else leads, or 304 after `wait` seconds |
 //! | `PUT /v1/elections/{service}/{candidate}` with `{"id","host","port","weight":1,"metadata":{},"ttl":10}` | it campaigns, and stays in the queue for `ttl` seconds from now on: a place, as below. Again: it keeps the place that it has |
 //! | `POST /v1/elections/{service}/{candidate}/renew` | it stays for its `ttl` from now on: its place; 404 if it is gone |
 //! | `GET /v1/elections/{service}/{candidate}?term=&wait=` | its place; after `wait` seconds, or as soon as it leads, or has another token than `term`; 404 when it is gone. That renews nothing |
-//! | `DELETE /v1/elections/{service}/{candidate}` | it resigns, or leaves the queue |
+//! | `DELETE /v1/elections/{service}/{candidate}` | it resigns, or leaves the queue; sent by somebody else it is deposed, before it has heard of that |
 //!
 //! A place is `{"store","revision","elects","ttl","token"}`: with a number as `token` it leads, with `null` it waits. `ttl` is what it got,
 //! which may be less than it asked for.

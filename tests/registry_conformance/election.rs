@@ -14,21 +14,21 @@ use crate::{
     zookeeper::ZookeeperFixture,
 };
 
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-fn instance(port: u16) -> Instance {
+pub(crate) fn instance(port: u16) -> Instance {
     Instance::new("10.0.0.1", port)
 }
 
-async fn election<F: Fixture>(fixture: &F) -> Arc<dyn Election> {
+pub(crate) async fn election<F: Fixture>(fixture: &F) -> Arc<dyn Election> {
     fixture.connect().await.unwrap().election().unwrap()
 }
 
-async fn elected(election: &Arc<dyn Election>, port: u16) -> Leadership {
+pub(crate) async fn elected(election: &Arc<dyn Election>, port: u16) -> Leadership {
     election.campaign(&service("goods"), instance(port), DEADLINE).await.unwrap()
 }
 
-fn campaign(election: &Arc<dyn Election>, port: u16) -> JoinHandle<Leadership> {
+pub(crate) fn campaign(election: &Arc<dyn Election>, port: u16) -> JoinHandle<Leadership> {
     let election = election.clone();
     tokio::spawn(async move { elected(&election, port).await })
 }

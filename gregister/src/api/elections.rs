@@ -32,6 +32,7 @@ struct Lead<'a> {
 #[derive(Serialize)]
 struct Master<'a> {
     token: u64,
+    candidate: &'a str,
     #[serde(flatten)]
     record: &'a Record,
 }
@@ -53,7 +54,8 @@ pub(super) async fn master(State(node): State<Node>, asked: Asked) -> Result<Res
         return Ok(StatusCode::NOT_MODIFIED.into_response());
     };
     let contest = view.contests.contest(&service);
-    let master = contest.and_then(|contest| contest.master()).map(|(record, token)| Master { token, record });
+    let master = contest.and_then(|contest| contest.master());
+    let master = master.map(|(seat, token)| Master { token, candidate: &seat.candidate, record: &seat.record });
     let waiting = contest.map_or(0, |contest| contest.seats.len()) - usize::from(master.is_some());
     let elects = view.contests.open;
     Ok(Json(Lead { store: store(&view), revision: view.revision, elects, waiting, master }).into_response())

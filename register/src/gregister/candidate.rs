@@ -65,8 +65,8 @@ impl GregisterCandidate {
         place.filter(|place| place.store == self.store)
     }
 
-    /// Renews the lease, over whatever breaks; returns when it is lost.
-    async fn renew(&self, term: &Term) -> String {
+    /// Renews the lease, over whatever breaks; returns when its place has another token than it knows of, or `None` when it is gone.
+    async fn renew(&self, term: &Term) -> Option<Place> {
         let path = format!("{}/renew", self.path);
         let mut backoff = Backoff::default();
         loop {
@@ -78,11 +78,14 @@ impl GregisterCandidate {
             };
             match renewed.map(|place| self.own(place)) {
                 Ok(Some(place)) => {
-                    backoff.reset();
                     term.confirm(until(sent, place.ttl));
+                    if place.token != self.token {
+                        return Some(place);
+                    }
+                    backoff.reset();
                     sleep(self.beat()).await;
                 }
-                Ok(None) => return "its lease has ended, or it was removed".to_owned(),
+                Ok(None) => return None,
                 Err(error) => {
                     debug!("{}: its lease could not be renewed: {error}", self.path);
                     sleep(backoff.next_delay().min(self.beat())).await;
@@ -91,37 +94,29 @@ impl GregisterCandidate {
         }
     }
 
-    /// Its place when that has another token than it knows of, at the latest after a while. It confirms nothing.
-    async fn news(&self) -> Result<Option<Place>, RegisterError> {
+    /// Waits for the same without renewing anything: the node answers as soon as it happens.
+    async fn news(&self) -> Option<Place> {
         let term = self.token.map(|token| format!("&term={token}")).unwrap_or_default();
         let path = format!("{}?wait={}{term}", self.path, Reader::WAIT.as_secs());
-        let answer = self.link.get("tell its turn", &path, Reader::WAIT).await?;
-        Ok(self.own(self.read(answer)?))
-    }
-
-    /// Waits until it leads; then its token.
-    async fn turn(&self) -> Result<u64, RegisterError> {
-        loop {
-            match self.news().await? {
-                Some(Place { token: Some(token), .. }) => return Ok(token),
-                Some(_) => {}
-                None => return Err(self.link.unreachable("its place in the queue is gone".to_owned())),
-            }
-        }
-    }
-
-    /// Returns when it does not lead by its token any more.
-    async fn deposed(&self) -> String {
         let mut backoff = Backoff::default();
         loop {
-            match self.news().await {
+            let told = self.link.get("tell its turn", &path, Reader::WAIT).await;
+            match told.and_then(|answer| self.read(answer)).map(|place| self.own(place)) {
                 Ok(Some(place)) if place.token == self.token => backoff.reset(),
-                Ok(_) => return "its lease has ended, or it was removed".to_owned(),
+                Ok(place) => return place,
                 Err(error) => {
                     debug!("{}: there is no news of it: {error}", self.path);
                     sleep(backoff.next_delay().min(self.beat())).await;
                 }
             }
+        }
+    }
+
+    /// Has its lease renewed until its place has another token than it knows of; `None`: it is gone.
+    async fn stay(&self, term: &Term) -> Option<Place> {
+        tokio::select! {
+            place = self.renew(term) => place,
+            place = self.news() => place,
         }
     }
 }
@@ -139,21 +134,17 @@ impl Candidate for GregisterCandidate {
             info!("{} in {}: its store is new, and elects nobody yet", self.path, self.link.url());
         }
         let token = match token {
-            Some(token) => token,
-            None => tokio::select! {
-                reason = self.renew(term) => return Err(self.link.unreachable(reason)),
-                turn = self.turn() => turn?,
-            },
+            Some(token) => Some(token),
+            None => self.stay(term).await.and_then(|place| place.token),
         };
-        self.token = Some(token);
-        Ok(token)
+        self.token = token;
+        token.ok_or_else(|| self.link.unreachable("its place in the queue is gone".to_owned()))
     }
 
     async fn held(&mut self, term: &Term) -> String {
-        tokio::select! {
-            reason = self.renew(term) => reason,
-            reason = self.deposed() => reason,
-        }
+        // Its own token changes only with its place.
+        self.stay(term).await;
+        "its lease has ended, or it was removed".to_owned()
     }
 
     async fn withdraw(&mut self) -> Result<(), RegisterError> {
