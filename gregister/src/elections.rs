@@ -96,7 +96,7 @@ pub(crate) struct Elections {
 impl Elections {
     pub(crate) const MOST_CANDIDATES: usize = 100_000;
 
-    /// Nobody campaigns. Tokens follow `last`, unless a store says otherwise.
+    /// Nobody campaigns. Tokens follow `last`, or whatever the store has come to if that is more.
     pub(crate) fn new(longest: Duration, last: u64) -> Self {
         Self {
             contests: Contests::default(),
@@ -192,7 +192,7 @@ impl Elections {
     /// Takes part in a change; of others it knows nothing.
     pub(crate) fn apply(&mut self, change: &Change, clock: Duration) {
         match change {
-            Change::Terms { token } => self.last = *token,
+            Change::Terms { token } => self.last = self.last.max(*token),
             Change::Open { .. } => self.contests.open = true,
             Change::Stand { revision, service, candidate, record, ttl_ms } => {
                 // What was written by a node has a legal name.

@@ -30,17 +30,20 @@
 //! A candidate is a word as names are, which it makes up for one campaign: so a request whose answer was lost can be sent again.
 //! Candidates lead in the order in which they came; the next one leads as soon as the one before it has gone, and is told by the request
 //! that it waits with. Nobody is woken by what happens to others. Tokens grow with every term; the last one is on the disk
-//! before anybody hears of it. A new store counts on from the time of day, in milliseconds: so tokens grow from one store to the
-//! next, too, as far as clocks agree.
+//! before anybody hears of it. At its start a node goes on from the time of day, in milliseconds, if it has not come as far: so tokens grow
+//! where data was lost, too, as far as clocks agree.
 //!
 //! Who leads may rely on that for less than its `ttl` after it *asked* for a renewal that was confirmed. A new store does not know who led
 //! by the word of one that was lost: it elects nobody until it has run for as long as the longest lease (see [`Node::open`]), and says
-//! `"elects":false` till then. Do not put an older copy of a directory back: it would not know it has to wait, and would give tokens twice.
+//! `"elects":false` till then. Do not put an older copy of a directory back: it does not know that it has to wait.
 
 mod access;
 mod api;
 mod clock;
 mod elections;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod legacy;
 mod log;
 mod mirror;

@@ -110,7 +110,7 @@ impl Log {
 fn lines(changes: &[Change]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for change in changes {
-        bytes.extend_from_slice(record::line(change)?.as_bytes());
+        bytes.extend_from_slice(&record::line(change)?);
     }
     Ok(bytes)
 }

@@ -76,7 +76,7 @@ impl Node {
     /// The directory cannot be used, for the reason that is given.
     pub fn open(directory: &Path, candidate_ttl: Duration) -> Result<Self, OpenError> {
         let (mut log, changes) = Log::open(directory)?;
-        // The time, in milliseconds: so tokens go on growing from one store to the next, as far as clocks do.
+        // The time, in milliseconds: so tokens go on growing where data was lost, as far as clocks do.
         let elections = Elections::new(candidate_ttl.max(Duration::from_secs(1)), clock::now_millis());
         let state = State::replay(changes, fastrand::u64(1..=u64::MAX), elections);
         log.rewrite(&state.as_changes())?;

@@ -103,9 +103,13 @@ pub(crate) enum Change {
 const PREFIX: usize = 9;
 
 /// The line of a change, with its end.
-pub(crate) fn line(change: &Change) -> Result<String, serde_json::Error> {
-    let text = serde_json::to_string(change)?;
-    Ok(format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes())))
+pub(crate) fn line(change: &Change) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(change).map(|text| sealed(&text))
+}
+
+/// A line with its checksum and its end.
+pub(crate) fn sealed(text: &[u8]) -> Vec<u8> {
+    [format!("{:08x} ", crc32fast::hash(text)).as_bytes(), text, b"\n"].concat()
 }
 
 /// What lines hold, up to the first that is not whole.
@@ -190,7 +194,7 @@ mod tests {
     }
 
     fn bytes(changes: &[Change]) -> Vec<u8> {
-        changes.iter().flat_map(|change| line(change).unwrap().into_bytes()).collect()
+        changes.iter().flat_map(|change| line(change).unwrap()).collect()
     }
 
     #[test]

@@ -396,7 +396,10 @@ impl State {
     fn apply(&mut self, change: Change) {
         self.elections.apply(&change, self.clock);
         match change {
-            Change::Store { store, revision } => (self.view.store, self.view.revision) = (store, revision),
+            Change::Store { store, revision } => {
+                self.view.store = store;
+                self.view.revision = self.view.revision.max(revision);
+            }
             Change::Put { revision, service, record, lease, ttl_ms, since } => {
                 // What was written by a node has a legal name.
                 let Ok(name) = ServiceName::new(service) else { return };

@@ -268,6 +268,43 @@ async fn in_zookeeper_the_own_node_is_found_after_a_lost_answer() {
     assert!(zookeeper.names(directory).await.is_empty());
 }
 
+/// A session without a connection gives way to another one after 5 s, and ZooKeeper keeps what is its for the rest of 30 s: whoever
+/// waits behind that would wait for nobody.
+#[tokio::test]
+async fn in_zookeeper_a_candidate_with_a_new_session_leaves_none_behind() {
+    let zookeeper = ZookeeperFixture::start().await;
+    let leader = elected(&election(&zookeeper).await, 1).await;
+    let relay = Relay::to(zookeeper.address()).await.unwrap();
+    let registry = ms_register::connect(&format!("zookeeper://{}?session=30", relay.address())).await.unwrap();
+    let waiting = campaign(&registry.election().unwrap(), 2);
+    let owners = async || {
+        let mut owners = Vec::new();
+        for name in zookeeper.names("/ms-rpc@election/goods").await {
+            let path = format!("/ms-rpc@election/goods/{name}");
+            // One that is gone went in between.
+            let stat = zookeeper.stranger().check_stat(&path).await.unwrap();
+            owners.extend(stat.map(|stat| stat.ephemeral_owner).filter(|_| name.contains("10.0.0.1:2-")));
+        }
+        owners
+    };
+    within(DEADLINE, "the second", async { while owners().await.len() != 1 {} }).await;
+    let before = owners().await;
+    let changed = async {
+        while owners().await == before {
+            relay.set(Fault::Drop);
+            tokio::time::sleep(Duration::from_millis(5_500)).await;
+            relay.set(Fault::None);
+            // It may be the old one that comes back first.
+            let another = async { while owners().await == before {} };
+            let _ = tokio::time::timeout(Duration::from_secs(3), another).await;
+        }
+        while owners().await.len() != 1 {}
+    };
+    within(Duration::from_secs(25), "another session, and what it has alone", changed).await;
+    leader.resign(DEADLINE).await.unwrap();
+    within(DEADLINE, "the second", waiting).await.unwrap().resign(DEADLINE).await.unwrap();
+}
+
 #[tokio::test]
 async fn in_master_normal_a_campaign_contends_for_the_master_with_its_peers() {
     let zookeeper = NormalFixture::start().await;

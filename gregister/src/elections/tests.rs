@@ -100,7 +100,12 @@ impl Lab {
 
     /// The node is killed and started again.
     fn restart(&mut self) {
-        self.state = State::replay(self.log.clone(), 1, Elections::new(LONGEST, START + 1_000_000));
+        self.restart_at(START);
+    }
+
+    /// So, at another time of the day.
+    fn restart_at(&mut self, time: u64) {
+        self.state = State::replay(self.log.clone(), 1, Elections::new(LONGEST, time));
         self.now = Duration::ZERO;
         self.log = self.state.as_changes();
     }
@@ -245,9 +250,13 @@ fn a_restart_keeps_the_queue_and_the_tokens_and_begins_each_lease_anew() {
     lab.withdraw("c");
     // Only the counter is left of all the terms.
     lab.restart();
-    lab.restart();
+    lab.restart_at(0);
     lab.stand("d");
-    assert_eq!(lab.queue(), queued(("d", START + 4), &[]));
+    assert_eq!(lab.queue(), queued(("d", START + 4), &[]), "a clock that was set back takes nothing back");
+    lab.withdraw("d");
+    lab.restart_at(2 * START);
+    lab.stand("e");
+    assert_eq!(lab.queue(), queued(("e", 2 * START + 1), &[]), "as if the end of the log was lost");
 }
 
 /// A crash may leave a part of what was written together.
