@@ -1,11 +1,14 @@
-//! One campaign in gregister: a place in the node's queue, which is renewed by one request after the other, while another one waits
-//! for news of it.
+//! One campaign in gregister: a place in the node's queue, which is renewed again and again, while one more request waits for news
+//! of it.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hyper::{Method, body::Bytes};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
 use tracing::{debug, info};
 
 use super::{
@@ -66,30 +69,30 @@ impl GregisterCandidate {
     }
 
     /// Renews the lease, over whatever breaks; returns when its place has another token than it knows of, or `None` when it is gone.
+    ///
+    /// A renewal waits for no other one: where answers take long, each still counts from when it was asked for.
     async fn renew(&self, term: &Term) -> Option<Place> {
-        let path = format!("{}/renew", self.path);
-        let mut backoff = Backoff::default();
+        let mut beats = interval(self.beat());
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut under_way = JoinSet::new();
         loop {
-            let sent = now();
-            let renewing = self.link.ask("renew the lease", Method::POST, &path, Bytes::new(), Duration::ZERO);
-            let renewed = match timeout(self.beat(), renewing).await {
-                Ok(answer) => answer.and_then(|answer| self.read(answer)),
-                Err(_) => Err(self.link.unreachable("it did not renew the lease in time".to_owned())),
+            let renewed = tokio::select! {
+                _ = beats.tick() => {
+                    under_way.spawn(renewal(self.link.clone(), format!("{}/renew", self.path), self.ttl));
+                    continue;
+                }
+                Some(Ok(renewed)) = under_way.join_next() => renewed,
             };
-            match renewed.map(|place| self.own(place)) {
+            let (sent, answer) = renewed;
+            match answer.and_then(|answer| self.read(answer)).map(|place| self.own(place)) {
                 Ok(Some(place)) => {
                     term.confirm(until(sent, place.ttl));
                     if place.token != self.token {
                         return Some(place);
                     }
-                    backoff.reset();
-                    sleep(self.beat()).await;
                 }
                 Ok(None) => return None,
-                Err(error) => {
-                    debug!("{}: its lease could not be renewed: {error}", self.path);
-                    sleep(backoff.next_delay().min(self.beat())).await;
-                }
+                Err(error) => debug!("{}: its lease could not be renewed: {error}", self.path),
             }
         }
     }
@@ -119,6 +122,14 @@ impl GregisterCandidate {
             place = self.news() => place,
         }
     }
+}
+
+/// One renewal, with the moment when it was asked for. An answer that comes after the whole lease confirms nothing any more.
+async fn renewal(link: Link, path: String, ttl: Duration) -> (u64, Result<Answer, RegisterError>) {
+    let sent = now();
+    let renewing = link.ask("renew the lease", Method::POST, &path, Bytes::new(), Duration::ZERO);
+    let late = |_| Err(link.unreachable("it did not renew the lease in time".to_owned()));
+    (sent, timeout(ttl, renewing).await.unwrap_or_else(late))
 }
 
 #[async_trait]

@@ -1,6 +1,6 @@
 //! What goes over the wire. Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -77,6 +77,9 @@ struct Record {
     metadata: BTreeMap<String, String>,
 }
 
+/// What a node may grant a candidate.
+const GRANTED: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
 /// An instance that is to be listed for `ttl` under this lease.
 pub(super) fn encode(instance: &Instance, lease: &str, ttl: Duration) -> Vec<u8> {
     let text = json!({
@@ -125,7 +128,8 @@ pub(super) fn decode_lead(body: &[u8]) -> Result<Lead, String> {
 /// A candidate's place. The error says why it is no such answer.
 pub(super) fn decode_place(body: &[u8]) -> Result<Place, String> {
     let PlaceBody { store, elects, ttl, token } = parse(body)?;
-    let ttl = Duration::try_from_secs_f64(ttl).map_err(|_| format!("its ttl is {ttl}"))?;
+    let granted = Duration::try_from_secs_f64(ttl).ok().filter(|ttl| GRANTED.contains(ttl));
+    let ttl = granted.ok_or_else(|| format!("its ttl is {ttl}"))?;
     Ok(Place { store, elects, ttl, token })
 }
 
@@ -204,7 +208,8 @@ mod tests {
         ] {
             assert!(decode_lead(bad.as_bytes()).is_err(), "{bad}");
         }
-        for bad in ["{}", r#"{"store":"a","elects":true,"ttl":-1,"token":1}"#] {
+        for ttl in ["-1", "0", "0.9", "86401", "1e300", "null"] {
+            let bad = format!(r#"{{"store":"a","elects":true,"ttl":{ttl},"token":1}}"#);
             assert!(decode_place(bad.as_bytes()).is_err(), "{bad}");
         }
     }
