@@ -3,8 +3,8 @@
 use ms_register::{
     Instance, ServiceName,
     internals::{
-        read_etcd, read_gregister, read_gregister_lead, read_gregister_place, read_nacos, read_zookeeper, shown_url, write_etcd, write_gregister, write_nacos,
-        write_zookeeper,
+        read_etcd, read_gregister, read_gregister_lead, read_gregister_place, read_nacos, read_zookeeper, shown_url,
+        write_etcd, write_gregister, write_nacos, write_zookeeper,
     },
 };
 
@@ -66,7 +66,8 @@ pub fn gregister_answer(input: &[u8]) {
 
 /// The log of a gregister node, without its checksums: what a node writes in its place means the same.
 pub fn gregister_log(input: &[u8]) {
-    let rewritten = |log: &[u8]| ms_gregister::internals::rewritten(&log.split(|byte| *byte == b'\n').collect::<Vec<_>>());
+    let rewritten =
+        |log: &[u8]| ms_gregister::internals::rewritten(&log.split(|byte| *byte == b'\n').collect::<Vec<_>>());
     if let Some(log) = bounded(input, || rewritten(input)) {
         let log = log.strip_suffix(b"\n").expect("a log has a line");
         assert_eq!(rewritten(log).as_deref().and_then(|again| again.strip_suffix(b"\n")), Some(log));
