@@ -189,6 +189,18 @@ async fn a_lost_answer_leaves_one_candidate() {
     assert_eq!(gregister.read(GOODS).await["master"], Value::Null);
 }
 
+/// Each answer takes longer than the time between two renewals, a fifth of the lease, and counts all the same.
+#[tokio::test]
+async fn slow_answers_keep_a_term() {
+    let gregister = GregisterFixture::start().await;
+    let relay = Relay::to(gregister.address()).await.unwrap();
+    let registry = ms_register::connect(&format!("gregister://{}", relay.address())).await.unwrap();
+    let leader = elected(&registry.election().unwrap(), 80).await;
+    relay.set(Fault::Delay(Server::CANDIDATE_TTL * 2 / 15));
+    let lost = tokio::time::timeout(Server::CANDIDATE_TTL * 2, leader.lost()).await;
+    assert!(lost.is_err() && leader.is_leader());
+}
+
 /// Its pause is longer than the lease: the leader has given up by itself, and the node, which heard no renewal, elects nobody
 /// in its place before it has waited for one.
 #[tokio::test]
