@@ -23,6 +23,11 @@ async fn etcd_has_one_master_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gregister_has_one_master_at_a_time() {
+    assert_promises(Server::gregister().await.unwrap(), SHORT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn zookeeper_has_one_master_at_a_time() {
     assert_promises(Server::zookeeper().await.unwrap(), SHORT).await;
 }
@@ -31,6 +36,12 @@ async fn zookeeper_has_one_master_at_a_time() {
 #[ignore = "takes minutes"]
 async fn etcd_has_one_master_at_a_time_in_full() {
     assert_promises(Server::etcd().await.unwrap(), FULL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn gregister_has_one_master_at_a_time_in_full() {
+    assert_promises(Server::gregister().await.unwrap(), FULL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,8 @@ mod etcd;
 mod fixture;
 #[path = "registry_conformance/gregister.rs"]
 mod gregister;
+#[path = "registry_conformance/gregister_election.rs"]
+mod gregister_election;
 #[path = "registry_conformance/mirror.rs"]
 mod mirror;
 #[path = "registry_conformance/nacos.rs"]
@@ -117,6 +119,7 @@ macro_rules! elections_on {
 
 elections_on!(elections_in_memory, crate::embedded::MemoryFixture);
 elections_on!(elections_in_etcd, crate::etcd::EtcdFixture);
+elections_on!(elections_in_gregister, crate::gregister::GregisterFixture);
 elections_on!(elections_in_zookeeper, crate::zookeeper::ZookeeperFixture);
 elections_on!(elections_in_master_normal, crate::normal::NormalFixture);
 

@@ -1,6 +1,6 @@
 //! `ms gregister`: a registry node.
 
-use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf};
+use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::Router;
 use clap::Args;
@@ -27,6 +27,10 @@ pub(crate) struct GregisterArgs {
     /// The directory of what is registered; it is made if it is not there. Default: gregister-data.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// The longest lease of a candidate in an election, in seconds, 1 to 3600: who asks for more gets this. A new store elects nobody
+    /// for so long; give no less than the store had that it takes the place of. Default: 10.
+    #[arg(long)]
+    candidate_ttl: Option<f64>,
     /// The word that every request must say. Better in the file: others on this machine see arguments.
     #[arg(long)]
     token: Option<String>,
@@ -51,11 +55,18 @@ impl GregisterArgs {
             config: self.config,
             http: self.http.or(file.http),
             data: self.data.or(file.data),
+            candidate_ttl: self.candidate_ttl.or(file.candidate_ttl),
             token: self.token.or(file.token),
             networks: self.networks.or(file.networks),
             backend: self.backend.or(file.backend),
             service: self.service.or(file.service),
         })
+    }
+
+    fn candidate_ttl(&self) -> Result<Duration, Box<dyn Error>> {
+        let Some(seconds) = self.candidate_ttl else { return Ok(Node::CANDIDATE_TTL) };
+        let valid = (1.0..=3600.0).contains(&seconds);
+        valid.then(|| Duration::from_secs_f64(seconds)).ok_or_else(|| "candidate-ttl: give 1 to 3600 seconds".into())
     }
 
     fn access(&self, address: SocketAddr) -> Result<Access, Box<dyn Error>> {
@@ -91,12 +102,16 @@ pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
             if args.data.is_some() {
                 return Err("data: with --backend nothing is stored".into());
             }
+            if args.candidate_ttl.is_some() {
+                return Err("candidate-ttl: with --backend nobody is elected".into());
+            }
             let (router, url) = mirror(backend, args.service.as_deref(), access).await?;
             (None, router, format!("gregister shows {url}"))
         }
         None if args.service.is_some() => return Err("service: it needs --backend".into()),
         None => {
-            let node = open(args.data.unwrap_or_else(|| "gregister-data".into())).await?;
+            let candidate_ttl = args.candidate_ttl()?;
+            let node = open(args.data.unwrap_or_else(|| "gregister-data".into()), candidate_ttl).await?;
             (Some(node.clone()), ms_gregister::router(node, access), "gregister".to_owned())
         }
     };
@@ -118,9 +133,9 @@ pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn open(data: PathBuf) -> Result<Node, Box<dyn Error>> {
+async fn open(data: PathBuf, candidate_ttl: Duration) -> Result<Node, Box<dyn Error>> {
     let opened = tokio::task::spawn_blocking(move || {
-        Node::open(&data).map_err(|error| format!("data: {}: {error}", data.display()))
+        Node::open(&data, candidate_ttl).map_err(|error| format!("data: {}: {error}", data.display()))
     });
     Ok(opened.await??)
 }

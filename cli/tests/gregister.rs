@@ -65,6 +65,8 @@ fn an_address_that_others_reach_needs_a_token_and_networks() {
     refused(&[&public[..], &["--token", "t", "--networks", "10.0.0.0/99"]].concat(), "is no network");
     refused(&["--data", data, "--backend", "memory://"], "nothing is stored");
     refused(&["--data", data, "--service", "goods"], "it needs --backend");
+    refused(&["--data", data, "--candidate-ttl", "0.5"], "give 1 to 3600 seconds");
+    refused(&["--candidate-ttl", "5", "--backend", "memory://"], "nobody is elected");
     refused(&["--backend", "gregister://127.0.0.1:1"], "unreachable");
 
     let config = directory.path().join("config.toml");

@@ -24,7 +24,7 @@ pub use expand::expand;
 pub use frames::frames;
 pub use heads::{request_head, response_head};
 pub use hello::{goaway, hello};
-pub use registries::{etcd_value, gregister_answer, nacos_value, registry_url, zookeeper_value};
+pub use registries::{etcd_value, gregister_answer, gregister_log, nacos_value, registry_url, zookeeper_value};
 pub use server::server;
 
 /// One reader under test.
@@ -58,6 +58,7 @@ targets! {
     registry_url in registries,
     etcd_value in registries,
     gregister_answer in registries,
+    gregister_log in registries,
     nacos_value in registries,
     zookeeper_value in registries,
     server in server,

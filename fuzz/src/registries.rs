@@ -3,8 +3,8 @@
 use ms_register::{
     Instance, ServiceName,
     internals::{
-        read_etcd, read_gregister, read_nacos, read_zookeeper, shown_url, write_etcd, write_gregister, write_nacos,
-        write_zookeeper,
+        read_etcd, read_gregister, read_gregister_lead, read_gregister_place, read_nacos, read_zookeeper, shown_url,
+        write_etcd, write_gregister, write_nacos, write_zookeeper,
     },
 };
 
@@ -49,6 +49,10 @@ pub fn etcd_value(input: &[u8]) {
 
 /// What a gregister node answers. What is sent to it is what it answers for an instance, but for the id.
 pub fn gregister_answer(input: &[u8]) {
+    let _ = bounded(input, || read_gregister_place(input));
+    if let Ok(Some(master)) = bounded(input, || read_gregister_lead(input)) {
+        can_be_dialled(&master.instance);
+    }
     let Ok(instances) = bounded(input, || read_gregister(input)) else { return };
     for instance in instances {
         let written = String::from_utf8(write_gregister(&instance)).expect("JSON is text");
@@ -57,6 +61,16 @@ pub fn gregister_answer(input: &[u8]) {
             format!("{{\"store\":\"0a\",\"revision\":1,\"instances\":[{{\"id\":\"{}\",{fields}]}}", instance.id());
         assert_eq!(read_gregister(answer.as_bytes()), Ok(vec![instance.clone()]));
         can_be_dialled(&instance);
+    }
+}
+
+/// The log of a gregister node, without its checksums: what a node writes in its place means the same.
+pub fn gregister_log(input: &[u8]) {
+    let rewritten =
+        |log: &[u8]| ms_gregister::internals::rewritten(&log.split(|byte| *byte == b'\n').collect::<Vec<_>>());
+    if let Some(log) = bounded(input, || rewritten(input)) {
+        let log = log.strip_suffix(b"\n").expect("a log has a line");
+        assert_eq!(rewritten(log).as_deref().and_then(|again| again.strip_suffix(b"\n")), Some(log));
     }
 }
 
@@ -119,7 +133,32 @@ pub(crate) mod seeds {
             "{\"store\":\"00000000000000ab\",\"revision\":7,\"instances\":[{\"id\":\"10.0.0.1:80\",\"host\":\"10.0.0.1\",\
              \"port\":80,\"weight\":2.5,\"metadata\":{\"zone\":\"b\"}},{\"id\":\"a\",\"host\":\"::1\",\"port\":81,\"weight\":0.0}]}",
             "{\"store\":\"0\",\"revision\":0,\"instances\":[]}",
+            "{\"store\":\"0\",\"revision\":7,\"elects\":true,\"waiting\":1,\"master\":{\"token\":9,\"candidate\":\"c\",\
+             \"id\":\"a\",\"host\":\"::1\",\"port\":81,\"weight\":2.5,\"metadata\":{\"zone\":\"b\"}}}",
+            "{\"store\":\"0\",\"revision\":7,\"elects\":true,\"ttl\":10.0,\"token\":9}",
         ])
+    }
+
+    pub(crate) fn gregister_log() -> Vec<Vec<u8>> {
+        let record = "{\"id\":\"a\",\"host\":\"h\",\"port\":1,\"weight\":2.5,\"metadata\":{\"zone\":\"b\"}}";
+        let seat = "\"service\":\"goods\",\"candidate\":\"c\"";
+        let node = "{\"id\":2,\"http_addr\":\"\",\"tcp_addr\":\"h:1\",\"since\":7,\"weight\":1}";
+        let begin = "{\"do\":\"store\",\"store\":77,\"revision\":3}\n";
+        vec![
+            format!(
+                "{begin}{{\"do\":\"put\",\"revision\":4,\"service\":\"goods\",\"record\":{record},\"lease\":\"l\",\
+                 \"ttl_ms\":10000,\"since\":7}}\n{{\"do\":\"join\",\"revision\":5,\"node\":{node}}}\n\
+                 {{\"do\":\"remove\",\"revision\":6,\"service\":\"goods\",\"id\":\"a\"}}\n{{\"do\":\"leave\",\"revision\":7,\"id\":2}}"
+            ),
+            format!(
+                "{begin}{{\"do\":\"terms\",\"token\":8}}\n{{\"do\":\"open\",\"revision\":4}}\n\
+                 {{\"do\":\"stand\",\"revision\":5,{seat},\"record\":{record},\"ttl_ms\":3000}}\n\
+                 {{\"do\":\"lead\",\"revision\":6,{seat},\"token\":9}}\n{{\"do\":\"withdraw\",\"revision\":7,{seat}}}"
+            ),
+        ]
+        .into_iter()
+        .map(String::into_bytes)
+        .collect()
     }
 
     pub(crate) fn nacos_value() -> Vec<Vec<u8>> {

@@ -1,16 +1,19 @@
-//! The API for services, under `/v1`.
+//! The API under `/v1`: what its requests share, and those for services.
 
-use std::{collections::BTreeMap, time::Duration};
+mod asked;
+mod elections;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, Query, State, rejection::QueryRejection},
+    extract::{DefaultBodyLimit, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use ms_register::{Instance, ServiceName};
+use ms_register::Instance;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -20,20 +23,23 @@ use crate::{
     record::Record,
     state::{Refusal, Request, View},
 };
+use asked::{Asked, Options};
 
 /// Bytes of an instance as it is written.
 const LARGEST_BODY: usize = 64 << 10;
-/// The longest that an answer is held back.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
 const LONGEST_TTL: Duration = Duration::from_secs(86_400);
 
 pub(crate) fn routes(node: Node) -> Router {
+    let candidate = put(elections::campaign).get(elections::turn).delete(elections::resign);
     Router::new()
         .route("/v1/services", get(services))
         .route("/v1/services/{service}", get(list))
         .route("/v1/services/{service}/{id}", put(register).delete(deregister))
         .route("/v1/services/{service}/{id}/renew", post(renew))
+        .route("/v1/elections/{service}", get(elections::master))
+        .route("/v1/elections/{service}/{id}", candidate)
+        .route("/v1/elections/{service}/{id}/renew", post(elections::renew))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(node)
 }
@@ -47,10 +53,11 @@ impl IntoResponse for Failure {
     }
 }
 
-impl From<Undone> for Failure {
-    fn from(undone: Undone) -> Self {
+impl<E: Into<Undone>> From<E> for Failure {
+    fn from(undone: E) -> Self {
+        let undone = undone.into();
         let status = match &undone {
-            Undone::Refused(Refusal::Gone) => StatusCode::NOT_FOUND,
+            Undone::Refused(Refusal::Gone(_)) => StatusCode::NOT_FOUND,
             Undone::Refused(Refusal::Invalid(_)) => StatusCode::BAD_REQUEST,
             Undone::Unwritten(_) | Undone::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -58,37 +65,16 @@ impl From<Undone> for Failure {
     }
 }
 
-impl From<Failed> for Failure {
-    fn from(failed: Failed) -> Self {
-        Undone::from(failed).into()
-    }
-}
-
 fn invalid(reason: impl ToString) -> Failure {
     Failure(StatusCode::BAD_REQUEST, reason.to_string())
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Options {
-    store: Option<String>,
-    revision: Option<u64>,
-    lease: Option<String>,
-    /// Seconds.
-    wait: f64,
-}
-
-impl Options {
-    fn wait(&self) -> Duration {
-        Duration::try_from_secs_f64(self.wait).unwrap_or_default().min(LONGEST_WAIT)
-    }
-}
-
-type Given = Result<Query<Options>, QueryRejection>;
-
 /// What `PUT` holds.
 #[derive(Deserialize)]
 struct Body {
+    /// Of the instance, where the path does not say it.
+    #[serde(default)]
+    id: String,
     host: String,
     port: u16,
     #[serde(default = "default_weight")]
@@ -110,6 +96,22 @@ fn default_ttl() -> f64 {
     10.0
 }
 
+fn body(bytes: &[u8]) -> Result<Body, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| invalid(format!("the body: {error}")))
+}
+
+impl Body {
+    fn ttl(&self) -> Result<Duration, Failure> {
+        let ttl = Duration::try_from_secs_f64(self.ttl).ok();
+        let valid = ttl.filter(|ttl| (SHORTEST_TTL..=LONGEST_TTL).contains(ttl));
+        valid.ok_or_else(|| invalid("ttl: give 1 to 86400 seconds"))
+    }
+
+    fn record(self, id: String) -> Record {
+        Record { id, host: self.host, port: self.port, weight: self.weight, metadata: self.metadata }
+    }
+}
+
 #[derive(Serialize)]
 struct Listing<'a> {
     store: String,
@@ -127,6 +129,15 @@ fn done(view: &View, what: &str, truth: bool) -> Response {
     Json(json!({ "store": store(view), "revision": view.revision, what: truth })).into_response()
 }
 
+/// The state now, or for those who know one of before: when what they ask for has been modified since; `None`: it was not.
+async fn newer(node: &Node, options: &Options, modified: impl Fn(&View) -> u64) -> Result<Option<Arc<View>>, Failed> {
+    let (Some(known), Some(revision)) = (&options.store, options.revision) else { return Ok(Some(node.view())) };
+    // A revision that is yet to come is one of other data.
+    let is_new = |view: &View| store(view) != *known || revision > view.revision || modified(view) > revision;
+    let view = node.wait_for(options.wait(), is_new).await?;
+    Ok(Some(view).filter(|view| is_new(view)))
+}
+
 async fn services(State(node): State<Node>) -> Response {
     let view = node.view();
     let counts: BTreeMap<_, _> =
@@ -134,49 +145,29 @@ async fn services(State(node): State<Node>) -> Response {
     Json(json!({ "store": store(&view), "revision": view.revision, "services": counts })).into_response()
 }
 
-async fn list(State(node): State<Node>, Path(service): Path<String>, given: Given) -> Result<Response, Failure> {
-    let service = ServiceName::new(service).map_err(invalid)?;
-    let Query(options) = given.map_err(invalid)?;
-    let mut view = node.view();
-    if let (Some(known), Some(revision)) = (&options.store, options.revision) {
-        // A revision that is yet to come is one of other data.
-        let is_new =
-            |view: &View| store(view) != *known || revision > view.revision || view.modified(&service) > revision;
-        view = node.wait_for(options.wait(), is_new).await?;
-        if !is_new(&view) {
-            return Ok(StatusCode::NOT_MODIFIED.into_response());
-        }
-    }
+async fn list(State(node): State<Node>, asked: Asked) -> Result<Response, Failure> {
+    let Asked { service, options, .. } = asked;
+    let Some(view) = newer(&node, &options, |view| view.modified(&service)).await? else {
+        return Ok(StatusCode::NOT_MODIFIED.into_response());
+    };
     let instances = view.entries(&service).map(|entry| &entry.record).collect();
     Ok(Json(Listing { store: store(&view), revision: view.revision, instances }).into_response())
 }
 
-async fn register(
-    State(node): State<Node>,
-    Path((service, id)): Path<(String, String)>,
-    body: Bytes,
-) -> Result<Response, Failure> {
-    let service = ServiceName::new(service).map_err(invalid)?;
-    let body: Body = serde_json::from_slice(&body).map_err(|error| invalid(format!("the body: {error}")))?;
-    let ttl = Duration::try_from_secs_f64(body.ttl).unwrap_or_default();
-    if !(SHORTEST_TTL..=LONGEST_TTL).contains(&ttl) {
-        return Err(invalid("ttl: give 1 to 86400 seconds"));
-    }
-    if body.lease.len() > 128 {
+async fn register(State(node): State<Node>, asked: Asked, bytes: Bytes) -> Result<Response, Failure> {
+    let Asked { service, id, .. } = asked;
+    let body = body(&bytes)?;
+    let (ttl, lease) = (body.ttl()?, body.lease.clone());
+    if lease.len() > 128 {
         return Err(invalid("lease: give at most 128 bytes"));
     }
-    let record = Record { id, host: body.host, port: body.port, weight: body.weight, metadata: body.metadata };
-    node.ask(Request::Put { service, record, lease: body.lease, ttl, since: clock::now() }).await?;
+    let record = body.record(id);
+    node.ask(Request::Put { service, record, lease, ttl, since: clock::now() }).await?;
     Ok(done(&node.view(), "held", true))
 }
 
-async fn renew(
-    State(node): State<Node>,
-    Path((service, id)): Path<(String, String)>,
-    given: Given,
-) -> Result<Response, Failure> {
-    let service = ServiceName::new(service).map_err(invalid)?;
-    let Query(options) = given.map_err(invalid)?;
+async fn renew(State(node): State<Node>, asked: Asked) -> Result<Response, Failure> {
+    let Asked { service, id, options } = asked;
     let lease = options.lease.clone().unwrap_or_default();
     let again = || Request::Renew { service: service.clone(), id: id.clone(), lease: lease.clone() };
     let mut held = node.ask(again()).await?;
@@ -189,13 +180,8 @@ async fn renew(
     Ok(done(&node.view(), "held", held))
 }
 
-async fn deregister(
-    State(node): State<Node>,
-    Path((service, id)): Path<(String, String)>,
-    given: Given,
-) -> Result<Response, Failure> {
-    let service = ServiceName::new(service).map_err(invalid)?;
-    let Query(options) = given.map_err(invalid)?;
+async fn deregister(State(node): State<Node>, asked: Asked) -> Result<Response, Failure> {
+    let Asked { service, id, options } = asked;
     let removed = node.ask(Request::Remove { service, id, lease: options.lease }).await?;
     Ok(done(&node.view(), "removed", removed))
 }

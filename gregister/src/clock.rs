@@ -1,10 +1,15 @@
-//! Dates as the old form has them. Pure but for [`now`].
+//! Dates as the old form has them. Pure but for [`now`] and [`now_millis`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, crate::state::millis)
 }
 
 /// `2006-01-02 15:04:05`, in UTC.

@@ -10,7 +10,7 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use crate::record::{self, Change};
+use crate::record::{self, Change, Fault};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,16 @@ pub enum OpenError {
         /// The file.
         file: PathBuf,
         /// Where the damage begins.
+        offset: usize,
+    },
+    /// A later version wrote it.
+    #[error(
+        "{file} says after byte {offset} what this version does not know: start the version that wrote it, or a later one"
+    )]
+    Unknown {
+        /// The file.
+        file: PathBuf,
+        /// Where that begins.
         offset: usize,
     },
     /// What the system says.
@@ -75,8 +85,11 @@ impl Log {
         let file = File::options().read(true).append(true).create(true).open(&path)?;
         let bytes = fs::read(&path)?;
         let lines = record::read(&bytes);
-        if lines.broken_amid {
-            return Err(OpenError::Damaged { file: path, offset: lines.whole });
+        let offset = lines.whole;
+        match lines.fault {
+            Some(Fault::Damage) => return Err(OpenError::Damaged { file: path, offset }),
+            Some(Fault::Unknown) => return Err(OpenError::Unknown { file: path, offset }),
+            None => {}
         }
         let log = Self {
             directory: directory.to_owned(),
@@ -182,7 +195,7 @@ fn write_file(path: &Path, changes: &[Change]) -> io::Result<(File, usize)> {
 fn lines(changes: &[Change]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for change in changes {
-        bytes.extend_from_slice(record::line(change)?.as_bytes());
+        bytes.extend_from_slice(&record::line(change)?);
     }
     Ok(bytes)
 }

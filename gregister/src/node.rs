@@ -12,8 +12,11 @@ use tokio::{
 };
 
 use crate::{
+    clock,
+    elections::{Elections, Key},
     log::{Log, OpenError, Unwritten},
     state::{Refusal, Request, State, View},
+    turns::Turns,
 };
 
 /// A running node. Cheap to clone; it ends with the last clone.
@@ -28,9 +31,17 @@ pub struct Node {
 #[error("the node has stopped")]
 pub struct Failed;
 
-struct Command {
-    request: Request,
-    reply: oneshot::Sender<Result<bool, Undone>>,
+enum Command {
+    Do {
+        request: Request,
+        reply: oneshot::Sender<Result<bool, Undone>>,
+    },
+    /// To be told when the candidate is not at the place that this token says.
+    Turn {
+        seat: Key,
+        token: Option<u64>,
+        told: oneshot::Sender<()>,
+    },
 }
 
 /// How a request can end without being done.
@@ -52,14 +63,23 @@ impl Node {
     /// How late the end of a lease may be noticed.
     const TICK: Duration = Duration::from_millis(250);
 
+    /// What the longest lease of a candidate should be where nothing else is wanted: 10 s.
+    pub const CANDIDATE_TTL: Duration = Duration::from_secs(10);
+
     /// Opens the directory, which is made if it is not there. It blocks for as long as the disk takes; it needs a tokio
     /// runtime, in which leases run.
     ///
+    /// No lease of a candidate is longer than `candidate_ttl`, at least 1 s: who asks for more gets this. A new store elects
+    /// nobody before it has run for so long, since somebody may still lead by the word of one that was lost. So a longer one
+    /// delays the first election, and one that is shorter than in the lost store may give two leaders.
+    ///
     /// # Errors
     /// The directory cannot be used, for the reason that is given.
-    pub fn open(directory: &Path) -> Result<Self, OpenError> {
+    pub fn open(directory: &Path, candidate_ttl: Duration) -> Result<Self, OpenError> {
         let (mut log, changes) = Log::open(directory)?;
-        let state = State::replay(changes, fastrand::u64(1..=u64::MAX));
+        // The time, in milliseconds: so tokens go on growing where data was lost, as far as clocks do.
+        let elections = Elections::new(candidate_ttl.max(Duration::from_secs(1)), clock::now_millis());
+        let state = State::replay(changes, fastrand::u64(1..=u64::MAX), elections);
         log.settle(&state.as_changes())?;
         let (commands, received) = mpsc::channel(Self::QUEUE);
         let (publish, view) = watch::channel(Arc::new(state.view()));
@@ -96,8 +116,19 @@ impl Node {
     /// Done when it is on the disk.
     pub(crate) async fn ask(&self, request: Request) -> Result<bool, Undone> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command { request, reply }).await.map_err(|_| Failed)?;
+        self.commands.send(Command::Do { request, reply }).await.map_err(|_| Failed)?;
         answer.await.map_err(|_| Failed)?
+    }
+
+    /// Waits until the candidate is not in the queue with this token, or without one, at most for `wait`. Nothing that happens to
+    /// others wakes it.
+    pub(crate) async fn turn(&self, seat: Key, token: Option<u64>, wait: Duration) -> Result<(), Failed> {
+        let (told, turned) = oneshot::channel();
+        self.commands.send(Command::Turn { seat, token, told }).await.map_err(|_| Failed)?;
+        match tokio::time::timeout(wait, turned).await {
+            Ok(Err(_)) => Err(Failed),
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
     }
 
     pub(crate) fn downgrade(&self) -> WeakNode {
@@ -122,12 +153,20 @@ impl WeakNode {
 fn run(mut state: State, mut log: Log, mut received: mpsc::Receiver<Command>, publish: &watch::Sender<Arc<View>>) {
     let begin = Instant::now();
     let mut answers = Vec::with_capacity(Node::BATCH);
+    let mut turns = Turns::default();
     while let Some(first) = received.blocking_recv() {
         let mut next = Some(first);
-        while let Some(Command { request, reply }) = next {
-            let answer = state.handle(request, begin.elapsed());
-            answers.push((reply, answer, state.is_changed()));
-            next = if answers.len() < Node::BATCH { received.try_recv().ok() } else { None };
+        let mut handled = 0;
+        while let Some(command) = next {
+            match command {
+                Command::Do { request, reply } => {
+                    let answer = state.handle(request, begin.elapsed());
+                    answers.push((reply, answer, state.is_changed()));
+                }
+                Command::Turn { seat, token, told } => turns.add(seat, token, told),
+            }
+            handled += 1;
+            next = if handled < Node::BATCH { received.try_recv().ok() } else { None };
         }
         let stored = store(&mut state, &mut log, publish);
         if stored.is_err() {
@@ -142,6 +181,7 @@ fn run(mut state: State, mut log: Log, mut received: mpsc::Receiver<Command>, pu
             // An error: nobody waits any more.
             let _ = reply.send(answer);
         }
+        turns.tell(&mut state);
     }
 }
 
@@ -163,8 +203,11 @@ async fn tick(commands: mpsc::WeakSender<Command>) {
         ticks.tick().await;
         let Some(commands) = commands.upgrade() else { return };
         let (reply, _) = oneshot::channel();
-        if commands.send(Command { request: Request::Tick, reply }).await.is_err() {
+        if commands.send(Command::Do { request: Request::Tick, reply }).await.is_err() {
             return;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,15 +68,48 @@ pub(crate) enum Change {
         revision: u64,
         id: u16,
     },
+    /// Terms are counted on from this token.
+    Terms {
+        token: u64,
+    },
+    /// From now on somebody may be elected.
+    Open {
+        revision: u64,
+    },
+    /// A candidate comes, or says something else of itself: one that is there keeps its place.
+    Stand {
+        revision: u64,
+        service: String,
+        candidate: String,
+        record: Record,
+        ttl_ms: u64,
+    },
+    /// The first candidate leads.
+    Lead {
+        revision: u64,
+        service: String,
+        candidate: String,
+        token: u64,
+    },
+    /// A candidate goes, whether it led or not.
+    Withdraw {
+        revision: u64,
+        service: String,
+        candidate: String,
+    },
 }
 
 /// Digits of the checksum at the beginning of a line, and the space after it.
 const PREFIX: usize = 9;
 
 /// The line of a change, with its end.
-pub(crate) fn line(change: &Change) -> Result<String, serde_json::Error> {
-    let text = serde_json::to_string(change)?;
-    Ok(format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes())))
+pub(crate) fn line(change: &Change) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(change).map(|text| sealed(&text))
+}
+
+/// A line with its checksum and its end.
+pub(crate) fn sealed(text: &[u8]) -> Vec<u8> {
+    [format!("{:08x} ", crc32fast::hash(text)).as_bytes(), text, b"\n"].concat()
 }
 
 /// What lines hold, up to the first that is not whole.
@@ -85,32 +118,47 @@ pub(crate) struct Lines {
     pub(crate) changes: Vec<Change>,
     /// Bytes of them.
     pub(crate) whole: usize,
-    /// Whether a whole line comes after one that is not: then it is no write that a crash cut off.
-    pub(crate) broken_amid: bool,
+    /// Why they are not what a node of this version leaves behind, not even one that crashed.
+    pub(crate) fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A whole line comes after one that is not: then it is no write that a crash cut off.
+    Damage,
+    /// A whole line says what is not known here.
+    Unknown,
 }
 
 pub(crate) fn read(bytes: &[u8]) -> Lines {
-    let mut lines = Lines { changes: Vec::new(), whole: 0, broken_amid: false };
+    let mut lines = Lines { changes: Vec::new(), whole: 0, fault: None };
     let mut is_broken = false;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        match parse(line) {
-            Some(_) if is_broken => lines.broken_amid = true,
-            Some(change) => {
+        let Some(text) = text(line) else {
+            is_broken = true;
+            continue;
+        };
+        match serde_json::from_slice(text) {
+            _ if is_broken => lines.fault = Some(Fault::Damage),
+            Ok(change) => {
                 lines.changes.push(change);
                 lines.whole += line.len();
+                continue;
             }
-            None => is_broken = true,
+            Err(_) => lines.fault = Some(Fault::Unknown),
         }
+        break;
     }
     lines
 }
 
-fn parse(line: &[u8]) -> Option<Change> {
+/// What a whole line says.
+fn text(line: &[u8]) -> Option<&[u8]> {
     let line = line.strip_suffix(b"\n")?;
     let (prefix, text) = line.split_at_checked(PREFIX)?;
     let prefix = std::str::from_utf8(prefix).ok()?.strip_suffix(' ')?;
     let sum = u32::from_str_radix(prefix, 16).ok()?;
-    (crc32fast::hash(text) == sum).then(|| serde_json::from_slice(text).ok())?
+    (crc32fast::hash(text) == sum).then_some(text)
 }
 
 #[cfg(test)]
@@ -122,32 +170,71 @@ mod tests {
     fn changes() -> Vec<Change> {
         let metadata = BTreeMap::from([("zone".to_owned(), "b\n\"1\"".to_owned())]);
         let record = Record { id: "a:1".into(), host: "a".into(), port: 1, weight: 2.5, metadata };
+        let (service, candidate) = (|| "s".to_owned(), || "c".to_owned());
         let node = Joined { id: 2, http_addr: "h:1".into(), tcp_addr: "h:2".into(), since: 7, weight: 1 };
         vec![
             Change::Store { store: u64::MAX, revision: 3 },
-            Change::Put { revision: 4, service: "s".into(), record, lease: "l".into(), ttl_ms: 10_000, since: 7 },
+            Change::Put {
+                revision: 4,
+                service: service(),
+                record: record.clone(),
+                lease: "l".into(),
+                ttl_ms: 10_000,
+                since: 7,
+            },
             Change::Remove { revision: 5, service: "s".into(), id: "a:1".into() },
             Change::Join { revision: 6, node },
             Change::Leave { revision: 7, id: 2 },
+            Change::Terms { token: 8 },
+            Change::Open { revision: 8 },
+            Change::Stand { revision: 9, service: service(), candidate: candidate(), record, ttl_ms: 1_000 },
+            Change::Lead { revision: 10, service: service(), candidate: candidate(), token: 9 },
+            Change::Withdraw { revision: 11, service: service(), candidate: candidate() },
         ]
     }
 
     fn bytes(changes: &[Change]) -> Vec<u8> {
-        changes.iter().flat_map(|change| line(change).unwrap().into_bytes()).collect()
+        changes.iter().flat_map(|change| line(change).unwrap()).collect()
     }
 
     #[test]
     fn changes_survive_the_round_trip() {
         let bytes = bytes(&changes());
-        assert_eq!(read(&bytes), Lines { changes: changes(), whole: bytes.len(), broken_amid: false });
+        assert_eq!(read(&bytes), Lines { changes: changes(), whole: bytes.len(), fault: None });
+    }
+
+    /// As version 0.1 wrote them before there were elections.
+    #[test]
+    fn old_lines_are_read() {
+        let old = concat!(
+            r#"572b08bb {"do":"store","store":77,"revision":3}"#,
+            "\n",
+            r#"7dffaa21 {"do":"put","revision":4,"service":"goods","record":{"id":"a:1","host":"a","port":1,"weight":2.5,"#,
+            r#""metadata":{"zone":"b"}},"lease":"l","ttl_ms":10000,"since":7}"#,
+            "\n",
+        );
+        let lines = read(old.as_bytes());
+        assert_eq!((lines.whole, lines.fault, lines.changes.len()), (old.len(), None, 2));
+    }
+
+    #[test]
+    fn what_a_later_version_wrote_is_told_from_damage() {
+        let text = r#"{"do":"dance","revision":5}"#;
+        let later = format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()));
+        let (before, after) = (bytes(&changes()[..1]), bytes(&changes()[1..2]));
+        for after in [&[][..], &after] {
+            let lines = read(&[&before, later.as_bytes(), after].concat());
+            assert_eq!((lines.changes.len(), lines.whole, lines.fault), (1, before.len(), Some(Fault::Unknown)));
+        }
     }
 
     #[test]
     fn what_a_crash_cuts_off_costs_the_last_change_alone() {
-        let (all, but_one) = (bytes(&changes()), bytes(&changes()[..4]));
-        for length in but_one.len()..all.len() {
+        let but_one = changes().len() - 1;
+        let (all, whole) = (bytes(&changes()), bytes(&changes()[..but_one]).len());
+        for length in whole..all.len() {
             let lines = read(&all[..length]);
-            assert_eq!((lines.changes.len(), lines.whole, lines.broken_amid), (4, but_one.len(), false));
+            assert_eq!((lines.changes.len(), lines.whole, lines.fault), (but_one, whole, None));
         }
     }
 
@@ -156,7 +243,7 @@ mod tests {
         let mut bytes = bytes(&changes());
         bytes[20] ^= 1;
         let lines = read(&bytes);
-        assert!(lines.broken_amid && lines.changes.is_empty());
+        assert!(lines.fault == Some(Fault::Damage) && lines.changes.is_empty());
     }
 
     proptest! {
@@ -166,7 +253,7 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_bit_is_seen(position in 0_usize..400, bit in 0_u8..8) {
+        fn a_changed_bit_is_seen(position in 0_usize..1_200, bit in 0_u8..8) {
             let mut bytes = bytes(&changes());
             let position = position % bytes.len();
             bytes[position] ^= 1 << bit;

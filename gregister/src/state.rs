@@ -13,6 +13,7 @@ use std::{
 use ms_register::ServiceName;
 
 use crate::{
+    elections::{Contests, Elections, Key},
     nodes::{self, MISSES, Shown},
     record::{Change, Joined, Record},
 };
@@ -38,6 +39,20 @@ pub(crate) enum Request {
         id: String,
         lease: Option<String>,
     },
+    /// The candidate campaigns: it comes, or lives on where it is.
+    Stand {
+        seat: Key,
+        record: Record,
+        ttl: Duration,
+    },
+    /// The candidate lives on.
+    Stay {
+        seat: Key,
+    },
+    /// The candidate goes.
+    Withdraw {
+        seat: Key,
+    },
     Join(Joined),
     Reweigh {
         tcp_addr: String,
@@ -55,9 +70,9 @@ pub(crate) enum Request {
 /// Why it was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// No such instance.
-    #[error("there is no such instance")]
-    Gone,
+    /// There is none of these.
+    #[error("there is no such {0}")]
+    Gone(&'static str),
     /// What was given is wrong or taken, or there is no room.
     #[error("{0}")]
     Invalid(String),
@@ -87,6 +102,7 @@ pub(crate) struct View {
     pub(crate) revision: u64,
     pub(crate) services: BTreeMap<ServiceName, Arc<Service>>,
     pub(crate) joined: Arc<BTreeMap<u16, Joined>>,
+    pub(crate) contests: Contests,
     /// The last change of all services that are gone.
     floor: u64,
 }
@@ -140,7 +156,9 @@ impl View {
 
 #[derive(Debug)]
 pub(crate) struct State {
+    /// But for the contests.
     view: View,
+    elections: Elections,
     instances: usize,
     /// When each lease ends, on the clock below.
     ends: HashMap<(ServiceName, String), Duration>,
@@ -156,11 +174,13 @@ impl State {
     /// Between two requests leases do not grow older than this: a node that was paused has heard no renewals.
     const LONGEST_STEP: Duration = Duration::from_secs(1);
 
-    /// The state that these changes lead to; with a store of this id if they name none. Every lease begins anew.
-    pub(crate) fn replay(changes: Vec<Change>, store: u64) -> Self {
-        let services = BTreeMap::new();
+    /// The state that these changes lead to; with a store of this id if they name none, and after elections in which nothing
+    /// has happened yet. Every lease begins anew.
+    pub(crate) fn replay(changes: Vec<Change>, store: u64, elections: Elections) -> Self {
+        let (services, contests) = (BTreeMap::new(), Contests::default());
         let mut state = Self {
-            view: View { store, revision: 0, services, joined: Arc::default(), floor: 0 },
+            view: View { store, revision: 0, services, joined: Arc::default(), contests, floor: 0 },
+            elections,
             instances: 0,
             ends: HashMap::new(),
             misses: HashMap::new(),
@@ -172,11 +192,22 @@ impl State {
             state.apply(change);
         }
         state.view.floor = state.view.revision;
+        state.elections.begin(state.view.revision);
         state
     }
 
     pub(crate) fn view(&self) -> View {
-        self.view.clone()
+        View { contests: self.elections.contests().clone(), ..self.view.clone() }
+    }
+
+    /// Whether the candidate is in the queue and its term is of this token, or it does not lead and that is none.
+    pub(crate) fn is_at(&self, (service, candidate): &Key, token: Option<u64>) -> bool {
+        self.elections.contests().seat(service, candidate).is_some_and(|seat| seat.token == token)
+    }
+
+    /// The candidates whose place has changed since they were last taken: they lead, or are gone.
+    pub(crate) fn take_turned(&mut self) -> Vec<Key> {
+        self.elections.take_turned()
     }
 
     /// Whether anything has changed since the changes were last taken.
@@ -204,17 +235,27 @@ impl State {
             }));
         }
         changes.extend(view.joined.values().map(|node| Change::Join { revision: view.revision, node: node.clone() }));
+        changes.extend(self.elections.as_changes(view.revision));
         changes
     }
 
     /// Does as asked at `now`, on a clock that only goes forward. True: done; false: somebody else has it.
     pub(crate) fn handle(&mut self, request: Request, now: Duration) -> Result<bool, Refusal> {
         self.advance(now);
+        let done = self.act(request);
+        while let Some((service, candidate, token)) = self.elections.due() {
+            let (service, candidate) = (service.to_string(), candidate.to_owned());
+            self.change(|revision| Change::Lead { revision, service, candidate, token });
+        }
+        done
+    }
+
+    fn act(&mut self, request: Request) -> Result<bool, Refusal> {
         match request {
             Request::Put { service, record, lease, ttl, since } => self.put(service, record, lease, ttl, since),
             Request::Renew { service, id, lease } => {
                 let entry = self.view.services.get(&service).and_then(|service| service.entries.get(&id));
-                let entry = entry.ok_or(Refusal::Gone)?;
+                let entry = entry.ok_or(Refusal::Gone("instance"))?;
                 if entry.lease != lease {
                     return Ok(false);
                 }
@@ -229,6 +270,17 @@ impl State {
                     self.remove(&service, id);
                 }
                 Ok(removed)
+            }
+            Request::Stand { seat, record, ttl } => self.stand(seat, record, ttl),
+            Request::Stay { seat } => {
+                self.elections.renew(seat, self.clock).then_some(true).ok_or(Refusal::Gone("candidate"))
+            }
+            Request::Withdraw { seat: (service, candidate) } => {
+                let is_there = self.elections.contests().seat(&service, &candidate).is_some();
+                if is_there {
+                    self.withdraw(&service, candidate);
+                }
+                Ok(is_there)
             }
             Request::Join(node) => self.join(node),
             Request::Reweigh { tcp_addr, weight } => {
@@ -260,6 +312,12 @@ impl State {
         for (service, id) in over {
             self.remove(&service, id);
         }
+        for (service, candidate) in self.elections.over(self.clock) {
+            self.withdraw(&service, candidate);
+        }
+        if self.elections.opens(self.clock) {
+            self.change(|revision| Change::Open { revision });
+        }
     }
 
     fn put(
@@ -288,6 +346,21 @@ impl State {
 
     fn remove(&mut self, service: &ServiceName, id: String) {
         self.change(|revision| Change::Remove { revision, service: service.to_string(), id });
+    }
+
+    fn stand(&mut self, seat: Key, record: Record, ttl: Duration) -> Result<bool, Refusal> {
+        record.check().map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let changed = self.elections.stand(&seat, &record, ttl, self.clock).map_err(Refusal::Invalid)?;
+        if let Some(ttl) = changed {
+            let ((service, candidate), ttl_ms) = (seat, millis(ttl));
+            let service = service.to_string();
+            self.change(|revision| Change::Stand { revision, service, candidate, record, ttl_ms });
+        }
+        Ok(true)
+    }
+
+    fn withdraw(&mut self, service: &ServiceName, candidate: String) {
+        self.change(|revision| Change::Withdraw { revision, service: service.to_string(), candidate });
     }
 
     fn join(&mut self, node: Joined) -> Result<bool, Refusal> {
@@ -326,8 +399,12 @@ impl State {
     }
 
     fn apply(&mut self, change: Change) {
+        self.elections.apply(&change, self.clock);
         match change {
-            Change::Store { store, revision } => (self.view.store, self.view.revision) = (store, revision),
+            Change::Store { store, revision } => {
+                self.view.store = store;
+                self.view.revision = self.view.revision.max(revision);
+            }
             Change::Put { revision, service, record, lease, ttl_ms, since } => {
                 // What was written by a node has a legal name.
                 let Ok(name) = ServiceName::new(service) else { return };
@@ -362,11 +439,16 @@ impl State {
                 self.misses.remove(&id);
                 self.view.revision = self.view.revision.max(revision);
             }
+            Change::Open { revision }
+            | Change::Stand { revision, .. }
+            | Change::Lead { revision, .. }
+            | Change::Withdraw { revision, .. } => self.view.revision = self.view.revision.max(revision),
+            Change::Terms { .. } => {}
         }
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -38,7 +38,9 @@ fn undated(answer: &str) -> String {
 #[tokio::test]
 async fn what_programs_send_is_answered_to_the_byte_as_without_a_guard() {
     let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let [guarded, plain] = directories.each_ref().map(|data| router(Node::open(data.path()).unwrap(), Access::open()));
+    let [guarded, plain] = directories
+        .each_ref()
+        .map(|data| router(Node::open(data.path(), Node::CANDIDATE_TTL).unwrap(), Access::open()));
     let (guarded, _) = start(guarded, std::future::pending()).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ordinary = listener.local_addr().unwrap();
@@ -70,7 +72,7 @@ async fn what_programs_send_is_answered_to_the_byte_as_without_a_guard() {
 #[tokio::test]
 async fn what_pages_send_changes_and_tells_nothing() {
     let data = tempfile::tempdir().unwrap();
-    let node = Node::open(data.path()).unwrap();
+    let node = Node::open(data.path(), Node::CANDIDATE_TTL).unwrap();
     let (open, _) = start(router(node.clone(), Access::open()), std::future::pending()).await;
     let (named, _) = start(router(node.clone(), Access::open().with_name("registry")), std::future::pending()).await;
     let (secret, _) = start(router(node, Access::open().with_token("t")), std::future::pending()).await;

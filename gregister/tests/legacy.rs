@@ -35,7 +35,7 @@ impl Served {
     }
 
     async fn over(directory: TempDir, access: Access) -> Self {
-        let router = router(Node::open(directory.path()).unwrap(), access);
+        let router = router(Node::open(directory.path(), Node::CANDIDATE_TTL).unwrap(), access);
         let (address, task) = self::start(router).await;
         Self { address, directory, task }
     }

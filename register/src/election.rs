@@ -12,14 +12,14 @@ use crate::{Instance, RegisterError, ServiceName};
 
 pub use campaign::Leadership;
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "zookeeper")),
+    not(any(feature = "etcd", feature = "gregister", feature = "zookeeper")),
     allow(unused_imports, reason = "it serves only the back ends that have servers")
 )]
 pub(crate) use campaign::{Campaigns, Candidate};
 pub(crate) use observe::{MasterCell, Observers};
 pub use observe::{MasterSnapshot, MasterWatch};
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "zookeeper")),
+    not(any(feature = "etcd", feature = "gregister", feature = "zookeeper")),
     allow(unused_imports, reason = "it serves only the back ends that have servers")
 )]
 pub(crate) use term::{Term, now, until};
@@ -36,7 +36,8 @@ pub(crate) use term::{Term, now, until};
 ///   refused as soon as its successor has written.
 ///
 /// Tokens grow as long as the registry keeps its data. One that lost all of it counts from the beginning again; and it knows
-/// nothing of a leader from before, which stops leading within two thirds of the lease's or the session's time.
+/// nothing of a leader from before, which stops leading within two thirds of the lease's or the session's time. gregister goes
+/// on from the time of day instead, and elects nobody until the longest lease that it grants has passed.
 #[async_trait]
 pub trait Election: fmt::Debug + Send + Sync + 'static {
     /// Waits until `instance` is the master of `service`, at most for `deadline`. Candidates are elected in the order in

@@ -1,6 +1,8 @@
 //! gregister, the small registry node of this project (`ms gregister`), over HTTP.
 
+mod candidate;
 mod config;
+mod election;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;
 mod link;
@@ -8,16 +10,18 @@ mod source;
 mod stored;
 mod tenant;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
 use crate::{
-    Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners, watch::Watches,
+    Election, Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners,
+    watch::Watches,
 };
 
 pub use config::GregisterConfig;
+use election::GregisterElection;
 use link::Link;
 use source::Reader;
 use tenant::GregisterTenant;
@@ -35,6 +39,7 @@ pub struct Gregister {
     runtime: Handle,
     owners: Owners,
     watches: Watches,
+    election: Arc<GregisterElection>,
 }
 
 impl Gregister {
@@ -51,6 +56,7 @@ impl Gregister {
         link.get("answer", "/v1/services", Duration::ZERO).await?;
         Ok(Self {
             reader: Reader::new(link.clone()),
+            election: GregisterElection::new(link.clone(), config.ttl, runtime.clone()),
             link,
             ttl: config.ttl,
             runtime,
@@ -89,9 +95,9 @@ impl MsRegister for Gregister {
     }
 
     async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
-        let ended = self.owners.end_all(deadline).await;
+        let (ended, resigned) = tokio::join!(self.owners.end_all(deadline), self.election.close(deadline));
         self.watches.close();
-        ended
+        ended.and(resigned)
     }
 
     fn url(&self) -> &str {
@@ -108,5 +114,9 @@ impl MsRegister for Gregister {
 
     fn propagation(&self) -> Duration {
         PROPAGATION
+    }
+
+    fn election(&self) -> Result<Arc<dyn Election>, RegisterError> {
+        Ok(self.election.clone())
     }
 }

@@ -9,7 +9,10 @@ use crate::{
 
 pub use crate::{
     etcd::internals::{read as read_etcd, write as write_etcd},
-    gregister::internals::{read as read_gregister, write as write_gregister},
+    gregister::internals::{
+        read as read_gregister, read_lead as read_gregister_lead, read_place as read_gregister_place,
+        write as write_gregister,
+    },
     nacos::internals::{read as read_nacos, write as write_nacos},
     zookeeper::internals::{read as read_zookeeper, write as write_zookeeper},
 };

@@ -68,7 +68,7 @@ pub trait MsRegister: fmt::Debug + Send + Sync + 'static {
         Err(RegisterError::Unsupported {
             registry: self.url().to_owned(),
             what: "master election",
-            instead: "connect to etcd:// or zookeeper:// for the elections alone (memory:// within one process)",
+            instead: "connect to etcd://, gregister:// or zookeeper:// for the elections alone (memory:// within one process)",
         })
     }
 }

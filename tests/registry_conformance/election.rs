@@ -14,21 +14,21 @@ use crate::{
     zookeeper::ZookeeperFixture,
 };
 
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-fn instance(port: u16) -> Instance {
+pub(crate) fn instance(port: u16) -> Instance {
     Instance::new("10.0.0.1", port)
 }
 
-async fn election<F: Fixture>(fixture: &F) -> Arc<dyn Election> {
+pub(crate) async fn election<F: Fixture>(fixture: &F) -> Arc<dyn Election> {
     fixture.connect().await.unwrap().election().unwrap()
 }
 
-async fn elected(election: &Arc<dyn Election>, port: u16) -> Leadership {
+pub(crate) async fn elected(election: &Arc<dyn Election>, port: u16) -> Leadership {
     election.campaign(&service("goods"), instance(port), DEADLINE).await.unwrap()
 }
 
-fn campaign(election: &Arc<dyn Election>, port: u16) -> JoinHandle<Leadership> {
+pub(crate) fn campaign(election: &Arc<dyn Election>, port: u16) -> JoinHandle<Leadership> {
     let election = election.clone();
     tokio::spawn(async move { elected(&election, port).await })
 }
@@ -264,6 +264,54 @@ async fn in_zookeeper_the_own_node_is_found_after_a_lost_answer() {
     assert_eq!(zookeeper.names(directory).await.len(), 1, "it is there once");
     leader.resign(DEADLINE).await.unwrap();
     assert!(zookeeper.names(directory).await.is_empty());
+}
+
+/// A session without a connection gives way to another one after 5 s, and what it has in the queue stays there until it ends: up
+/// to 30 s here, or until its client is connected again. Whoever stands behind that would wait for nobody.
+#[tokio::test]
+async fn in_zookeeper_a_candidate_with_a_new_session_leaves_none_behind() {
+    let zookeeper = ZookeeperFixture::start().await;
+    let leader = elected(&election(&zookeeper).await, 1).await;
+    let relay = Relay::to(zookeeper.address()).await.unwrap();
+    let registry = ms_register::connect(&format!("zookeeper://{}?session=30", relay.address())).await.unwrap();
+    let second = registry.election().unwrap();
+    let waiting = tokio::spawn(async move { second.campaign(&service("goods"), instance(2), Duration::MAX).await });
+    let owners = async || {
+        let mut owners = Vec::new();
+        for name in zookeeper.names("/ms-rpc@election/goods").await {
+            let path = format!("/ms-rpc@election/goods/{name}");
+            // One that is gone went in between.
+            let stat = zookeeper.stranger().check_stat(&path).await.unwrap();
+            owners.extend(stat.map(|stat| stat.ephemeral_owner).filter(|_| name.contains("10.0.0.1:2-")));
+        }
+        owners
+    };
+    within(DEADLINE, "the second", async { while owners().await.len() != 1 {} }).await;
+    let before = owners().await[0];
+    let new = async {
+        loop {
+            let found = owners().await;
+            if found.iter().any(|owner| *owner != before) {
+                return found;
+            }
+        }
+    };
+    let new = async {
+        let mut new = std::pin::pin!(new);
+        loop {
+            relay.set(Fault::Drop);
+            tokio::time::sleep(Duration::from_millis(5_500)).await;
+            relay.set(Fault::None);
+            // It may be the old one that comes back first.
+            if let Ok(found) = tokio::time::timeout(Duration::from_secs(3), &mut new).await {
+                return found;
+            }
+        }
+    };
+    let found = within(Duration::from_secs(60), "another session", new).await;
+    assert!(!found.contains(&before), "{found:x?}");
+    leader.resign(DEADLINE).await.unwrap();
+    within(DEADLINE, "the second", waiting).await.unwrap().unwrap().resign(DEADLINE).await.unwrap();
 }
 
 #[tokio::test]

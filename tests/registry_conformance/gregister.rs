@@ -1,6 +1,6 @@
 //! gregister, and what only gregister can suffer.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ms_register::{Freshness, Instance, MsRegister, RegisterError, ServiceName};
 use ms_tests::{Data, Response, Server, request, request_with};
@@ -11,12 +11,24 @@ use crate::fixture::{Fixture, ids, service, within};
 pub(crate) struct GregisterFixture(Server);
 
 impl GregisterFixture {
-    async fn ask(&self, method: &str, target: &str, body: &Value) -> Response {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.address().parse().unwrap()
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.0.freeze().unwrap();
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.0.thaw().unwrap();
+    }
+
+    pub(crate) async fn ask(&self, method: &str, target: &str, body: &Value) -> Response {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         request_with(method, &self.0.address(), target, &body).await.unwrap()
     }
 
-    async fn read(&self, target: &str) -> Value {
+    pub(crate) async fn read(&self, target: &str) -> Value {
         let answer = request("GET", &self.0.address(), target).await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.body);
         serde_json::from_str(&answer.body).unwrap()
@@ -183,6 +195,15 @@ async fn what_is_wrong_is_refused_in_words() {
         ("GET", "/v1/services/goods?revision=x", Value::Null, 400, "revision"),
         ("POST", "/v1/services/goods/a/renew", Value::Null, 404, "no such instance"),
         ("GET", "/v2/services", Value::Null, 404, "not found"),
+        ("PUT", "/v1/elections/goods/c", json!({"id": "a"}), 400, "host"),
+        ("PUT", "/v1/elections/goods/c", json!({"host": "h", "port": 1}), 400, "id"),
+        ("PUT", "/v1/elections/goods/c", json!({"id": "a", "host": "h", "port": 1, "ttl": 0.5}), 400, "ttl: give 1"),
+        ("PUT", "/v1/elections/goods/c", json!({"id": "a", "host": "0.0.0.0", "port": 1}), 400, "cannot dial"),
+        ("PUT", "/v1/elections/goods/c*", json!({"id": "a", "host": "h", "port": 1}), 400, "candidate: give"),
+        ("GET", "/v1/elections/go*ds", Value::Null, 400, "service name"),
+        ("GET", "/v1/elections/goods/c?wait=30", Value::Null, 404, "no such candidate"),
+        ("GET", "/v1/elections/goods/c?term=x", Value::Null, 400, "term"),
+        ("POST", "/v1/elections/goods/c/renew", Value::Null, 404, "no such candidate"),
     ] {
         let answer = gregister.ask(method, target, &body).await;
         assert!(answer.status == status && answer.body.contains(said), "{method} {target}: {answer:?}");

@@ -48,6 +48,9 @@ impl Server {
     const READY_WITHIN: Duration = Duration::from_secs(30);
     const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
+    /// The longest lease of a candidate in gregister, which elects nobody for so long when it starts on no data.
+    pub const CANDIDATE_TTL: Duration = Duration::from_secs(3);
+
     /// Starts etcd, and waits until it serves.
     ///
     /// # Errors
@@ -282,6 +285,7 @@ impl Kind {
             }
             Self::Gregister => {
                 command.args(["gregister", "--http", &format!("127.0.0.1:{port}"), "--data"]).arg(data);
+                command.args(["--candidate-ttl", &Server::CANDIDATE_TTL.as_secs().to_string()]);
             }
             Self::Nacos => {
                 command.env("RNACOS_HTTP_PORT", port.to_string());

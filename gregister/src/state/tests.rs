@@ -2,6 +2,10 @@ use super::*;
 
 const TTL: Duration = Duration::from_secs(10);
 
+fn elections() -> Elections {
+    Elections::new(TTL, 0)
+}
+
 fn name(name: &str) -> ServiceName {
     name.parse().unwrap()
 }
@@ -46,14 +50,14 @@ fn run(state: &mut State, from: Duration, to: Duration) {
 
 #[test]
 fn a_lease_ends_unless_it_is_renewed() {
-    let mut state = State::replay(vec![], 1);
+    let mut state = State::replay(vec![], 1, elections());
     assert_eq!(state.handle(put(1, "a"), Duration::ZERO), Ok(true));
     assert_eq!(state.handle(put(2, "b"), Duration::ZERO), Ok(true));
     run(&mut state, Duration::ZERO, millis(9_999));
     assert_eq!(state.handle(renew(1, "a"), millis(9_999)), Ok(true));
     run(&mut state, millis(9_999), millis(10_000));
     assert_eq!(ports(&state), [1]);
-    assert_eq!(state.handle(renew(2, "b"), millis(10_000)), Err(Refusal::Gone));
+    assert_eq!(state.handle(renew(2, "b"), millis(10_000)), Err(Refusal::Gone("instance")));
     run(&mut state, millis(10_000), millis(19_998));
     assert_eq!(ports(&state), [1]);
     run(&mut state, millis(19_998), millis(20_000));
@@ -62,7 +66,7 @@ fn a_lease_ends_unless_it_is_renewed() {
 
 #[test]
 fn a_pause_of_the_node_ends_no_lease() {
-    let mut state = State::replay(vec![], 1);
+    let mut state = State::replay(vec![], 1, elections());
     state.handle(put(1, "a"), Duration::ZERO).unwrap();
     state.handle(Request::Tick, Duration::from_secs(3_600)).unwrap();
     assert_eq!(ports(&state), [1]);
@@ -72,7 +76,7 @@ fn a_pause_of_the_node_ends_no_lease() {
 
 #[test]
 fn the_last_to_write_is_listed_and_nobody_takes_it_from_them() {
-    let mut state = State::replay(vec![], 1);
+    let mut state = State::replay(vec![], 1, elections());
     state.handle(put(1, "a"), Duration::ZERO).unwrap();
     state.handle(put(1, "b"), Duration::ZERO).unwrap();
     assert_eq!(state.handle(renew(1, "a"), Duration::ZERO), Ok(false));
@@ -86,7 +90,7 @@ fn the_last_to_write_is_listed_and_nobody_takes_it_from_them() {
 
 #[test]
 fn revisions_tell_which_service_has_changed() {
-    let mut state = State::replay(vec![], 1);
+    let mut state = State::replay(vec![], 1, elections());
     let goods = name("goods");
     let elsewhere =
         Request::Put { service: name("orders"), record: record(9), lease: String::new(), ttl: TTL, since: 0 };
@@ -102,7 +106,7 @@ fn revisions_tell_which_service_has_changed() {
 
 #[test]
 fn a_restart_keeps_everything_and_begins_each_lease_anew() {
-    let mut state = State::replay(vec![], 77);
+    let mut state = State::replay(vec![], 77, elections());
     for port in 1..=3 {
         state.handle(put(port, "a"), Duration::ZERO).unwrap();
     }
@@ -116,7 +120,7 @@ fn a_restart_keeps_everything_and_begins_each_lease_anew() {
         if !matches!(changes[0], Change::Store { .. }) {
             changes.insert(0, Change::Store { store: 77, revision: 0 });
         }
-        let mut again = State::replay(changes, 1);
+        let mut again = State::replay(changes, 1, elections());
         let (view, before) = (again.view(), state.view());
         assert_eq!((view.store, view.revision, ports(&again)), (77, before.revision, vec![1, 3]));
         assert_eq!(view.joined, before.joined);
@@ -129,7 +133,7 @@ fn a_restart_keeps_everything_and_begins_each_lease_anew() {
 
 #[test]
 fn nodes_join_under_a_number_and_addresses_of_their_own() {
-    let mut state = State::replay(vec![], 1);
+    let mut state = State::replay(vec![], 1, elections());
     let mut join = |node| state.handle(Request::Join(node), Duration::ZERO).map_err(|refusal| refusal.to_string());
     join(node(2, "h:1", "h:2", 1)).unwrap();
     for (wrong, reason) in [
@@ -155,7 +159,7 @@ fn nodes_join_under_a_number_and_addresses_of_their_own() {
 
 #[test]
 fn three_misses_in_a_row_remove_a_node_and_fewer_do_not() {
-    let mut state = State::replay(vec![], 1);
+    let mut state = State::replay(vec![], 1, elections());
     for id in [1, 2] {
         state.handle(Request::Join(node(id, &format!("h:{id}"), "", 1)), Duration::ZERO).unwrap();
     }
@@ -174,7 +178,7 @@ fn three_misses_in_a_row_remove_a_node_and_fewer_do_not() {
 
 #[test]
 fn weights_are_edited_and_nodes_leave() {
-    let mut state = State::replay(vec![], 1);
+    let mut state = State::replay(vec![], 1, elections());
     state.handle(Request::Join(node(1, "h:1", "", 1)), Duration::ZERO).unwrap();
     let mut reweigh = |tcp_addr: &str, weight| {
         let request = Request::Reweigh { tcp_addr: tcp_addr.into(), weight };
@@ -191,7 +195,7 @@ fn weights_are_edited_and_nodes_leave() {
 
 #[test]
 fn what_peers_cannot_dial_is_refused() {
-    let mut state = State::replay(vec![], 1);
+    let mut state = State::replay(vec![], 1, elections());
     let mut written = |record: Record| {
         let request = Request::Put { service: name("goods"), record, lease: String::new(), ttl: TTL, since: 0 };
         state.handle(request, Duration::ZERO).is_ok()

@@ -185,7 +185,7 @@ impl Campaigns {
         Ok(Leadership { master: Master::new(instance, token), control })
     }
 
-    #[cfg(any(feature = "etcd", feature = "zookeeper"))]
+    #[cfg(any(feature = "etcd", feature = "gregister", feature = "zookeeper"))]
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }

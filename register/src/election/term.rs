@@ -23,7 +23,7 @@ pub(crate) fn now() -> u64 {
 /// How long a renewal that was asked for at `sent` is relied on: two thirds of what the registry grants. The rest is for
 /// clocks that do not go equally fast.
 #[cfg_attr(
-    not(any(feature = "etcd", feature = "zookeeper")),
+    not(any(feature = "etcd", feature = "gregister", feature = "zookeeper")),
     allow(dead_code, reason = "it serves only the back ends that have servers")
 )]
 pub(crate) fn until(sent: u64, granted: Duration) -> u64 {

@@ -11,7 +11,8 @@ pub struct GregisterConfig {
     /// The node's address, `host:port`. Empty by default, which is refused.
     pub address: String,
     /// How long an instance stays listed after its process died or was cut off. Default 10 s; 2 s to a day. It is renewed
-    /// every third of it: a short one costs traffic and does not survive a short stall, a long one keeps the dead listed.
+    /// every third of it: a short one costs traffic and does not survive a short stall, a long one keeps the dead listed. So long,
+    /// or for as long as the node allows candidates, a master leads whose process died.
     pub ttl: Duration,
     /// Bounds each request, but for the time that the node holds an answer back as it was asked to. Default 3 s; above 0.
     pub timeout: Duration,

@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use super::stored;
-use crate::Instance;
+use crate::{Instance, Master};
 
 /// The instances of an answer.
 ///
@@ -10,7 +12,23 @@ pub fn read(body: &[u8]) -> Result<Vec<Instance>, String> {
     garbage.into_iter().next().map_or(Ok(listing.instances), |(id, reason)| Err(format!("{id}: {reason}")))
 }
 
+/// Who leads, with the token, as an answer says.
+///
+/// # Errors
+/// Why it is no answer.
+pub fn read_lead(body: &[u8]) -> Result<Option<Master>, String> {
+    stored::decode_lead(body).map(|lead| lead.master)
+}
+
+/// The time that a candidate got, and its token, as an answer says.
+///
+/// # Errors
+/// Why it is no answer.
+pub fn read_place(body: &[u8]) -> Result<(Duration, Option<u64>), String> {
+    stored::decode_place(body).map(|place| (place.ttl, place.token))
+}
+
 /// What is sent to list an instance.
 pub fn write(instance: &Instance) -> Vec<u8> {
-    stored::encode(instance, "lease", std::time::Duration::from_secs(10))
+    stored::encode(instance, "lease", Duration::from_secs(10))
 }

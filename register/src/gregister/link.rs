@@ -138,6 +138,11 @@ impl Link {
         RegisterError::Unreachable { registry: self.url.to_string(), reason }
     }
 
+    /// It answers as an older one does, or as something else.
+    pub(super) fn no_elections(&self) -> RegisterError {
+        self.rejected(&"it has no such path: is it a gregister node of this version?")
+    }
+
     pub(super) fn rejected(&self, reason: &dyn fmt::Display) -> RegisterError {
         RegisterError::Rejected { registry: self.url.to_string(), reason: reason.to_string() }
     }

@@ -23,9 +23,9 @@ pub(super) struct Reader {
 
 impl Reader {
     /// How long the node holds an answer back: so long it takes to notice one that is frozen, and the timeout.
-    const WAIT: Duration = Duration::from_secs(5);
+    pub(super) const WAIT: Duration = Duration::from_secs(5);
     /// A full read from time to time corrects whatever was missed.
-    const REREAD: Duration = Duration::from_secs(30);
+    pub(super) const REREAD: Duration = Duration::from_secs(30);
 
     pub(super) fn new(link: Link) -> Self {
         Self { link, warned: Arc::default() }

@@ -1,11 +1,11 @@
 //! What goes over the wire. Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::Instance;
+use crate::{Instance, Master};
 
 /// The instances of one service as of one revision of one store.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,26 @@ pub(super) struct Listing {
     pub(super) store: String,
     pub(super) revision: u64,
     pub(super) instances: Vec<Instance>,
+}
+
+/// Who leads as of one revision of one store.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Lead {
+    pub(super) store: String,
+    pub(super) revision: u64,
+    pub(super) master: Option<Master>,
+}
+
+/// Where a candidate is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Place {
+    pub(super) store: String,
+    /// Whether anybody is elected: a new store waits.
+    pub(super) elects: bool,
+    /// What it got.
+    pub(super) ttl: Duration,
+    /// Of its term, if it leads.
+    pub(super) token: Option<u64>,
 }
 
 /// What is no instance, with the reason.
@@ -26,6 +46,28 @@ struct Body {
 }
 
 #[derive(Deserialize)]
+struct LeadBody {
+    store: String,
+    revision: u64,
+    master: Option<MasterBody>,
+}
+
+#[derive(Deserialize)]
+struct MasterBody {
+    token: u64,
+    #[serde(flatten)]
+    record: Record,
+}
+
+#[derive(Deserialize)]
+struct PlaceBody {
+    store: String,
+    elects: bool,
+    ttl: f64,
+    token: Option<u64>,
+}
+
+#[derive(Deserialize)]
 struct Record {
     id: String,
     host: String,
@@ -34,6 +76,9 @@ struct Record {
     #[serde(default)]
     metadata: BTreeMap<String, String>,
 }
+
+/// What a node may grant a candidate.
+const GRANTED: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// An instance that is to be listed for `ttl` under this lease.
 pub(super) fn encode(instance: &Instance, lease: &str, ttl: Duration) -> Vec<u8> {
@@ -48,13 +93,50 @@ pub(super) fn encode(instance: &Instance, lease: &str, ttl: Duration) -> Vec<u8>
     text.to_string().into_bytes()
 }
 
+/// An instance that campaigns, and lives for `ttl`.
+pub(super) fn encode_candidate(instance: &Instance, ttl: Duration) -> Vec<u8> {
+    let text = json!({
+        "id": instance.id(),
+        "host": instance.host(),
+        "port": instance.port(),
+        "weight": instance.weight(),
+        "metadata": instance.metadata(),
+        "ttl": ttl.as_secs_f64(),
+    });
+    text.to_string().into_bytes()
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| format!("its answer does not parse: {error}"))
+}
+
+/// It goes into a path as it is.
+fn check(store: &str) -> Result<(), String> {
+    let valid = store.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if valid { Ok(()) } else { Err(format!("its store is {store:?}")) }
+}
+
+/// Who leads. The error says why it is no such answer.
+pub(super) fn decode_lead(body: &[u8]) -> Result<Lead, String> {
+    let LeadBody { store, revision, master } = parse(body)?;
+    check(&store)?;
+    let master = master.map(|MasterBody { token, record }| instance(record).map(|found| Master::new(found, token)));
+    let master = master.transpose().map_err(|reason| format!("who leads is no instance: {reason}"))?;
+    Ok(Lead { store, revision, master })
+}
+
+/// A candidate's place. The error says why it is no such answer.
+pub(super) fn decode_place(body: &[u8]) -> Result<Place, String> {
+    let PlaceBody { store, elects, ttl, token } = parse(body)?;
+    let granted = Duration::try_from_secs_f64(ttl).ok().filter(|ttl| GRANTED.contains(ttl));
+    let ttl = granted.ok_or_else(|| format!("its ttl is {ttl}"))?;
+    Ok(Place { store, elects, ttl, token })
+}
+
 /// An answer. The error says why it is none.
 pub(super) fn decode(body: &[u8]) -> Result<(Listing, Garbage), String> {
-    let body: Body = serde_json::from_slice(body).map_err(|error| format!("its answer does not parse: {error}"))?;
-    // It goes into a path as it is.
-    if !body.store.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(format!("its store is {:?}", body.store));
-    }
+    let body: Body = parse(body)?;
+    check(&body.store)?;
     let (mut instances, mut garbage) = (Vec::new(), Vec::new());
     for record in body.instances {
         let id = record.id.clone();
@@ -101,6 +183,34 @@ mod tests {
         assert_eq!(garbage.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["b", "c", "d"]);
         for bad in ["", "{}", r#"{"store":"a b","revision":7,"instances":[]}"#] {
             assert!(decode(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn who_leads_and_who_waits_is_read() {
+        let lead = decode_lead(
+            br#"{"store":"00ab","revision":7,"elects":true,"waiting":1,
+                "master":{"token":9,"id":"a","host":"::1","port":80,"weight":2.5,"metadata":{"zone":"b"}}}"#,
+        );
+        let instance = Instance::new("::1", 80).with_id("a").with_weight(2.5).with_metadata("zone", "b");
+        let master = Some(Master::new(instance, 9));
+        assert_eq!(lead, Ok(Lead { store: "00ab".into(), revision: 7, master }));
+        let nobody = decode_lead(br#"{"store":"00ab","revision":7,"elects":false,"waiting":0,"master":null}"#);
+        assert_eq!(nobody.unwrap().master, None);
+        let place = decode_place(br#"{"store":"00ab","revision":7,"elects":false,"ttl":2.5,"token":null}"#);
+        let ttl = Duration::from_millis(2_500);
+        assert_eq!(place, Ok(Place { store: "00ab".into(), elects: false, ttl, token: None }));
+        for bad in [
+            "{}",
+            r#"{"store":"a b","revision":7,"master":null}"#,
+            r#"{"store":"a","revision":7,"master":{"token":9,"id":"a","host":"0.0.0.0","port":80,"weight":1.0}}"#,
+            r#"{"store":"a","revision":7,"master":{"token":-1,"id":"a","host":"h","port":80,"weight":1.0}}"#,
+        ] {
+            assert!(decode_lead(bad.as_bytes()).is_err(), "{bad}");
+        }
+        for ttl in ["-1", "0", "0.9", "86401", "1e300", "null"] {
+            let bad = format!(r#"{{"store":"a","elects":true,"ttl":{ttl},"token":1}}"#);
+            assert!(decode_place(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

@@ -78,19 +78,23 @@ impl ZookeeperCandidate {
         }
     }
 
-    /// The node in the queue that is of this campaign and this session.
+    /// The node in the queue that is of this campaign and this session. One of a session that gave way to this one is removed: until
+    /// ZooKeeper ends that by itself, those behind it would wait for nobody.
     async fn own(&self, client: &Client, directory: &str) -> Result<Option<String>, Error> {
         let names = match client.list_children(directory).await {
             Err(Error::NoNode) => return Ok(None),
             names => names?,
         };
+        let mut own = None;
         for name in names.iter().filter(|name| name.starts_with(&self.name)) {
             let path = format!("{directory}/{name}");
-            if nodes::owner(client, &path).await? == Some(client.session_id().0) {
-                return Ok(Some(path));
+            match nodes::owner(client, &path).await? {
+                Some(owner) if owner == client.session_id().0 => own = Some(path),
+                Some(_) => nodes::delete(client, &path).await?,
+                None => {}
             }
         }
-        Ok(None)
+        Ok(own)
     }
 
     /// Waits until no node in the queue is before its own. Each waits for the one before it, so that an end wakes one and not
