@@ -73,7 +73,7 @@ impl Zookeeper {
         let (scope, layout) = (config.scope(), Layout::of(&config));
         let link = Arc::new(Link::new(config, runtime.clone()));
         let session = link.session().await?;
-        link.bounded("answer", nodes::owner(&session.client, layout.base())).await?;
+        link.bounded(&session, "answer", nodes::owner(&session.client, layout.base())).await?;
         Ok(Self {
             reader: Reader::new(link.clone(), layout.clone()),
             election: ZookeeperElection::new(link.clone(), layout.clone()),

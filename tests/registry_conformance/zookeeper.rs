@@ -370,6 +370,36 @@ async fn a_short_outage_keeps_the_session_and_the_node() {
     registration.deregister(REWRITTEN).await.unwrap();
 }
 
+/// ZooKeeper refuses, without a word, who has seen more than it has: if the client did not find out otherwise that its session is
+/// gone, these calls would fail, since no session is given up for its age before 5 s.
+#[tokio::test]
+async fn after_the_loss_of_all_data_the_first_calls_succeed() {
+    let mut zookeeper = ZookeeperFixture::start().await;
+    let relay = Relay::to(zookeeper.address()).await.unwrap();
+    let url = format!("zookeeper://{}?session=60&timeout=4", relay.address());
+    let registry = ms_register::connect(&url).await.unwrap();
+    let goods = service("goods");
+    // Of more than a new ZooKeeper writes for its first sessions.
+    for port in 1..20 {
+        let registration = registry.register(&goods, Instance::new("10.0.0.1", port)).await.unwrap();
+        registration.deregister(REWRITTEN).await.unwrap();
+    }
+    // It learns of nothing before all is there again.
+    relay.set(Fault::BlackHole);
+    zookeeper.down().await;
+    zookeeper.up_without_data().await;
+    zookeeper.write(&goods, &Instance::new("10.0.0.2", 80)).await;
+    relay.cut().await;
+    let election = registry.election().unwrap();
+    let register = registry.register(&goods, Instance::new("10.0.0.3", 80));
+    let (listed, registered, master) = tokio::join!(registry.list(&goods), register, election.master(&goods));
+    assert!(ids(&listed.unwrap()).contains(&"10.0.0.2:80"));
+    let registered = registered.unwrap();
+    assert!(matches!(master, Err(RegisterError::NoMaster { .. })), "{master:?}");
+    assert_eq!(ids(&registry.list(&goods).await.unwrap()), ["10.0.0.2:80", "10.0.0.3:80"]);
+    registered.deregister(REWRITTEN).await.unwrap();
+}
+
 #[tokio::test]
 async fn close_ends_the_session() {
     let zookeeper = ZookeeperFixture::start().await;

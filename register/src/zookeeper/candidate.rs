@@ -103,7 +103,7 @@ impl ZookeeperCandidate {
         let client = &session.client;
         let own = Queued::parse(self.path.rsplit('/').next().unwrap_or_default()).map_or(0, |own| own.number);
         loop {
-            let names = self.link.bounded("list the candidates", client.list_children(directory)).await?;
+            let names = self.link.bounded(session, "list the candidates", client.list_children(directory)).await?;
             let before = names.iter().filter_map(|name| Queued::parse(name)).filter(|other| other.number < own);
             let Some(before) = before.max_by_key(|other| other.number) else { return Ok(()) };
             self.gone(session, &format!("{directory}/{}", before.name)).await?;
@@ -113,7 +113,7 @@ impl ZookeeperCandidate {
     /// Waits until the node of another one may be gone.
     async fn gone(&self, session: &Session, path: &str) -> Result<(), RegisterError> {
         let watching = session.client.check_and_watch_stat(path);
-        let (stat, watcher) = self.link.bounded("watch a candidate", watching).await?;
+        let (stat, watcher) = self.link.bounded(session, "watch a candidate", watching).await?;
         if stat.is_none() {
             return Ok(());
         }
@@ -132,10 +132,15 @@ impl ZookeeperCandidate {
         let client = &session.client;
         loop {
             let take = nodes::replace(&self.link, client, &[], path, &self.data, CreateMode::Ephemeral);
-            match timeout(self.link.timeout(), take).await {
+            let taken = tokio::select! {
+                biased;
+                taken = timeout(self.link.timeout(), take) => taken,
+                () = session.over() => return Err(self.lost()),
+            };
+            match taken {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(Error::NodeExists)) => {
-                    let owner = self.link.bounded("read the master", nodes::owner(client, path)).await?;
+                    let owner = self.link.bounded(session, "read the master", nodes::owner(client, path)).await?;
                     match owner {
                         Some(owner) if owner == session.id() => return Ok(()),
                         Some(_) => self.gone(session, path).await?,
@@ -152,7 +157,7 @@ impl ZookeeperCandidate {
     /// Has ZooKeeper confirm that the session lives and owns the node; then the token. `None`: it does not own it.
     async fn beat(&self, session: &Session, term: &Term) -> Result<Option<u64>, RegisterError> {
         let sent = now();
-        let found = self.link.bounded("confirm the candidate", session.client.check_stat(&self.path)).await?;
+        let found = self.link.bounded(session, "confirm the candidate", session.client.check_stat(&self.path)).await?;
         Ok(found.filter(|stat| stat.ephemeral_owner == session.id()).map(|stat| {
             term.confirm(until(sent, session.client.session_timeout()));
             stat.czxid.unsigned_abs()
@@ -208,7 +213,7 @@ impl Candidate for ZookeeperCandidate {
         self.session = Some(session.clone());
         match self.contest.clone() {
             Contest::Queue(directory) => {
-                self.path = self.link.bounded("enter the election", self.enter(&session, &directory)).await?;
+                self.path = self.link.bounded(&session, "enter the election", self.enter(&session, &directory)).await?;
                 self.confirmed(&session, term).await?;
                 self.turn(&session, &directory).await?;
             }
@@ -251,7 +256,7 @@ impl Candidate for ZookeeperCandidate {
                     None => Ok(()),
                 }
             };
-            self.link.bounded("leave the election", removing).await?;
+            self.link.bounded(session, "leave the election", removing).await?;
         }
         self.session = None;
         self.link.leave().await;

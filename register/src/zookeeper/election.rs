@@ -183,7 +183,7 @@ impl View {
         let session = self.link.session().await?;
         let mut states = session.client.state_watcher();
         loop {
-            let read = self.link.bounded("read the master", first(&session.client, &self.contest)).await?;
+            let read = self.link.bounded(&session, "read the master", first(&session.client, &self.contest)).await?;
             cell.refresh(decoded(&self.link, &self.layout, read.found)?);
             backoff.reset();
             tokio::select! {

@@ -1,14 +1,16 @@
 //! The sessions with ZooKeeper, one at a time: every call bounded in time, every error named. Seen of the client crate, and what follows from
 //! it here:
 //! - a session that ended stays so, so the next one is opened here, by whoever needs it first;
-//! - a session is lost where ZooKeeper starts again on less data, and the client does not see that before its time is over;
-//!   also, its pauses between two tries to connect double: so a new one is opened when the old one is away for long;
-//! - requests wait while the connection is lost, so every wait has a limit of its own;
+//! - where ZooKeeper starts again on less data it refuses the client without a word, since that has seen more, and the client tries
+//!   until its session's time is over: so whoever has seen nothing asks for the session meanwhile, and is told that there is none;
+//! - its pauses between two tries to connect double: so a new session is opened when the old one is away for long;
+//! - requests wait while the connection is lost, also when their session is over: so every wait has a limit of its own, and ends with
+//!   the session;
 //! - a request whose future is dropped is sent all the same, but in its order: what undoes it is asked for on the same session.
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, pending},
     pin::Pin,
     sync::{Arc, Weak},
     time::Duration,
@@ -21,7 +23,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tracing::{debug, info};
-use zookeeper_client::{Acl, Acls, Client, CreateMode, CreateOptions, Error, Permission, SessionState, StateWatcher};
+use zookeeper_client::{
+    Acl, Acls, Client, Connector, CreateMode, CreateOptions, Error, Permission, SessionInfo, SessionState, StateWatcher,
+};
 
 use super::{ZookeeperConfig, life::Life};
 use crate::RegisterError;
@@ -51,9 +55,9 @@ impl Session {
         self.client.session_id().0
     }
 
-    /// Whether it is to be used no more: it has ended, or there is a new one.
+    /// Whether it is to be used no more: it has ended, there is a new one, or nobody is left to say so.
     pub(super) fn is_over(&self) -> bool {
-        *self.over.borrow() || self.client.state().is_terminated()
+        *self.over.borrow() || self.over.has_changed().is_err() || self.client.state().is_terminated()
     }
 
     /// Waits until it is to be used no more.
@@ -75,6 +79,9 @@ impl Link {
 
     /// So long, or half of the session's time, a session that lost its connection is waited for.
     const PATIENCE: Duration = Duration::from_secs(5);
+    /// The longest pause before ZooKeeper is asked for a session that lost its connection. A session that is there is mostly
+    /// connected again before it.
+    const ASK: Duration = Duration::from_millis(500);
     const RETRY: Duration = Duration::from_secs(1);
 
     pub(super) fn new(config: ZookeeperConfig, runtime: Handle) -> Self {
@@ -127,8 +134,8 @@ impl Link {
         }
     }
 
-    /// A request, or several, within the timeout. Again while the connection is lost, and on a new session where the old one
-    /// has ended: so it must ask for a state, not for a step.
+    /// A request, or several, within the timeout. Again while the connection is lost, and on a new session as soon as the old one
+    /// is over: so it must ask for a state, not for a step.
     pub(super) async fn call<T, F>(
         self: &Arc<Self>,
         operation: &'static str,
@@ -140,7 +147,12 @@ impl Link {
         let attempts = async {
             loop {
                 let session = self.session().await?;
-                match request(session.client).await {
+                let answer = tokio::select! {
+                    biased;
+                    answer = request(session.client.clone()) => answer,
+                    () = session.over() => continue,
+                };
+                match answer {
                     Err(error) if is_lost(&error) => sleep(Self::AGAIN).await,
                     outcome => return outcome.map_err(|error| self.named(&error)),
                 }
@@ -152,15 +164,20 @@ impl Link {
         }
     }
 
-    /// What is asked for on one session, within the timeout.
+    /// What is asked for on one session, within the timeout, and while it is not over.
     pub(super) async fn bounded<T>(
         &self,
+        session: &Session,
         operation: &'static str,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, RegisterError> {
-        match timeout(self.config.timeout, request).await {
-            Ok(outcome) => outcome.map_err(|error| self.named(&error)),
-            Err(_) => Err(self.late(operation)),
+        tokio::select! {
+            biased;
+            outcome = timeout(self.config.timeout, request) => match outcome {
+                Ok(outcome) => outcome.map_err(|error| self.named(&error)),
+                Err(_) => Err(self.late(operation)),
+            },
+            () = session.over() => Err(self.unreachable("the session is over")),
         }
     }
 
@@ -184,8 +201,7 @@ impl Link {
         RegisterError::Unreachable { registry, reason }
     }
 
-    /// On the runtime of this registry client, whoever asks: the session outlives the caller.
-    async fn open(self: &Arc<Self>) -> Result<Session, RegisterError> {
+    fn connector(&self) -> Connector {
         let config = &self.config;
         let mut connector = Client::connector().with_session_timeout(config.session).with_fail_eagerly();
         if config.servers.len() > 1 {
@@ -195,6 +211,12 @@ impl Link {
         if let (Some(username), Some(password)) = (&config.username, &config.password) {
             connector = connector.with_auth("digest", format!("{username}:{password}").as_bytes());
         }
+        connector
+    }
+
+    /// On the runtime of this registry client, whoever asks: the session outlives the caller.
+    async fn open(self: &Arc<Self>) -> Result<Session, RegisterError> {
+        let (config, connector) = (&self.config, self.connector());
         let servers = config.servers.join(",");
         let mut opening = JoinSet::new();
         let (life, runtime) = (Life::default(), self.runtime.clone());
@@ -206,15 +228,43 @@ impl Link {
             Some(Err(_)) | None => return Err(RegisterError::NoRuntime { registry: self.url.clone() }),
         };
         let (ended, over) = watch::channel(false);
-        let (states, id) = (client.state_watcher(), client.session_id().0);
-        self.runtime.spawn(attend(Arc::downgrade(self), id, states, ended));
+        let (states, session) = (client.state_watcher(), client.session().clone());
+        self.runtime.spawn(attend(Arc::downgrade(self), session, states, ended));
         Ok(Session { client, life, over })
     }
 
-    /// Opens another session in place of this one, however long that takes.
-    async fn replace(link: &Weak<Self>, id: i64) {
+    /// Returns when ZooKeeper says that it has no such session.
+    async fn unknown(link: &Weak<Self>, session: &SessionInfo) {
+        loop {
+            sleep(Self::ASK.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            let Some(link) = link.upgrade() else { return };
+            // Detached: if the session is there, its end is not asked for with the end of this connection.
+            let connector = link.connector().with_session(session.clone()).with_detached();
+            let servers = link.config.servers.join(",");
+            let life = Life::default();
+            let asking = life.begin(link.runtime.clone(), connector.connect(&servers));
+            match timeout(link.config.timeout, asking).await.map(|found| found.map(drop)) {
+                Ok(Err(Error::SessionExpired)) => {
+                    info!("{} no longer has the session that lost its connection", link.url);
+                    return;
+                }
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => debug!("{error}"),
+                Err(_) => debug!("{}", link.late("find a session")),
+            }
+        }
+        // It is there: its client will find it, or is too late.
+        pending().await
+    }
+
+    /// Returns when ZooKeeper is known to have no such session; or else, after the time that it is waited for, opens another one in
+    /// its place, however long that takes.
+    async fn replace(link: &Weak<Self>, session: &SessionInfo) {
         let Some(patience) = link.upgrade().map(|link| (link.config.session / 2).min(Self::PATIENCE)) else { return };
-        sleep(patience).await;
+        if timeout(patience, Self::unknown(link, session)).await.is_ok() {
+            return;
+        }
+        let id = session.id().0;
         while let Some(link) = link.upgrade() {
             match timeout(link.config.timeout, link.open()).await {
                 Ok(Ok(session)) => {
@@ -237,7 +287,7 @@ impl Link {
 /// Says when a session is over. It does not keep the session open.
 fn attend(
     link: Weak<Link>,
-    id: i64,
+    session: SessionInfo,
     mut states: StateWatcher,
     over: watch::Sender<bool>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -247,7 +297,7 @@ fn attend(
             state = match state {
                 SessionState::Disconnected => tokio::select! {
                     state = states.changed() => state,
-                    () = Link::replace(&link, id) => break,
+                    () = Link::replace(&link, &session) => break,
                 },
                 _ => states.changed().await,
             };

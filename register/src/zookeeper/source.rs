@@ -75,9 +75,9 @@ impl Reader {
         let session = self.link.session().await?;
         let client = &session.client;
         let watch = client.watch(directory, AddWatchMode::PersistentRecursive);
-        let mut watcher = self.link.bounded("open a watch", watch).await?;
+        let mut watcher = self.link.bounded(&session, "open a watch", watch).await?;
         loop {
-            let found = self.link.bounded("list the instances", nodes::children(client, directory)).await?;
+            let found = self.link.bounded(&session, "list the instances", nodes::children(client, directory)).await?;
             let mut listing = self.decoded(directory, found);
             cell.refresh(self.instances(&listing));
             backoff.reset();
@@ -89,7 +89,7 @@ impl Reader {
                     Next::Nothing => {}
                     Next::Node(name) => {
                         let read = nodes::child(client, directory, &name);
-                        match self.link.bounded("read an instance", read).await? {
+                        match self.link.bounded(&session, "read an instance", read).await? {
                             Some(node) => self.put(&mut listing, directory, &node),
                             None => drop(listing.remove(&name)),
                         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 use zookeeper_client::{Client, CreateMode, Error, EventType};
 
@@ -131,10 +131,23 @@ impl Tenant for ZookeeperTenant {
     type Tenure = Tenure;
 
     async fn acquire(&mut self) -> Result<Tenure, RegisterError> {
-        let session = self.link.session().await?;
-        let again = !self.sessions.is_empty();
-        self.sessions.insert(session.id());
-        let path = self.link.bounded("write the instance", self.write(&session, again)).await?;
+        let end = Instant::now() + self.link.timeout();
+        let (session, path) = loop {
+            let session = self.link.session().await?;
+            let again = !self.sessions.is_empty();
+            self.sessions.insert(session.id());
+            tokio::select! {
+                biased;
+                written = timeout_at(end, self.write(&session, again)) => match written {
+                    Err(_) => return Err(self.link.late("write the instance")),
+                    // The next one may be there at once.
+                    Ok(Err(error)) if is_lost(&error) && session.is_over() => sleep(Link::AGAIN).await,
+                    Ok(Err(error)) => return Err(self.link.named(&error)),
+                    Ok(Ok(path)) => break (session, path),
+                },
+                () = session.over() => {}
+            }
+        };
         // What earlier sessions wrote has been replaced.
         self.sessions = BTreeSet::from([session.id()]);
         Ok(Tenure { session, path })
