@@ -361,6 +361,14 @@ async fn a_short_outage_keeps_the_session_and_the_node() {
     // What happens meanwhile is seen afterwards, though no event tells of it.
     let other = Instance::new("10.0.0.2", 80);
     zookeeper.write(&goods, &other).await;
+    // Its client tries ever more rarely, and the session is asked for without it: that takes nothing from it.
+    let tried = relay.accepted().len() + 6;
+    let asked = async {
+        while relay.accepted().len() < tried {
+            tokio::time::sleep(Duration::from_millis(10)).await
+        }
+    };
+    within(ZookeeperFixture::NOTICES, "six tries", asked).await;
     relay.set(Fault::None);
     let live = watch.wait_for(|s| s.freshness() == Freshness::Live && s.instances().len() == 2);
     within(ZookeeperFixture::RECOVERS, "the list again", live).await.unwrap();
