@@ -390,7 +390,7 @@ async fn after_the_loss_of_all_data_the_first_calls_succeed() {
     // Of more than a new ZooKeeper writes for its first sessions.
     for port in 1..20 {
         let registration = registry.register(&goods, Instance::new("10.0.0.1", port)).await.unwrap();
-        registration.deregister(REWRITTEN).await.unwrap();
+        registration.deregister(ZookeeperFixture::RECOVERS).await.unwrap();
     }
     // It learns of nothing before all is there again.
     relay.set(Fault::BlackHole);
@@ -405,7 +405,7 @@ async fn after_the_loss_of_all_data_the_first_calls_succeed() {
     let registered = registered.unwrap();
     assert!(matches!(master, Err(RegisterError::NoMaster { .. })), "{master:?}");
     assert_eq!(ids(&registry.list(&goods).await.unwrap()), ["10.0.0.2:80", "10.0.0.3:80"]);
-    registered.deregister(REWRITTEN).await.unwrap();
+    registered.deregister(ZookeeperFixture::RECOVERS).await.unwrap();
 }
 
 #[tokio::test]
