@@ -53,11 +53,7 @@ impl Mailbox {
         let first = inner.out.is_empty();
         inner.out.append(frames);
         meanwhile();
-        let waker = if first { inner.waker.clone() } else { None };
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        unlock_and_wake(inner, first);
     }
 
     /// Ready when an answer may be made. While the client takes none, methods rest: so they do not fill the memory.
@@ -73,12 +69,9 @@ impl Mailbox {
     /// The call in a place of [`Waiting`](super::waiting::Waiting) goes on.
     pub(super) fn wake(&self, place: u32) {
         let mut inner = self.lock();
-        let waker = if inner.ready.is_empty() { inner.waker.clone() } else { None };
+        let first = inner.ready.is_empty();
         inner.ready.push(place);
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        unlock_and_wake(inner, first);
     }
 
     /// Moves the places of calls that go on to `ready`.
@@ -90,11 +83,7 @@ impl Mailbox {
     pub(crate) fn drain(&self) {
         let mut inner = self.lock();
         inner.draining = true;
-        let waker = inner.waker.clone();
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        unlock_and_wake(inner, true);
     }
 
     #[cfg(test)]
@@ -105,11 +94,8 @@ impl Mailbox {
     /// A call has ended: a connection that drains may be done.
     pub(super) fn permit_returned(&self) {
         let inner = self.lock();
-        let waker = if inner.draining { inner.waker.clone() } else { None };
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        let draining = inner.draining;
+        unlock_and_wake(inner, draining);
     }
 
     /// Moves all frames to `writer`, unless enough waits there, and the places of calls that go on to `ready`; leaves a waker
@@ -135,5 +121,14 @@ impl Mailbox {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets go, and wakes the connection's task if it is to be woken.
+fn unlock_and_wake(inner: MutexGuard<'_, Inner>, wake: bool) {
+    let waker = if wake { inner.waker.clone() } else { None };
+    drop(inner);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
