@@ -67,6 +67,17 @@ pub trait Election: fmt::Debug + Send + Sync + 'static {
     async fn master(&self, service: &ServiceName) -> Result<Master, RegisterError>;
 }
 
+/// Ends whatever goes on in the elections of one registry client.
+pub(crate) async fn close(
+    campaigns: &Campaigns,
+    observers: &Observers,
+    deadline: Duration,
+) -> Result<(), RegisterError> {
+    let ended = campaigns.end_all(deadline).await;
+    observers.close();
+    ended
+}
+
 /// An instance that leads, and its term.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

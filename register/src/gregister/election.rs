@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Election, Instance, Leadership, Master, MasterWatch, RegisterError, ServiceName,
     backoff::Backoff,
-    election::{Campaigns, MasterCell, Observers},
+    election::{self, Campaigns, MasterCell, Observers},
 };
 
 #[derive(Debug)]
@@ -36,9 +36,7 @@ impl GregisterElection {
     }
 
     pub(super) async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
-        let ended = self.campaigns.end_all(deadline).await;
-        self.observers.close();
-        ended
+        election::close(&self.campaigns, &self.observers, deadline).await
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::{State, Store, URL};
 use crate::{
     Election, Instance, Leadership, Master, MasterWatch, RegisterError, ServiceName,
-    election::{Campaigns, Candidate, MasterCell, Observers, Term},
+    election::{self, Campaigns, Candidate, MasterCell, Observers, Term},
 };
 
 /// The candidates of all services, in the order in which they came.
@@ -66,9 +66,7 @@ impl MemoryElection {
     }
 
     pub(super) async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
-        let ended = self.campaigns.end_all(deadline).await;
-        self.observers.close();
-        ended
+        election::close(&self.campaigns, &self.observers, deadline).await
     }
 }
 
