@@ -10,6 +10,7 @@ mod load;
 mod pace;
 mod signal;
 mod stopwatch;
+mod turns;
 
 use std::{
     collections::HashSet,
@@ -42,6 +43,7 @@ use dispatch::{Dispatch, Interceptor};
 use drain::Connections;
 use limit::{Limits, Ticker};
 use load::Load;
+use turns::Turns;
 
 pub use dispatch::Incoming;
 pub use limit::RateLimit;
@@ -106,6 +108,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) ticker: Ticker,
     pub(crate) compute: ComputePool,
+    pub(crate) turns: Turns,
     /// The calls that wait for their methods, on all connections.
     pub(crate) load: Arc<Load>,
     /// The HELLO frame.
@@ -394,6 +397,7 @@ impl Server {
             config: self.config,
             ticker,
             compute: ComputePool::new(),
+            turns: Turns::default(),
             load: Load::new(self.max_in_flight_total),
             hello: hello.to_frame(),
         }

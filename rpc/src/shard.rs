@@ -77,9 +77,9 @@ impl<T> Deref for Sharded<T> {
     }
 }
 
-/// A counter that goes up by one, for each thread by itself.
+/// A number for each thread, as far as there are shards.
 #[derive(Debug, Default)]
-pub(crate) struct Cursor {
+pub(crate) struct PerThread {
     shards: [Line; SHARDS],
 }
 
@@ -87,17 +87,27 @@ pub(crate) struct Cursor {
 #[repr(align(128))]
 struct Line(AtomicU32);
 
+impl PerThread {
+    /// This thread's.
+    #[inline]
+    pub(crate) fn mine(&self) -> &AtomicU32 {
+        SHARD.with(|shard| &self.shards[*shard].0)
+    }
+}
+
+/// A counter that goes up by one, for each thread by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor(PerThread);
+
 impl Cursor {
     /// The count before.
     #[inline]
     pub(crate) fn advance(&self) -> u32 {
         // Not one atomic step: threads that share a shard may see the same count, which costs them nothing but evenness.
-        SHARD.with(|shard| {
-            let count = &self.shards[*shard].0;
-            let before = count.load(Ordering::Relaxed);
-            count.store(before.wrapping_add(1), Ordering::Relaxed);
-            before
-        })
+        let count = self.0.mine();
+        let before = count.load(Ordering::Relaxed);
+        count.store(before.wrapping_add(1), Ordering::Relaxed);
+        before
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) use mailbox::Mailbox;
 use patience::Patience;
 use requests::Requests;
 
-use super::Shared;
+use super::{Shared, turns::Number};
 use crate::{
     context::Peer,
     frame::{ClientHello, GoAway, Header, Kind, Malformed},
@@ -47,6 +47,10 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(1);
 /// After so many requests in place, answers go out first.
 const BATCH: usize = 64;
+/// And, as long as no other connection has anything to do, after one of so many parts of what has arrived: the client works on
+/// the first answers while the others are made. A part is no less than so many requests, because each takes a system call.
+const PARTS: usize = 4;
+const SMALLEST_PART: usize = 16;
 
 /// Serves one connection to its end.
 pub(crate) struct Connection<T> {
@@ -56,6 +60,9 @@ pub(crate) struct Connection<T> {
     mailbox: Arc<Mailbox>,
     requests: Requests,
     shared: Arc<Shared>,
+    number: Number,
+    /// How many bytes of requests are a part of what has arrived.
+    part: usize,
     phase: Phase,
     /// For the client to say HELLO, and for it to close.
     overdue: Option<Pin<Box<Sleep>>>,
@@ -99,6 +106,8 @@ impl<T: Transport> Connection<T> {
             writer,
             requests: Requests::new(peer, mailbox.clone(), &shared),
             mailbox,
+            number: shared.turns.number(),
+            part: usize::MAX,
             shared,
             phase: Phase::Hello,
             overdue: Some(timer(HELLO_TIMEOUT)),
@@ -162,7 +171,10 @@ impl<T: Transport> Connection<T> {
             }
             match self.reader.poll_fill(&mut self.io, cx) {
                 Poll::Ready(Ok(0)) => return Err(Ended("the client closed the connection".to_owned())),
-                Poll::Ready(Ok(_)) => self.requests.tick(&self.shared.ticker),
+                Poll::Ready(Ok(read)) => {
+                    self.requests.tick(&self.shared.ticker);
+                    self.part = if self.shared.turns.is_again(self.number) { read / PARTS } else { usize::MAX };
+                }
                 Poll::Ready(Err(error)) => return Err(error.into()),
                 Poll::Pending => {
                     self.reader.park();
@@ -210,8 +222,10 @@ impl<T: Transport> Connection<T> {
 
     /// Handles the frames that have arrived, up to a batch; true when there are more.
     fn serve(&mut self) -> Result<bool, Ended> {
-        for _ in 0..BATCH {
-            if self.requests.is_long() || self.writer.waiting() > OUTPUT_LIMIT {
+        let before = self.reader.buffered();
+        for count in 0..BATCH {
+            let is_part = count >= SMALLEST_PART && before.saturating_sub(self.reader.buffered()) >= self.part;
+            if is_part || self.requests.is_long() || self.writer.waiting() > OUTPUT_LIMIT {
                 break;
             }
             match self.reader.next_frame() {

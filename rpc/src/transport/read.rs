@@ -57,6 +57,11 @@ impl Reader {
         self.received
     }
 
+    /// How many bytes of small frames have come and are not taken.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether a frame has begun that is not whole.
     pub(crate) fn is_under_way(&self) -> bool {
         self.large.is_some() || !self.buffer.is_empty()

@@ -1,6 +1,10 @@
 //! One connection over a pipe in memory, with time that jumps when nothing happens.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -24,8 +28,12 @@ async fn connection(pipe: usize) -> (impl Future<Output = ()>, Pipe) {
 }
 
 async fn connection_of(server: Server, pipe: usize) -> (impl Future<Output = ()>, Pipe) {
-    let shared = Arc::new(server.shared(&server.instance().await.unwrap()));
-    let (near, far) = duplex(pipe);
+    another(&Arc::new(server.shared(&server.instance().await.unwrap())), pipe)
+}
+
+/// A connection of this server.
+fn another(shared: &Arc<Shared>, pipe: usize) -> (impl Future<Output = ()> + use<>, Pipe) {
+    let (shared, (near, far)) = (shared.clone(), duplex(pipe));
     let mailbox = Arc::new(Mailbox::default());
     (Connection::new(near, mailbox.clone(), Peer::default(), shared), Pipe { far, mailbox })
 }
@@ -105,6 +113,38 @@ async fn a_drain_does_not_wait_for_a_client_that_has_not_said_hello() {
     let (hello, length) = Header::parse(&said, 4096).unwrap().unwrap();
     let (goaway, _) = Header::parse(&said[length..], 4096).unwrap().unwrap();
     assert_eq!((hello.kind, goaway.kind), (Kind::Hello, Kind::GoAway));
+}
+
+/// How many answers leave at the first turn after so many pings have come at once.
+async fn first_answers<F: Future>(connection: Pin<&mut F>, pipe: &mut Pipe, pings: u64) -> usize {
+    for id in 0..pings {
+        pipe.say(Kind::Ping, id).await;
+    }
+    let mut connection = Some(connection);
+    poll_fn(|cx| Poll::Ready(connection.take().map(|connection| connection.poll(cx).is_ready()))).await;
+    let mut said = vec![0; 4096];
+    pipe.far.read(&mut said).await.unwrap() / HEADER
+}
+
+#[tokio::test]
+async fn who_is_alone_gets_the_first_answers_before_the_others_are_made() {
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let shared = Arc::new(server.shared(&server.instance().await.unwrap()));
+    let (first, mut first_pipe) = another(&shared, 4096);
+    let (second, mut second_pipe) = another(&shared, 4096);
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    for (connection, pipe) in [(first.as_mut(), &mut first_pipe), (second.as_mut(), &mut second_pipe)] {
+        pipe.say(Kind::Hello, 0).await;
+        first_answers(connection, pipe, 0).await;
+    }
+    assert_eq!(first_answers(first.as_mut(), &mut first_pipe, 64).await, 64, "the other one was busy last");
+    assert_eq!(first_answers(first.as_mut(), &mut first_pipe, 64).await, 16);
+    assert_eq!(first_answers(first.as_mut(), &mut first_pipe, 0).await, 16);
+    assert_eq!(first_answers(first.as_mut(), &mut first_pipe, 0).await, 16);
+    assert_eq!(first_answers(first.as_mut(), &mut first_pipe, 0).await, 16);
+    assert_eq!(first_answers(first.as_mut(), &mut first_pipe, 15).await, 15, "few are not worth several system calls");
+    assert_eq!(first_answers(second.as_mut(), &mut second_pipe, 64).await, 64);
+    assert_eq!(first_answers(first.as_mut(), &mut first_pipe, 64).await, 64);
 }
 
 /// Answers with much more than it was asked with.
