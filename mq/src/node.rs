@@ -128,6 +128,7 @@ impl<F: File> Node<F> {
                 spare: Batch::default(),
                 cache: Cache::new(config.cache_bytes),
                 waiting: BTreeMap::new(),
+                poppers: 0,
                 reserved: log.reserved(),
                 disk_full: false,
                 written: 0,

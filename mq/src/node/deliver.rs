@@ -25,7 +25,7 @@ impl<F: File> Node<F> {
         let most = pop.max_messages.clamp(1, 1000) as usize;
         let deadline = Instant::now() + Duration::from_millis(pop.wait_ms.min(24 * 3600 * 1000));
         // Whoever goes wakes the next, so that of those who wait one always knows when something changes by itself.
-        let mut waited: Option<WakesNext> = None;
+        let mut waited: Option<Popper<'_, F>> = None;
         loop {
             let (handed, news, next) = {
                 let mut inner = self.shared.lock();
@@ -40,7 +40,10 @@ impl<F: File> Node<F> {
                     let mut listening = Box::pin(news.clone().notified_owned());
                     // Before anybody else can look: so no news is missed.
                     listening.as_mut().enable();
-                    waited.get_or_insert_with(|| WakesNext(news));
+                    if waited.is_none() {
+                        inner.poppers += 1;
+                        waited = Some(Popper { shared: &self.shared, news });
+                    }
                     (handed, Some(listening), next.map(|next| Duration::from_millis(next.saturating_sub(now))))
                 } else {
                     // Whoever waits must hear of the lease's end; who has waited says so when it goes.
@@ -164,11 +167,15 @@ fn leased(handed: &Handed) -> Leased {
 }
 
 /// Somebody who waits for messages, or has.
-struct WakesNext(Arc<Notify>);
+struct Popper<'a, F: File> {
+    shared: &'a Shared<F>,
+    news: Arc<Notify>,
+}
 
-impl Drop for WakesNext {
+impl<F: File> Drop for Popper<'_, F> {
     fn drop(&mut self) {
-        self.0.notify_one();
+        self.shared.lock().poppers -= 1;
+        self.news.notify_one();
     }
 }
 

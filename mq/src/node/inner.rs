@@ -45,6 +45,8 @@ pub(super) struct Inner {
     pub(super) cache: Cache,
     /// Who waits for messages.
     pub(super) waiting: BTreeMap<QueueNumber, Arc<Notify>>,
+    /// How many they are.
+    pub(super) poppers: usize,
     /// Bytes that the log can take without asking the disk.
     pub(super) reserved: u64,
     /// It has no more to reserve.
@@ -78,6 +80,26 @@ pub(super) struct Group {
     pub(super) written: Stage,
     pub(super) copied: Vec<Copied>,
     pub(super) copied_dedup: Option<(u32, Vec<DedupKey>)>,
+}
+
+/// Messages that can be handed out, for those who wait for them.
+#[derive(Debug, Default)]
+pub(super) struct News(Vec<(QueueNumber, Arc<Notify>, usize)>);
+
+impl News {
+    fn add(&mut self, queue: QueueNumber, waiting: &BTreeMap<QueueNumber, Arc<Notify>>) {
+        match self.0.last_mut() {
+            Some((last, _, messages)) if *last == queue => *messages += 1,
+            _ => self.0.extend(waiting.get(&queue).map(|who| (queue, who.clone(), 1))),
+        }
+    }
+
+    /// Wakes one for each message. Not under the lock, which is the first thing that they want.
+    pub(super) fn tell(&mut self) {
+        for (_, who, messages) in self.0.drain(..) {
+            (0..messages).for_each(|_| who.notify_one());
+        }
+    }
 }
 
 /// What ending one message takes in the log, with room to spare.
@@ -225,15 +247,20 @@ impl Inner {
         }
     }
 
-    /// These pushes are where they should be: they can be handed out.
-    pub(super) fn show<F: File>(&mut self, pushes: &[Pending], segment: u32, start: u32, shared: &Shared<F>) {
+    /// These pushes are where they should be: they can be handed out. Who waits for them is told with `news`.
+    pub(super) fn show<F: File>(
+        &mut self,
+        pushes: &[Pending],
+        segment: u32,
+        start: u32,
+        shared: &Shared<F>,
+        news: &mut News,
+    ) {
         let now = shared.clock.now();
         for pending in pushes {
             self.state.commit(pending, segment, start, now);
             for queue in &pending.queues {
-                if let Some(news) = self.waiting.get(queue) {
-                    news.notify_one();
-                }
+                news.add(*queue, &self.waiting);
             }
         }
     }

@@ -10,7 +10,7 @@ use tracing::{debug, error, warn};
 
 use super::{
     completion::{Completion, Waiter},
-    inner::{Group, Inner, PER_COPY, Shared, Wanted},
+    inner::{Group, Inner, News, PER_COPY, Shared, Wanted},
 };
 use crate::{
     Durability, MessageId, MqError,
@@ -32,6 +32,8 @@ pub(super) use gathering::Gathering;
 const STEPS: (u64, u64) = (8, 32);
 /// So many files more than are needed are kept to be used again.
 const KEPT: usize = 2;
+/// So many pushes are answered after those who wait for messages are told.
+const FEW: usize = 8;
 /// How often it looks after the log when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -110,15 +112,17 @@ impl<S: Store> Writer<S> {
         for group in &self.groups {
             places.push(if group.batch.is_empty() { None } else { Some(append(&self.shared, &mut self.log, group)?) });
         }
+        let mut news = News::default();
         if !self.groups.iter().all(|group| group.written.is_empty()) {
             let mut inner = self.shared.lock();
             for (group, place) in self.groups.iter_mut().zip(&places) {
                 if let Some((segment, start)) = place {
-                    inner.show(&group.written.pushes, *segment, *start, &self.shared);
+                    inner.show(&group.written.pushes, *segment, *start, &self.shared, &mut news);
                     inner.keep(&mut group.batch, *segment, *start);
                 }
             }
             drop(inner);
+            news.tell();
             self.groups.iter_mut().for_each(|group| self.answered.extend(group.written.answer(&Ok(()))));
         }
         if self.groups.iter().any(|group| group.must_sync) {
@@ -126,13 +130,16 @@ impl<S: Store> Writer<S> {
             self.log.sync()?;
             self.gathering.synced(begin.elapsed());
         }
-        let mut inner = self.shared.lock();
         let callers: usize = self.groups.iter().map(Group::callers).sum();
-        // Under the lock: whoever comes back sees what follows, and is on the way meanwhile.
-        self.groups.iter_mut().for_each(|group| self.answered.extend(group.synced.answer(&Ok(()))));
+        let mut inner = self.shared.lock();
+        // Who waits for messages has done so for longer than who pushed them; but many who pushed would wait for each other.
+        if inner.poppers == 0 || callers > FEW {
+            // Under the lock: whoever comes back sees what follows, and is on the way meanwhile.
+            answer_synced(&mut self.groups, &mut self.answered);
+        }
         for (group, place) in self.groups.iter_mut().zip(&places) {
             let Some((segment, start)) = *place else { continue };
-            inner.show(&group.synced.pushes, segment, start, &self.shared);
+            inner.show(&group.synced.pushes, segment, start, &self.shared, &mut news);
             inner.keep(&mut group.batch, segment, start);
             group.copied.iter().for_each(|copied| inner.state.copied(copied, segment, start));
             if let Some((from, keys)) = &group.copied_dedup {
@@ -142,6 +149,8 @@ impl<S: Store> Writer<S> {
         self.tell_space(&mut inner);
         self.gathering.answered(callers, inner.callers());
         drop(inner);
+        news.tell();
+        answer_synced(&mut self.groups, &mut self.answered);
         self.answered.tell_due();
         if let Some(Group { batch, .. }) = self.groups.pop() {
             self.give_back(batch);
@@ -293,6 +302,11 @@ impl<S: Store> Writer<S> {
         self.answered.tell_all();
         self.shared.failed.notify_waiters();
     }
+}
+
+/// Ends the waiting for the sync, for those whose has not ended yet.
+fn answer_synced(groups: &mut [Group], answered: &mut Answered) {
+    groups.iter_mut().for_each(|group| answered.extend(group.synced.answer(&Ok(()))));
 }
 
 /// Every segment begins with the configuration: so whatever was freed, what the messages in the rest refer to is known.

@@ -207,7 +207,11 @@ impl<T: Transport> Connection<T> {
         if !self.requests.is_ready() {
             return false;
         }
-        for _ in 0..BATCH {
+        let most = match self.part {
+            usize::MAX => BATCH,
+            _ => (self.requests.ready().len() / PARTS).clamp(SMALLEST_PART, BATCH),
+        };
+        for _ in 0..most {
             // Without a budget, whatever is tokio's would only ask to be polled again.
             if self.requests.is_long() || self.writer.waiting() > OUTPUT_LIMIT || !has_budget_remaining() {
                 break;
