@@ -42,6 +42,8 @@ enum Command {
     QueueNode {
         /// Where its messages are.
         directory: std::path::PathBuf,
+        /// The only one that it uses.
+        cpu: usize,
     },
     /// An instance that is there to be broken.
     #[command(hide = true)]
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
         Command::Rpc(rpc) => rpc::run(&rpc),
         Command::Faults(faults) => faults::run(&faults),
         Command::Mq(mq) => mq::run(&mq),
-        Command::QueueNode { directory } => mq::serve(&directory),
+        Command::QueueNode { directory, cpu } => mq::serve(&directory, cpu),
         Command::Node { options } => ms_tests::run_node(&options),
         Command::Serve(serve) => serve::run(&serve),
         Command::Drive(drive) => drive::start(&drive),

@@ -22,7 +22,7 @@ use std::{
 use clap::Args;
 
 use crate::{marked, origin, peer::Failure, process};
-use broker::Broker;
+use broker::{Broker, Home};
 
 pub(crate) use ms::serve;
 
@@ -44,6 +44,9 @@ pub(crate) struct Mq {
     /// Where the files of all of them are; the disk that is measured.
     #[arg(long, default_value = "target/bench-mq")]
     directory: PathBuf,
+    /// The CPU that the servers use; their clients use the other one of the first two.
+    #[arg(long, default_value_t = 0)]
+    server_cpu: usize,
     /// The file to write; what stands in it outside the measured part stays.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/QUEUE.md"))]
     output: PathBuf,
@@ -95,16 +98,16 @@ enum Seen {
 struct Candidate {
     name: &'static str,
     #[expect(clippy::type_complexity, reason = "it stands here alone")]
-    run: fn(PathBuf, Load, Duration) -> Pin<Box<dyn Future<Output = Result<Seen, Failure>>>>,
+    run: fn(Home, Load, Duration) -> Pin<Box<dyn Future<Output = Result<Seen, Failure>>>>,
 }
 
 fn candidate<B: Broker>() -> Candidate {
-    Candidate { name: B::NAME, run: |directory, load, length| Box::pin(run_one::<B>(directory, load, length)) }
+    Candidate { name: B::NAME, run: |home, load, length| Box::pin(run_one::<B>(home, load, length)) }
 }
 
-async fn run_one<B: Broker>(directory: PathBuf, load: Load, length: Duration) -> Result<Seen, Failure> {
-    let directory = tempfile::tempdir_in(directory)?;
-    let broker = B::start(directory.path()).await?;
+async fn run_one<B: Broker>(home: Home, load: Load, length: Duration) -> Result<Seen, Failure> {
+    let directory = tempfile::tempdir_in(&home.directory)?;
+    let broker = B::start(&Home { directory: directory.path().to_owned(), ..home }).await?;
     let seen = match load {
         Load::Push { outstanding, body } => load::push(&broker, outstanding, body, length).await.map(Seen::Rate),
         Load::Cycle { outstanding, body } => load::cycle(&broker, outstanding, body, length).await.map(Seen::Rate),
@@ -161,7 +164,8 @@ pub(crate) fn run(mq: &Mq) -> Result<(), Failure> {
         measure_engine(&directory, rounds, length, &mut results)?;
     }
     // The rest is of two processes, each on a CPU of its own.
-    process::pin(1)?;
+    let (home, client_cpu) = (Home { directory, cpu: mq.server_cpu }, usize::from(mq.server_cpu == 0));
+    process::pin(client_cpu)?;
     let mut candidates = vec![
         candidate::<ms::Ms>(),
         candidate::<redis::Redis>(),
@@ -177,7 +181,7 @@ pub(crate) fn run(mq: &Mq) -> Result<(), Failure> {
         for Loaded { name, load, seen, failure: missing } in &mut results.loads {
             let Some(candidate) = candidates.iter().find(|it| it.name == *name) else { continue };
             eprintln!("round {round}: {name}, {load:?}");
-            match block_on((candidate.run)(directory.clone(), *load, length)) {
+            match block_on((candidate.run)(home.clone(), *load, length)) {
                 Ok(one) => seen.push(one),
                 Err(failure) => {
                     eprintln!("  {failure}");
@@ -187,19 +191,21 @@ pub(crate) fn run(mq: &Mq) -> Result<(), Failure> {
         }
         if wanted("paced") {
             let count = (length.as_micros() / PACE.as_micros()) as u32;
-            results.disk.extend(floor::paced(&directory, BODIES[0], count, PACE)?);
-            results.call.extend(block_on(ms::paced_calls(directory.clone(), count, PACE))?);
+            results.disk.extend(floor::paced(&home, BODIES[0], count, PACE)?);
+            results.call.extend(block_on(ms::paced_calls(home.clone(), count, PACE))?);
         }
     }
     if wanted("backlog") {
-        let place = tempfile::tempdir_in(&directory)?;
+        let place = tempfile::tempdir_in(&home.directory)?;
+        let home = Home { directory: place.path().to_owned(), ..home };
         let messages = if mq.quick { 100_000 } else { 1_000_000 };
-        results.backlog = Some(block_on(backlog::measure(place.path(), messages, BODIES[0]))?);
+        results.backlog = Some(block_on(backlog::measure(&home, messages, BODIES[0]))?);
     }
     let clients = origin::clients(&["redis", "async-nats", "beanstalkc"]);
     let programs = report::programs();
     let tables = report::tables(&results);
-    let measured = format!("{}{clients}{programs}\n{}\n{tables}", origin::describe()?, report::NOTES);
+    let measured =
+        format!("{}{clients}{programs}\n{}\n{tables}", origin::describe()?, report::notes(mq.server_cpu, client_cpu));
     println!("{measured}");
     marked::write(&mq.output, "Queues side by side", "mq", &measured)
 }

@@ -1,12 +1,15 @@
 //! Many messages that nobody pops: what they take in memory, and how long a restart takes.
 
-use std::{fs, path::Path, process::Command, time::Instant};
+use std::{fs, process::Command, time::Instant};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use ms_mq::{Durability, Push};
 
-use super::{broker::Broker, ms::Ms};
+use super::{
+    broker::{Broker, Home},
+    ms::Ms,
+};
 use crate::peer::Failure;
 
 /// What was seen of it.
@@ -25,9 +28,9 @@ pub(crate) struct Backlog {
 }
 
 /// Messages of `body` bytes.
-pub(crate) async fn measure(directory: &Path, messages: u64, body: usize) -> Result<Backlog, Failure> {
+pub(crate) async fn measure(home: &Home, messages: u64, body: usize) -> Result<Backlog, Failure> {
     const BATCH: u64 = 1000;
-    let node = Ms::start(directory).await?;
+    let node = Ms::start(home).await?;
     let body = Bytes::from(vec![b'x'; body]);
     let push = || Push { durability: Durability::Written, ..Push::new("backlog", body.clone()) };
     for _ in 0..messages / (BATCH * 4) {
@@ -35,11 +38,12 @@ pub(crate) async fn measure(directory: &Path, messages: u64, body: usize) -> Res
         try_join_all(batches).await?;
     }
     let resident = node.resident()?;
-    let disk = fs::read_dir(directory)?.map(|entry| Ok(entry?.metadata()?.len())).sum::<std::io::Result<u64>>()?;
+    let disk =
+        fs::read_dir(&home.directory)?.map(|entry| Ok(entry?.metadata()?.len())).sum::<std::io::Result<u64>>()?;
     node.stop().await;
     let cold = drop_page_cache();
     let begin = Instant::now();
-    let node = Ms::open(directory.to_owned()).await?;
+    let node = Ms::open(home).await?;
     let restart = begin.elapsed().as_secs_f64();
     let resident_after = node.resident()?;
     let stats = node.client().stats(Some("backlog")).await?;

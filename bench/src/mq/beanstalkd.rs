@@ -1,12 +1,12 @@
 //! beanstalkd with every write synced. Its client blocks: each worker has a connection and a thread of its own.
 
-use std::{path::Path, thread};
+use std::thread;
 
 use beanstalkc::Beanstalkc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::broker::{Broker, Consumer, Producer, Program, WAIT};
+use super::broker::{Broker, Consumer, Home, Producer, Program, WAIT};
 use crate::peer::Failure;
 
 pub(crate) struct Beanstalkd {
@@ -55,9 +55,9 @@ impl Broker for Beanstalkd {
     type Producer = Worker;
     type Consumer = Worker;
 
-    async fn start(directory: &Path) -> Result<Self, Failure> {
-        let directory = directory.display().to_string();
-        let program = Program::start("beanstalkd", |port| {
+    async fn start(home: &Home) -> Result<Self, Failure> {
+        let directory = home.directory.display().to_string();
+        let program = Program::start("beanstalkd", home.cpu, |port| {
             let port = port.to_string();
             ["-l", "127.0.0.1", "-p", &port, "-b", &directory, "-f0"].map(str::to_owned).to_vec()
         })

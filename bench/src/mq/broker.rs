@@ -4,7 +4,7 @@
 use std::{
     future::Future,
     net::{Ipv4Addr, TcpListener},
-    path::Path,
+    path::PathBuf,
     process::Stdio,
     time::Duration,
 };
@@ -21,6 +21,15 @@ use crate::peer::Failure;
 /// How long a consumer waits for messages before it asks anew.
 pub(crate) const WAIT: Duration = Duration::from_secs(1);
 
+/// Where a queue runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    /// For its files.
+    pub(crate) directory: PathBuf,
+    /// The only one that it uses; its clients use another.
+    pub(crate) cpu: usize,
+}
+
 /// A queue that runs, empty, in a directory of its own.
 pub(crate) trait Broker: Sized + 'static {
     /// As it stands in the tables.
@@ -31,8 +40,8 @@ pub(crate) trait Broker: Sized + 'static {
     /// What pops and acks.
     type Consumer: Consumer;
 
-    /// Starts it on CPU 0.
-    fn start(directory: &Path) -> impl Future<Output = Result<Self, Failure>>;
+    /// Starts it.
+    fn start(home: &Home) -> impl Future<Output = Result<Self, Failure>>;
 
     /// For one of many tasks that push at the same time.
     fn producer(&self) -> impl Future<Output = Result<Self::Producer, Failure>>;
@@ -68,11 +77,15 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts it on CPU 0, and waits until it listens. `arguments` make the command line from the port.
-    pub(crate) async fn start(name: &str, arguments: impl FnOnce(u16) -> Vec<String>) -> Result<Self, Failure> {
+    /// Starts it on that CPU, and waits until it listens. `arguments` make the command line from the port.
+    pub(crate) async fn start(
+        name: &str,
+        cpu: usize,
+        arguments: impl FnOnce(u16) -> Vec<String>,
+    ) -> Result<Self, Failure> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut command = Command::new("taskset");
-        command.args(["-c", "0", name]).args(arguments(port));
+        command.args(["-c", &cpu.to_string(), name]).args(arguments(port));
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
         let begin = Instant::now();

@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use ms_rpc::Server;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
-use super::broker::{Broker, Consumer, Producer, WAIT};
+use super::broker::{Broker, Consumer, Home, Producer, WAIT};
 use crate::{child::Child, peer::Failure, process};
 
 const TOPIC: &str = "bench";
@@ -24,9 +24,9 @@ const TOPIC: &str = "bench";
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Listening(SocketAddr);
 
-/// A node on CPU 0, until stdin ends.
-pub(crate) fn serve(directory: &Path) -> Result<(), Failure> {
-    process::pin(0)?;
+/// A node on that CPU, until stdin ends.
+pub(crate) fn serve(directory: &Path, cpu: usize) -> Result<(), Failure> {
+    process::pin(cpu)?;
     let node = Node::open(directory, &NodeConfig::new(NodeId::new(1).ok_or("no node id")?))?;
     let runtime = process::runtime(std::num::NonZeroUsize::MIN)?;
     let running = runtime.block_on(async {
@@ -53,9 +53,10 @@ pub(crate) struct Ms {
 }
 
 impl Ms {
-    /// Starts a node on CPU 0 on a directory that may hold a queue already.
-    pub(crate) async fn open(directory: PathBuf) -> Result<Self, Failure> {
-        let mut child = Child::start(&["queue-node".to_owned(), directory.display().to_string()])?;
+    /// Starts a node on a directory that may hold a queue already.
+    pub(crate) async fn open(home: &Home) -> Result<Self, Failure> {
+        let directory = home.directory.display().to_string();
+        let mut child = Child::start(&["queue-node".to_owned(), directory, home.cpu.to_string()])?;
         let Listening(address) = child.told(Duration::from_secs(60)).await?;
         let registry = Memory::new();
         let instance = Instance::from_address(&address.to_string())?.with_metadata(NODE_ID, "1");
@@ -79,8 +80,8 @@ impl Broker for Ms {
     type Producer = MqClient;
     type Consumer = Popper;
 
-    async fn start(directory: &Path) -> Result<Self, Failure> {
-        let started = Self::open(directory.to_owned()).await?;
+    async fn start(home: &Home) -> Result<Self, Failure> {
+        let started = Self::open(home).await?;
         started.client.declare(TOPIC, "default").await?;
         Ok(started)
     }
@@ -124,9 +125,9 @@ impl Consumer for Popper {
 }
 
 /// How long calls take that touch no disk, in nanoseconds; one begun every `interval`.
-pub(super) async fn paced_calls(directory: PathBuf, count: u32, interval: Duration) -> Result<Vec<u64>, Failure> {
-    let directory = tempfile::tempdir_in(directory)?;
-    let node = Ms::start(directory.path()).await?;
+pub(super) async fn paced_calls(home: Home, count: u32, interval: Duration) -> Result<Vec<u64>, Failure> {
+    let directory = tempfile::tempdir_in(&home.directory)?;
+    let node = Ms::start(&Home { directory: directory.path().to_owned(), ..home }).await?;
     let stub = node.client.one(None).await?;
     let begin = Instant::now();
     let mut taken = Vec::new();

@@ -1,7 +1,5 @@
 //! NATS JetStream with file storage, which it syncs every two minutes: one stream as a work queue, one durable consumer.
 
-use std::path::Path;
-
 use async_nats::jetstream::{
     self, Context,
     consumer::{AckPolicy, pull},
@@ -11,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::timeout;
 
-use super::broker::{Broker, Consumer, Producer, Program, WAIT};
+use super::broker::{Broker, Consumer, Home, Producer, Program, WAIT};
 use crate::peer::Failure;
 
 const SUBJECT: &str = "bench";
@@ -26,9 +24,9 @@ impl Broker for Nats {
     type Producer = Context;
     type Consumer = Reader;
 
-    async fn start(directory: &Path) -> Result<Self, Failure> {
-        let directory = directory.display().to_string();
-        let program = Program::start("nats-server", |port| {
+    async fn start(home: &Home) -> Result<Self, Failure> {
+        let directory = home.directory.display().to_string();
+        let program = Program::start("nats-server", home.cpu, |port| {
             ["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd", &directory].map(str::to_owned).to_vec()
         })
         .await?;

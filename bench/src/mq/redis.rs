@@ -1,7 +1,5 @@
 //! Redis streams with every write synced: one stream, one consumer group.
 
-use std::path::Path;
-
 use bytes::Bytes;
 use redis::{
     AsyncCommands, AsyncConnectionConfig, Client,
@@ -9,7 +7,7 @@ use redis::{
     streams::{StreamReadOptions, StreamReadReply},
 };
 
-use super::broker::{Broker, Consumer, Producer, Program, WAIT};
+use super::broker::{Broker, Consumer, Home, Producer, Program, WAIT};
 use crate::peer::Failure;
 
 const STREAM: &str = "bench";
@@ -27,9 +25,9 @@ impl Broker for Redis {
     type Producer = MultiplexedConnection;
     type Consumer = Reader;
 
-    async fn start(directory: &Path) -> Result<Self, Failure> {
-        let directory = directory.display().to_string();
-        let program = Program::start("redis-server", |port| {
+    async fn start(home: &Home) -> Result<Self, Failure> {
+        let directory = home.directory.display().to_string();
+        let program = Program::start("redis-server", home.cpu, |port| {
             let port = port.to_string();
             let settings = ["--port", &port, "--bind", "127.0.0.1", "--dir", &directory, "--save", ""];
             let synced = ["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"];
