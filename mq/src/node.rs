@@ -155,6 +155,7 @@ impl<F: File> Node<F> {
             cleaned_at: 0,
             groups: Vec::new(),
             gathering: Gathering::default(),
+            lately: false,
             answered: Default::default(),
         };
         writer.prepare()?;

@@ -66,6 +66,8 @@ pub(super) enum Wanted {
     /// It is awake, or looks by itself soon enough.
     Nothing,
     Anything,
+    /// What somebody waits for: leases are no hurry.
+    Urgent,
     /// So many callers that wait.
     Callers(usize),
 }
@@ -161,6 +163,7 @@ impl<F: File> Shared<F> {
         let wake = match inner.wanted {
             Wanted::Nothing => false,
             Wanted::Anything => !inner.is_idle(),
+            Wanted::Urgent => inner.is_urgent(),
             Wanted::Callers(wanted) => inner.callers() >= wanted,
         };
         if wake {
@@ -219,6 +222,11 @@ impl Inner {
     /// Whether there is nothing to write.
     pub(super) fn is_idle(&self) -> bool {
         self.groups.iter().all(Group::is_idle)
+    }
+
+    /// Whether somebody waits for what is to be written, or for pushes to be shown.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.groups.iter().any(|group| !group.synced.is_empty() || !group.written.is_empty())
     }
 
     /// How many wait for what has gathered.

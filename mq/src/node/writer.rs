@@ -32,6 +32,8 @@ pub(super) use gathering::Gathering;
 const STEPS: (u64, u64) = (8, 32);
 /// So many files more than are needed are kept to be used again.
 const KEPT: usize = 2;
+/// A lease is in the log this long after it was given at the latest. Most often an ack comes first, and takes it along.
+const UNHURRIED: Duration = Duration::from_millis(1);
 /// So many pushes are answered after those who wait for messages are told.
 const FEW: usize = 8;
 /// How often it looks after the log when nothing happens.
@@ -48,6 +50,8 @@ pub(super) struct Writer<S: Store> {
     /// What is on its way to the disk.
     pub(super) groups: Vec<Group>,
     pub(super) gathering: Gathering,
+    /// Something was written since it last had nothing to do.
+    pub(super) lately: bool,
     /// Some who wait for these may not know yet.
     pub(super) answered: Answered,
 }
@@ -63,6 +67,7 @@ impl<S: Store> Writer<S> {
 
     pub(super) fn run(mut self) {
         while let Some(groups) = self.gathered() {
+            self.lately = !groups.is_empty();
             self.groups = groups;
             if let Err(error) = self.write().and_then(|()| self.look_after()) {
                 self.fail(&error);
@@ -78,6 +83,9 @@ impl<S: Store> Writer<S> {
     fn gathered(&mut self) -> Option<Vec<Group>> {
         let shared = self.shared.clone();
         let mut inner = shared.lock();
+        if std::mem::take(&mut self.lately) && !inner.is_urgent() && !inner.closing && self.cleaning.is_none() {
+            (inner, _) = shared.wait(inner, Wanted::Urgent, UNHURRIED);
+        }
         while inner.is_idle() && !inner.closing && self.cleaning.is_none() {
             let longest = self.answered.is_due_in().unwrap_or(IDLE);
             let timed_out;
