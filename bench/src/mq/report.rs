@@ -11,10 +11,11 @@ pub(super) fn notes(server: usize, client: usize) -> String {
 The disk alone (\"floor\") is an append of so many bodies to a growing file with `fdatasync`, before and after the engine
 in each round; the ratio is to the geometric mean of the two. The engine runs in this process. Everything else is a
 server process on CPU {server} and a client process on CPU {client}, with one runtime thread each, new and empty for each
-measurement; the disk alone at 1,000 a second is on the servers' CPU too. Rounds go over all queues in turn. \"Outstanding\" pushes are tasks, each of which waits for its own push. In \"cycle\",
-so many messages at most are between their push and their ack, popped by 4 tasks, up to 128 at a time where the queue can
-do so. \"Paced\" is 1,000 pushes a second on a schedule; latencies are from the scheduled moment of the push until the
-message is in the consumer's hands. Figures are medians over rounds (least - greatest). Redis syncs every write
+measurement; the disk alone at 1,000 a second is on the servers' CPU too. Rounds go over all queues in turn.
+\"Outstanding\" pushes are tasks, each of which waits for its own push. In \"cycle\", so many messages at most are between
+their push and their ack, popped by 4 tasks, up to 128 at a time where the queue can do so. \"Paced\" is
+1,000 pushes a second on a schedule; latencies are from the scheduled moment of the push until the message is in the
+consumer's hands. Figures are medians over rounds (least - greatest). Redis syncs every write
 (`appendfsync always`), beanstalkd too (`-f0`); NATS JetStream does not sync before it answers.
 "
     )

@@ -146,3 +146,19 @@ async fn another_message_is_never_taken_for_the_one_that_was_there() {
     let error = node.shared.files.read(ids[0], place).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
 }
+
+#[tokio::test]
+async fn a_lease_is_written_though_nobody_waits_for_it() {
+    let (_disk, _clock, node) = begin();
+    for _ in 0..3 {
+        node.push(Push::new("t", b"job".to_vec())).await.unwrap();
+        let before = node.written();
+        assert_eq!(pop(&node, 1).await.len(), 1);
+        let written = async {
+            while node.written() == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), written).await.expect("it waits for something else to be written");
+    }
+}
