@@ -61,8 +61,8 @@ pub(crate) struct Connection<T> {
     requests: Requests,
     shared: Arc<Shared>,
     number: Number,
-    /// How many bytes of requests are a part of what has arrived.
-    part: usize,
+    /// While this is the only busy connection: how many bytes of requests are a part of what has arrived.
+    part: Option<usize>,
     phase: Phase,
     /// For the client to say HELLO, and for it to close.
     overdue: Option<Pin<Box<Sleep>>>,
@@ -107,7 +107,7 @@ impl<T: Transport> Connection<T> {
             requests: Requests::new(peer, mailbox.clone(), &shared),
             mailbox,
             number: shared.turns.number(),
-            part: usize::MAX,
+            part: None,
             shared,
             phase: Phase::Hello,
             overdue: Some(timer(HELLO_TIMEOUT)),
@@ -173,7 +173,7 @@ impl<T: Transport> Connection<T> {
                 Poll::Ready(Ok(0)) => return Err(Ended("the client closed the connection".to_owned())),
                 Poll::Ready(Ok(read)) => {
                     self.requests.tick(&self.shared.ticker);
-                    self.part = if self.shared.turns.is_again(self.number) { read / PARTS } else { usize::MAX };
+                    self.part = self.shared.turns.is_again(self.number).then_some(read / PARTS);
                 }
                 Poll::Ready(Err(error)) => return Err(error.into()),
                 Poll::Pending => {
@@ -208,8 +208,8 @@ impl<T: Transport> Connection<T> {
             return false;
         }
         let most = match self.part {
-            usize::MAX => BATCH,
-            _ => (self.requests.ready().len() / PARTS).clamp(SMALLEST_PART, BATCH),
+            None => BATCH,
+            Some(_) => (self.requests.ready().len() / PARTS).clamp(SMALLEST_PART, BATCH),
         };
         for _ in 0..most {
             // Without a budget, whatever is tokio's would only ask to be polled again.
@@ -228,7 +228,8 @@ impl<T: Transport> Connection<T> {
     fn serve(&mut self) -> Result<bool, Ended> {
         let before = self.reader.buffered();
         for count in 0..BATCH {
-            let is_part = count >= SMALLEST_PART && before.saturating_sub(self.reader.buffered()) >= self.part;
+            let taken = before.saturating_sub(self.reader.buffered());
+            let is_part = count >= SMALLEST_PART && self.part.is_some_and(|part| taken >= part);
             if is_part || self.requests.is_long() || self.writer.waiting() > OUTPUT_LIMIT {
                 break;
             }
