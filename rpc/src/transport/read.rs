@@ -114,6 +114,9 @@ impl Reader {
             if length >= LARGE {
                 self.large = Some(Large::new(header, length, &self.buffer));
                 self.buffer.clear();
+            } else {
+                // All of it may come with the next read.
+                self.expects_large = false;
             }
             return Ok(None);
         }
