@@ -10,7 +10,7 @@ use std::{
 };
 
 use metrics::histogram;
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
 
 /// One directory of files. Nothing is certain before it is synced: bytes by [`File::sync`], names by
 /// [`sync_directory`](Self::sync_directory).
@@ -42,6 +42,11 @@ pub trait Store: Send + 'static {
 pub trait File: Send + Sync + 'static {
     /// In bytes.
     fn length(&self) -> io::Result<u64>;
+
+    /// Where its first bytes are that are reserved and were never written: its length, if there are none or nobody knows.
+    fn first_hole(&self) -> io::Result<u64> {
+        self.length()
+    }
 
     /// Fills `buffer` from `offset` on.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
@@ -131,6 +136,10 @@ impl File for fs::File {
         Ok(self.metadata()?.len())
     }
 
+    fn first_hole(&self) -> io::Result<u64> {
+        seek(self, SeekFrom::Hole(0)).or_else(|_| self.length())
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.read_exact_at(buffer, offset)
     }
@@ -170,6 +179,9 @@ mod tests {
         let mut text = [0; 4];
         File::read_at(&file, &mut text, 5000).unwrap();
         assert_eq!((&text, file.length().unwrap()), (b"text", 10_000));
+        File::write_at(&file, &[1; 4500], 0).unwrap();
+        let hole = file.first_hole().unwrap();
+        assert!((5004..=10_000).contains(&hole), "{hole}");
     }
 }
 

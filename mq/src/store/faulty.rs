@@ -235,6 +235,12 @@ impl File for FaultyFile {
         Ok(self.disk.lock().files[&self.number].written.len() as u64)
     }
 
+    fn first_hole(&self) -> io::Result<u64> {
+        let inner = self.disk.lock();
+        let bytes = &inner.files[&self.number].written;
+        Ok(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1))
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let inner = self.disk.lock();
         let bytes = &inner.files[&self.number].written;
