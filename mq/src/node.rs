@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::Path,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError, atomic::AtomicBool},
     thread::JoinHandle,
     time::Duration,
 };
@@ -138,6 +138,7 @@ impl<F: File> Node<F> {
                 lost: Vec::new(),
             }),
             work: Condvar::new(),
+            come: AtomicBool::new(false),
             files: log.files().clone(),
             clock,
             node: config.node,

@@ -3,8 +3,11 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     pin::pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -26,6 +29,8 @@ pub(super) struct Shared<F> {
     pub(super) inner: Mutex<Inner>,
     /// For the writer: there is something to write.
     pub(super) work: Condvar,
+    /// The callers that the writer looks out for have come.
+    pub(super) come: AtomicBool,
     pub(super) files: Arc<Files<F>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) node: NodeId,
@@ -60,6 +65,11 @@ pub(super) struct Inner {
     pub(super) lost: Vec<MessageId>,
 }
 
+/// The writer looks out for callers for so long before it sleeps.
+const AWAKE: Duration = Duration::from_micros(100);
+/// So many looks, some 2 us, before others may have its CPU.
+const LOOKS: u32 = 64;
+
 /// How much must gather for the writer to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -70,6 +80,8 @@ pub(super) enum Wanted {
     Urgent,
     /// So many callers that wait.
     Callers(usize),
+    /// The same, and it is awake to see them come.
+    CallersAtOnce(usize),
 }
 
 /// What becomes certain together.
@@ -158,6 +170,35 @@ impl<F: File> Shared<F> {
         (inner, waited.timed_out())
     }
 
+    /// The same for callers. Those that are answered come back within microseconds, if they do: to wake a thread takes as long.
+    pub(super) fn wait_for_callers<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner>,
+        callers: usize,
+        longest: Duration,
+    ) -> (MutexGuard<'a, Inner>, bool) {
+        let begin = Instant::now();
+        self.come.store(false, Ordering::Relaxed);
+        inner.wanted = Wanted::CallersAtOnce(callers);
+        drop(inner);
+        while begin.elapsed() < longest.min(AWAKE) {
+            if (0..LOOKS).any(|_| {
+                std::hint::spin_loop();
+                self.come.load(Ordering::Relaxed)
+            }) {
+                break;
+            }
+            // Their thread may need this CPU.
+            std::thread::yield_now();
+        }
+        inner = self.lock();
+        let left = longest.saturating_sub(begin.elapsed());
+        match inner.wanted {
+            Wanted::Nothing => (inner, false),
+            _ => self.wait(inner, Wanted::Callers(callers), left),
+        }
+    }
+
     /// Lets go, and wakes the writer if it waits for what is there now.
     pub(super) fn unlock_and_wake(&self, mut inner: MutexGuard<'_, Inner>) {
         let wake = match inner.wanted {
@@ -165,6 +206,13 @@ impl<F: File> Shared<F> {
             Wanted::Anything => !inner.is_idle(),
             Wanted::Urgent => inner.is_urgent(),
             Wanted::Callers(wanted) => inner.callers() >= wanted,
+            Wanted::CallersAtOnce(wanted) => {
+                if inner.callers() >= wanted {
+                    inner.wanted = Wanted::Nothing;
+                    self.come.store(true, Ordering::Relaxed);
+                }
+                false
+            }
         };
         if wake {
             inner.wanted = Wanted::Nothing;

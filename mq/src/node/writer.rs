@@ -108,7 +108,7 @@ impl<S: Store> Writer<S> {
             && !inner.closing
         {
             let timed_out;
-            (inner, timed_out) = shared.wait(inner, Wanted::Callers(callers), longest);
+            (inner, timed_out) = shared.wait_for_callers(inner, callers, longest);
             self.gathering.waited(!timed_out);
         }
         Some(std::mem::take(&mut inner.groups).into())
