@@ -181,13 +181,11 @@ impl<F: File> Shared<F> {
         self.come.store(false, Ordering::Relaxed);
         inner.wanted = Wanted::CallersAtOnce(callers);
         drop(inner);
-        while begin.elapsed() < longest.min(AWAKE) {
-            if (0..LOOKS).any(|_| {
-                std::hint::spin_loop();
-                self.come.load(Ordering::Relaxed)
-            }) {
-                break;
-            }
+        let has_come = |_| {
+            std::hint::spin_loop();
+            self.come.load(Ordering::Relaxed)
+        };
+        while !(0..LOOKS).any(has_come) && begin.elapsed() < longest.min(AWAKE) {
             // Their thread may need this CPU.
             std::thread::yield_now();
         }
