@@ -1,6 +1,6 @@
 //! How much of the disk a backlog takes: STORAGE.md gives the bound.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use super::super::*;
 use crate::Pop;
@@ -8,7 +8,14 @@ use crate::Pop;
 const SEGMENT: u64 = 1 << 20;
 
 fn used(directory: &Path) -> u64 {
-    std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    loop {
+        let files = std::fs::read_dir(directory).unwrap();
+        match files.map(|file| Ok(file?.metadata()?.len())).sum::<io::Result<u64>>() {
+            Ok(bytes) => return bytes,
+            // It has another name now, since the node cleans meanwhile.
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}"),
+        }
+    }
 }
 
 /// With `live` messages of so many bytes.
