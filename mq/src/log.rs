@@ -53,6 +53,8 @@ pub(crate) struct Log<S: Store> {
     current: Current<S::File>,
     /// What a batch is put together in.
     buffer: Vec<u8>,
+    /// Of the last batch.
+    length: usize,
     /// Names of files that are reserved and not used.
     spares: Vec<String>,
     next_spare: u64,
@@ -80,6 +82,8 @@ struct Current<F> {
     offset: u64,
     /// From here on nothing was ever written, not in an earlier life either.
     hole: u64,
+    /// So far behind it the system has memory for what will be written.
+    ready: u64,
     footer: Vec<u8>,
     time: Millis,
 }
@@ -165,6 +169,7 @@ impl<S: Store> Log<S> {
         let (bytes, current) = (&mut self.buffer, &mut self.current);
         bytes.clear();
         write_batch(current.origin, current.offset, &head, &batch.content, bytes);
+        self.length = bytes.len();
         let end = current.offset + bytes.len() as u64;
         if end > current.hole {
             let prepared = (end + prepared_behind(bytes.len())).next_multiple_of(BLOCK);
@@ -178,6 +183,19 @@ impl<S: Store> Log<S> {
         current.offset = end;
         current.time = time;
         Ok((current.origin.number as u32, content as u32))
+    }
+
+    /// To be called while nobody waits. The system is to find memory for what is written next, where nothing was ever written: as
+    /// much as the last batch took.
+    pub(crate) fn make_ready(&mut self) {
+        let (current, length) = (&mut self.current, self.length);
+        let from = current.ready.max(current.hole);
+        let enough = current.hole + length as u64 + prepared_behind(length) + BLOCK;
+        if from < enough.min(self.layout.segment_size) {
+            let more = (length as u64).next_multiple_of(BLOCK);
+            current.file.read_ahead(from, more);
+            current.ready = from + more;
+        }
     }
 
     /// Makes all batches certain.
@@ -316,7 +334,7 @@ fn begin<S: Store>(
     store.sync_directory()?;
     let hole = file.first_hole()?;
     info!("segment {number} begins");
-    Ok(Current { origin, file: Arc::new(file), offset: HEADER as u64, hole, footer: Vec::new(), time: 0 })
+    Ok(Current { origin, file: Arc::new(file), offset: HEADER as u64, hole, ready: hole, footer: Vec::new(), time: 0 })
 }
 
 #[cfg(test)]

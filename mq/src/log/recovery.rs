@@ -202,6 +202,7 @@ impl<S: Store> Log<S> {
             sealed,
             current: Current { time: recovered.time, ..current },
             buffer: Vec::new(),
+            length: 0,
             spares,
             next_spare,
             sequence,

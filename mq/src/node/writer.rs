@@ -164,6 +164,7 @@ impl<S: Store> Writer<S> {
             self.give_back(batch);
         }
         self.groups.clear();
+        self.log.make_ready();
         Ok(())
     }
 
