@@ -64,7 +64,15 @@ impl Scan {
                     scanned.end = at as u64;
                 }
                 Err(bad) => {
-                    let Some(next) = self.behind(segment, at, &bad, scanned.last_sequence) else { return Ok(scanned) };
+                    let Some(next) = self.behind(segment, at, &bad, scanned.last_sequence) else {
+                        if let BadBatch::Content(torn) = &bad {
+                            let (number, messages) = (self.number, torn.head.ids.len());
+                            warn!(
+                                "segment {number}: the last batch is torn, at {at}, and cut off, with {messages} messages"
+                            );
+                        }
+                        return Ok(scanned);
+                    };
                     scanned.damage.extend(self.salvage(segment, at, next, bad, visit));
                     at = next;
                     scanned.end = at as u64;
