@@ -170,9 +170,9 @@ impl<S: Store> Log<S> {
         bytes.clear();
         write_batch(current.origin, current.offset, &head, &batch.content, bytes);
         self.length = bytes.len();
-        let end = current.offset + bytes.len() as u64;
+        let end = current.offset + self.length as u64;
         if end > current.hole {
-            let prepared = (end + prepared_behind(bytes.len())).next_multiple_of(BLOCK);
+            let prepared = (end + prepared_behind(self.length)).next_multiple_of(BLOCK);
             current.hole = prepared.min(self.layout.segment_size);
             bytes.resize((current.hole - current.offset) as usize, 0);
         }
