@@ -25,10 +25,11 @@ use scan::Scan;
 
 /// What file systems count in.
 const BLOCK: u64 = 4096;
-/// A batch that is longer costs more than what is saved by preparing the blocks behind it.
-const LONGEST_PREPARING: usize = 32 << 10;
-/// So many times its own length are prepared behind a batch, and no more than that.
-const PREPARED: (usize, usize) = (7, 128 << 10);
+/// Behind a batch that is longer no blocks are prepared: it would cost more than what it saves.
+const LONGEST_PREPARING: usize = 64 << 10;
+/// So many bytes are prepared together, and between once and twice as many ahead.
+const PREPARED: u64 = 256 << 10;
+static ZEROS: [u8; 2 * LONGEST_PREPARING] = [0; 2 * LONGEST_PREPARING];
 
 /// How a log is laid out.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +83,8 @@ struct Current<F> {
     offset: u64,
     /// From here on nothing was ever written, not in an earlier life either.
     hole: u64,
-    /// So far behind it the system has memory for what will be written.
-    ready: u64,
+    /// From here on to the hole zeros were written that are not on their way to the disk.
+    kept_back: u64,
     footer: Vec<u8>,
     time: Millis,
 }
@@ -158,6 +159,27 @@ impl<S: Store> Log<S> {
 
     /// Writes a batch, which is not certain before [`sync`](Self::sync). Returns the segment, and where the content begins.
     pub(crate) fn append(&mut self, batch: &Batch, time: Millis) -> io::Result<(u32, u32)> {
+        self.append_and(batch, time, |file, bytes, offset| file.write_at(bytes, offset))
+    }
+
+    /// The same for a batch that is to be certain, as all before it.
+    pub(crate) fn append_synced(&mut self, batch: &Batch, time: Millis) -> io::Result<(u32, u32)> {
+        if self.synced < self.sequence {
+            let place = self.append(batch, time)?;
+            self.sync()?;
+            return Ok(place);
+        }
+        let place = self.append_and(batch, time, |file, bytes, offset| file.write_synced_at(bytes, offset))?;
+        self.synced = self.sequence;
+        Ok(place)
+    }
+
+    fn append_and(
+        &mut self,
+        batch: &Batch,
+        time: Millis,
+        write: impl FnOnce(&S::File, &[u8], u64) -> io::Result<()>,
+    ) -> io::Result<(u32, u32)> {
         if !self.has_room(batch) {
             let text = format!("a batch of {} bytes does not fit into a segment", batch.content.len());
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
@@ -169,15 +191,14 @@ impl<S: Store> Log<S> {
         let (bytes, current) = (&mut self.buffer, &mut self.current);
         bytes.clear();
         write_batch(current.origin, current.offset, &head, &batch.content, bytes);
+        write(&current.file, bytes, current.offset)?;
         self.length = bytes.len();
+        self.written += self.length as u64;
         let end = current.offset + self.length as u64;
         if end > current.hole {
-            let prepared = (end + prepared_behind(self.length)).next_multiple_of(BLOCK);
-            current.hole = prepared.min(self.layout.segment_size);
-            bytes.resize((current.hole - current.offset) as usize, 0);
+            current.hole = end.next_multiple_of(BLOCK);
         }
-        current.file.write_at(bytes, current.offset)?;
-        self.written += bytes.len() as u64;
+        current.kept_back = current.kept_back.max(end.next_multiple_of(BLOCK)).min(current.hole);
         let content = end as usize - 4 - batch.content.len();
         batch.write_footer(content as u32, &mut current.footer);
         current.offset = end;
@@ -185,23 +206,36 @@ impl<S: Store> Log<S> {
         Ok((current.origin.number as u32, content as u32))
     }
 
-    /// To be called while nobody waits. The system is to find memory for what is written next, where nothing was ever written: as
-    /// much as the last batch took.
-    pub(crate) fn make_ready(&mut self) {
-        let (current, length) = (&mut self.current, self.length);
-        let from = current.ready.max(current.hole);
-        let enough = current.hole + length as u64 + prepared_behind(length) + BLOCK;
-        if from < enough.min(self.layout.segment_size) {
-            let more = (length as u64).next_multiple_of(BLOCK);
-            current.file.read_ahead(from, more);
-            current.ready = from + more;
+    /// Prepares blocks where nothing was ever written, some of them each time: a file system notes which blocks are in use, and
+    /// a sync that has to wait for such a note takes up to twice as long as one that has not. To be called while nobody
+    /// waits for a sync.
+    pub(crate) fn prepare(&mut self) -> io::Result<()> {
+        if self.length > LONGEST_PREPARING {
+            return Ok(());
         }
+        let current = &mut self.current;
+        let enough = (current.offset + 2 * PREPARED).min(self.layout.segment_size);
+        if current.hole < enough {
+            // It gets ahead.
+            let more = (2 * self.length as u64).next_multiple_of(BLOCK).min(self.layout.segment_size - current.hole);
+            current.file.write_at(&ZEROS[..more as usize], current.hole)?;
+            current.hole += more;
+            self.written += more;
+        }
+        let kept_back = current.hole - current.kept_back;
+        if kept_back >= PREPARED {
+            current.file.write_out(current.kept_back, kept_back);
+            current.kept_back = current.hole;
+        }
+        Ok(())
     }
 
     /// Makes all batches certain.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        self.current.file.sync()?;
-        self.synced = self.sequence;
+        if self.synced < self.sequence {
+            self.current.file.sync()?;
+            self.synced = self.sequence;
+        }
         Ok(())
     }
 
@@ -295,12 +329,6 @@ impl<S: Store> Log<S> {
     }
 }
 
-/// How many zeros to write behind a batch of this length where nothing was ever written: a file system notes which blocks are
-/// in use, and a sync that has to wait for such a note takes up to twice as long as one that has not.
-fn prepared_behind(batch: usize) -> u64 {
-    if batch > LONGEST_PREPARING { 0 } else { (PREPARED.0 * batch).min(PREPARED.1) as u64 }
-}
-
 fn length_bound(batch: &Batch) -> usize {
     BATCH + 10 * (batch.ids.len() + 1) + batch.content.len()
 }
@@ -334,7 +362,15 @@ fn begin<S: Store>(
     store.sync_directory()?;
     let hole = file.first_hole()?;
     info!("segment {number} begins");
-    Ok(Current { origin, file: Arc::new(file), offset: HEADER as u64, hole, ready: hole, footer: Vec::new(), time: 0 })
+    Ok(Current {
+        origin,
+        file: Arc::new(file),
+        offset: HEADER as u64,
+        hole,
+        kept_back: hole,
+        footer: Vec::new(),
+        time: 0,
+    })
 }
 
 #[cfg(test)]
@@ -354,21 +390,35 @@ mod tests {
         log.written() - before
     }
 
+    /// The same, with what is prepared for those that follow.
+    fn append_and_prepare(log: &mut Log<Faulty>, body: usize) -> u64 {
+        let before = log.written();
+        append(log, body);
+        log.prepare().unwrap();
+        log.written() - before
+    }
+
     #[test]
-    fn what_is_small_prepares_the_blocks_behind_it_once() {
-        let layout = Layout { segment_size: 1 << 20 };
+    fn where_nothing_was_ever_written_blocks_are_prepared_once_and_ahead() {
+        let layout = Layout { segment_size: 4 << 20 };
         let (mut log, _) = Log::open(Faulty::default(), layout, NodeId::new(1).unwrap(), &mut |_, _| {}).unwrap();
-        assert!((32_000..40_000).contains(&append(&mut log, 4000)));
-        for _ in 0..7 {
-            assert!(append(&mut log, 4000) < 4100);
+        let ahead = |log: &Log<Faulty>| log.current.hole - log.current.offset;
+        for _ in 0..200 {
+            append_and_prepare(&mut log, 5000);
         }
-        assert!(append(&mut log, 4000) > 32_000);
-        assert!(append(&mut log, 100_000) < 105_000);
+        assert!((PREPARED..3 * PREPARED).contains(&ahead(&log)), "{}", ahead(&log));
+        assert!(log.current.hole - log.current.kept_back < PREPARED, "the rest is on its way to the disk");
+        assert!(append_and_prepare(&mut log, 200_000) < 205_000, "large batches find blocks themselves");
+        while log.current.offset + 100_000 < layout.segment_size {
+            append_and_prepare(&mut log, 5000);
+        }
+        let end = log.current.hole;
+        assert_eq!(end, layout.segment_size);
 
         log.roll().unwrap();
-        assert!(append(&mut log, 4000) > 32_000, "nothing was written to this file either");
+        assert!(append_and_prepare(&mut log, 5000) > 15_000, "nothing was written to this file either");
         log.free_oldest(1).unwrap();
         log.roll().unwrap();
-        assert!(append(&mut log, 4000) < 4100, "this one is used again");
+        assert!(append_and_prepare(&mut log, 5000) < 5100, "this one is used again");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, IoSlice},
     num::NonZeroU64,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -10,7 +10,10 @@ use std::{
 };
 
 use metrics::histogram;
-use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
+use rustix::{
+    fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek},
+    io::{Errno, ReadWriteFlags, pwritev2},
+};
 
 /// One directory of files. Nothing is certain before it is synced: bytes by [`File::sync`], names by
 /// [`sync_directory`](Self::sync_directory).
@@ -57,8 +60,18 @@ pub trait File: Send + Sync + 'static {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
+    /// The disk is to begin with what was written there, and nobody waits for it. A hint, which may do nothing.
+    fn write_out(&self, _offset: u64, _length: u64) {}
+
     /// Makes all that was written certain. After an error nothing is known of any of it.
     fn sync(&self) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset` and makes them certain, but not what was written before. After an error nothing is
+    /// known of anything that was not certain.
+    fn write_synced_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(bytes, offset)?;
+        self.sync()
+    }
 }
 
 /// A directory on a disk, locked for as long as this lives.
@@ -153,9 +166,32 @@ impl File for fs::File {
         self.write_all_at(bytes, offset)
     }
 
+    fn write_out(&self, offset: u64, length: u64) {
+        // Linux begins to write what is to be dropped, and keeps it until that is done.
+        let _ = fadvise(self, offset, NonZeroU64::new(length), Advice::DontNeed);
+    }
+
     fn sync(&self) -> io::Result<()> {
         let begin = Instant::now();
         self.sync_data()?;
+        histogram!("ms_mq_sync_seconds").record(begin.elapsed());
+        Ok(())
+    }
+
+    fn write_synced_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        let begin = Instant::now();
+        while !bytes.is_empty() {
+            match pwritev2(self, &[IoSlice::new(bytes)], offset, ReadWriteFlags::DSYNC) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => (bytes, offset) = (&bytes[written..], offset + written as u64),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    File::write_at(self, bytes, offset)?;
+                    return self.sync();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         histogram!("ms_mq_sync_seconds").record(begin.elapsed());
         Ok(())
     }
@@ -182,6 +218,12 @@ mod tests {
         File::write_at(&file, &[1; 4500], 0).unwrap();
         let hole = file.first_hole().unwrap();
         assert!((5004..=10_000).contains(&hole), "{hole}");
+
+        File::write_synced_at(&file, b"more", 5004).unwrap();
+        file.write_out(0, 10_000);
+        let mut text = [0; 9];
+        File::read_at(&file, &mut text, 5000).unwrap();
+        assert_eq!(&text, b"textmore\0");
     }
 }
 

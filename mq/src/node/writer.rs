@@ -116,9 +116,15 @@ impl<S: Store> Writer<S> {
 
     /// Writes what has gathered, with one sync for all of it.
     fn write(&mut self) -> io::Result<()> {
+        let begin = Instant::now();
+        let must_sync = self.groups.iter().any(|group| group.must_sync);
+        // Who waits for less does not wait for a sync.
+        let at_once = must_sync && self.groups.iter().all(|group| group.written.is_empty());
         let mut places = Vec::new();
-        for group in &self.groups {
-            places.push(if group.batch.is_empty() { None } else { Some(append(&self.shared, &mut self.log, group)?) });
+        for (at, group) in self.groups.iter().enumerate() {
+            let last = at + 1 == self.groups.len();
+            let place = || append(&self.shared, &mut self.log, group, at_once && last);
+            places.push((!group.batch.is_empty()).then(place).transpose()?);
         }
         let mut news = News::default();
         if !self.groups.iter().all(|group| group.written.is_empty()) {
@@ -133,8 +139,7 @@ impl<S: Store> Writer<S> {
             news.tell();
             self.groups.iter_mut().for_each(|group| self.answered.extend(group.written.answer(&Ok(()))));
         }
-        if self.groups.iter().any(|group| group.must_sync) {
-            let begin = Instant::now();
+        if must_sync {
             self.log.sync()?;
             self.gathering.synced(begin.elapsed());
         }
@@ -164,8 +169,7 @@ impl<S: Store> Writer<S> {
             self.give_back(batch);
         }
         self.groups.clear();
-        self.log.make_ready();
-        Ok(())
+        if must_sync { self.log.prepare() } else { Ok(()) }
     }
 
     /// A batch's room is for another.
@@ -319,14 +323,14 @@ fn answer_synced(groups: &mut [Group], answered: &mut Answered) {
 }
 
 /// Every segment begins with the configuration: so whatever was freed, what the messages in the rest refer to is known.
-fn append<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>, group: &Group) -> io::Result<(u32, u32)> {
+fn append<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>, group: &Group, synced: bool) -> io::Result<(u32, u32)> {
     if !log.has_room(&group.batch) {
         log.roll()?;
         let mut configuration = Batch::default();
         shared.lock().state.write_configuration(&mut configuration);
         log.append(&configuration, group.time)?;
     }
-    log.append(&group.batch, group.time)
+    if synced { log.append_synced(&group.batch, group.time) } else { log.append(&group.batch, group.time) }
 }
 
 /// Pushes that are shown, and who waits for it.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io::{self, ErrorKind},
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -230,6 +231,19 @@ pub(crate) struct FaultyFile {
     number: u64,
 }
 
+impl FaultyFile {
+    fn sync_sectors(&self, sectors: Range<usize>) -> io::Result<()> {
+        let mut inner = self.disk.lock();
+        inner.begin(Some(Operation::Sync))?;
+        let file = inner.files.get_mut(&self.number).unwrap();
+        for sector in file.unsynced.extract_if(sectors, |_| true) {
+            let range = sector * SECTOR..((sector + 1) * SECTOR).min(file.written.len());
+            file.synced[range.clone()].copy_from_slice(&file.written[range]);
+        }
+        Ok(())
+    }
+}
+
 impl File for FaultyFile {
     fn length(&self) -> io::Result<u64> {
         Ok(self.disk.lock().files[&self.number].written.len() as u64)
@@ -261,13 +275,12 @@ impl File for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut inner = self.disk.lock();
-        inner.begin(Some(Operation::Sync))?;
-        let file = inner.files.get_mut(&self.number).unwrap();
-        for sector in std::mem::take(&mut file.unsynced) {
-            let range = sector * SECTOR..((sector + 1) * SECTOR).min(file.written.len());
-            file.synced[range.clone()].copy_from_slice(&file.written[range]);
-        }
-        Ok(())
+        self.sync_sectors(0..usize::MAX)
+    }
+
+    fn write_synced_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(bytes, offset)?;
+        let start = offset as usize;
+        self.sync_sectors(start / SECTOR..(start + bytes.len()).div_ceil(SECTOR))
     }
 }
