@@ -1,6 +1,7 @@
 //! Records on their way to the log. Pure.
 
 use crate::{
+    message::MessageId,
     record::{MessageRecord, Record, Unreadable},
     varint::{Reader, put, put_bytes},
 };
@@ -89,47 +90,94 @@ impl Batch {
     /// Appends its part of the footer; the content begins at `start` in the segment.
     pub(crate) fn write_footer(&self, start: u32, footer: &mut Vec<u8>) {
         let mut entries = Reader(&self.entries);
+        let mut before = None;
         for note in &self.notes {
-            match note.entry.and_then(|length| entries.take(length as usize)) {
-                Some(entry) => {
-                    put(1, footer);
+            let Some(entry) = note.entry.and_then(|length| entries.take(length as usize)) else {
+                footer.push(noted::RECORD);
+                footer.extend_from_slice(&self.content[note.at as usize..(note.at + note.length) as usize]);
+                continue;
+            };
+            let mut rest = Reader(entry);
+            let message = Noted { id: rest.number().unwrap_or(0), end: note.at + note.length, rest: rest.0 };
+            match before.replace(message) {
+                Some(before) if before.rest == message.rest => {
+                    footer.push(noted::ALIKE);
+                    put(u64::from(note.at - before.end), footer);
+                    put(u64::from(note.length), footer);
+                    put(message.id.wrapping_sub(before.id), footer);
+                }
+                _ => {
+                    footer.push(noted::MESSAGE);
                     put(u64::from(start + note.at), footer);
                     put(u64::from(note.length), footer);
                     put_bytes(entry, footer);
                 }
-                None => {
-                    put(0, footer);
-                    footer.extend_from_slice(&self.content[note.at as usize..(note.at + note.length) as usize]);
-                }
             }
         }
     }
+}
+
+/// What a footer's notes begin with.
+mod noted {
+    /// A record as it is.
+    pub(super) const RECORD: u8 = 0;
+    /// A message: where it is, and its entry.
+    pub(super) const MESSAGE: u8 = 1;
+    /// Another with the same entry as the one before but for the id: how far it is from there, and how much its id is higher.
+    pub(super) const ALIKE: u8 = 2;
+}
+
+/// A message of a footer.
+#[derive(Clone, Copy)]
+struct Noted<'a> {
+    id: u64,
+    /// Where it ends.
+    end: u32,
+    /// Its entry without the id.
+    rest: &'a [u8],
 }
 
 /// What a footer holds: the messages without bodies and headers, all other records as they are.
 pub(crate) fn read_footer(segment: u32, footer: &[u8], visit: &mut dyn FnMut(Record, Place)) -> Result<(), Unreadable> {
     let mut reader = Reader(footer);
-    while !reader.is_empty() {
-        match read_note(segment, &mut reader) {
-            Some((message, place)) => visit(message, place),
-            None => {
-                if let Some(record) = Record::read(&mut reader)? {
-                    visit(record, Place { segment, ..Place::default() });
-                }
+    let mut before = None;
+    while let Some(kind) = reader.byte() {
+        if kind == noted::RECORD {
+            if let Some(record) = Record::read(&mut reader)? {
+                visit(record, Place { segment, ..Place::default() });
             }
+            continue;
         }
+        let read = read_note(kind, segment, before, &mut reader);
+        let (message, place, noted) = read.ok_or(Unreadable { kind })?;
+        before = Some(noted);
+        visit(Record::Message(message), place);
     }
     Ok(())
 }
 
-/// The next note, if it is a message's; else the reader is at a record.
-fn read_note(segment: u32, reader: &mut Reader<'_>) -> Option<(Record, Place)> {
-    if reader.number()? == 0 {
-        return None;
-    }
-    let place = Place { segment, offset: reader.small()?, length: reader.small()? };
-    let message = MessageRecord::read_entry(&mut Reader(reader.bytes()?))?;
-    Some((Record::Message(message), place))
+/// A message's note; also what the next one may refer to.
+fn read_note<'a>(
+    kind: u8,
+    segment: u32,
+    before: Option<Noted<'a>>,
+    reader: &mut Reader<'a>,
+) -> Option<(MessageRecord, Place, Noted<'a>)> {
+    let (at, length): (u32, u32) = (reader.small()?, reader.small()?);
+    let (offset, id, rest) = match kind {
+        noted::MESSAGE => {
+            let mut entry = Reader(reader.bytes()?);
+            (at, entry.number()?, entry.0)
+        }
+        noted::ALIKE => {
+            let before = before?;
+            (before.end.checked_add(at)?, before.id.wrapping_add(reader.number()?), before.rest)
+        }
+        _ => return None,
+    };
+    let message = MessageRecord::read_rest(MessageId(id), &mut Reader(rest))?;
+    let noted = Noted { id, end: offset.checked_add(length)?, rest };
+    Some((message, Place { segment, offset, length }, noted))
 }
 
 /// All records of a batch's content, which begins at `start` in the segment.
@@ -157,28 +205,31 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{message::MessageId, record::CopyState};
+    use crate::record::CopyState;
 
     #[test]
     fn a_footer_says_what_the_content_says_but_for_the_bodies() {
-        let message = |id, body: &[u8]| MessageRecord {
+        let message = |id, priority, body: &[u8]| MessageRecord {
             id: MessageId(id),
             topic: 3,
             copies: vec![(4, CopyState { due: 5, retries: 6, dead: None })],
-            priority: 7,
+            priority,
             ttr: 8,
             headers: vec![("k".to_owned(), Bytes::from_static(b"v"))],
             body: Bytes::copy_from_slice(body),
         };
         let records = [
-            Record::Message(message(1, b"one")),
+            Record::Message(message(1 << 40, 7, b"one")),
             Record::Purged { queue: 9 },
-            Record::Message(message(2, &[7; 1000])),
+            Record::Message(message(1 << 40 | 1, 7, &[7; 1000])),
+            Record::Message(message(2, 7, &[7; 2])),
+            Record::Message(message(3, 7, &[7; 2])),
             Record::Gone { queue: 4, id: MessageId(1) },
+            Record::Message(message(4, 8, &[7; 2])),
         ];
         let mut batch = Batch::default();
         let places: Vec<_> = records.iter().map(|record| batch.add(record)).collect();
-        assert_eq!(batch.ids, [1, 2]);
+        assert_eq!(batch.ids, [1 << 40, 1 << 40 | 1, 2, 3, 4]);
 
         let (mut content, mut noted) = (Vec::new(), Vec::new());
         read_content(5, 100, &batch.content, &mut |record, place| content.push((record, place))).unwrap();
@@ -197,5 +248,26 @@ mod tests {
             };
             assert_eq!(noted[at], (without_body, noted_place));
         }
+    }
+
+    #[test]
+    fn many_that_are_alike_take_little_of_a_footer() {
+        let copies = vec![(4, CopyState { due: 1_800_000_000_000, retries: 0, dead: None })];
+        let message = MessageRecord {
+            id: MessageId((1_800_000_000_000 - 1_483_228_800_000) << 22),
+            topic: 3,
+            copies,
+            priority: 0,
+            ttr: 0,
+            headers: Vec::new(),
+            body: vec![7; 256].into(),
+        };
+        let mut batch = Batch::default();
+        for number in 0..100 {
+            batch.add_message(&MessageRecord { id: MessageId(message.id.0 + number), ..message.clone() });
+        }
+        let mut footer = Vec::new();
+        batch.write_footer(4096, &mut footer);
+        assert!(footer.len() < 600, "{}", footer.len());
     }
 }

@@ -16,6 +16,11 @@ impl MessageId {
     pub fn node(self) -> NodeId {
         NodeId((self.0 >> SEQUENCE_BITS & 0x3ff) as u16)
     }
+
+    /// When it was given, or a little later.
+    pub(crate) fn time(self) -> Millis {
+        EPOCH + (self.0 >> TIME_SHIFT)
+    }
 }
 
 impl fmt::Display for MessageId {
@@ -162,6 +167,7 @@ mod tests {
         let id = Ids::new(NodeId::new(1).unwrap(), 0).next(EPOCH + 5);
         assert_eq!(id.0, 5 << 22 | 1 << 12);
         assert!(id.0 > Ids::bound(EPOCH + 5) && id.0 < Ids::bound(EPOCH + 6));
+        assert_eq!(id.time(), EPOCH + 5);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::{
     message::{MessageId, Millis},
     route::Mode,
-    varint::{self, Reader, put, put_bytes},
+    varint::{self, Reader, put, put_bytes, put_signed},
 };
 
 /// Numbers of topics and queues are never given again.
@@ -148,9 +148,9 @@ mod tag {
 
 /// What a record cannot be: the log was written by a later version, or is damaged in a way that its checksum does not show.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a record of kind {kind} cannot be read: it is from a later version, or damaged")]
+#[error("a record of kind {kind} cannot be read: it is from another version, or damaged")]
 pub(crate) struct Unreadable {
-    kind: u8,
+    pub(crate) kind: u8,
 }
 
 impl Record {
@@ -170,7 +170,7 @@ impl Record {
             Self::State { queue, id, state } => {
                 out.push(kind::STATE);
                 put_numbers(&[u64::from(*queue), id.0], out);
-                state.write(out);
+                state.write(*id, out);
             }
             Self::Lease { queue, id, number, retries, expires } => {
                 out.push(kind::LEASE);
@@ -221,7 +221,8 @@ impl Record {
             kind::MESSAGE => Self::Message(MessageRecord::read(from)?),
             kind::GONE => Self::Gone { queue: from.small()?, id: MessageId(from.number()?) },
             kind::STATE => {
-                Self::State { queue: from.small()?, id: MessageId(from.number()?), state: CopyState::read(from)? }
+                let (queue, id) = (from.small()?, MessageId(from.number()?));
+                Self::State { queue, id, state: CopyState::read(id, from)? }
             }
             kind::LEASE => Self::Lease {
                 queue: from.small()?,
@@ -285,23 +286,29 @@ impl MessageRecord {
         out[crc..crc + 4].copy_from_slice(&checksum.to_le_bytes());
     }
 
-    /// All but body and headers: what a segment's footer repeats.
+    /// All but body and headers, the id first: what a segment's footer repeats.
     pub(crate) fn write_entry(&self, out: &mut Vec<u8>) {
         put_numbers(&[self.id.0, u64::from(self.topic), u64::from(self.priority), u64::from(self.ttr)], out);
         put(self.copies.len() as u64, out);
         for (queue, state) in &self.copies {
             put(u64::from(*queue), out);
-            state.write(out);
+            state.write(self.id, out);
         }
     }
 
     /// What [`write_entry`](Self::write_entry) wrote, with an empty body.
     pub(crate) fn read_entry(from: &mut Reader<'_>) -> Option<Self> {
-        let (id, topic, priority, ttr) = (MessageId(from.number()?), from.small()?, from.small()?, from.small()?);
+        let id = MessageId(from.number()?);
+        Self::read_rest(id, from)
+    }
+
+    /// The same behind the id.
+    pub(crate) fn read_rest(id: MessageId, from: &mut Reader<'_>) -> Option<Self> {
+        let (topic, priority, ttr) = (from.small()?, from.small()?, from.small()?);
         let count: usize = from.small()?;
         let mut copies = Vec::new();
         for _ in 0..count {
-            copies.push((from.small()?, CopyState::read(from)?));
+            copies.push((from.small()?, CopyState::read(id, from)?));
         }
         Some(Self { id, topic, copies, priority, ttr, headers: Vec::new(), body: Bytes::new() })
     }
@@ -338,8 +345,9 @@ impl MessageRecord {
 }
 
 impl CopyState {
-    fn write(&self, out: &mut Vec<u8>) {
-        put_numbers(&[self.due, u64::from(self.retries)], out);
+    fn write(&self, id: MessageId, out: &mut Vec<u8>) {
+        put_signed(self.due.wrapping_sub(id.time()) as i64, out);
+        put(u64::from(self.retries), out);
         match &self.dead {
             None => out.push(0),
             Some(reason) => {
@@ -349,8 +357,8 @@ impl CopyState {
         }
     }
 
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let (due, retries) = (from.number()?, from.small()?);
+    fn read(id: MessageId, from: &mut Reader<'_>) -> Option<Self> {
+        let (due, retries) = (id.time().wrapping_add(from.signed()? as u64), from.small()?);
         let dead = match from.byte()? {
             0 => None,
             1 => Some(from.text()?.to_owned()),

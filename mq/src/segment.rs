@@ -19,7 +19,7 @@ pub(crate) const TRAILER: usize = 64;
 /// What a batch takes beside its ids and content.
 pub(crate) const BATCH: usize = HEAD + 4;
 const HEAD: usize = 36;
-const MAGIC: [u8; 8] = *b"ms-mq\0\0\x01";
+const MAGIC: [u8; 8] = *b"ms-mq\0\0\x02";
 const TRAILER_MAGIC: [u8; 8] = *b"ms-mq\0\0F";
 /// Nothing that is longer is a batch.
 const LONGEST: usize = 32 << 20;

@@ -10,6 +10,11 @@ pub(crate) fn put(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
+/// Appends a number that may be below 0, in few bytes if it is near 0 (zigzag, as in Protocol Buffers).
+pub(crate) fn put_signed(number: i64, out: &mut Vec<u8>) {
+    put((number << 1 ^ number >> 63) as u64, out);
+}
+
 /// How many bytes [`put`] appends.
 pub(crate) fn length(number: u64) -> usize {
     (number | 1).ilog2() as usize / 7 + 1
@@ -40,6 +45,12 @@ impl<'a> Reader<'a> {
             }
         }
         None
+    }
+
+    /// What [`put_signed`] appended.
+    pub(crate) fn signed(&mut self) -> Option<i64> {
+        let number = self.number()?;
+        Some((number >> 1) as i64 ^ -((number & 1) as i64))
     }
 
     /// A number that must fit a smaller type.
@@ -89,6 +100,12 @@ mod tests {
             let mut reader = Reader(&out);
             prop_assert_eq!(reader.number(), Some(number));
             prop_assert!(reader.is_empty());
+
+            let signed = number as i64;
+            out.clear();
+            put_signed(signed, &mut out);
+            prop_assert_eq!(Reader(&out).signed(), Some(signed));
+            prop_assert!(out.len() == 1 || !(-64..64).contains(&signed));
         }
 
         #[test]

@@ -238,7 +238,7 @@ fn identify<S: Store>(store: &mut S, names: &[String], node: NodeId) -> Result<u
     let mut bytes = vec![0; HEADER];
     store.open(SUPERBLOCK)?.read_at(&mut bytes, 0)?;
     let Some(block) = SegmentHeader::from_bytes(&bytes) else {
-        return Err(OpenError::NoQueue(format!("the file `{SUPERBLOCK}` is damaged, or from a later version")));
+        return Err(OpenError::NoQueue(format!("the file `{SUPERBLOCK}` is damaged, or from another version")));
     };
     if block.node != node {
         return Err(OpenError::OtherNode { found: block.node, own: node });
