@@ -158,8 +158,7 @@ impl File for fs::File {
     }
 
     fn read_ahead(&self, offset: u64, length: u64) {
-        // What it says is of no use: the reading itself will tell.
-        let _ = fadvise(self, offset, NonZeroU64::new(length), Advice::WillNeed);
+        advise(self, offset, length, Advice::WillNeed);
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -168,7 +167,7 @@ impl File for fs::File {
 
     fn write_out(&self, offset: u64, length: u64) {
         // Linux begins to write what is to be dropped, and keeps it until that is done.
-        let _ = fadvise(self, offset, NonZeroU64::new(length), Advice::DontNeed);
+        advise(self, offset, length, Advice::DontNeed);
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -194,6 +193,14 @@ impl File for fs::File {
         }
         histogram!("ms_mq_sync_seconds").record(begin.elapsed());
         Ok(())
+    }
+}
+
+fn advise(file: &fs::File, offset: u64, length: u64, advice: Advice) {
+    // No length would mean all of the file.
+    if let Some(length) = NonZeroU64::new(length) {
+        // What it says is of no use: the reading or writing itself will tell.
+        let _ = fadvise(file, offset, Some(length), advice);
     }
 }
 
