@@ -237,10 +237,12 @@ fn listing(directory: &Path) -> Vec<(String, u64)> {
 async fn names_have_no_meaning_as_paths() {
     let mq = start().await;
     mq.node.declare("t", "default").await.unwrap();
-    let above = mq.directory.path().parent().unwrap().join("x");
+    // Beside the node's directory, under a name that nobody else uses.
+    let above = mq.directory.path().with_extension("x");
+    let outside = format!("../{}", above.file_name().unwrap().to_str().unwrap());
     let files = listing(mq.directory.path());
     let written = mq.node.written();
-    for name in ["a/b", "../x", "a%2Fb", "..%2Fx", "..", "%00", &"n".repeat(300)] {
+    for name in ["a/b", &outside, "a%2Fb", &outside.replace('/', "%2F"), "..", "%00", &"n".repeat(300)] {
         let paths = [
             format!("/declareQueue?topic={name}&bindKey=q"),
             format!("/declareQueue?topic=t&bindKey={name}"),
