@@ -175,7 +175,7 @@ fn read_note<'a>(
         }
         _ => return None,
     };
-    let message = MessageRecord::read_rest(MessageId(id), &mut Reader(rest))?;
+    let message = MessageRecord::read_entry(MessageId(id), &mut Reader(rest))?;
     let noted = Noted { id, end: offset.checked_add(length)?, rest };
     Some((message, Place { segment, offset, length }, noted))
 }

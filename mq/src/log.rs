@@ -197,10 +197,9 @@ impl<S: Store> Log<S> {
         self.length = (7 * self.length + bytes.len()) / 8;
         self.written += bytes.len() as u64;
         let end = current.offset + bytes.len() as u64;
-        if end > current.hole {
-            current.hole = end.next_multiple_of(BLOCK);
-        }
-        current.kept_back = current.kept_back.max(end.next_multiple_of(BLOCK)).min(current.hole);
+        let used = end.next_multiple_of(BLOCK);
+        current.hole = current.hole.max(used);
+        current.kept_back = current.kept_back.max(used);
         let content = end as usize - 4 - batch.content.len();
         batch.write_footer(content as u32, &mut current.footer);
         current.offset = end;
@@ -221,7 +220,7 @@ impl<S: Store> Log<S> {
             return Ok(());
         }
         if left > 0 && current.hole < current.offset + 2 * PREPARED {
-            // It gets ahead.
+            // Twice what was used: so it gets ahead.
             let more = left.min((2 * self.length as u64).next_multiple_of(BLOCK));
             current.file.write_at(&ZEROS[..more as usize], current.hole)?;
             current.hole += more;

@@ -146,7 +146,7 @@ mod tag {
     pub(super) const GROUP: u64 = 3;
 }
 
-/// What a record cannot be: the log was written by a later version, or is damaged in a way that its checksum does not show.
+/// What a record cannot be: the log was written by another version, or is damaged in a way that its checksum does not show.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record of kind {kind} cannot be read: it is from another version, or damaged")]
 pub(crate) struct Unreadable {
@@ -296,14 +296,8 @@ impl MessageRecord {
         }
     }
 
-    /// What [`write_entry`](Self::write_entry) wrote, with an empty body.
-    pub(crate) fn read_entry(from: &mut Reader<'_>) -> Option<Self> {
-        let id = MessageId(from.number()?);
-        Self::read_rest(id, from)
-    }
-
-    /// The same behind the id.
-    pub(crate) fn read_rest(id: MessageId, from: &mut Reader<'_>) -> Option<Self> {
+    /// What [`write_entry`](Self::write_entry) wrote behind the id, with an empty body.
+    pub(crate) fn read_entry(id: MessageId, from: &mut Reader<'_>) -> Option<Self> {
         let (topic, priority, ttr) = (from.small()?, from.small()?, from.small()?);
         let count: usize = from.small()?;
         let mut copies = Vec::new();
@@ -328,7 +322,8 @@ impl MessageRecord {
     }
 
     fn read_checked(from: &mut Reader<'_>) -> Option<Self> {
-        let mut message = Self::read_entry(from)?;
+        let id = MessageId(from.number()?);
+        let mut message = Self::read_entry(id, from)?;
         message.body = Bytes::copy_from_slice(from.bytes()?);
         while !from.is_empty() {
             let (tag, value) = (from.number()?, from.bytes()?);
@@ -413,96 +408,4 @@ fn prefix_length(start: usize, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn state() -> impl Strategy<Value = CopyState> {
-        (any::<u64>(), any::<u16>(), any::<Option<String>>()).prop_map(|(due, retries, dead)| CopyState {
-            due,
-            retries,
-            dead,
-        })
-    }
-
-    fn message() -> impl Strategy<Value = Record> {
-        let copies = prop::collection::vec((any::<u32>(), state()), 0..4);
-        let bytes = || any::<Vec<u8>>().prop_map(Bytes::from);
-        let headers = prop::collection::vec((any::<String>(), bytes()), 0..3);
-        (any::<(u64, u32, u8, u32)>(), copies, headers, bytes()).prop_map(
-            |((id, topic, priority, ttr), copies, headers, body)| {
-                Record::Message(MessageRecord { id: MessageId(id), topic, copies, priority, ttr, headers, body })
-            },
-        )
-    }
-
-    fn record() -> impl Strategy<Value = Record> {
-        let id = || any::<u64>().prop_map(MessageId);
-        prop_oneof![
-            message(),
-            (any::<u32>(), id()).prop_map(|(queue, id)| Record::Gone { queue, id }),
-            (any::<u32>(), id(), state()).prop_map(|(queue, id, state)| Record::State { queue, id, state }),
-            (any::<(u32, u64, u16, u64)>(), id()).prop_map(|((queue, number, retries, expires), id)| {
-                Record::Lease { queue, id, number, retries, expires }
-            }),
-            any::<(u32, String, bool, u64, u16)>().prop_map(|(number, name, auto_ack, ttr, max_retries)| {
-                let mode = if auto_ack { Mode::Fuzzy } else { Mode::Exact };
-                let config =
-                    TopicConfig { mode, auto_ack, ttr, max_retries, max_length: ttr, dedup_window: 5, created: 6 };
-                Record::Topic { number, name, config }
-            }),
-            any::<(u32, u32, String, bool)>().prop_map(|(number, topic, bind_key, paused)| Record::Queue {
-                number,
-                topic,
-                bind_key,
-                paused
-            }),
-            any::<u32>().prop_map(|number| Record::TopicGone { number }),
-            any::<u32>().prop_map(|number| Record::QueueGone { number }),
-            any::<u32>().prop_map(|queue| Record::Purged { queue }),
-            (any::<(u32, String, u64)>(), id()).prop_map(|((topic, key, expires), id)| Record::Dedup {
-                topic,
-                key,
-                id,
-                expires
-            }),
-            any::<(u32, u32, u64, u64)>().prop_map(|(topics, queues, ids, leases)| Record::Marks {
-                topics,
-                queues,
-                ids,
-                leases
-            }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn records_come_back(records in prop::collection::vec(record(), 0..10)) {
-            let mut out = Vec::new();
-            records.iter().for_each(|record| record.write(&mut out));
-            let mut reader = Reader(&out);
-            for record in &records {
-                prop_assert_eq!(Record::read(&mut reader), Ok(Some(record.clone())));
-            }
-            prop_assert!(reader.is_empty());
-        }
-
-        #[test]
-        fn no_bytes_are_trusted(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut reader = Reader(&bytes);
-            while !reader.is_empty() && Record::read(&mut reader).is_ok() {}
-        }
-    }
-
-    #[test]
-    fn what_a_later_version_adds_is_skipped_or_refused() {
-        assert_eq!(Record::read(&mut Reader(&[3, 200, 1, 2])), Ok(None));
-        assert_eq!(Record::read(&mut Reader(&[3, 100, 1, 2])), Err(Unreadable { kind: 100 }));
-        let mut out = Vec::new();
-        Record::Purged { queue: 7 }.write(&mut out);
-        out[0] += 2;
-        out.extend_from_slice(&[9, 9]);
-        assert_eq!(Record::read(&mut Reader(&out)), Ok(Some(Record::Purged { queue: 7 })));
-    }
-}
+mod tests;

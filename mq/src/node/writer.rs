@@ -119,15 +119,16 @@ impl<S: Store> Writer<S> {
         let begin = Instant::now();
         let must_sync = self.groups.iter().any(|group| group.must_sync);
         // Who waits for less does not wait for a sync.
-        let at_once = must_sync && self.groups.iter().all(|group| group.written.is_empty());
+        let some_for_less = self.groups.iter().any(|group| !group.written.is_empty());
         let mut places = Vec::new();
         for (at, group) in self.groups.iter().enumerate() {
             let last = at + 1 == self.groups.len();
-            let place = || append(&self.shared, &mut self.log, group, at_once && last);
+            let synced = last && must_sync && !some_for_less;
+            let place = || append(&self.shared, &mut self.log, group, synced);
             places.push((!group.batch.is_empty()).then(place).transpose()?);
         }
         let mut news = News::default();
-        if !self.groups.iter().all(|group| group.written.is_empty()) {
+        if some_for_less {
             let mut inner = self.shared.lock();
             for (group, place) in self.groups.iter_mut().zip(&places) {
                 if let Some((segment, start)) = place {
