@@ -7,19 +7,18 @@ mod give_back;
 mod inner;
 mod look;
 mod meter;
+mod owner;
 mod writer;
 
 use std::{
     collections::BTreeMap,
     fmt,
     path::Path,
-    sync::{Arc, Condvar, Mutex, PoisonError, atomic::AtomicBool},
-    thread::JoinHandle,
+    sync::{Arc, Condvar, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
 use tokio::sync::Notify;
-use tracing::error;
 
 use crate::{
     Damage, Disk, Durability, MessageId, MessageInfo, MqError, NodeId, OpenError, Push, Receipt, Settings,
@@ -34,6 +33,7 @@ use cache::Cache;
 use completion::Waiter;
 use inner::{Group, Inner, Shared, Wanted};
 pub use meter::Meter;
+use owner::Owner;
 use writer::{Gathering, Writer, stage};
 
 /// How a node is set up.
@@ -75,11 +75,6 @@ impl<F: File> Clone for Node<F> {
     fn clone(&self) -> Self {
         Self { shared: self.shared.clone(), owner: self.owner.clone() }
     }
-}
-
-struct Owner<F: File> {
-    shared: Arc<Shared<F>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// So many acks are written at once.
@@ -160,11 +155,7 @@ impl<F: File> Node<F> {
             answered: Default::default(),
         };
         writer.prepare()?;
-        let writer = std::thread::Builder::new().name("mq-log".to_owned()).spawn(move || {
-            let _last = LastWord(writer.shared.clone());
-            writer.run();
-        })?;
-        let owner = Arc::new(Owner { shared: shared.clone(), writer: Mutex::new(Some(writer)) });
+        let owner = Arc::new(Owner::start(writer)?);
         Ok(Self { shared, owner })
     }
 
@@ -457,46 +448,6 @@ impl<F: File> Node<F> {
         })?;
         waiter.await?;
         Ok(value)
-    }
-}
-
-/// A log's thread that panics must not leave a node that takes what nobody writes.
-struct LastWord<F: File>(Arc<Shared<F>>);
-
-impl<F: File> Drop for LastWord<F> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let mut inner = self.0.lock();
-            inner.failure = Some(MqError::DiskFailed("the thread of the log panicked".to_owned()));
-            // Who waits for a group hears that it is gone.
-            inner.groups.clear();
-            inner.wake_all();
-            drop(inner);
-            self.0.failed.notify_waiters();
-        }
-    }
-}
-
-impl<F: File> Owner<F> {
-    fn close(&self) {
-        let mut inner = self.shared.lock();
-        inner.closing = true;
-        inner.wake_all();
-        drop(inner);
-        self.shared.space.notify_waiters();
-        self.shared.work.notify_one();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer
-            && writer.join().is_err()
-        {
-            error!("the thread of the queue's log panicked");
-        }
-    }
-}
-
-impl<F: File> Drop for Owner<F> {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 
