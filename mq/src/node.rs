@@ -127,6 +127,7 @@ impl<F: File> Node<F> {
                 reserved: log.reserved(),
                 disk_full: false,
                 written: 0,
+                prepared: 0,
                 closing: false,
                 wanted: Wanted::Nothing,
                 failure: None,
@@ -174,9 +175,14 @@ impl<F: File> Node<F> {
         (self.shared.damage.clone(), self.shared.lock().lost.clone())
     }
 
-    /// Bytes written to the log since it was opened.
+    /// Bytes written to the log since it was opened, without what was prepared.
     pub fn written(&self) -> u64 {
         self.shared.lock().written
+    }
+
+    /// Bytes of zeros written ahead of the log since it was opened, so that small batches find blocks in use.
+    pub fn prepared(&self) -> u64 {
+        self.shared.lock().prepared
     }
 
     /// Waits until the disk fails: from then on nothing is taken.

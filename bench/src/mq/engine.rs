@@ -46,10 +46,11 @@ pub(crate) fn push(directory: &Path, outstanding: usize, body: usize, length: Du
         Ok(count as f64 / begin.elapsed().as_secs_f64())
     };
     pushed(length / 4)?;
-    let (before, already) = (node.written(), node.stats("bench")?.queues[0].pushed);
+    let on_disk = || node.written() + node.prepared();
+    let (before, already) = (on_disk(), node.stats("bench")?.queues[0].pushed);
     let rate = pushed(length)?;
     let bodies = (node.stats("bench")?.queues[0].pushed - already) * body.len() as u64;
-    let amplification = (node.written() - before) as f64 / bodies as f64;
+    let amplification = (on_disk() - before) as f64 / bodies as f64;
     node.close();
     Ok(Engine { rate, amplification })
 }

@@ -208,6 +208,7 @@ impl<S: Store> Log<S> {
             sequence,
             synced: sequence,
             written: 0,
+            prepared: 0,
         };
         Ok((log, recovered))
     }

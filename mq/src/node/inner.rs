@@ -57,6 +57,7 @@ pub(super) struct Inner {
     /// It has no more to reserve.
     pub(super) disk_full: bool,
     pub(super) written: u64,
+    pub(super) prepared: u64,
     pub(super) closing: bool,
     /// When the writer wants to be woken.
     pub(super) wanted: Wanted,

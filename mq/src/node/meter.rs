@@ -46,7 +46,7 @@ impl<F: File> Meter<F> {
                 self.queues.entry(number).or_insert_with(|| Handles::new(topic, &queue.bind_key));
                 found.push((number, Counted::of(queue)));
             }
-            self.written.absolute(inner.written);
+            self.written.absolute(inner.written + inner.prepared);
             self.disk_full.set(f64::from(u8::from(inner.check_space(self.shared.segment_bytes).is_err())));
         }
         for (number, counted) in &found {

@@ -182,6 +182,7 @@ impl<S: Store> Writer<S> {
     fn tell_space(&self, inner: &mut MutexGuard<'_, Inner>) {
         inner.reserved = self.log.reserved();
         inner.written = self.log.written();
+        inner.prepared = self.log.prepared();
     }
 
     /// Reserves space, and frees what is not needed: one step of it.
