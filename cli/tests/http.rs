@@ -53,6 +53,41 @@ fn web_pages_are_refused() {
     }
 }
 
+/// Whoever still sends does not see an answer.
+#[test]
+fn bodies_that_nobody_reads_do_not_cost_the_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let body = vec![b'x'; 20 << 20];
+    for (kind, target, line, begins_to_read) in [
+        ("gregister", "POST /nowhere", "HTTP/1.1 404", false),
+        ("gregister", "PUT /v1/services/goods/a", "HTTP/1.1 413", true),
+        ("mq-node", "POST /getAllTopicStat", "HTTP/1.1 200", false),
+        ("mq-node", "POST /push", "HTTP/1.1 200", true),
+    ] {
+        let node = start(kind, directory.path().join(kind).to_str().unwrap(), "-n 1024");
+        let begin = |expect: &str| {
+            let mut stream = TcpStream::connect(node.address("HTTP")).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let length = body.len();
+            write!(stream, "{target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{expect}\r\n").unwrap();
+            stream
+        };
+        let begins_with_line = |stream: &mut TcpStream| {
+            let mut answer = vec![0; line.len()];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(String::from_utf8_lossy(&answer), line, "{kind} {target}");
+        };
+        let mut stream = begin("");
+        stream.write_all(&body).unwrap();
+        begins_with_line(&mut stream);
+        // It is not asked for what nobody reads.
+        if !begins_to_read {
+            begins_with_line(&mut begin("Expect: 100-continue\r\n"));
+        }
+        node.stop();
+    }
+}
+
 /// More would leave it none for its own files.
 #[test]
 fn connections_are_bounded_by_the_files_that_it_may_open() {

