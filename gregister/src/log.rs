@@ -63,7 +63,29 @@ pub(crate) struct Log {
     rewrite_failed: Option<Instant>,
     /// Whether nothing could be written the last time.
     is_failing: bool,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A locked file.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self, OpenError> {
+        let file = File::create(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse),
+            Err(fs::TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close it would not do: a child that this process is just starting may have a copy of it.
+        let _ = self.0.unlock();
+    }
 }
 
 impl Log {
@@ -76,11 +98,7 @@ impl Log {
     /// Opens the directory, which is made if it is not there, and returns the changes in it.
     pub(crate) fn open(directory: &Path) -> Result<(Self, Vec<Change>), OpenError> {
         fs::create_dir_all(directory)?;
-        let lock = File::create(directory.join(Self::LOCK))?;
-        lock.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => OpenError::InUse,
-            fs::TryLockError::Error(error) => error.into(),
-        })?;
+        let lock = Lock::take(&directory.join(Self::LOCK))?;
         let path = directory.join(Self::NAME);
         let file = File::options().read(true).append(true).create(true).open(&path)?;
         let bytes = fs::read(&path)?;
@@ -216,6 +234,8 @@ mod tests {
         log.write(&[leave(1), leave(2)], Vec::new).unwrap();
         log.write(&[leave(3)], Vec::new).unwrap();
         assert!(matches!(Log::open(directory.path()), Err(OpenError::InUse)));
+        // As a child has it that another thread is just starting.
+        let _copy = log._lock.0.try_clone().unwrap();
         drop(log);
         let (mut log, found) = Log::open(directory.path()).unwrap();
         assert_eq!(found, [leave(1), leave(2), leave(3)]);

@@ -78,7 +78,7 @@ pub trait File: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Disk {
     directory: PathBuf,
-    _lock: fs::File,
+    lock: fs::File,
 }
 
 impl Disk {
@@ -98,7 +98,14 @@ impl Disk {
             }
             fs::TryLockError::Error(error) => error,
         })?;
-        Ok(Self { directory: directory.to_owned(), _lock: lock })
+        Ok(Self { directory: directory.to_owned(), lock })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // To close it would not do: a child that this process is just starting may have a copy of it.
+        let _ = self.lock.unlock();
     }
 }
 
@@ -214,6 +221,8 @@ mod tests {
         let first = Disk::open(directory.path()).unwrap();
         let error = Disk::open(directory.path()).unwrap_err().to_string();
         assert!(error.contains("another process"), "{error}");
+        // As a child has it that another thread is just starting.
+        let _copy = first.lock.try_clone().unwrap();
         drop(first);
         let mut again = Disk::open(directory.path()).unwrap();
         File::write_at(&again.create("a", 10_000).unwrap(), b"text", 5000).unwrap();
