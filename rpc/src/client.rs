@@ -8,7 +8,6 @@ mod endpoint;
 mod fan_out;
 mod health;
 mod hold;
-mod in_flight;
 mod instances;
 mod local;
 mod options;
@@ -24,17 +23,14 @@ use async_trait::async_trait;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Status, transport::Transport};
+use crate::{Status, net::Transport};
 use answer::Answer;
 use connection::Connection;
 use options::{ClientConfig, config_setters};
 use request::CallRequest;
 
 #[cfg(feature = "internals")]
-pub(crate) use {
-    balance::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy},
-    in_flight::{InFlight, Settled},
-};
+pub(crate) use balance::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy};
 
 pub use balance::{Balancer, Balancing};
 pub use channel::{Arguments, Channel, Stub};

@@ -23,9 +23,9 @@ use tokio::time::Instant;
 use crate::{
     Balancer, Codec, Compression,
     buffer::FrameBuf,
-    client::{Ask, Candidate, Choices, Clock, InFlight, Key, Listed, Load, Loads, Policy, Settled},
-    frame::{DEFAULT_MAX_FRAME, HEADER, Header, Kind, RequestHead},
-    transport::Frame,
+    client::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy},
+    net::Frame,
+    proto::{DEFAULT_MAX_FRAME, HEADER, Header, InFlight, Kind, RequestHead, Settled},
 };
 
 pub use wire::{Frames, Parsed, WireFrame, client_hello, goaway, request_head, response_head, server_hello};

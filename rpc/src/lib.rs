@@ -11,40 +11,38 @@
 extern crate self as ms_rpc;
 
 mod blob;
+mod body;
 mod buffer;
+mod call;
 mod client;
 mod codec;
 mod compress;
-mod context;
-mod describe;
-mod frame;
-mod health;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
 mod meter;
-mod reply;
+mod net;
+mod proto;
 mod server;
 mod service;
 mod shard;
-mod status;
-mod transport;
 
 pub use blob::Blob;
+pub use call::{CallError, Code, Context, NoInstance, Outcome, Peer, ServiceError, Status};
 pub use client::{
     Arguments, Balancer, Balancing, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, Local, Outgoing,
     ProxyBuilder, Stub, TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;
-pub use context::{Context, Peer};
-pub use describe::{DescribeClient, MethodDescription, ServiceDescription};
-pub use health::{HealthClient, HealthState, ServiceHealth};
 pub use ms_rpc_macros::service;
+pub use net::Transport;
 pub use server::{Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, shutdown_signal};
-pub use service::{Descriptor, Method, Reply, Request, Service};
-pub use status::{CallError, Code, NoInstance, Outcome, ServiceError, Status};
-pub use transport::Transport;
+pub use service::{
+    Descriptor, Method, Reply, Request, Service,
+    describe::{DescribeClient, MethodDescription, ServiceDescription},
+    health::{HealthClient, HealthState, ServiceHealth},
+};
 
 /// What generated code refers to.
 #[doc(hidden)]

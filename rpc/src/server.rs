@@ -27,9 +27,10 @@ use tokio::{net::TcpListener, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
-    Codec, Compression, HealthState, Service, Status, describe,
-    frame::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME, ServerHello},
-    health::{self, Life},
+    Codec, Compression, HealthState, Service, Status,
+    proto::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME, ServerHello},
+    service::describe,
+    service::health::{self, Life},
 };
 use compute::ComputePool;
 use dispatch::{Dispatch, Interceptor};

@@ -1,5 +1,9 @@
 //! What a server serves: named methods over encoded values. `#[service]` writes the implementations.
 
+pub(crate) mod describe;
+pub(crate) mod health;
+pub(crate) mod reply;
+
 use std::{
     any::Any,
     fmt,
@@ -11,7 +15,8 @@ use std::{
 use pin_project_lite::pin_project;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Codec, Context, ServiceError, Status, frame::RequestHead, reply::ReplyOut, transport::Body};
+use crate::{Codec, Context, ServiceError, Status, body::Body, proto::RequestHead};
+use reply::ReplyOut;
 
 /// A named set of methods. Implemented by the server type that `#[service]` generates.
 pub trait Service: Send + Sync + 'static {

@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     CallError, Code, Codec, Compression, Outcome, Status,
-    frame::{ResponseHead, flag},
-    transport::{Body, Frame},
+    body::Body,
+    net::Frame,
+    proto::{ResponseHead, flag},
 };
 
 /// What the server executed and answered: a value, or the method's own error.

@@ -11,7 +11,7 @@ use super::{
     request::{CallRequest, not_sent},
     resolver::Resolver,
 };
-use crate::{CallError, Code, Codec, Method, ServiceError, Status, frame::RequestHead};
+use crate::{CallError, Code, Codec, Method, ServiceError, Status, proto::RequestHead};
 
 /// Where calls go: through a registry, over one connection, or to a service in this process. Cheap to clone.
 #[derive(Clone, Debug)]

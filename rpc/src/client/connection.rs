@@ -1,7 +1,6 @@
 //! One connection of a client: the task that owns the socket, and what it shares with the callers.
 
 mod exchange;
-mod keepalive;
 mod task;
 
 use std::{
@@ -23,15 +22,14 @@ use tokio::{
 use super::{
     balance::Load,
     health::Health,
-    in_flight::InFlight,
     options::ClientConfig,
     request::{CallRequest, LONGEST, not_sent},
 };
 use crate::{
     Code, Compression, Status,
     buffer::FrameBuf,
-    frame::{ClientHello, HEADER, Header, Kind, ServerHello},
-    transport::{Frame, Transport},
+    net::{Frame, Transport},
+    proto::{ClientHello, HEADER, Header, InFlight, Kind, ServerHello},
 };
 use exchange::Exchange;
 

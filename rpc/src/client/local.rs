@@ -8,10 +8,12 @@ use super::{answer::Answer, options::ClientConfig, request::CallRequest};
 use crate::{
     Code, Compression, Context, Outcome, Service, Status,
     buffer::FrameBuf,
-    frame::{HEADER, Header, Kind, LARGEST_MAX_FRAME, RequestHead},
-    reply::{self, ResponseForm},
-    service::Request,
-    transport::Frame,
+    net::Frame,
+    proto::{HEADER, Header, Kind, LARGEST_MAX_FRAME, RequestHead},
+    service::{
+        Request,
+        reply::{self, ResponseForm},
+    },
 };
 
 /// A service in this process, called without a socket: the same encoding, deadlines and errors. For tests, and for a

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::balance::Key;
 use crate::{
     Codec, Compression, Status,
-    frame::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME},
+    proto::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME},
 };
 
 /// What one call does differently from its client.

@@ -13,7 +13,7 @@ use crate::{
     Code, Codec, Compression, Context, Outcome, Status,
     buffer::FrameBuf,
     codec::CodecError,
-    frame::{HEADER, Header, Kind, RequestHead, write_pairs},
+    proto::{HEADER, Header, Kind, RequestHead, write_pairs},
 };
 
 /// No time that a user gives counts for more: beyond what a clock can add there is no deadline.

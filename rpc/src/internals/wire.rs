@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use crate::{
     Transport,
-    frame::{ClientHello, GoAway, HEADER, RequestHead, ResponseHead, ServerHello, read_pairs},
-    transport::Reader,
+    net::Reader,
+    proto::{ClientHello, GoAway, HEADER, RequestHead, ResponseHead, ServerHello, read_pairs},
 };
 
 /// What bytes were read as.

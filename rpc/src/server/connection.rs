@@ -2,7 +2,6 @@
 
 mod calls;
 mod mailbox;
-mod patience;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -25,14 +24,13 @@ use tracing::debug;
 
 use mailbox::Collected;
 pub(crate) use mailbox::Mailbox;
-use patience::Patience;
 use requests::Requests;
 
 use super::{Shared, turns::Number};
 use crate::{
-    context::Peer,
-    frame::{ClientHello, GoAway, Header, Kind, Malformed},
-    transport::{Frame, Reader, Transport, Writer},
+    call::Peer,
+    net::{Frame, Reader, Transport, Writer},
+    proto::{ClientHello, GoAway, Header, Kind, Malformed, Patience},
 };
 
 /// A client must say HELLO within this time.
@@ -270,7 +268,7 @@ impl<T: Transport> Connection<T> {
                 Ok(())
             }
             (Phase::Open | Phase::Draining, Kind::Ping) => {
-                let pong = Header::control(Kind::Pong, frame.header.id).to_bytes(crate::frame::HEADER as u32);
+                let pong = Header::control(Kind::Pong, frame.header.id).to_bytes(crate::proto::HEADER as u32);
                 self.writer.buffer().data().extend_from_slice(&pong);
                 Ok(())
             }

@@ -12,7 +12,7 @@ use tokio::{
 use tracing::warn;
 
 use super::{Shared, connection::Connection, drain::Connections};
-use crate::{HealthState, health::Life, meter, transport::Transport};
+use crate::{HealthState, meter, net::Transport, service::health::Life};
 
 /// How long a server waits for a registry to confirm a deregistration.
 const DEREGISTER_DEADLINE: Duration = Duration::from_secs(3);
@@ -116,7 +116,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 }
 
 fn serve<T: Transport>(io: T, address: Option<SocketAddr>, shared: &Arc<Shared>, connections: &Arc<Connections>) {
-    let peer = crate::context::Peer { address, ..Default::default() };
+    let peer = crate::Peer { address, ..Default::default() };
     let shared = shared.clone();
     connections.spawn(move |mailbox| Connection::new(io, mailbox, peer, shared));
 }

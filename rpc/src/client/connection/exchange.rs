@@ -14,10 +14,10 @@ use crate::{
     buffer::{FrameBuf, give_scratch, take_scratch},
     client::{
         answer::Answer,
-        in_flight::Settled,
         request::{CallRequest, not_sent},
     },
-    transport::Frame,
+    net::Frame,
+    proto::Settled,
 };
 
 /// One request on its way and its response back: [`Connection::exchange`](super::Connection::exchange).

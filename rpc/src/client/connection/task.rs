@@ -12,14 +12,13 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{
-    Closed, OnClose, Shared,
-    keepalive::{Due, Keepalive, Output},
-};
+use super::{Closed, OnClose, Shared};
 use crate::{
-    client::in_flight::Settled,
-    frame::{ClientHello, GoAway, HEADER, Header, Kind, Malformed, ResponseHead, ServerHello},
-    transport::{Frame, Reader, Transport, Writer},
+    net::{Frame, Reader, Transport, Writer},
+    proto::{
+        ClientHello, Due, GoAway, HEADER, Header, Keepalive, Kind, Malformed, Output, ResponseHead, ServerHello,
+        Settled,
+    },
 };
 
 /// While more than this waits to be written, pings are not answered: what is on its way is a sign of life too, and a server

@@ -21,9 +21,8 @@ use super::Mailbox;
 use crate::{
     Code, Context, Status,
     buffer::{FrameBuf, give_scratch, take_scratch},
-    reply::ResponseForm,
     server::{compute::ComputePool, dispatch::Route, load::Load, pace::Pace, stopwatch::Stopwatch},
-    service::Reply,
+    service::{Reply, reply::ResponseForm},
 };
 
 /// One call, decoded.

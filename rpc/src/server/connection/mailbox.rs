@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::OUTPUT_LIMIT;
-use crate::{buffer::FrameBuf, transport::Writer};
+use crate::{buffer::FrameBuf, net::Writer};
 
 /// Where answers wait that were made outside the connection's task, and where the server tells it to drain.
 #[derive(Debug, Default)]

@@ -18,11 +18,11 @@ use super::{
 use crate::{
     Code, Codec, Compression, Context, Incoming, Outcome, Status,
     buffer::FrameBuf,
+    call::Peer,
     compress::ExpandError,
-    context::Peer,
-    frame::{ClientHello, KnownHead, LARGEST_MAX_FRAME, Malformed, RequestHead, SMALLEST_MAX_FRAME},
     meter::{self, Shed},
-    reply::{self, ResponseForm},
+    net::Frame,
+    proto::{ClientHello, KnownHead, LARGEST_MAX_FRAME, Malformed, RequestHead, SMALLEST_MAX_FRAME},
     server::{
         Shared,
         dispatch::{Dispatch, Route},
@@ -31,8 +31,10 @@ use crate::{
         pace::{self, Pace},
         stopwatch::Stopwatch,
     },
-    service::{Place, Reply, Request},
-    transport::Frame,
+    service::{
+        Place, Reply, Request,
+        reply::{self, ResponseForm},
+    },
 };
 
 pub(super) struct Requests {

@@ -14,7 +14,7 @@ use tokio::{
 use super::*;
 use crate::{
     Server,
-    frame::{HEADER, RAW},
+    proto::{HEADER, RAW},
 };
 
 struct Pipe {

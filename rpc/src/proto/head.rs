@@ -1,7 +1,7 @@
 //! What stands before the encoded value: names and time of a request, the outcome of a response. Limits, interceptors and
 //! dispatch need only this; nothing of it is compressed.
 
-use super::MAX_HEAD;
+use super::frame::{MAX_HEAD, clip};
 use crate::Code;
 
 /// Flags of a response.
@@ -108,7 +108,7 @@ impl<'a> ResponseHead<'a> {
 
     /// Appends the head; a message that does not fit is cut.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let message = super::clip(self.message, MAX_HEAD - 16);
+        let message = clip(self.message, MAX_HEAD - 16);
         out.extend_from_slice(&((9 + message.len()) as u16).to_be_bytes());
         out.push(self.code);
         out.push(self.flags);

@@ -14,7 +14,7 @@ const PROGRESS: u64 = 64 << 10;
 
 /// Watches for frames that take too long to arrive. Costs nothing while they do not.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     /// Since when the frame under way has brought too little, and how much had come by then.
     since: Option<(Instant, u64)>,
     /// Set to the end of that, or of an earlier one.
@@ -23,13 +23,13 @@ pub(super) struct Patience {
 
 impl Patience {
     /// A frame has arrived whole.
-    pub(super) fn frame_done(&mut self) {
+    pub(crate) fn frame_done(&mut self) {
         self.since = None;
     }
 
     /// Ready when the frame under way, if there is one, took too long. `received` bytes have come in all, the last at
     /// `now`.
-    pub(super) fn poll(&mut self, under_way: bool, received: u64, now: Instant, cx: &mut TaskContext<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, under_way: bool, received: u64, now: Instant, cx: &mut TaskContext<'_>) -> Poll<()> {
         if !under_way {
             self.since = None;
             return Poll::Pending;

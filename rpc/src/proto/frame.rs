@@ -5,12 +5,6 @@
 //! ```
 //! All numbers are big-endian.
 
-mod head;
-mod hello;
-
-pub(crate) use head::{KnownHead, RequestHead, ResponseHead, flag, read_pairs, write_pairs};
-pub(crate) use hello::{ClientHello, ServerHello};
-
 pub(crate) const HEADER: usize = 17;
 pub(crate) const MAGIC: u8 = 0x1d;
 pub(crate) const VERSION: u8 = 2;

@@ -17,12 +17,12 @@ pub(crate) enum Body {
 impl Body {
     /// Whether so many bytes are better copied. Nothing in them is handed on without a copy anyway.
     #[inline]
-    pub(super) fn is_small(length: usize) -> bool {
+    pub(crate) fn is_small(length: usize) -> bool {
         length < SHARE
     }
 
     #[inline]
-    pub(super) fn copied(bytes: &[u8]) -> Self {
+    pub(crate) fn copied(bytes: &[u8]) -> Self {
         Self::Copied { bytes: Recycled::copy_of(bytes), start: 0 }
     }
 

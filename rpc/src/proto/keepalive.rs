@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Debug)]
-pub(super) struct Keepalive {
+pub(crate) struct Keepalive {
     heard: Instant,
     ping: Option<Ping>,
 }
@@ -27,16 +27,16 @@ struct Ping {
 
 /// How things stand with what is to be written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Output {
+pub(crate) struct Output {
     /// How many bytes the socket has taken so far.
-    pub(super) written: u64,
+    pub(crate) written: u64,
     /// Whether some wait.
-    pub(super) waits: bool,
+    pub(crate) waits: bool,
 }
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(crate) enum Due {
     /// Nothing before this time.
     Later(Instant),
     /// To write a ping; then ask again at once.
@@ -46,27 +46,27 @@ pub(super) enum Due {
 }
 
 impl Keepalive {
-    pub(super) const BUSY: Duration = Duration::from_secs(2);
-    pub(super) const IDLE: Duration = Duration::from_secs(30);
-    pub(super) const ANSWER: Duration = Duration::from_secs(1);
+    pub(crate) const BUSY: Duration = Duration::from_secs(2);
+    pub(crate) const IDLE: Duration = Duration::from_secs(30);
+    pub(crate) const ANSWER: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { heard: now, ping: None }
     }
 
     /// Bytes came.
-    pub(super) fn heard(&mut self, now: Instant) {
+    pub(crate) fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.ping = None;
     }
 
     /// For how long nothing has come.
-    pub(super) fn silence(&self, now: Instant) -> Duration {
+    pub(crate) fn silence(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.heard)
     }
 
     /// What is due at `now`, with or without calls outstanding.
-    pub(super) fn due(&mut self, busy: bool, output: Output, now: Instant) -> Due {
+    pub(crate) fn due(&mut self, busy: bool, output: Output, now: Instant) -> Due {
         let Some(ping) = &mut self.ping else {
             let due = self.heard + if busy { Self::BUSY } else { Self::IDLE };
             if now < due {

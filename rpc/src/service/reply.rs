@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::{
     Code, Codec, Compression, Context, Outcome, ServiceError, Status,
     buffer::{FrameBuf, Mark, take_scratch},
-    frame::{HEADER, Header, Kind, ResponseHead, flag},
     meter,
+    proto::{HEADER, Header, Kind, ResponseHead, flag},
     service::{Reply, Request, Service},
 };
 

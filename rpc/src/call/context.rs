@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use crate::frame::read_pairs;
+use crate::proto::read_pairs;
 
 /// The call that is being served: its deadline, who calls, and what came along. Cheap to clone.
 ///
@@ -241,7 +241,7 @@ impl<F: Future> Future for Scope<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::write_pairs;
+    use crate::proto::write_pairs;
 
     fn context(seconds: u64) -> Context {
         let mut pairs = Vec::new();

@@ -9,8 +9,11 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::io::poll_read_buf;
 
-use super::{Body, Transport};
-use crate::frame::{HEADER, Header, Malformed};
+use super::Transport;
+use crate::{
+    body::Body,
+    proto::{HEADER, Header, Malformed},
+};
 
 /// How much is read at once.
 const CHUNK: usize = 64 << 10;
@@ -265,7 +268,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::frame::Kind;
+    use crate::proto::Kind;
 
     fn frame(id: u64, body: &[u8]) -> Vec<u8> {
         let header = Header { kind: Kind::Request, compression: 0, codec: 0, id };

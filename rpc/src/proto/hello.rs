@@ -1,6 +1,6 @@
 //! HELLO: the first frame of each side. A list of `u8 tag | u16 length | value`; unknown tags are skipped.
 
-use super::{HEADER, Header, Kind, Malformed};
+use super::frame::{HEADER, Header, Kind, Malformed};
 
 mod tag {
     pub(super) const INSTANCE: u8 = 1;

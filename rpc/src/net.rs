@@ -1,6 +1,5 @@
 //! What a connection runs over.
 
-mod body;
 mod read;
 mod write;
 
@@ -16,7 +15,6 @@ use tokio::{
     net::TcpStream,
 };
 
-pub(crate) use body::Body;
 pub(crate) use read::{Frame, Reader};
 pub(crate) use write::Writer;
 

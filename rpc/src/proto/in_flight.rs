@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::frame::SLOT_BITS;
+use super::frame::SLOT_BITS;
 
 /// How a call was settled.
 #[derive(Debug, PartialEq, Eq)]
