@@ -4,7 +4,7 @@ use std::{cell::RefCell, io::IoSlice};
 
 use bytes::{Buf, Bytes};
 
-use crate::call::Unanswered;
+use crate::unanswered::Unanswered;
 
 /// From this size a segment is handed off instead of copied.
 pub(crate) const HAND_OFF: usize = 8 << 10;

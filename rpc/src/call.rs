@@ -1,10 +1,14 @@
-//! One call as both sides know it: how it ended, and what it is served in.
+//! One call as both sides know it: its context, what travels with it, and how it ended.
 
-mod code;
 mod context;
+mod extensions;
+mod metadata;
+mod peer;
 mod status;
 
-pub use code::Code;
-pub(crate) use context::Unanswered;
-pub use context::{Context, Peer};
+pub use crate::code::Code;
+pub use context::Context;
+pub use extensions::Extensions;
+pub use metadata::Metadata;
+pub use peer::Peer;
 pub use status::{CallError, NoInstance, Outcome, ServiceError, Status};

@@ -15,6 +15,7 @@ mod body;
 mod buffer;
 mod call;
 mod client;
+mod code;
 mod codec;
 mod compress;
 #[cfg(feature = "internals")]
@@ -26,9 +27,10 @@ mod proto;
 mod server;
 mod service;
 mod shard;
+mod unanswered;
 
 pub use blob::Blob;
-pub use call::{CallError, Code, Context, NoInstance, Outcome, Peer, ServiceError, Status};
+pub use call::{CallError, Code, Context, Extensions, Metadata, NoInstance, Outcome, Peer, ServiceError, Status};
 pub use client::{
     Arguments, Balancer, Balancing, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, Local, Outgoing,
     ProxyBuilder, Stub, TypedClient,

@@ -10,7 +10,7 @@ mod keepalive;
 mod patience;
 
 pub(crate) use frame::*;
-pub(crate) use head::{KnownHead, RequestHead, ResponseHead, flag, read_pairs, write_pairs};
+pub(crate) use head::{BadHead, KnownHead, RequestHead, ResponseHead, append_pair, flag, read_pairs};
 pub(crate) use hello::{ClientHello, ServerHello};
 pub(crate) use in_flight::{InFlight, Settled};
 pub(crate) use keepalive::{Due, Keepalive, Output};

@@ -1,105 +1,75 @@
-//! What is known of the call that is being served.
+//! The surroundings of one call.
 
 use std::{cell::RefCell, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
-use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use crate::proto::read_pairs;
+use super::{Code, Extensions, Metadata, Peer, Status};
+use crate::unanswered::Unanswered;
 
-/// The call that is being served: its deadline, who calls, and what came along. Cheap to clone.
+/// The surroundings of one call: its deadline, the caller, and the metadata and extensions that came along. Cheap to clone.
 ///
 /// A service method gets it as an optional first parameter `ctx: Context`. It is also *ambient*: calls made from within a
-/// method inherit its deadline without being handed anything. Work that is spawned keeps it through [`Context::scope`].
+/// method inherit its deadline without being handed anything. Spawned work keeps it through [`Context::scope`].
 #[derive(Clone)]
 pub struct Context {
     deadline: Instant,
     peer: Arc<Peer>,
     caller: Option<Arc<str>>,
-    pairs: Bytes,
+    metadata: Metadata,
+    extensions: Extensions,
+    response: Metadata,
     unanswered: Unanswered,
 }
 
-/// What is done if a call's answer does not go out. It belongs to one call: a clone has none.
-#[derive(Default)]
-pub(crate) struct Unanswered(Option<Box<dyn FnOnce() + Send + Sync>>);
-
-impl Unanswered {
-    pub(crate) fn new(undo: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self(Some(Box::new(undo)))
-    }
-
-    /// The answer has gone out.
-    pub(crate) fn answered(mut self) {
-        self.0 = None;
-    }
-
-    pub(crate) fn is_some(&self) -> bool {
-        self.0.is_some()
-    }
-}
-
-impl Clone for Unanswered {
-    fn clone(&self) -> Self {
-        Self(None)
-    }
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        if let Some(undo) = self.0.take() {
-            undo();
-        }
-    }
-}
-
-impl fmt::Debug for Unanswered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unanswered").field(&self.is_some()).finish()
-    }
-}
-
-/// The other end of a connection.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Peer {
-    pub(crate) address: Option<SocketAddr>,
-    pub(crate) name: String,
-    pub(crate) credentials: Vec<u8>,
-}
-
-impl Peer {
-    /// Its socket address; none for a call within this process.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.address
-    }
-
-    /// What the client calls itself. Not verified.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What the client presents for an interceptor to judge. Empty by default.
-    pub fn credentials(&self) -> &[u8] {
-        &self.credentials
-    }
-}
+/// Bound for the metadata of an answer, in bytes: a head has at most 16 KiB, and a message must have room beside it.
+const MAX_RESPONSE_METADATA: usize = 8 << 10;
 
 impl Context {
-    pub(crate) fn new(deadline: Instant, peer: Arc<Peer>, pairs: Bytes) -> Self {
-        Self { deadline, peer, caller: None, pairs, unanswered: Unanswered::default() }
+    /// A context with this deadline, of an unknown peer, without metadata: for tests, and for calls that are made without a
+    /// connection.
+    pub fn new(deadline: Instant) -> Self {
+        Self::of(deadline, Arc::default())
     }
 
-    /// The same connection's context for another call.
+    pub(crate) fn of(deadline: Instant, peer: Arc<Peer>) -> Self {
+        Self {
+            deadline,
+            peer,
+            caller: None,
+            metadata: Metadata::default(),
+            extensions: Extensions::default(),
+            response: Metadata::default(),
+            unanswered: Unanswered::default(),
+        }
+    }
+
+    /// The same of this peer.
+    #[must_use]
+    pub fn with_peer(mut self, peer: Peer) -> Self {
+        self.peer = Arc::new(peer);
+        self
+    }
+
+    /// The same with this metadata.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Makes it the context of another call of the same connection.
     #[inline]
-    pub(crate) fn renew(&mut self, deadline: Instant, pairs: Bytes) {
+    pub(crate) fn renew(&mut self, deadline: Instant, metadata: Metadata) {
         self.deadline = deadline;
         if self.caller.is_some() {
             self.caller = None;
         }
-        if !(self.pairs.is_empty() && pairs.is_empty()) {
-            self.pairs = pairs;
+        if !(self.metadata.is_empty() && metadata.is_empty()) {
+            self.metadata = metadata;
         }
+        self.extensions.clear();
     }
 
     /// The context of the call that this code serves, if it serves one.
@@ -114,60 +84,103 @@ impl Context {
 
     /// Calls `undo` if the result of the method that runs here cannot be written to the caller's connection: the call is
     /// cancelled, its deadline passes, the method fails, or the connection ends before the bytes have left. For methods that
-    /// hand something out. A result that was written may still be lost on its way. Replaces what was given before; does
+    /// hand something out. A result that was written may still be lost on its way. Replaces an earlier `undo`; does
     /// nothing outside of a call. `undo` runs wherever that is noticed: it must be short, and must not block or panic.
     pub fn if_unanswered(undo: impl FnOnce() + Send + Sync + 'static) {
         let before = CURRENT.with_borrow_mut(|current| {
             let unanswered = &mut current.as_mut()?.unanswered;
             Some(std::mem::replace(unanswered, Unanswered::new(undo)))
         });
-        // What is replaced is not to be done.
         before.into_iter().for_each(Unanswered::answered);
     }
 
-    /// What is to be done if the answer does not go out.
+    /// Sends a pair back with the answer of the method that runs here, whatever that is; does nothing outside of a call.
+    ///
+    /// # Errors
+    /// `InvalidArgument`: as [`Metadata::insert`], or the pairs exceed 8 KiB together.
+    pub fn respond_with(key: &str, value: &str) -> Result<(), Status> {
+        CURRENT.with_borrow_mut(|current| current.as_mut().map_or(Ok(()), |context| context.add_response(key, value)))
+    }
+
+    fn add_response(&mut self, key: &str, value: &str) -> Result<(), Status> {
+        if self.response.encoded().len() + key.len() + value.len() > MAX_RESPONSE_METADATA {
+            let message =
+                format!("metadata {key:?}: the pairs of an answer have at most {MAX_RESPONSE_METADATA} bytes");
+            return Err(Status::new(Code::InvalidArgument, message));
+        }
+        self.response.insert(key, value)
+    }
+
+    /// Takes the metadata of the answer; `None` without any.
+    #[inline]
+    pub(crate) fn take_response(&mut self) -> Option<Metadata> {
+        (!self.response.is_empty()).then(|| std::mem::take(&mut self.response))
+    }
+
+    /// Takes the compensation for an answer that does not go out; `None` without any.
+    #[inline]
     pub(crate) fn take_unanswered(&mut self) -> Option<Unanswered> {
         self.unanswered.is_some().then(|| std::mem::take(&mut self.unanswered))
     }
 
-    /// Where the call comes from that this code serves, if it serves one that came over a network.
+    /// The peer's address of the call that this code serves, if it serves one that came over a network.
     pub(crate) fn current_address() -> Option<SocketAddr> {
         CURRENT.with_borrow(|current| current.as_ref().and_then(|context| context.peer.address))
     }
 
-    /// When the caller stops waiting. The method is dropped then.
+    /// Time at which the caller stops waiting; the method is dropped then.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// The time left.
+    /// Brings the deadline forward; a later one changes nothing.
+    pub fn shorten_deadline(&mut self, deadline: Instant) {
+        self.deadline = self.deadline.min(deadline);
+    }
+
+    /// Time left until the deadline.
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// The other end of the connection.
+    /// The other end of the connection; an unknown one on the client's side.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// Who calls, as established by an interceptor.
+    /// The caller's identity, as established by an interceptor or a layer.
     pub fn caller(&self) -> Option<&str> {
         self.caller.as_deref()
     }
 
-    /// Says who calls. For interceptors.
+    /// Establishes the caller's identity.
     pub fn set_caller(&mut self, caller: impl AsRef<str>) {
         self.caller = Some(caller.as_ref().into());
     }
 
-    /// The value that came along under `key`.
+    /// The first text of the request's metadata under `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        read_pairs(&self.pairs).find(|(name, _)| *name == key).map(|(_, value)| value)
+        self.metadata.get(key)
     }
 
-    /// Everything that came along.
-    pub fn all_metadata(&self) -> impl Iterator<Item = (&str, &str)> {
-        read_pairs(&self.pairs)
+    /// The request's metadata.
+    pub fn all_metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The request's metadata, to add to.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    /// Values that layers attached.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Values to attach, for the layers within and for the method.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
     }
 
     /// Makes this the ambient context of `future`, such as one that is about to be spawned.
@@ -176,13 +189,14 @@ impl Context {
     }
 
     /// Runs `work` with this as the ambient context.
+    #[inline]
     pub(crate) fn enter<R>(slot: &mut Option<Self>, work: impl FnOnce() -> R) -> R {
         let _entered = Entered::new(slot);
         work()
     }
 }
 
-/// Without metadata, which may hold secrets.
+/// Leaves metadata out, which may hold secrets.
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { deadline, peer, caller, .. } = self;
@@ -194,13 +208,6 @@ impl fmt::Debug for Context {
     }
 }
 
-/// Without credentials.
-impl fmt::Debug for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("address", &self.address).field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
 thread_local! {
     static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
 }
@@ -209,6 +216,7 @@ thread_local! {
 struct Entered<'a>(&'a mut Option<Context>);
 
 impl<'a> Entered<'a> {
+    #[inline]
     fn new(slot: &'a mut Option<Context>) -> Self {
         CURRENT.with_borrow_mut(|current| std::mem::swap(current, slot));
         Self(slot)
@@ -216,6 +224,7 @@ impl<'a> Entered<'a> {
 }
 
 impl Drop for Entered<'_> {
+    #[inline]
     fn drop(&mut self) {
         CURRENT.with_borrow_mut(|current| std::mem::swap(current, self.0));
     }
@@ -241,12 +250,12 @@ impl<F: Future> Future for Scope<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::write_pairs;
 
     fn context(seconds: u64) -> Context {
-        let mut pairs = Vec::new();
-        write_pairs([("tenant", "blue"), ("trace", "1")].into_iter(), &mut pairs).unwrap();
-        Context::new(Instant::now() + Duration::from_secs(seconds), Arc::default(), pairs.into())
+        let mut metadata = Metadata::new();
+        metadata.insert("tenant", "blue").unwrap();
+        metadata.insert("trace", "1").unwrap();
+        Context::new(Instant::now() + Duration::from_secs(seconds)).with_metadata(metadata)
     }
 
     #[tokio::test]
@@ -266,19 +275,22 @@ mod tests {
 
     #[tokio::test]
     async fn secrets_are_not_printed() {
-        let peer = Peer { credentials: b"hush".to_vec(), name: "order-center".to_owned(), address: None };
-        let mut context = context(1);
-        context.peer = Arc::new(peer);
+        let context = context(1).with_peer(Peer::new().with_credentials(*b"hush").with_name("order-center"));
         let printed = format!("{context:?}");
         assert!(printed.contains("order-center"), "{printed}");
         assert!(!printed.contains("blue") && !printed.contains("104, 117"), "{printed}");
     }
 
     #[test]
-    fn metadata_is_found_by_key() {
-        let context = context(1);
-        assert_eq!(context.metadata("trace"), Some("1"));
-        assert_eq!(context.metadata("other"), None);
-        assert_eq!(context.all_metadata().count(), 2);
+    fn an_answers_metadata_is_bounded() {
+        let mut slot = Some(context(1));
+        Context::enter(&mut slot, || {
+            Context::respond_with("cache", "hit").unwrap();
+            let error = Context::respond_with("large", &"x".repeat(9_000)).unwrap_err();
+            assert!(error.message().contains("8192"), "{error}");
+        });
+        let response = slot.as_mut().and_then(Context::take_response).unwrap();
+        assert_eq!((response.get("cache"), response.iter().count()), (Some("hit"), 1));
+        Context::respond_with("outside", "of a call").unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::code::Code;
+use super::Code;
 use crate::{Codec, codec::CodecError};
 
 /// How far a failed call came. Decides whether it may be tried again.

@@ -6,7 +6,7 @@ use tokio::time::timeout_at;
 
 use super::{answer::Answer, options::ClientConfig, request::CallRequest};
 use crate::{
-    Code, Compression, Context, Outcome, Service, Status,
+    Code, Compression, Context, Metadata, Outcome, Service, Status,
     buffer::FrameBuf,
     net::Frame,
     proto::{HEADER, Header, Kind, LARGEST_MAX_FRAME, RequestHead},
@@ -49,7 +49,7 @@ impl Local {
         request.encode(arguments, LARGEST_MAX_FRAME, &mut sent)?;
         let sent = Bytes::from(sent.gather(FrameBuf::default().mark())).slice(HEADER..);
         let (head, value) = RequestHead::parse(&sent).map_err(|error| Status::invalid(error.to_string()))?;
-        let context = Context::new(deadline, Arc::default(), sent.slice_ref(head.pairs));
+        let context = Context::new(deadline).with_metadata(Metadata::from_encoded(head.pairs));
         let mut reply = reply::start(
             &*self.service,
             Request {

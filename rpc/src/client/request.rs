@@ -13,7 +13,7 @@ use crate::{
     Code, Codec, Compression, Context, Outcome, Status,
     buffer::FrameBuf,
     codec::CodecError,
-    proto::{HEADER, Header, Kind, RequestHead, write_pairs},
+    proto::{HEADER, Header, Kind, RequestHead, append_pair},
 };
 
 /// No time that a user gives counts for more: beyond what a clock can add there is no deadline.
@@ -67,9 +67,11 @@ impl<'a> CallRequest<'a> {
             let mut metadata = options.metadata.clone();
             let mut outgoing = Outgoing { service, method, metadata: &mut metadata };
             config.interceptors.iter().try_for_each(|interceptor| interceptor(&mut outgoing))?;
-            let mut pairs = Vec::new();
-            write_pairs(metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())), &mut pairs)
-                .map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
+            let mut pairs = vec![0];
+            for (key, value) in &metadata {
+                append_pair(&mut pairs, key, value.as_bytes())
+                    .map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
+            }
             Cow::Owned(pairs)
         };
         Ok(Self {

@@ -2,7 +2,7 @@
 //! dispatch need only this; nothing of it is compressed.
 
 use super::frame::{MAX_HEAD, clip};
-use crate::Code;
+use crate::code::Code;
 
 /// Flags of a response.
 pub(crate) mod flag {
@@ -100,6 +100,8 @@ pub(crate) struct ResponseHead<'a> {
     pub(crate) flags: u8,
     pub(crate) retry_after_ms: u32,
     pub(crate) message: &'a str,
+    /// The count and the pairs, checked.
+    pub(crate) pairs: &'a [u8],
 }
 
 impl<'a> ResponseHead<'a> {
@@ -108,28 +110,30 @@ impl<'a> ResponseHead<'a> {
 
     /// Appends the head; a message that does not fit is cut.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let message = clip(self.message, MAX_HEAD - 16);
-        out.extend_from_slice(&((9 + message.len()) as u16).to_be_bytes());
+        // Pairs that leave no room for a message are left out: they are an extra, the message says what went wrong.
+        let pairs = if self.pairs.len() > MAX_HEAD / 2 { &[0] } else { self.pairs };
+        let message = clip(self.message, MAX_HEAD - 16 - pairs.len());
+        out.extend_from_slice(&((8 + message.len() + pairs.len()) as u16).to_be_bytes());
         out.push(self.code);
         out.push(self.flags);
         out.extend_from_slice(&self.retry_after_ms.to_be_bytes());
         out.extend_from_slice(&(message.len() as u16).to_be_bytes());
         out.extend_from_slice(message.as_bytes());
-        out.push(0);
+        out.extend_from_slice(pairs);
     }
 
     /// Reads the head at the start of `body`; returns it and where the value starts.
     pub(crate) fn parse(body: &'a [u8]) -> Result<(Self, usize), BadHead> {
         if body.starts_with(&Self::OK) {
-            return Ok((Self { code: 0, flags: 0, retry_after_ms: 0, message: "" }, Self::OK.len()));
+            return Ok((Self { code: 0, flags: 0, retry_after_ms: 0, message: "", pairs: &[0] }, Self::OK.len()));
         }
         let (mut head, end) = split_head(body)?;
         let code = head.u8()?;
         let flags = head.u8()?;
         let retry_after_ms = head.u32()?;
         let message = head.str16()?;
-        head.pairs()?;
-        Ok((Self { code, flags, retry_after_ms, message }, end))
+        let pairs = head.pairs()?;
+        Ok((Self { code, flags, retry_after_ms, message, pairs }, end))
     }
 
     /// Whether the server did not execute the request, or broke over it: then it took no time to answer.
@@ -146,32 +150,27 @@ impl<'a> ResponseHead<'a> {
     }
 }
 
-/// Appends the count and the pairs.
-pub(crate) fn write_pairs<'p>(
-    pairs: impl ExactSizeIterator<Item = (&'p str, &'p str)>,
-    out: &mut Vec<u8>,
-) -> Result<(), BadHead> {
-    let count = u8::try_from(pairs.len()).map_err(|_| BadHead("more than 255 pairs of metadata"))?;
-    out.push(count);
-    for (key, value) in pairs {
-        write_str8(key, out)?;
-        let length = u16::try_from(value.len()).map_err(|_| BadHead("a metadata value is over 65,535 bytes"))?;
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(value.as_bytes());
+/// Appends a pair to encoded pairs: their count in a byte, and the pairs. Empty means none. After an error nothing is changed.
+pub(crate) fn append_pair(pairs: &mut Vec<u8>, key: &str, value: &[u8]) -> Result<(), BadHead> {
+    let count = pairs.first().copied().unwrap_or(0);
+    let count = count.checked_add(1).ok_or(BadHead("more than 255 pairs of metadata"))?;
+    let key_length = str8_length(key)?;
+    let length = u16::try_from(value.len()).map_err(|_| BadHead("a metadata value is over 65,535 bytes"))?;
+    match pairs.first_mut() {
+        Some(first) => *first = count,
+        None => pairs.push(count),
     }
+    pairs.push(key_length);
+    pairs.extend_from_slice(key.as_bytes());
+    pairs.extend_from_slice(&length.to_be_bytes());
+    pairs.extend_from_slice(value);
     Ok(())
 }
 
-/// The pairs that `write_pairs` wrote.
-pub(crate) fn read_pairs(pairs: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+/// The pairs that [`append_pair`] appended.
+pub(crate) fn read_pairs(pairs: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
     let mut rest = Cursor(pairs.get(1..).unwrap_or_default());
-    std::iter::from_fn(move || Some((rest.str8().ok()?, rest.str16().ok()?)))
-}
-
-fn write_str8(text: &str, out: &mut Vec<u8>) -> Result<(), BadHead> {
-    out.push(str8_length(text)?);
-    out.extend_from_slice(text.as_bytes());
-    Ok(())
+    std::iter::from_fn(move || rest.pair().ok())
 }
 
 fn str8_length(text: &str) -> Result<u8, BadHead> {
@@ -209,10 +208,14 @@ impl<'a> Cursor<'a> {
         self.take().map(u32::from_be_bytes)
     }
 
-    fn text(&mut self, length: usize) -> Result<&'a str, BadHead> {
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], BadHead> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(BadHead("it is cut short"))?;
         self.0 = rest;
-        std::str::from_utf8(taken).map_err(|_| BadHead("a text in it is not UTF-8"))
+        Ok(taken)
+    }
+
+    fn text(&mut self, length: usize) -> Result<&'a str, BadHead> {
+        std::str::from_utf8(self.bytes(length)?).map_err(|_| BadHead("a text in it is not UTF-8"))
     }
 
     fn str8(&mut self) -> Result<&'a str, BadHead> {
@@ -225,11 +228,21 @@ impl<'a> Cursor<'a> {
         self.text(length.into())
     }
 
+    /// A key and its value: text, unless the key ends in `-bin`.
+    fn pair(&mut self) -> Result<(&'a str, &'a [u8]), BadHead> {
+        let key = self.str8()?;
+        let length = self.u16()?;
+        let value = self.bytes(length.into())?;
+        if !key.ends_with("-bin") && std::str::from_utf8(value).is_err() {
+            return Err(BadHead("a text in it is not UTF-8"));
+        }
+        Ok((key, value))
+    }
+
     fn pairs(&mut self) -> Result<&'a [u8], BadHead> {
         let all = self.0;
         for _ in 0..self.u8()? {
-            self.str8()?;
-            self.str16()?;
+            self.pair()?;
         }
         Ok(&all[..all.len() - self.0.len()])
     }
@@ -252,7 +265,8 @@ mod tests {
             value: Vec<u8>,
         ) {
             let mut raw = Vec::new();
-            write_pairs(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut raw).unwrap();
+            raw.push(0);
+            pairs.iter().for_each(|(key, value)| append_pair(&mut raw, key, value.as_bytes()).unwrap());
             let head = RequestHead { timeout_ms, service: &service, method: &method, argc, pairs: &raw };
             let mut body = Vec::new();
             head.write(&mut body).unwrap();
@@ -260,7 +274,7 @@ mod tests {
             let (parsed, end) = RequestHead::parse(&body).unwrap();
             prop_assert_eq!(parsed, head);
             prop_assert_eq!(&body[end..], &value[..]);
-            let read: Vec<_> = read_pairs(parsed.pairs).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            let read: Vec<_> = read_pairs(parsed.pairs).map(|(k, v)| (k.to_owned(), String::from_utf8_lossy(v).into_owned())).collect();
             prop_assert_eq!(read, pairs);
             let known = KnownHead::new(&body[..end]);
             prop_assert_eq!((known.timeout_ms(&body), known.len()), (Some(timeout_ms), end));
@@ -273,7 +287,7 @@ mod tests {
 
         #[test]
         fn responses_round_trip(code: u8, flags: u8, retry_after_ms: u32, message in ".{0,64}") {
-            let head = ResponseHead { code, flags, retry_after_ms, message: &message };
+            let head = ResponseHead { code, flags, retry_after_ms, message: &message, pairs: &[0] };
             let mut body = Vec::new();
             head.write(&mut body);
             prop_assert_eq!(ResponseHead::parse(&body), Ok((head, body.len())));
@@ -293,7 +307,7 @@ mod tests {
     #[test]
     fn the_short_form_of_a_good_response_is_what_write_writes() {
         let mut body = Vec::new();
-        ResponseHead { code: 0, flags: 0, retry_after_ms: 0, message: "" }.write(&mut body);
+        ResponseHead { code: 0, flags: 0, retry_after_ms: 0, message: "", pairs: &[0] }.write(&mut body);
         assert_eq!(body, ResponseHead::OK);
     }
 

@@ -165,6 +165,6 @@ impl ReplyOut<'_> {
     fn head(&mut self, code: Code, flags: u8, retry_after_ms: u32, message: &str) {
         let data = self.frame.data();
         data.extend_from_slice(&[0; HEADER]);
-        ResponseHead { code: code as u8, flags, retry_after_ms, message }.write(data);
+        ResponseHead { code: code as u8, flags, retry_after_ms, message, pairs: &[0] }.write(data);
     }
 }

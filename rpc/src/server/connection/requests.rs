@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    Code, Codec, Compression, Context, Incoming, Outcome, Status,
+    Code, Codec, Compression, Context, Incoming, Metadata, Outcome, Status,
     buffer::FrameBuf,
     call::Peer,
     compress::ExpandError,
@@ -209,12 +208,12 @@ impl Requests {
         };
         self.check_load(shared, head.service)?;
         let deadline = self.now + Duration::from_millis(head.timeout_ms.into());
-        let pairs = if head.pairs.len() > 1 { Bytes::copy_from_slice(head.pairs) } else { Bytes::new() };
+        let metadata = Metadata::from_encoded(head.pairs);
         let mut context = match self.spare_context.take() {
             Some(context) => context,
-            None => Context::new(deadline, self.peer.clone(), Bytes::new()),
+            None => Context::of(deadline, self.peer.clone()),
         };
-        context.renew(deadline, pairs);
+        context.renew(deadline, metadata);
         let mut incoming = Incoming { service: head.service, method: head.method, context: &mut context };
         shared.dispatch.intercept(&mut incoming)?;
         let arguments = Arguments { argc: head.argc, start: value, max_frame: shared.config.max_frame };

@@ -1,0 +1,61 @@
+//! The other end of a connection.
+
+use std::{fmt, net::SocketAddr};
+
+/// The other end of a connection, as a server sees it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Peer {
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) name: String,
+    pub(crate) credentials: Vec<u8>,
+}
+
+impl Peer {
+    /// A peer of which nothing is known, such as a caller within this process.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with a socket address.
+    #[must_use]
+    pub fn with_address(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// The same with a name.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The same with credentials.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: impl Into<Vec<u8>>) -> Self {
+        self.credentials = credentials.into();
+        self
+    }
+
+    /// Socket address; none for a caller within this process.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Name that the client gives itself. Not verified.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Credentials that the client presents, for interceptors and layers to judge. Empty by default.
+    pub fn credentials(&self) -> &[u8] {
+        &self.credentials
+    }
+}
+
+/// Leaves the credentials out.
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("address", &self.address).field("name", &self.name).finish_non_exhaustive()
+    }
+}
