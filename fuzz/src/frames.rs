@@ -7,7 +7,6 @@ use std::{
 };
 
 use ms_rpc::{
-    Transport,
     internals::{Frames, WireFrame},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -45,7 +44,7 @@ fn sent(step: Step) -> Vec<u8> {
     }
 }
 
-fn read_all(mut frames: Frames<Pieces>, bytes: usize) -> (Vec<WireFrame>, End) {
+fn read_all(mut frames: Frames, bytes: usize) -> (Vec<WireFrame>, End) {
     let mut arrived = Vec::new();
     let mut cx = Context::from_waker(Waker::noop());
     // Every byte may come alone, and late.
@@ -101,8 +100,6 @@ impl AsyncWrite for Pieces {
         Poll::Ready(Ok(()))
     }
 }
-
-impl Transport for Pieces {}
 
 pub(crate) mod seeds {
     use crate::script::{Side, seeds::script};

@@ -21,7 +21,7 @@ thread_local! {
 
 async fn start() -> RunningServer {
     let server = Server::bind("127.0.0.1:0").await.expect("a port is free");
-    server.serve(FuzzServer::new(Methods)).max_in_flight(4).start().await.expect("nothing is missing")
+    server.serve(FuzzServer::new(Methods)).limits(|limits| limits.max_in_flight = 4).start().await.expect("nothing is missing")
 }
 
 /// A client that says anything: the server answers in frames, no call twice and none that was not made, and it ends.
@@ -32,7 +32,7 @@ pub fn server(input: &[u8]) {
         let heard = bounded(&sent, || {
             ends(async {
                 let (near, far) = duplex(peer.pipe);
-                server.serve_over(far);
+                server.serve_over(far, ms_rpc::Peer::new());
                 peer.meet(near).await
             })
         });

@@ -37,7 +37,7 @@ impl Running {
     async fn held_back(&self) -> (MqNodeClient, Arc<Notify>, tokio::task::JoinHandle<ReadHalf<DuplexStream>>) {
         // So little of an answer counts as written.
         let ((near, far), (client_side, relay_side)) = (duplex(1_000), duplex(1_000));
-        self.server.serve_over(far);
+        self.server.serve_over(far, ms_rpc::Peer::new());
         let ((mut answers, mut requests), (mut asked, mut answered)) = (split(near), split(relay_side));
         tokio::spawn(async move { tokio::io::copy(&mut asked, &mut requests).await });
         let hold = Arc::new(Notify::new());

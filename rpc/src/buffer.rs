@@ -81,10 +81,10 @@ impl FrameBuf {
         self.watched.push(Watched { end: self.len(), unanswered });
     }
 
-    /// The first `count` bytes have gone out.
-    pub(crate) fn sent(&mut self, count: usize) {
+    /// The compensations of answers that end within the first `count` bytes.
+    pub(crate) fn take_sent(&mut self, count: usize) -> impl Iterator<Item = Unanswered> {
         let sent = self.watched.iter().take_while(|watched| watched.end <= count).count();
-        self.watched.drain(..sent).for_each(|watched| watched.unanswered.answered());
+        self.watched.drain(..sent).map(|watched| watched.unanswered)
     }
 
     /// The copied bytes since the mark.
@@ -170,9 +170,8 @@ impl FrameBuf {
         all
     }
 
-    /// Forgets the first `count` bytes, of at least as many: they have gone out.
+    /// Drops the first `count` bytes, of at least as many, after [`take_sent`](Self::take_sent).
     pub(crate) fn advance(&mut self, mut count: usize) {
-        self.sent(count);
         self.watched.iter_mut().for_each(|watched| watched.end -= count);
         let (mut data, mut gone) = (0, 0);
         for segment in &mut self.segments {
@@ -358,15 +357,14 @@ mod tests {
             give_scratch(one);
         }
         assert!(take().is_empty());
-        all.sent(99);
-        all.sent(100);
+        all.take_sent(99).for_each(Unanswered::answered);
+        all.take_sent(105).for_each(Unanswered::answered);
         all.advance(105);
         let mark = all.mark();
         all.append(&mut watched(5, 20));
         all.truncate(mark);
         assert_eq!(take(), [5]);
-        all.sent(4);
-        all.sent(5);
+        all.take_sent(5).for_each(Unanswered::answered);
         drop(all);
         assert_eq!(take(), [3, 4]);
         give_scratch(watched(6, 10));

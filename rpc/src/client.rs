@@ -8,8 +8,8 @@ mod endpoint;
 mod fan_out;
 mod health;
 mod hold;
+mod in_process;
 mod instances;
-mod local;
 mod options;
 mod proxy;
 mod redial;
@@ -35,7 +35,8 @@ pub(crate) use balance::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Load
 pub use balance::{Balancer, Balancing};
 pub use channel::{Arguments, Channel, Stub};
 pub use fan_out::TypedClient;
-pub use local::Local;
+pub use in_process::InProcess;
+pub(crate) use in_process::{ServeFrame, Served};
 pub use options::{CallOptions, Outgoing};
 pub use proxy::{ClientProxy, ProxyBuilder};
 
@@ -147,7 +148,15 @@ impl ClientBuilder {
     /// `Unavailable`: the other side is no ms-rpc server.
     pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
         let (health, load) = (Arc::default(), Arc::default());
-        let connection = Connection::over(transport, "the other end", &self.config, health, load, |_| ()).await?;
+        let connection = Connection::over::<Box<dyn Transport>>(
+            Box::new(transport),
+            "the other end",
+            &self.config,
+            health,
+            load,
+            |_| (),
+        )
+        .await?;
         Ok(self.client(connection))
     }
 }

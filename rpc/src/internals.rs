@@ -24,8 +24,7 @@ use crate::{
     Balancer, Codec, Compression,
     buffer::FrameBuf,
     client::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy},
-    net::Frame,
-    proto::{DEFAULT_MAX_FRAME, HEADER, Header, InFlight, Kind, RequestHead, Settled},
+    proto::{DEFAULT_MAX_FRAME, Frame, HEADER, Header, InFlight, Kind, RequestHead, Settled},
 };
 
 pub use wire::{Frames, Parsed, WireFrame, client_hello, goaway, request_head, response_head, server_hello};

@@ -21,25 +21,31 @@ mod compress;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+mod local;
 mod meter;
 mod net;
 mod proto;
+mod recycle;
 mod server;
 mod service;
 mod shard;
+mod sync;
 mod unanswered;
 
 pub use blob::Blob;
 pub use call::{CallError, Code, Context, Extensions, Metadata, NoInstance, Outcome, Peer, ServiceError, Status};
 pub use client::{
-    Arguments, Balancer, Balancing, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, Local, Outgoing,
-    ProxyBuilder, Stub, TypedClient,
+    Arguments, Balancer, Balancing, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, InProcess,
+    Outgoing, ProxyBuilder, Stub, TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;
+pub use local::Local;
 pub use ms_rpc_macros::service;
-pub use net::Transport;
-pub use server::{Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, shutdown_signal};
+pub use net::{Accept, Transport};
+pub use server::{
+    Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits, shutdown_signal,
+};
 pub use service::{
     Descriptor, Method, Reply, Request, Service,
     describe::{DescribeClient, MethodDescription, ServiceDescription},

@@ -1,6 +1,9 @@
-//! What a connection runs over.
+//! Sockets: what a connection reads from and writes to.
 
-mod read;
+mod accept;
+#[cfg(test)]
+mod tests;
+mod timer;
 mod write;
 
 use std::{
@@ -9,34 +12,42 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::BufMut;
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
+use tokio_util::io::poll_read_buf;
 
-pub(crate) use read::{Frame, Reader};
+use crate::proto::{Inbound, Space};
+
+pub use accept::Accept;
+pub(crate) use timer::Timer;
 pub(crate) use write::Writer;
 
-/// A stream of bytes in both directions, owned by one task.
-pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+/// A stream of bytes in both directions, owned by one task: anything that tokio reads from and writes to, such as TLS, a
+/// pipe, or a simulated network. A stream that buffers what is written is flushed when there is nothing more to write.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for T {}
+
+/// The two kinds of streams that connections are compiled for: TCP, and any other in a box.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Written bytes may rest in the stream until it is flushed.
+    const BUFFERS: bool;
+
     /// Ready when a read is worth a buffer. Always ready where that cannot be told: the read itself waits then.
-    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let _ = cx;
-        Poll::Ready(Ok(()))
-    }
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Reads into these buffers, one after the other; into the first alone where it takes a system call for each. 0 bytes: the
     /// peer has closed its side.
-    fn poll_read_vectored(&mut self, cx: &mut Context<'_>, buffers: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
-        let Some(first) = buffers.first_mut() else { return Poll::Ready(Ok(0)) };
-        let mut first = ReadBuf::new(first);
-        ready!(Pin::new(self).poll_read(cx, &mut first))?;
-        Poll::Ready(Ok(first.filled().len()))
-    }
+    fn poll_read_vectored(&mut self, cx: &mut Context<'_>, buffers: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>;
 }
 
-impl Transport for TcpStream {
+impl Socket for TcpStream {
+    const BUFFERS: bool = false;
+
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Self::poll_read_ready(self, cx)
     }
@@ -60,14 +71,28 @@ impl Transport for TcpStream {
     }
 }
 
-impl Transport for DuplexStream {}
+impl Socket for Box<dyn Transport> {
+    const BUFFERS: bool = true;
 
-impl Transport for Box<dyn Transport> {
-    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        (**self).poll_read_ready(cx)
+    fn poll_read_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_read_vectored(&mut self, cx: &mut Context<'_>, buffers: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
-        (**self).poll_read_vectored(cx, buffers)
+        let Some(first) = buffers.first_mut() else { return Poll::Ready(Ok(0)) };
+        let mut first = ReadBuf::new(first);
+        ready!(Pin::new(self).poll_read(cx, &mut first))?;
+        Poll::Ready(Ok(first.filled().len()))
     }
+}
+
+/// Reads once into `inbound`. 0 bytes: the peer has closed its side.
+pub(crate) fn poll_fill<T: Socket>(inbound: &mut Inbound, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    if inbound.is_parked() {
+        ready!(io.poll_read_ready(cx))?;
+    }
+    inbound.fill(|space| match space {
+        Space::Append(buffer, most) => poll_read_buf(Pin::new(io), cx, &mut buffer.limit(most)),
+        Space::Fill(rest, next) => io.poll_read_vectored(cx, &mut [IoSliceMut::new(rest), IoSliceMut::new(next)]),
+    })
 }

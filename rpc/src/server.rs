@@ -1,13 +1,18 @@
 //! Serves named services over TCP, and lists them in registries.
 
 mod advertise;
-mod compute;
+mod call;
+mod calls;
+mod capacity;
 mod connection;
 mod dispatch;
 mod drain;
+mod handoff;
 mod limit;
-mod load;
+mod limits;
+mod local;
 mod pace;
+mod pool;
 mod running;
 mod signal;
 mod stopwatch;
@@ -27,20 +32,25 @@ use tokio::{net::TcpListener, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
-    Codec, Compression, HealthState, Service, Status,
-    proto::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME, ServerHello},
-    service::describe,
-    service::health::{self, Life},
+    Accept, Codec, Compression, HealthState, Service, Status,
+    proto::ServerHello,
+    service::{
+        describe,
+        health::{self, Life},
+    },
 };
-use compute::ComputePool;
+use calls::PoolJob;
+use capacity::Capacity;
 use dispatch::{Dispatch, Interceptor};
 use drain::Connections;
 use limit::{Limits, Ticker};
-use load::Load;
+use pool::Pool;
 use turns::Turns;
 
 pub use dispatch::Incoming;
 pub use limit::RateLimit;
+pub use limits::ServerLimits;
+pub(crate) use local::LocalServer;
 pub use running::RunningServer;
 pub use signal::{NextSignal, SecondSignal, shutdown_signal};
 
@@ -68,41 +78,33 @@ const START_DEADLINE: Duration = Duration::from_secs(3);
 /// ```
 #[must_use = "a server does nothing until it is started"]
 pub struct Server {
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     address: SocketAddr,
+    acceptor: Option<Arc<dyn Accept>>,
     services: Vec<(String, Arc<dyn Service>)>,
     registries: Vec<Arc<dyn MsRegister>>,
     interceptors: Vec<Interceptor>,
-    limits: Limits,
+    rates: Limits,
     advertise: Option<String>,
     weight: f64,
     metadata: Vec<(String, String)>,
-    config: Config,
-    max_in_flight_total: usize,
+    limits: ServerLimits,
     /// Locked by nobody: it makes the server `Sync`.
     ready: Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     life: Life,
     drain: Duration,
 }
 
-/// The limits of each connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Config {
-    pub(crate) max_frame: usize,
-    pub(crate) max_in_flight: usize,
-    pub(crate) compress_above: usize,
-}
-
 /// What all connections of a server share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) dispatch: Dispatch,
-    pub(crate) config: Config,
+    pub(crate) limits: ServerLimits,
     pub(crate) ticker: Ticker,
-    pub(crate) compute: ComputePool,
+    pub(crate) compute: Pool<PoolJob>,
+    pub(crate) blocking: Pool<PoolJob>,
     pub(crate) turns: Turns,
-    /// The calls that wait for their methods, on all connections.
-    pub(crate) load: Arc<Load>,
+    pub(crate) capacity: Arc<Capacity>,
     /// The HELLO frame.
     pub(crate) hello: Vec<u8>,
 }
@@ -123,27 +125,36 @@ impl Server {
     /// [`ServerError::Bind`]: the system cannot say which address it listens on.
     pub fn from_listener(listener: TcpListener) -> Result<Self, ServerError> {
         let failed = |source| ServerError::Bind { address: "the given socket".to_owned(), source };
-        let bound = listener.local_addr().map_err(failed)?;
-        Ok(Self {
-            listener,
-            address: bound,
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener: Some(listener), ..Self::without_listener(address) })
+    }
+
+    /// A server that accepts nothing by itself: it serves the streams that are given to
+    /// [`RunningServer::serve_over`]. `address` is what [`address`](Self::address) says, and is registered unless
+    /// [`advertise`](Self::advertise) says otherwise.
+    pub fn without_listener(address: SocketAddr) -> Self {
+        Self {
+            listener: None,
+            address,
+            acceptor: None,
             services: Vec::new(),
             registries: Vec::new(),
             interceptors: Vec::new(),
-            limits: Limits::default(),
+            rates: Limits::default(),
             advertise: None,
             weight: Instance::DEFAULT_WEIGHT,
             metadata: Vec::new(),
-            config: Config {
-                max_frame: DEFAULT_MAX_FRAME,
-                max_in_flight: 1024,
-                compress_above: Compression::DEFAULT_THRESHOLD,
-            },
-            max_in_flight_total: 65_536,
+            limits: ServerLimits::default(),
             ready: Mutex::default(),
             life: Life::default(),
             drain: Duration::from_secs(20),
-        })
+        }
+    }
+
+    /// How accepted sockets become streams, such as by TLS. Default: they are served as they are.
+    pub fn accept_with(mut self, acceptor: impl Accept) -> Self {
+        self.acceptor = Some(Arc::new(acceptor));
+        self
     }
 
     /// The address that it listens on, with the port that was chosen if 0 was asked for.
@@ -188,26 +199,27 @@ impl Server {
         self
     }
 
-    /// Limits the rate of all calls together.
+    /// Limits the rate of all calls together, but those of the framework's own services.
     pub fn limit(mut self, limit: RateLimit) -> Self {
-        self.limits.server = Some(limit);
+        self.rates.server = Some(limit);
         self
     }
 
     /// Limits the rate of the calls of one service.
     pub fn limit_service(mut self, service: impl Into<String>, limit: RateLimit) -> Self {
-        self.limits.services.insert(service.into(), limit);
+        self.rates.services.insert(service.into(), limit);
         self
     }
 
     /// Limits the rate of the calls of one method.
     pub fn limit_method(mut self, service: impl Into<String>, method: impl Into<String>, limit: RateLimit) -> Self {
-        self.limits.methods.insert((service.into(), method.into()), limit);
+        self.rates.methods.insert((service.into(), method.into()), limit);
         self
     }
 
-    /// Calls `interceptor` for each call before its body is touched; an error is the call's answer. Several run in the
-    /// order in which they were added. It runs on the connection's task: it must not block.
+    /// Calls `interceptor` for each call before its body is touched, those of `ms.health` and `ms.describe` too; an error is
+    /// the call's answer, and says that it was not executed. Several run in the order in which they were added. It runs
+    /// on the connection's task: it must not block.
     pub fn intercept<F>(mut self, interceptor: F) -> Self
     where
         F: Fn(&mut Incoming<'_>) -> Result<(), Status> + Send + Sync + 'static,
@@ -216,22 +228,16 @@ impl Server {
         self
     }
 
-    /// The largest frame in bytes, also after decompression. Default 4 MiB, from 1 KiB to 64 MiB.
-    pub fn max_frame(mut self, bytes: usize) -> Self {
-        self.config.max_frame = bytes.clamp(SMALLEST_MAX_FRAME, LARGEST_MAX_FRAME);
-        self
-    }
-
-    /// How many calls may wait for their methods on one connection; more are refused unexecuted. Default 1,024.
-    pub fn max_in_flight(mut self, calls: usize) -> Self {
-        self.config.max_in_flight = calls.max(1);
-        self
-    }
-
-    /// How many calls may wait for their methods on all connections together; more are refused unexecuted, with the time
-    /// after which to come back. The framework's own services are not counted. Default 65,536.
-    pub fn max_in_flight_total(mut self, calls: usize) -> Self {
-        self.max_in_flight_total = calls.max(1);
+    /// Changes bounds, which are checked when the server starts.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), ms_rpc::ServerError> {
+    /// let server = ms_rpc::Server::bind("0.0.0.0:9112").await?.limits(|limits| limits.max_in_flight = 64);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits(mut self, change: impl FnOnce(&mut ServerLimits)) -> Self {
+        change(&mut self.limits);
         self
     }
 
@@ -253,11 +259,13 @@ impl Server {
     /// # Errors
     /// An illegal or repeated service name, an address that cannot be advertised, a registry that refuses or is away.
     pub async fn start(self) -> Result<RunningServer, ServerError> {
-        let names = self.check_services()?;
+        let names = self.check()?;
         let instance = self.instance().await?;
         let shared = Arc::new(self.shared(&instance));
         let connections = Arc::new(Connections::default());
-        let accept = tokio::spawn(running::accept(self.listener, shared.clone(), connections.clone()));
+        let accept = self.listener.map(|listener| {
+            tokio::spawn(running::accept(listener, self.acceptor, shared.clone(), connections.clone()))
+        });
         let mut running = RunningServer {
             address: self.address,
             shared,
@@ -309,6 +317,18 @@ impl Server {
         Ok(())
     }
 
+    /// For callers in this process.
+    pub(crate) fn local(&self) -> LocalServer {
+        let instance = Instance::new(self.address.ip().to_string(), self.address.port());
+        LocalServer::new(Arc::new(self.shared(&instance)))
+    }
+
+    /// Checks names and limits; returns the services to register.
+    pub(crate) fn check(&self) -> Result<Vec<ServiceName>, ServerError> {
+        self.limits.check()?;
+        self.check_services()
+    }
+
     fn check_services(&self) -> Result<Vec<ServiceName>, ServerError> {
         let mut seen = HashSet::new();
         let check = |(name, service): &(String, Arc<dyn Service>)| {
@@ -335,12 +355,12 @@ impl Server {
     fn check_limits(&self) -> Result<(), ServerError> {
         let served = |service: &str| self.services.iter().find(|(name, _)| name == service).map(|(_, served)| served);
         let invalid = |name: &str, reason: String| Err(ServerError::Service { name: name.to_owned(), reason });
-        for service in self.limits.services.keys() {
+        for service in self.rates.services.keys() {
             if served(service).is_none() {
                 return invalid(service, "it has a rate limit and is not served: correct the name".to_owned());
             }
         }
-        for (service, method) in self.limits.methods.keys() {
+        for (service, method) in self.rates.methods.keys() {
             let methods = served(service).map(|served| served.descriptor().methods).unwrap_or_default();
             if !methods.iter().any(|known| known.name == method) {
                 return invalid(
@@ -374,8 +394,8 @@ impl Server {
             instance: if registered { instance.id().to_owned() } else { String::new() },
             incarnation: fastrand::u64(1..),
             scopes: self.registries.iter().filter_map(|registry| registry.scope().map(str::to_owned)).collect(),
-            max_frame: self.config.max_frame as u32,
-            max_in_flight: u32::try_from(self.config.max_in_flight).unwrap_or(u32::MAX),
+            max_frame: self.limits.max_frame as u32,
+            max_in_flight: u32::try_from(self.limits.max_in_flight).unwrap_or(u32::MAX),
             codecs: Codec::ALL.iter().map(|codec| codec.number()).collect(),
             compressions: Compression::ALL.iter().map(|compression| compression.number()).collect(),
         };
@@ -385,12 +405,13 @@ impl Server {
         let names = self.services.iter().map(|(name, _)| name.clone()).collect();
         services.push(health::service(names, self.life.clone()));
         Shared {
-            dispatch: Dispatch::new(services, self.interceptors.clone(), &self.limits, &ticker),
-            config: self.config,
+            dispatch: Dispatch::new(services, self.interceptors.clone(), &self.rates, &ticker),
+            limits: self.limits.clone(),
             ticker,
-            compute: ComputePool::new(),
+            compute: Pool::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            blocking: Pool::new(self.limits.blocking_threads),
             turns: Turns::default(),
-            load: Load::new(self.max_in_flight_total),
+            capacity: Capacity::new(self.limits.max_in_flight_total, self.limits.max_request_bytes_total),
             hello: hello.to_frame(),
         }
     }
@@ -429,6 +450,14 @@ pub enum ServerError {
         /// Where the server listens.
         bound: SocketAddr,
         /// Why none was found.
+        reason: String,
+    },
+    /// A bound out of its range.
+    #[error("the server's limit `{field}` is {reason}")]
+    Limit {
+        /// Name of the field of [`ServerLimits`].
+        field: &'static str,
+        /// The value, and the range.
         reason: String,
     },
     /// The registry refuses, or is away.

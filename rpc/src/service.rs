@@ -57,8 +57,8 @@ pub struct Request<'a> {
     pub(crate) argc: u8,
     pub(crate) body: &'a Body,
     pub(crate) context: &'a Context,
-    /// Where an earlier method was, if it is free.
-    pub(crate) place: &'a mut Option<Place>,
+    /// The box of an earlier method's future, to be used again.
+    pub(crate) spare: &'a mut Option<SpareFuture>,
 }
 
 impl Request<'_> {
@@ -115,15 +115,15 @@ impl Request<'_> {
         self.run(method, |method| Box::pin(Fallible { method }))
     }
 
-    /// In the place of the method before, if it was the same one; else in one of its own.
+    /// Puts the method's future into the spare box, if that held the same method's; else into a box of its own.
     #[inline]
-    fn run<F: 'static>(self, method: F, place: impl FnOnce(Option<F>) -> Place) -> Reply {
+    fn run<F: 'static>(self, method: F, new: impl FnOnce(Option<F>) -> SpareFuture) -> Reply {
         let mut method = Some(method);
-        let mut free = self.place.take();
-        let taken = free.as_mut().is_some_and(|place| place.as_mut().take_over(&mut method));
-        Reply(State::Running(match free {
-            Some(free) if taken => free,
-            _ => place(method),
+        let mut spare = self.spare.take();
+        let reused = spare.as_mut().is_some_and(|spare| spare.as_mut().reuse(&mut method));
+        Reply(State::Running(match spare {
+            Some(spare) if reused => spare,
+            _ => new(method),
         }))
     }
 }
@@ -141,7 +141,7 @@ impl fmt::Debug for Request<'_> {
 pub struct Reply(State);
 
 enum State {
-    Running(Place),
+    Running(SpareFuture),
     Failed(Status),
 }
 
@@ -157,10 +157,10 @@ impl Reply {
         }
     }
 
-    /// After the answer: where the method was.
-    pub(crate) fn into_place(self) -> Option<Place> {
+    /// The box of the future, after its answer.
+    pub(crate) fn into_spare(self) -> Option<SpareFuture> {
         match self.0 {
-            State::Running(place) => Some(place),
+            State::Running(future) => Some(future),
             State::Failed(_) => None,
         }
     }
@@ -181,20 +181,21 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// Holds one method after another.
-pub(crate) type Place = Pin<Box<dyn Running>>;
+/// A boxed method under way. Once it is ready its box is used again for the next call of the same method in a batch, which
+/// saves an allocation and a deallocation a call (`rpc/tests/allocations.rs` counts them).
+pub(crate) type SpareFuture = Pin<Box<dyn Running>>;
 
 /// A method under way, whatever its type: it encodes its own result, straight to where it goes out.
 pub(crate) trait Running: Send {
     /// Puts a method here, `next`, an `Option` of its future, if it is of the type that was here before.
-    fn take_over(self: Pin<&mut Self>, next: &mut dyn Any) -> bool;
+    fn reuse(self: Pin<&mut Self>, next: &mut dyn Any) -> bool;
 
     fn poll_reply(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, out: &mut ReplyOut<'_>) -> Poll<()>;
 }
 
 pin_project! {
     struct Plain<F> {
-        // Nothing, once it was ready.
+        // `None` once it was ready.
         #[pin]
         method: Option<F>,
     }
@@ -205,7 +206,7 @@ where
     F: Future<Output = T> + Send + 'static,
     T: Serialize,
 {
-    fn take_over(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
+    fn reuse(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
         put(self.project().method, next)
     }
 
@@ -230,7 +231,7 @@ where
     T: Serialize,
     E: ServiceError,
 {
-    fn take_over(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
+    fn reuse(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
         put(self.project().method, next)
     }
 
@@ -244,21 +245,21 @@ where
     }
 }
 
-/// Fills the place, if `next` is what fits there.
+/// Moves the future of `next` here, if it is of this type.
 #[inline]
-fn put<F: 'static>(mut place: Pin<&mut Option<F>>, next: &mut dyn Any) -> bool {
+fn put<F: 'static>(mut here: Pin<&mut Option<F>>, next: &mut dyn Any) -> bool {
     let next = next.downcast_mut::<Option<F>>();
     next.is_some_and(|next| {
-        place.set(next.take());
+        here.set(next.take());
         true
     })
 }
 
-/// The method's result, and an empty place; nothing, if it was empty.
+/// Polls the method, and drops it when it is ready; `None` if it was ready before.
 #[inline]
-fn poll<F: Future>(mut place: Pin<&mut Option<F>>, cx: &mut std::task::Context<'_>) -> Poll<Option<F::Output>> {
-    let Some(method) = place.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+fn poll<F: Future>(mut here: Pin<&mut Option<F>>, cx: &mut std::task::Context<'_>) -> Poll<Option<F::Output>> {
+    let Some(method) = here.as_mut().as_pin_mut() else { return Poll::Ready(None) };
     let value = ready!(method.poll(cx));
-    place.set(None);
+    here.set(None);
     Poll::Ready(Some(value))
 }

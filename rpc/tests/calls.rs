@@ -163,7 +163,11 @@ async fn interceptors_see_names_and_metadata_on_both_sides() {
 async fn more_calls_than_the_server_takes_wait_for_their_turn() {
     let shop = TestShop::default();
     let probe = shop.probe.clone();
-    let server = Server::bind("127.0.0.1:0").await.unwrap().max_in_flight(4).serve(ShopServer::new(shop));
+    let server = Server::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .limits(|limits| limits.max_in_flight = 4)
+        .serve(ShopServer::new(shop));
     let server = server.start().await.unwrap();
     let shop = ShopClient::new(client(&server).await);
     let calls: Vec<_> = (0..4)
@@ -200,7 +204,7 @@ async fn deep_values_are_refused_and_flat_ones_pass() {
 
 #[tokio::test]
 async fn what_is_too_large_is_refused_by_name() {
-    let server = Server::bind("127.0.0.1:0").await.unwrap().max_frame(64 << 10);
+    let server = Server::bind("127.0.0.1:0").await.unwrap().limits(|limits| limits.max_frame = 64 << 10);
     let server = server.serve(ShopServer::new(TestShop::default())).start().await.unwrap();
     let shop = ShopClient::new(client(&server).await);
     let error = shop.echo(Blob::from(vec![0; 70_000])).await.unwrap_err();

@@ -16,7 +16,7 @@ use std::{
 };
 
 use ms_register::{Instance, Memory, ServiceName};
-use ms_rpc::{CallOptions, ClientProxy, Code, Dial, Outcome, Server, Transport};
+use ms_rpc::{CallOptions, ClientProxy, Code, Dial, Outcome, Peer, Server, Transport};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::JoinSet,
@@ -79,8 +79,6 @@ impl AsyncWrite for Simulated {
     }
 }
 
-impl Transport for Simulated {}
-
 #[derive(Debug)]
 struct Network;
 
@@ -96,7 +94,7 @@ async fn serve(name: &'static str, reserved: Reserved) -> Result<(), Box<dyn Err
     let server = Server::bind("127.0.0.1:0").await?.serve(ShopServer::new(Stock { name, reserved })).start().await?;
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     loop {
-        server.serve_over(Simulated(listener.accept().await?.0));
+        server.serve_over(Simulated(listener.accept().await?.0), Peer::new());
     }
 }
 

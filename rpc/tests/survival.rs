@@ -178,7 +178,11 @@ async fn a_silent_server_is_noticed() {
 async fn a_full_server_refuses_and_says_when_to_come_back() {
     let shop = TestShop::default();
     let probe = shop.probe.clone();
-    let server = Server::bind("127.0.0.1:0").await.unwrap().max_in_flight_total(2).serve(ShopServer::new(shop));
+    let server = Server::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .limits(|limits| limits.max_in_flight_total = 2)
+        .serve(ShopServer::new(shop));
     let server = server.start().await.unwrap();
     let address = server.address().to_string();
     let clients: Vec<_> = [

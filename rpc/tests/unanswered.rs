@@ -114,7 +114,7 @@ async fn what_the_peer_does_not_take_comes_back() {
     for (size, waits) in [(5_000, false), (5_000, true), (50_000, false), (50_000, true)] {
         let Scene { server, mut began, mut back } = start().await;
         let (near, mut far) = duplex(1_000);
-        server.serve_over(near);
+        server.serve_over(near, ms_rpc::Peer::new());
         far.write_all(&client_hello()).await.unwrap();
         for number in 1..=3u64 {
             let arguments = format!("[{number},{size},{waits}]");

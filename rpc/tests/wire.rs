@@ -354,7 +354,11 @@ async fn who_says_no_hello_is_closed_in_its_time() {
 
 #[tokio::test]
 async fn the_smallest_limit_still_lets_an_error_through() {
-    let server = Server::bind("127.0.0.1:0").await.unwrap().max_frame(0).serve(ShopServer::new(TestShop::default()));
+    let server = Server::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .limits(|limits| limits.max_frame = 1024)
+        .serve(ShopServer::new(TestShop::default()));
     let server = server.start().await.unwrap();
     let mut raw = Raw::client(server.address()).await;
     // The message names the service, and all that is served: too long for the frame.

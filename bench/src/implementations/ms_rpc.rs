@@ -82,7 +82,7 @@ impl Peer for MsClient {
         log();
         let server = Server::from_listener(listener)?
             .limit(RateLimit::per_second(CALLS_PER_SECOND))
-            .max_in_flight(MAX_IN_FLIGHT)
+            .limits(|limits| limits.max_in_flight = MAX_IN_FLIGHT)
             .serve(GoodsServer::new(Shop));
         let _running = server.start().await?;
         std::future::pending().await

@@ -113,10 +113,6 @@ impl Status {
         Self::new(Code::InvalidArgument, message)
     }
 
-    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(Code::Unavailable, message)
-    }
-
     pub(crate) fn undecodable(what: &str, error: &CodecError) -> Self {
         Self::new(Code::Internal, format!("{what} cannot be decoded: {error}"))
     }

@@ -7,8 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     CallError, Code, Codec, Compression, Outcome, Status,
     body::Body,
-    net::Frame,
-    proto::{ResponseHead, flag},
+    proto::{Frame, ResponseHead, flag},
 };
 
 /// What the server executed and answered: a value, or the method's own error.

@@ -4,7 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    Client, ClientProxy, Local,
+    Client, ClientProxy, InProcess,
     answer::Answer,
     fan_out::fork,
     options::{CallOptions, ClientConfig},
@@ -22,7 +22,7 @@ pub enum Channel {
     /// Over one connection.
     Connection(Client),
     /// To a service in this process.
-    Local(Local),
+    Local(InProcess),
 }
 
 impl From<ClientProxy> for Channel {
@@ -40,12 +40,6 @@ impl From<&ClientProxy> for Channel {
 impl From<Client> for Channel {
     fn from(client: Client) -> Self {
         Self::Connection(client)
-    }
-}
-
-impl From<Local> for Channel {
-    fn from(local: Local) -> Self {
-        Self::Local(local)
     }
 }
 

@@ -28,8 +28,8 @@ use super::{
 use crate::{
     Code, Compression, Status,
     buffer::FrameBuf,
-    net::{Frame, Transport},
-    proto::{ClientHello, HEADER, Header, InFlight, Kind, ServerHello},
+    net::Socket,
+    proto::{ClientHello, Frame, HEADER, Header, InFlight, Kind, ServerHello, Settled},
 };
 use exchange::Exchange;
 
@@ -147,7 +147,7 @@ impl Connection {
     }
 
     /// The same over a transport that stands already.
-    pub(crate) async fn over<T: Transport>(
+    pub(crate) async fn over<T: Socket>(
         mut io: T,
         address: &str,
         config: &ClientConfig,
@@ -162,7 +162,7 @@ impl Connection {
             compressions: preferred.into_iter().collect(),
             max_frame: config.max_frame as u32,
         };
-        let (reader, hello) = task::shake_hands(&mut io, &hello, config.max_frame)
+        let (inbound, hello) = task::shake_hands(&mut io, &hello, config.max_frame)
             .await
             .map_err(|reason| not_sent(Code::Unavailable, format!("{address} is no ms-rpc server: {reason}")))?;
         let shared = Arc::new(Shared {
@@ -185,7 +185,7 @@ impl Connection {
             max_answer: config.max_frame,
             load,
         });
-        tokio::spawn(task::Task::new(io, reader, shared.clone(), Box::new(on_close)));
+        tokio::spawn(task::Task::new(io, inbound, shared.clone(), Box::new(on_close)));
         Ok(Self { shared, hello, health })
     }
 
@@ -241,6 +241,17 @@ impl Drop for Connection {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes no more calls, for `reason`; settles those that `how` has an end for, and wakes their callers.
+    fn close(&self, reason: &str, how: impl Fn(u64) -> Option<Settled<Frame>>) {
+        let mut state = self.lock();
+        self.open.store(false, Ordering::Release);
+        state.closed.get_or_insert_with(|| reason.to_owned());
+        let woken = state.calls.settle_all(how);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        woken.into_iter().chain(waiting.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
     }
 
     /// The number of calls has changed.

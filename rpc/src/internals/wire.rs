@@ -8,9 +8,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Transport,
-    net::Reader,
-    proto::{ClientHello, GoAway, HEADER, RequestHead, ResponseHead, ServerHello, read_pairs},
+    Transport, net,
+    proto::{ClientHello, GoAway, HEADER, Inbound, RequestHead, ResponseHead, ServerHello, read_pairs},
 };
 
 /// What bytes were read as.
@@ -69,16 +68,15 @@ pub fn goaway(body: &[u8]) -> Parsed {
 pub type WireFrame = ([u8; HEADER], Bytes);
 
 /// Cuts what a transport receives into frames.
-#[derive(Debug)]
-pub struct Frames<T> {
-    io: T,
-    reader: Reader,
+pub struct Frames {
+    io: Box<dyn Transport>,
+    inbound: Inbound,
 }
 
-impl<T: Transport> Frames<T> {
+impl Frames {
     /// Accepts frames of up to `max_frame` bytes.
-    pub fn new(io: T, max_frame: usize) -> Self {
-        Self { io, reader: Reader::new(max_frame) }
+    pub fn new(io: impl Transport, max_frame: usize) -> Self {
+        Self { io: Box::new(io), inbound: Inbound::new(max_frame) }
     }
 
     /// The next frame; `None` at the end.
@@ -87,14 +85,20 @@ impl<T: Transport> Frames<T> {
     /// What is wrong with the bytes that come next.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<WireFrame>, String>> {
         loop {
-            if let Some(frame) = self.reader.next_frame().map_err(|malformed| malformed.to_string())? {
+            if let Some(frame) = self.inbound.next_frame().map_err(|malformed| malformed.to_string())? {
                 let header = frame.header.to_bytes((HEADER + frame.body.len()) as u32);
                 return Poll::Ready(Ok(Some((header, frame.body.into()))));
             }
-            self.reader.park();
-            if ready!(self.reader.poll_fill(&mut self.io, cx)).map_err(|error| error.to_string())? == 0 {
+            self.inbound.park();
+            if ready!(net::poll_fill(&mut self.inbound, &mut self.io, cx)).map_err(|error| error.to_string())? == 0 {
                 return Poll::Ready(Ok(None));
             }
         }
+    }
+}
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames").field("inbound", &self.inbound).finish_non_exhaustive()
     }
 }

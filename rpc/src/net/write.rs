@@ -1,38 +1,50 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use super::Transport;
-use crate::buffer::{FrameBuf, give_scratch, take_scratch};
+use super::Socket;
+use crate::{
+    buffer::{FrameBuf, give_scratch, take_scratch},
+    unanswered::Unanswered,
+};
 
-/// At most this many segments go into one system call.
+/// Bound for the segments of one system call.
 const SLICES: usize = 64;
 
-/// When so much is written of a buffer and less is left, what is written is forgotten. A peer that always leaves a little
-/// unread would keep everything that was ever sent to it.
+/// When so much is written of a buffer and less is left, the written part is dropped. A peer that always leaves a little
+/// unread would keep everything in memory that was ever sent to it.
 const FORGET: usize = 64 << 10;
 
-/// Writes buffers out, as many bytes per system call as the socket takes.
+/// Writes buffers out, as many bytes per system call as the socket takes, and flushes a stream that buffers them.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     current: FrameBuf,
-    /// How much of `current` the socket has taken.
+    /// Bytes of `current` that the stream has taken.
     written: usize,
-    /// How much it has taken before.
+    /// Bytes that it took before those of `current`.
     total: u64,
+    /// The stream holds bytes that are not flushed.
+    unflushed: bool,
+    /// Compensations for answers whose bytes are dropped here and not flushed.
+    pending: Vec<Unanswered>,
 }
 
 impl Writer {
-    /// How many bytes wait here.
+    /// Number of bytes that the stream has not taken.
     pub(crate) fn waiting(&self) -> usize {
         self.current.len() - self.written
     }
 
-    /// How many bytes the socket has taken so far.
+    /// Number of bytes that the stream has taken so far.
     pub(crate) fn written(&self) -> u64 {
         self.total + self.written as u64
+    }
+
+    /// Returns true if bytes wait here, or in the stream.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.unflushed || self.waiting() > 0
     }
 
     /// The end of what goes out, to append to.
@@ -43,8 +55,8 @@ impl Writer {
         &mut self.current
     }
 
-    /// Writes until nothing waits or the socket is full.
-    pub(crate) fn poll_write<T: Transport>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes and flushes until nothing waits, or the stream takes no more.
+    pub(crate) fn poll_write<T: Socket>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.waiting() > 0 {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = self.current.slices(self.written, &mut slices);
@@ -56,27 +68,52 @@ impl Writer {
             };
             match polled {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(written) => self.written += written,
+                Poll::Ready(written) => {
+                    self.written += written;
+                    self.unflushed = T::BUFFERS;
+                }
                 Poll::Pending => {
-                    self.current.sent(self.written);
-                    // Forgetting moves what was copied and waits: so there must be little of it.
-                    let cheap = self.written >= self.waiting() || self.current.copied() <= 4 * FORGET;
-                    if self.written >= FORGET && cheap {
-                        self.total += self.written as u64;
-                        self.current.advance(std::mem::take(&mut self.written));
+                    if self.unflushed && io.poll_flush(cx)?.is_ready() {
+                        self.flushed();
                     }
+                    self.forget();
                     return Poll::Pending;
                 }
             }
         }
-        self.current.sent(self.written);
+        if self.unflushed {
+            ready!(Pin::new(io).poll_flush(cx))?;
+        }
+        self.flushed();
         self.current.clear();
         self.total += self.written as u64;
         self.written = 0;
         Poll::Ready(Ok(()))
     }
 
-    /// Gives the buffer away while nothing waits.
+    /// Notes that all written bytes have left: the answers in them are no longer to be compensated.
+    fn flushed(&mut self) {
+        self.unflushed = false;
+        self.pending.drain(..).for_each(Unanswered::answered);
+        self.current.take_sent(self.written).for_each(Unanswered::answered);
+    }
+
+    /// Drops written bytes while others wait, where that is cheap.
+    fn forget(&mut self) {
+        if !self.unflushed {
+            self.flushed();
+        }
+        // Dropping moves the copied bytes that wait: so there must be few of them.
+        let cheap = self.written >= self.waiting() || self.current.copied() <= 4 * FORGET;
+        if self.written >= FORGET && cheap {
+            self.total += self.written as u64;
+            let written = std::mem::take(&mut self.written);
+            self.pending.extend(self.current.take_sent(written));
+            self.current.advance(written);
+        }
+    }
+
+    /// Gives the buffer back while nothing waits.
     pub(crate) fn park(&mut self) {
         if self.current.is_empty() && self.current.capacity() > 0 {
             give_scratch(std::mem::take(&mut self.current));
@@ -90,11 +127,12 @@ mod tests {
 
     use tokio::io::AsyncReadExt;
 
-    use super::*;
+    use super::{super::Transport, *};
 
     #[tokio::test]
     async fn what_is_written_is_forgotten_though_a_little_always_waits() {
-        let (mut near, mut far) = tokio::io::duplex(8 << 10);
+        let (near, mut far) = tokio::io::duplex(8 << 10);
+        let mut near: Box<dyn Transport> = Box::new(near);
         let mut writer = Writer::default();
         let (mut sent, mut read, mut most) = (0u32, 0u32, 0);
         while sent < 4 << 20 {
@@ -120,7 +158,8 @@ mod tests {
 
     #[tokio::test]
     async fn segments_wait_though_no_copied_byte_does() {
-        let (mut near, mut far) = tokio::io::duplex(16);
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut near: Box<dyn Transport> = Box::new(near);
         let mut writer = Writer::default();
         writer.buffer().data().extend_from_slice(&vec![7; 1 << 20]);
         writer.buffer().seal();

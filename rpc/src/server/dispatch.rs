@@ -7,13 +7,16 @@ use std::{
     sync::Arc,
 };
 
+use tracing::error;
+
 use super::{
     limit::{Bucket, Buckets, Limits, Ticker},
-    pace::Pace,
+    pace::{Pace, Threads},
 };
 use crate::{Code, Context, Method, Outcome, Service, Status, service::Descriptor};
 
-/// The names of a call, before anything of it is decoded. What an interceptor sees.
+/// A call before its body is touched, as interceptors see it: calls of the framework's own services (`ms.health`,
+/// `ms.describe`) too.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Incoming<'a> {
@@ -25,7 +28,7 @@ pub struct Incoming<'a> {
     pub context: &'a mut Context,
 }
 
-/// Sees each call before its body is touched; an error is the call's answer. It must not block.
+/// Judges each call before its body is touched; an error is the call's answer. It must not block.
 pub(crate) type Interceptor = Arc<dyn Fn(&mut Incoming<'_>) -> Result<(), Status> + Send + Sync>;
 
 /// All services of a server.
@@ -76,6 +79,8 @@ impl Dispatch {
     ) -> Self {
         let whole = limits.server.map(|limit| Arc::new(Bucket::new(limit, ticker, "the server".to_owned())));
         let services = services.into_iter().map(|(name, service)| {
+            // Health checks must not fail because the server is busy.
+            let is_limited = !name.starts_with("ms.");
             let of_service = limits.services.get(&name);
             let of_service = of_service.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}`"))));
             let descriptor = service.descriptor();
@@ -83,15 +88,17 @@ impl Dispatch {
             let route = |(place, method): (usize, &'static Method)| {
                 let own = limits.methods.get(&(name.clone(), method.name.to_owned()));
                 let own = own.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}.{}`", method.name))));
-                let buckets = [own, of_service.clone(), whole.clone()].into_iter().flatten().collect();
+                let buckets = [own, of_service.clone(), whole.clone()].into_iter().flatten();
+                let buckets = buckets.filter(|_| is_limited).collect();
+                let threads = if method.compute { Threads::Compute } else { Threads::InPlace };
                 let route = Route {
                     name: served.clone(),
                     service: service.clone(),
                     descriptor,
                     method: place,
                     buckets: Buckets(buckets),
-                    pace: Pace::new(method.compute),
-                    later_pace: Pace::new(method.compute),
+                    pace: Pace::new(threads),
+                    later_pace: Pace::new(threads),
                 };
                 (method.name, Arc::new(route))
             };
@@ -118,9 +125,12 @@ impl Dispatch {
             return Ok(());
         }
         let all = AssertUnwindSafe(|| self.interceptors.iter().try_for_each(|interceptor| interceptor(incoming)));
-        catch_unwind(all).unwrap_or_else(|_| {
+        let judged = catch_unwind(all).unwrap_or_else(|_| {
+            error!(service = incoming.service, method = incoming.method, "an interceptor panicked");
             Err(Status::new(Code::Internal, "an interceptor panicked; the server's log has the details"))
-        })
+        });
+        // Nothing of the call was executed.
+        judged.map_err(|status| status.with_outcome(Outcome::Refused))
     }
 
     /// The names of the user's services, sorted.

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{sync::Notify, task::AbortHandle, time::timeout};
 
-use super::connection::Mailbox;
+use super::calls::Outbox;
 use crate::meter;
 
 #[derive(Debug, Default)]
@@ -21,41 +21,54 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    /// The handle is missing for as long as it takes to spawn the task.
-    by_number: HashMap<u64, (Arc<Mailbox>, Option<AbortHandle>)>,
+    by_number: HashMap<u64, Entry>,
     draining: bool,
     aborted: bool,
 }
 
+#[derive(Debug)]
+struct Entry {
+    outbox: Arc<Outbox>,
+    /// The handshake is under way: nothing is lost by an abort.
+    shakes_hands: bool,
+    /// `None` for as long as it takes to spawn the task.
+    task: Option<AbortHandle>,
+}
+
 impl Connections {
-    /// Runs a connection until it ends or is aborted.
-    pub(crate) fn spawn<F>(self: &Arc<Self>, connection: impl FnOnce(Arc<Mailbox>) -> F)
+    /// Number of connections.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().by_number.len()
+    }
+
+    /// Runs a connection until it ends or is aborted. `shakes_hands`: until it calls [`Listed::established`] it may be aborted
+    /// at the beginning of a drain.
+    pub(crate) fn spawn<F>(self: &Arc<Self>, shakes_hands: bool, connection: impl FnOnce(Arc<Outbox>, Listed) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mailbox = Arc::new(Mailbox::default());
+        let outbox = Arc::new(Outbox::default());
         let mut open = self.lock();
         open.next += 1;
         let number = open.next;
         if open.draining {
-            mailbox.drain();
+            outbox.drain();
         }
-        open.by_number.insert(number, (mailbox.clone(), None));
-        meter::connections(open.by_number.len());
+        open.by_number.insert(number, Entry { outbox: outbox.clone(), shakes_hands, task: None });
+        let count = open.by_number.len();
         drop(open);
-        let connection = connection(mailbox);
-        let entry = Entry { number, connections: self.clone() };
-        // Not under the lock: a runtime that shuts down drops the task here, and the entry takes itself off the list.
-        let task = tokio::spawn(async move {
-            connection.await;
-            drop(entry);
-        });
+        meter::connections(count);
+        let listed = Listed { number, connections: self.clone() };
+        // Not under the lock: a runtime that shuts down drops the task here, which takes itself off the list.
+        let task = tokio::spawn(connection(outbox, listed));
         let mut open = self.lock();
-        if open.aborted {
-            task.abort();
+        let is_over = open.aborted || (open.draining && shakes_hands);
+        if let Some(entry) = open.by_number.get_mut(&number) {
+            entry.task = Some(task.abort_handle());
         }
-        if let Some((_, handle)) = open.by_number.get_mut(&number) {
-            *handle = Some(task.abort_handle());
+        drop(open);
+        if is_over {
+            task.abort();
         }
     }
 
@@ -64,7 +77,10 @@ impl Connections {
         {
             let mut open = self.lock();
             open.draining = true;
-            open.by_number.values().for_each(|(mailbox, _)| mailbox.drain());
+            for entry in open.by_number.values() {
+                entry.outbox.drain();
+                entry.task.iter().filter(|_| entry.shakes_hands).for_each(AbortHandle::abort);
+            }
         }
         let all_ended = async {
             loop {
@@ -82,7 +98,7 @@ impl Connections {
     pub(crate) fn abort(&self) {
         let mut open = self.lock();
         open.aborted = true;
-        open.by_number.values().filter_map(|(_, task)| task.as_ref()).for_each(AbortHandle::abort);
+        open.by_number.values().filter_map(|entry| entry.task.as_ref()).for_each(AbortHandle::abort);
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -91,17 +107,28 @@ impl Connections {
 }
 
 /// Takes its connection off the list, however it ends.
-struct Entry {
+#[derive(Debug)]
+pub(crate) struct Listed {
     number: u64,
     connections: Arc<Connections>,
 }
 
-impl Drop for Entry {
+impl Listed {
+    /// The handshake is over.
+    pub(crate) fn established(&self) {
+        if let Some(entry) = self.connections.lock().by_number.get_mut(&self.number) {
+            entry.shakes_hands = false;
+        }
+    }
+}
+
+impl Drop for Listed {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
         open.by_number.remove(&self.number);
-        meter::connections(open.by_number.len());
+        let count = open.by_number.len();
         drop(open);
+        meter::connections(count);
         self.connections.ended.notify_waiters();
     }
 }
@@ -117,14 +144,20 @@ mod tests {
         let connections = Arc::new(Connections::default());
         assert!(connections.drain(Duration::from_secs(1)).await);
         let mut told = false;
-        connections.spawn(|mailbox| {
-            told = mailbox.is_draining();
-            pending()
+        connections.spawn(false, |outbox, listed| {
+            told = outbox.is_draining();
+            async move {
+                let _listed = listed;
+                pending().await
+            }
         });
         assert!(told, "it would serve until the drain's deadline");
         assert!(!connections.drain(Duration::ZERO).await);
         connections.abort();
-        connections.spawn(|_| pending());
+        connections.spawn(false, |_, listed| async move {
+            let _listed = listed;
+            pending().await
+        });
         assert!(connections.drain(Duration::from_secs(5)).await);
     }
 }

@@ -1,62 +1,85 @@
-//! Which methods compute too long to be polled on a connection's task. Pure: durations come in as arguments.
+//! Learns which methods compute or block too long to be polled on a connection's task. Pure: readings come in as arguments.
 //!
 //! Reading the clock around every poll would cost more than many methods do. So only the first polls of a method are timed,
 //! and then, while nothing takes long, none: a batch of polls that took long as a whole makes its connection time each of
-//! the next ones.
+//! the next ones. Without it, one method that takes 1 ms delays every other call of its connection (see `pool`).
 
 use std::{
     sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
+use super::stopwatch::Spent;
+
 /// A poll that takes longer delays other calls too much.
 pub(crate) const LONG: Duration = Duration::from_micros(200);
+
+/// A poll in which the thread slept for so long blocks beyond doubt: one is enough.
+const BLOCKED: Duration = Duration::from_millis(5);
+
+/// Where a method's polls belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// On the connection's task.
+    InPlace,
+    /// On as many threads as there are cores.
+    Compute,
+    /// On many threads, most of which sleep.
+    Blocking,
+}
 
 /// What is known of one method. Shared by all connections; races only delay what is learned.
 #[derive(Debug)]
 pub(crate) struct Pace(AtomicU8);
 
-/// How many polls in a row show that a method is fast.
+/// Number of polls in a row that show that a method is fast.
 const PROBES: u8 = 4;
-/// The same for a method that was slow, timed on the pool.
+/// The same for a method that was slow, timed on a pool.
 const SLOW_PROBES: u8 = 64;
-/// It took long once. The thread may have waited for a processor: the next poll tells, timed without such waiting.
+/// It took long once. The thread may have waited for a processor: the next poll tells.
 const SUSPECT: u8 = 50;
-const SLOW: u8 = 100;
-const ALWAYS_SLOW: u8 = 255;
+const COMPUTES: u8 = 100;
+const BLOCKS: u8 = 170;
+const ALWAYS_BLOCKS: u8 = 254;
+const ALWAYS_COMPUTES: u8 = 255;
 
 impl Pace {
-    /// A method whose author says that it computes is slow for ever.
-    pub(crate) fn new(compute: bool) -> Self {
-        Self(AtomicU8::new(if compute { ALWAYS_SLOW } else { PROBES }))
+    /// `always`: where its author says that it runs.
+    pub(crate) fn new(always: Threads) -> Self {
+        Self(AtomicU8::new(match always {
+            Threads::InPlace => PROBES,
+            Threads::Compute => ALWAYS_COMPUTES,
+            Threads::Blocking => ALWAYS_BLOCKS,
+        }))
     }
 
-    /// Whether it runs on the pool.
+    /// Where the next poll belongs.
     #[inline]
-    pub(crate) fn is_slow(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= SLOW
+    pub(crate) fn threads(&self) -> Threads {
+        match self.0.load(Ordering::Relaxed) {
+            0..COMPUTES => Threads::InPlace,
+            COMPUTES..BLOCKS | ALWAYS_COMPUTES => Threads::Compute,
+            BLOCKS..=ALWAYS_BLOCKS => Threads::Blocking,
+        }
     }
 
-    /// Whether a poll in place is to be timed.
+    /// Returns true if a poll in place is to be timed, with the thread's usage.
     #[inline]
     pub(crate) fn is_probed(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether a poll is to be timed by what the thread itself spends.
-    #[inline]
-    pub(crate) fn is_suspect(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= SUSPECT
-    }
-
-    /// A poll took so long.
-    pub(crate) fn observe(&self, took: Duration) {
+    /// Notes what a poll took.
+    pub(crate) fn observe(&self, spent: &Spent) {
         let state = self.0.load(Ordering::Relaxed);
+        let blocks = spent.slept && spent.cpu < spent.wall / 2;
         let next = match state {
-            ALWAYS_SLOW => return,
-            SUSPECT.. if took > LONG => SLOW + SLOW_PROBES,
-            _ if took > LONG => SUSPECT,
-            SLOW | SUSPECT => PROBES,
+            ALWAYS_BLOCKS | ALWAYS_COMPUTES => return,
+            _ if blocks && spent.wall >= BLOCKED => BLOCKS + SLOW_PROBES,
+            SUSPECT.. if blocks && spent.wall > LONG => BLOCKS + SLOW_PROBES,
+            SUSPECT..BLOCKS if spent.cpu > LONG => COMPUTES + SLOW_PROBES,
+            0..SUSPECT if spent.wall > LONG => SUSPECT,
+            COMPUTES | BLOCKS | SUSPECT => PROBES,
             0 => 0,
             counted => counted - 1,
         };
@@ -68,39 +91,60 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const SHORT: Duration = Duration::from_micros(5);
-    const MS: Duration = Duration::from_millis(1);
+    const fn computing(wall: Duration) -> Spent {
+        Spent { wall, cpu: wall, slept: false }
+    }
+
+    const SHORT: Spent = computing(Duration::from_micros(5));
+    const MS: Spent = computing(Duration::from_millis(1));
+    const PREEMPTED: Spent = Spent { cpu: Duration::from_micros(5), ..MS };
+    const ASLEEP: Spent = Spent { slept: true, ..PREEMPTED };
 
     #[test]
     fn a_fast_method_is_soon_left_alone() {
-        let pace = Pace::new(false);
+        let pace = Pace::new(Threads::InPlace);
         for _ in 0..PROBES {
-            assert!(pace.is_probed() && !pace.is_slow());
-            pace.observe(SHORT);
+            assert!(pace.is_probed() && pace.threads() == Threads::InPlace);
+            pace.observe(&SHORT);
         }
-        assert!(!pace.is_probed() && !pace.is_slow());
+        assert!(!pace.is_probed());
     }
 
     #[test]
     fn two_long_polls_are_enough_and_many_short_ones_are_needed_to_forgive() {
-        let pace = Pace::new(false);
-        pace.observe(MS);
-        assert!(pace.is_suspect() && pace.is_probed() && !pace.is_slow());
-        pace.observe(SHORT);
-        assert!(!pace.is_suspect() && pace.is_probed(), "the thread had to wait");
-        pace.observe(MS);
-        pace.observe(MS);
-        for _ in 0..=SLOW_PROBES {
-            assert!(pace.is_slow());
-            pace.observe(SHORT);
+        let pace = Pace::new(Threads::InPlace);
+        pace.observe(&MS);
+        assert!(pace.is_probed() && pace.threads() == Threads::InPlace);
+        pace.observe(&PREEMPTED);
+        pace.observe(&MS);
+        assert!(pace.threads() == Threads::InPlace, "the thread had lost its processor");
+        for (spent, threads) in [(MS, Threads::Compute), (ASLEEP, Threads::Blocking)] {
+            let pace = Pace::new(Threads::InPlace);
+            pace.observe(&spent);
+            pace.observe(&spent);
+            for _ in 0..=SLOW_PROBES {
+                assert_eq!(pace.threads(), threads);
+                pace.observe(&SHORT);
+            }
+            assert!(pace.threads() == Threads::InPlace && pace.is_probed());
         }
-        assert!(!pace.is_slow() && pace.is_probed());
+    }
+
+    #[test]
+    fn one_long_sleep_is_enough() {
+        let pace = Pace::new(Threads::InPlace);
+        pace.observe(&Spent { wall: BLOCKED, ..ASLEEP });
+        assert_eq!(pace.threads(), Threads::Blocking);
+        pace.observe(&MS);
+        assert_eq!(pace.threads(), Threads::Blocking, "it is known to block");
     }
 
     #[test]
     fn the_author_knows_best() {
-        let pace = Pace::new(true);
-        (0..1000).for_each(|_| pace.observe(SHORT));
-        assert!(pace.is_slow());
+        for threads in [Threads::Compute, Threads::Blocking] {
+            let pace = Pace::new(threads);
+            (0..1000).for_each(|_| pace.observe(&SHORT));
+            assert_eq!(pace.threads(), threads);
+        }
     }
 }

@@ -6,13 +6,19 @@ use ms_register::Registration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinHandle,
-    time::Instant,
+    time::{Instant, timeout_at},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
-use super::{Shared, connection::Connection, drain::Connections};
-use crate::{HealthState, meter, net::Transport, service::health::Life};
+use super::{LocalServer, Shared, connection::Connection, drain::Connections};
+use crate::{
+    Accept, HealthState, Peer, meter,
+    net::{Socket, Transport},
+    proto::GoAway,
+    service::health::Life,
+};
 
 /// How long a server waits for a registry to confirm a deregistration.
 const DEREGISTER_DEADLINE: Duration = Duration::from_secs(3);
@@ -24,7 +30,8 @@ pub struct RunningServer {
     pub(super) address: SocketAddr,
     pub(super) shared: Arc<Shared>,
     pub(super) connections: Arc<Connections>,
-    pub(super) accept: JoinHandle<()>,
+    /// `None` without a listener.
+    pub(super) accept: Option<JoinHandle<()>>,
     pub(super) registrations: Vec<Registration>,
     pub(super) life: Life,
     pub(super) propagation: Duration,
@@ -37,9 +44,14 @@ impl RunningServer {
         self.address
     }
 
-    /// Serves a stream that stands already beside those that are accepted, such as one half of a pipe in a test.
-    pub fn serve_over(&self, transport: impl Transport) {
-        serve(transport, None, &self.shared, &self.connections);
+    /// Serves a stream that stands already, beside those that are accepted, such as one half of a pipe in a test. `peer` is
+    /// what is known of its other end; name and credentials are replaced by those of its HELLO.
+    pub fn serve_over(&self, transport: impl Transport, peer: Peer) {
+        serve::<Box<dyn Transport>>(Box::new(transport), peer, &self.shared, &self.connections);
+    }
+
+    pub(crate) fn local_server(&self) -> LocalServer {
+        LocalServer::new(self.shared.clone())
     }
 
     /// What it has registered.
@@ -55,9 +67,11 @@ impl RunningServer {
             deregister(std::mem::take(&mut self.registrations)).await;
             tokio::time::sleep(self.propagation).await;
         }
-        self.accept.abort();
-        // When it has ended, the port is free.
-        let _ = (&mut self.accept).await;
+        if let Some(mut accept) = self.accept.take() {
+            accept.abort();
+            // When it has ended, the port is free.
+            let _ = (&mut accept).await;
+        }
         let began = Instant::now();
         let in_time = self.connections.drain(self.drain).await;
         meter::drained(began.elapsed(), in_time);
@@ -69,7 +83,9 @@ impl RunningServer {
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
-        self.accept.abort();
+        if let Some(accept) = &self.accept {
+            accept.abort();
+        }
         self.connections.abort();
     }
 }
@@ -87,22 +103,76 @@ async fn deregister(registrations: Vec<Registration>) {
     }
 }
 
-pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Connections>) {
+/// Accepts connections, and leaves everything else to their own tasks.
+pub(super) async fn accept(
+    listener: TcpListener,
+    acceptor: Option<Arc<dyn Accept>>,
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+) {
+    let handshakes = Arc::new(Semaphore::new(shared.limits.max_handshakes));
+    let mut warned = false;
     loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                if let Err(error) = prepare(&stream) {
-                    warn!("{address}: {error}");
-                    continue;
-                }
-                serve(stream, Some(address), &shared, &connections);
-            }
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Most often out of file descriptors: those in use go on, and one may come free.
                 warn!("cannot accept: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if let Err(error) = prepare(&stream) {
+            warn!("{address}: {error}");
+            continue;
+        }
+        if connections.count() >= shared.limits.max_connections {
+            refuse(&stream, shared.limits.max_connections, &mut warned);
+            continue;
+        }
+        match &acceptor {
+            None => serve(stream, Peer::new().with_address(address), &shared, &connections),
+            Some(acceptor) => {
+                let handshake = Handshake { acceptor: acceptor.clone(), permits: handshakes.clone() };
+                handshake.serve(stream, address, &shared, &connections);
             }
         }
+    }
+}
+
+/// Tells a client that there are too many, as far as its socket takes the words at once.
+fn refuse(stream: &TcpStream, most: usize, warned: &mut bool) {
+    let reason = format!("the server has {most} connections, and takes no more (`max_connections`)");
+    if !std::mem::replace(warned, true) {
+        warn!("{reason}");
+    }
+    let _ = stream.try_write(&GoAway { last_id: 0, reason }.to_frame());
+}
+
+struct Handshake {
+    acceptor: Arc<dyn Accept>,
+    permits: Arc<Semaphore>,
+}
+
+impl Handshake {
+    /// Shakes hands and serves, in a task of the connection's own.
+    fn serve(self, stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, connections: &Arc<Connections>) {
+        let (shared, began) = (shared.clone(), Instant::now());
+        connections.spawn(true, move |outbox, listed| async move {
+            let in_time = timeout_at(began + shared.limits.hello_timeout, async {
+                let _permit = self.permits.acquire().await;
+                self.acceptor.accept(stream, address).await
+            });
+            match in_time.await {
+                Ok(Ok((io, peer))) => {
+                    listed.established();
+                    Connection::new(io, outbox, peer, shared, began).await;
+                }
+                Ok(Err(error)) => debug!("{address}: the handshake failed: {error}"),
+                Err(_) => debug!("{address}: the handshake took longer than {:?}", shared.limits.hello_timeout),
+            }
+            drop(listed);
+        });
     }
 }
 
@@ -115,8 +185,13 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
-fn serve<T: Transport>(io: T, address: Option<SocketAddr>, shared: &Arc<Shared>, connections: &Arc<Connections>) {
-    let peer = crate::Peer { address, ..Default::default() };
+fn serve<T: Socket>(io: T, peer: Peer, shared: &Arc<Shared>, connections: &Arc<Connections>) {
     let shared = shared.clone();
-    connections.spawn(move |mailbox| Connection::new(io, mailbox, peer, shared));
+    connections.spawn(false, move |outbox, listed| {
+        let connection = Connection::new(io, outbox, peer, shared, Instant::now());
+        async move {
+            connection.await;
+            drop(listed);
+        }
+    });
 }

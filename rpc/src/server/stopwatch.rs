@@ -1,46 +1,69 @@
-//! How long a piece of work took.
+//! Time that a piece of work took, and where it went.
 
 use std::time::{Duration, Instant};
 
-/// Reads the clock, and where it matters also what the thread itself has spent: on a busy machine a thread may have to wait
-/// in the middle of its work.
+/// Readings of one piece of work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spent {
+    /// From begin to end.
+    pub(crate) wall: Duration,
+    /// CPU time of the thread; as `wall` where the system cannot tell.
+    pub(crate) cpu: Duration,
+    /// The thread gave its CPU up by itself: it slept, or waited for a lock, a disk or a socket.
+    pub(crate) slept: bool,
+}
+
+/// Reads the clock, and on request what the thread itself has used: on a busy machine a thread may lose its CPU in the middle
+/// of its work.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     began: Instant,
-    /// What the thread had spent by then.
-    spent: Option<Duration>,
+    usage: Option<Usage>,
+}
+
+/// A thread's CPU time, and how often it gave its CPU up.
+#[derive(Clone, Copy, Debug)]
+struct Usage {
+    cpu: Duration,
+    sleeps: i64,
 }
 
 impl Stopwatch {
+    /// Reads the clock alone.
     pub(crate) fn start() -> Self {
-        Self { began: Instant::now(), spent: None }
+        Self { began: Instant::now(), usage: None }
     }
 
-    /// Leaves out what the thread waits. That takes a system call, twice.
+    /// Reads the thread's usage too, which takes a system call at either end.
     pub(crate) fn of_thread() -> Self {
-        Self { began: Instant::now(), spent: thread_time() }
+        Self { began: Instant::now(), usage: usage() }
     }
 
-    /// With all waiting.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    /// Without the waiting, if it was started so and the system can say it.
-    pub(crate) fn spent(&self) -> Duration {
-        let spent = self.spent.and_then(|before| Some(thread_time()?.saturating_sub(before)));
-        spent.unwrap_or_else(|| self.elapsed())
+    pub(crate) fn spent(&self) -> Spent {
+        let wall = self.began.elapsed();
+        match self.usage.and_then(|before| Some((before, usage()?))) {
+            Some((before, now)) => {
+                Spent { wall, cpu: now.cpu.saturating_sub(before.cpu), slept: now.sleeps > before.sleeps }
+            }
+            None => Spent { wall, cpu: wall, slept: false },
+        }
     }
 }
 
 #[cfg(target_os = "linux")]
-fn thread_time() -> Option<Duration> {
-    use rustix::time::{ClockId, clock_gettime};
-    clock_gettime(ClockId::ThreadCPUTime).try_into().ok()
+fn usage() -> Option<Usage> {
+    use nix::sys::{
+        resource::{UsageWho, getrusage},
+        time::{TimeVal, TimeValLike},
+    };
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+    let micros = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap_or_default();
+    let cpu = Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()));
+    Some(Usage { cpu, sleeps: usage.voluntary_context_switches() })
 }
 
 #[cfg(not(target_os = "linux"))]
-fn thread_time() -> Option<Duration> {
+fn usage() -> Option<Usage> {
     None
 }
 
@@ -50,12 +73,17 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a thread that waits is what this is about")]
-    fn waiting_is_left_out() {
+    #[expect(clippy::disallowed_methods, reason = "a thread that sleeps is what this is about")]
+    fn sleeping_is_told_from_computing() {
         let watch = Stopwatch::of_thread();
         std::thread::sleep(Duration::from_millis(20));
-        assert!(watch.elapsed() >= Duration::from_millis(20));
-        assert!(watch.spent() < Duration::from_millis(20), "{:?}", watch.spent());
-        assert!(Stopwatch::start().spent() > Duration::ZERO);
+        let spent = watch.spent();
+        assert!(
+            spent.wall >= Duration::from_millis(20) && spent.cpu < Duration::from_millis(20) && spent.slept,
+            "{spent:?}"
+        );
+        let watch = Stopwatch::of_thread();
+        while watch.spent().cpu < Duration::from_millis(5) {}
+        assert!(watch.spent().wall >= Duration::from_millis(4));
     }
 }

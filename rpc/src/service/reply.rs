@@ -1,18 +1,11 @@
 //! The response frame: its head, the encoded result behind it, compressed where that helps.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    task::Poll,
-};
-
 use serde::Serialize;
 
 use crate::{
-    Code, Codec, Compression, Context, Outcome, ServiceError, Status,
-    buffer::{FrameBuf, Mark, take_scratch},
-    meter,
+    Code, Codec, Compression, Metadata, Outcome, ServiceError, Status,
+    buffer::{FrameBuf, Mark},
     proto::{HEADER, Header, Kind, ResponseHead, flag},
-    service::{Reply, Request, Service},
 };
 
 /// How the response to one request is written.
@@ -27,56 +20,16 @@ pub(crate) struct ResponseForm {
 }
 
 impl ResponseForm {
-    /// Drives `reply` in its context. Whatever it does, panics included: nothing is appended to `out` before it is ready,
-    /// and one whole frame after.
-    pub(crate) fn poll(
-        &self,
-        reply: &mut Reply,
-        context: &mut Option<Context>,
-        cx: &mut std::task::Context<'_>,
-        out: &mut FrameBuf,
-    ) -> Poll<()> {
-        let start = out.mark();
-        let codec = Codec::from_number(self.codec).unwrap_or_default();
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            Context::enter(context, || reply.poll(cx, &mut ReplyOut { frame: out, start, codec }))
-        }));
-        match polled {
-            Ok(Poll::Ready(())) => self.finish(out, start),
-            Ok(Poll::Pending) => {
-                out.truncate(start);
-                return Poll::Pending;
-            }
-            Err(_) => {
-                out.truncate(start);
-                self.status(&panicked(), out);
-            }
-        }
-        if let Some(unanswered) = context.as_mut().and_then(Context::take_unanswered) {
-            // An error is no result, whoever says it.
-            let head = ResponseHead::parse(&out.copied_since(start)[HEADER..]);
-            if head.is_ok_and(|(head, _)| head.code == Code::Ok as u8) {
-                out.watch(unanswered);
-            }
-        }
-        Poll::Ready(())
-    }
-
     /// Appends a response that carries nothing but `status`.
     pub(crate) fn status(&self, status: &Status, out: &mut FrameBuf) {
         let start = out.mark();
-        ReplyOut { frame: out, start, codec: Codec::default() }.status(status);
+        ReplyOut::new(self, out, start).status(status);
         self.finish(out, start);
     }
 
-    /// A frame that carries nothing but `status`, in a buffer of its own.
-    pub(crate) fn status_frame(&self, status: &Status) -> FrameBuf {
-        let mut out = take_scratch();
-        self.status(status, &mut out);
-        out
-    }
-
-    fn finish(&self, out: &mut FrameBuf, start: Mark) {
+    /// Completes the response that stands in `out` from `start` on: compresses it where that helps, and writes its header.
+    #[inline]
+    pub(crate) fn finish(&self, out: &mut FrameBuf, start: Mark) {
         let compressed = self.compress(out, start);
         let length = out.since(start);
         if length > self.max_frame {
@@ -91,6 +44,20 @@ impl ResponseForm {
             id: self.id,
         };
         out.patch(start, 0, &header.to_bytes(length as u32));
+    }
+
+    /// Adds pairs to the head of the response that stands in `out` from `start` on.
+    #[cold]
+    pub(crate) fn add_metadata(&self, metadata: &Metadata, out: &mut FrameBuf, start: Mark) {
+        let frame = out.gather(start);
+        let Ok((head, value)) = ResponseHead::parse(&frame[HEADER..]) else { return };
+        out.truncate(start);
+        let data = out.data();
+        data.extend_from_slice(&frame[..HEADER]);
+        ResponseHead { pairs: metadata.encoded(), ..head }.write(data);
+        data.extend_from_slice(&frame[HEADER + value..]);
+        let length = out.since(start) as u32;
+        out.patch(start, 2, &length.to_be_bytes());
     }
 
     /// Replaces the value behind the head by its compressed form, if that is smaller.
@@ -112,17 +79,6 @@ impl ResponseForm {
     }
 }
 
-/// Starts a method. That decodes its arguments, which may run user code, which may panic.
-pub(crate) fn start(service: &dyn Service, request: Request<'_>) -> Reply {
-    catch_unwind(AssertUnwindSafe(|| service.call(request))).unwrap_or_else(|_| panicked().into())
-}
-
-/// What a request gets whose handler panicked.
-pub(crate) fn panicked() -> Status {
-    meter::panicked();
-    Status::new(Code::Internal, "the method panicked; the server's log has the details")
-}
-
 /// Where a method's answer is written.
 pub(crate) struct ReplyOut<'a> {
     frame: &'a mut FrameBuf,
@@ -130,7 +86,11 @@ pub(crate) struct ReplyOut<'a> {
     codec: Codec,
 }
 
-impl ReplyOut<'_> {
+impl<'a> ReplyOut<'a> {
+    pub(crate) fn new(form: &ResponseForm, frame: &'a mut FrameBuf, start: Mark) -> Self {
+        Self { frame, start, codec: Codec::from_number(form.codec).unwrap_or_default() }
+    }
+
     pub(crate) fn value<T: Serialize>(&mut self, value: &T) {
         let data = self.frame.data();
         data.extend_from_slice(&[0; HEADER]);

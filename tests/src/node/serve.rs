@@ -54,7 +54,7 @@ async fn serve(options: NodeOptions) -> Result<(), Failure> {
             server = server.register_with(registry.clone());
         }
         if let Some(calls) = options.permits {
-            server = server.max_in_flight_total(calls);
+            server = server.limits(|limits| limits.max_in_flight_total = calls);
         }
         servers.push(server.start().await?);
     }

@@ -16,8 +16,7 @@ use crate::{
         answer::Answer,
         request::{CallRequest, not_sent},
     },
-    net::Frame,
-    proto::Settled,
+    proto::{Frame, Settled},
 };
 
 /// One request on its way and its response back: [`Connection::exchange`](super::Connection::exchange).

@@ -1,23 +1,25 @@
+//! The task that owns a client's socket: it writes what callers left, hands answers to them, and keeps their deadlines.
+
 use std::{
     future::{Future, poll_fn},
     io,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    time::{Instant, Sleep, sleep_until},
+    time::Instant,
 };
 use tracing::debug;
 
 use super::{Closed, OnClose, Shared};
 use crate::{
-    net::{Frame, Reader, Transport, Writer},
+    net::{Socket, Timer, Writer, poll_fill},
     proto::{
-        ClientHello, Due, GoAway, HEADER, Header, Keepalive, Kind, Malformed, Output, ResponseHead, ServerHello,
-        Settled,
+        ClientEvent, ClientHello, ClientSide, Due, Frame, GoAway, HEADER, Header, Inbound, Kind, Malformed, Output,
+        ResponseHead, ServerHello, Settled, read_hello,
     },
 };
 
@@ -26,52 +28,38 @@ use crate::{
 const PONG_LIMIT: usize = 64 << 10;
 
 /// Says HELLO, and waits for the server's.
-pub(super) async fn shake_hands<T: Transport>(
+pub(super) async fn shake_hands<T: Socket>(
     io: &mut T,
     hello: &ClientHello,
     max_frame: usize,
-) -> Result<(Reader, ServerHello), String> {
+) -> Result<(Inbound, ServerHello), String> {
     let mut writer = Writer::default();
     writer.buffer().data().extend_from_slice(&hello.to_frame());
     poll_fn(|cx| writer.poll_write(io, cx)).await.map_err(|error| error.to_string())?;
-    let mut reader = Reader::new(max_frame);
+    let mut inbound = Inbound::new(max_frame);
     loop {
-        match reader.next_frame().map_err(|malformed| malformed.to_string())? {
-            Some(frame) => match frame.header.kind {
-                Kind::Hello => {
-                    let hello = ServerHello::parse(&frame.body).map_err(|malformed| malformed.to_string())?;
-                    return Ok((reader, hello));
-                }
-                Kind::GoAway => return Err(format!("it went away: {}", GoAway::parse(&frame.body).reason)),
-                Kind::Ignorable(_) => {}
-                kind => return Err(format!("it began with {kind:?} instead of HELLO")),
-            },
-            None => {
-                if poll_fn(|cx| reader.poll_fill(io, cx)).await.map_err(|error| error.to_string())? == 0 {
-                    return Err("it closed the connection".to_owned());
-                }
+        while let Some(frame) = inbound.next_frame().map_err(|malformed| malformed.to_string())? {
+            if let Some(hello) = read_hello(&frame.header, &frame.body).map_err(|refused| refused.to_string())? {
+                return Ok((inbound, hello));
             }
+        }
+        if poll_fn(|cx| poll_fill(&mut inbound, io, cx)).await.map_err(|error| error.to_string())? == 0 {
+            return Err("it closed the connection".to_owned());
         }
     }
 }
 
-/// Owns the socket: writes what callers left, hands answers to them, keeps their deadlines.
 pub(super) struct Task<T> {
     io: T,
-    reader: Reader,
+    inbound: Inbound,
     writer: Writer,
+    side: ClientSide,
     shared: Arc<Shared>,
     on_close: Option<OnClose>,
-    keepalive: Keepalive,
-    /// When to ask `keepalive`.
-    next_check: Instant,
-    /// Whether `next_check` was set while calls were outstanding.
-    checks_often: bool,
-    /// Whether calls are outstanding.
+    /// Calls are outstanding.
     busy: bool,
-    /// Set to the earliest time that was of interest when it was set, or earlier.
-    timer: Pin<Box<Sleep>>,
-    /// When something was read last.
+    timer: Timer,
+    /// Time of the last read.
     heard: Instant,
     arrived: Vec<Frame>,
     woken: Vec<Waker>,
@@ -81,7 +69,7 @@ pub(super) struct Task<T> {
     stepped_back: bool,
 }
 
-/// The connection is over, and why.
+/// Reason for the end of the connection.
 struct Ended(String);
 
 impl From<io::Error> for Ended {
@@ -96,20 +84,18 @@ impl From<Malformed> for Ended {
     }
 }
 
-impl<T: Transport> Task<T> {
-    pub(super) fn new(io: T, reader: Reader, shared: Arc<Shared>, on_close: OnClose) -> Self {
+impl<T: Socket> Task<T> {
+    pub(super) fn new(io: T, inbound: Inbound, shared: Arc<Shared>, on_close: OnClose) -> Self {
         let now = Instant::now();
         Self {
             io,
-            reader,
+            inbound,
             writer: Writer::default(),
+            side: ClientSide::new(now),
             shared,
             on_close: Some(on_close),
-            keepalive: Keepalive::new(now),
-            next_check: now + Keepalive::IDLE,
-            checks_often: false,
             busy: false,
-            timer: Box::pin(sleep_until(now + Keepalive::IDLE)),
+            timer: Timer::default(),
             heard: now,
             arrived: Vec::new(),
             woken: Vec::new(),
@@ -132,21 +118,20 @@ impl<T: Transport> Task<T> {
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         loop {
-            while let Some(frame) = self.reader.next_frame()? {
-                match frame.header.kind {
-                    Kind::Response => self.arrived.push(frame),
-                    Kind::GoAway => self.server_goes_away(&GoAway::parse(&frame.body)),
-                    Kind::Ping => self.pong(frame.header.id),
-                    Kind::Pong | Kind::Ignorable(_) => {}
-                    kind => return Err(Malformed::Unexpected(kind).into()),
+            while let Some(frame) = self.inbound.next_frame()? {
+                match self.side.frame(&frame.header, &frame.body)? {
+                    ClientEvent::Response => self.arrived.push(frame),
+                    ClientEvent::GoAway(goaway) => self.server_goes_away(&goaway),
+                    ClientEvent::Ping(id) => self.pong(id),
+                    ClientEvent::Nothing => {}
                 }
             }
             self.hand_out();
-            match self.reader.poll_fill(&mut self.io, cx)? {
+            match poll_fill(&mut self.inbound, &mut self.io, cx)? {
                 Poll::Ready(0) => return Err(Ended("the server closed it".to_owned())),
                 Poll::Ready(_) => {
                     self.heard = Instant::now();
-                    self.keepalive.heard(self.heard);
+                    self.side.heard(self.heard);
                 }
                 Poll::Pending => return Ok(()),
             }
@@ -198,13 +183,7 @@ impl<T: Transport> Task<T> {
     }
 
     fn close(&mut self, closed: Closed, reason: &str, how: impl Fn(u64) -> Option<Settled<Frame>>) {
-        let mut state = self.shared.lock();
-        self.shared.open.store(false, Ordering::Release);
-        state.closed.get_or_insert_with(|| reason.to_owned());
-        let woken = state.calls.settle_all(how);
-        let waiting = std::mem::take(&mut state.waiting);
-        drop(state);
-        woken.into_iter().chain(waiting.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
+        self.shared.close(reason, how);
         if let Some(on_close) = self.on_close.take() {
             on_close(closed);
         }
@@ -224,7 +203,9 @@ impl<T: Transport> Task<T> {
                 Some(known) => known.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
             }
-            if !state.out.is_empty() && self.writer.waiting() == 0 {
+            if self.writer.is_busy() {
+                drop(state);
+            } else if !state.out.is_empty() {
                 self.writer.buffer().append(&mut state.out);
                 state.left = state.calls.last_id();
                 let next = state.next_waiting();
@@ -232,19 +213,17 @@ impl<T: Transport> Task<T> {
                 if let Some(next) = next {
                     next.wake();
                 }
-            } else if self.writer.waiting() == 0 {
+            } else {
                 let over = !self.busy && (state.released || state.closed.is_some());
                 drop(state);
                 if over {
                     return Err(Ended("no longer used".to_owned()));
                 }
                 if !self.busy {
-                    self.reader.park();
+                    self.inbound.park();
                     self.writer.park();
                 }
                 return Ok(());
-            } else {
-                drop(state);
             }
             if self.writer.poll_write(&mut self.io, cx)?.is_pending() {
                 return Ok(());
@@ -252,19 +231,13 @@ impl<T: Transport> Task<T> {
         }
     }
 
-    /// Does what is due by the clock: deadlines and keepalive. One timer serves both.
+    /// Does what is due by the clock: deadlines and signs of life.
     fn keep_time(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        if self.busy && !self.checks_often {
-            self.next_check = self.next_check.min(Instant::now() + Keepalive::BUSY);
-            self.checks_often = true;
-        }
         loop {
+            let next_check = self.side.next_timeout(self.busy, Instant::now);
             let earliest = self.shared.lock().calls.earliest();
-            let wanted = earliest.map_or(self.next_check, |earliest| earliest.min(self.next_check));
-            if self.timer.deadline() > wanted || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(wanted);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
+            let wanted = earliest.map_or(next_check, |earliest| earliest.min(next_check));
+            if self.timer.poll(wanted, cx).is_pending() {
                 return Ok(());
             }
             let now = Instant::now();
@@ -275,7 +248,7 @@ impl<T: Transport> Task<T> {
                 }
                 woken.into_iter().for_each(Waker::wake);
             }
-            if self.next_check <= now {
+            if next_check <= now {
                 self.keep_alive(cx, now)?;
             }
         }
@@ -283,26 +256,22 @@ impl<T: Transport> Task<T> {
 
     /// Pings a server that has been silent for too long, and gives up one that does not answer.
     fn keep_alive(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
-        self.checks_often = self.busy;
         loop {
-            let output = Output { written: self.writer.written(), waits: self.writer.waiting() > 0 };
-            match self.keepalive.due(self.busy, output, now) {
-                Due::Later(time) => {
-                    self.next_check = time;
-                    return Ok(());
-                }
+            let output = Output { written: self.writer.written(), waits: self.writer.is_busy() };
+            match self.side.timeout(self.busy, output, now) {
+                Due::Later(_) => return Ok(()),
                 Due::Ping => {
                     let ping = Header::control(Kind::Ping, 0).to_bytes(HEADER as u32);
                     self.shared.lock().out.data().extend_from_slice(&ping);
                     self.write(cx)?;
                 }
-                Due::Dead => return Err(Ended(format!("it was silent for {:?}", self.keepalive.silence(now)))),
+                Due::Dead => return Err(Ended(self.side.silence(now))),
             }
         }
     }
 }
 
-impl<T: Transport> Future for Task<T> {
+impl<T: Socket> Future for Task<T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -315,15 +284,9 @@ impl<T: Transport> Future for Task<T> {
     }
 }
 
-/// Also when the runtime drops the task: nobody is left waiting.
+/// A task that its runtime drops leaves nobody waiting.
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        self.shared.open.store(false, Ordering::Release);
-        let mut state = self.shared.lock();
-        state.closed.get_or_insert_with(|| "its runtime has shut down".to_owned());
-        let woken = state.calls.settle_all(|_| Some(Settled::Lost { sent: true }));
-        let waiting = std::mem::take(&mut state.waiting);
-        drop(state);
-        woken.into_iter().chain(waiting.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
+        self.shared.close("its runtime has shut down", |_| Some(Settled::Lost { sent: true }));
     }
 }

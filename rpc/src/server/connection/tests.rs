@@ -14,12 +14,15 @@ use tokio::{
 use super::*;
 use crate::{
     Server,
-    proto::{HEADER, RAW},
+    net::Transport,
+    proto::{HEADER, Header, Kind, RAW},
 };
+
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Pipe {
     far: DuplexStream,
-    mailbox: Arc<Mailbox>,
+    outbox: Arc<Outbox>,
 }
 
 /// A connection, of a server without services, and the other end of its pipe.
@@ -34,8 +37,8 @@ async fn connection_of(server: Server, pipe: usize) -> (impl Future<Output = ()>
 /// A connection of this server.
 fn another(shared: &Arc<Shared>, pipe: usize) -> (impl Future<Output = ()> + use<>, Pipe) {
     let (shared, (near, far)) = (shared.clone(), duplex(pipe));
-    let mailbox = Arc::new(Mailbox::default());
-    (Connection::new(near, mailbox.clone(), Peer::default(), shared), Pipe { far, mailbox })
+    let (near, outbox): (Box<dyn Transport>, _) = (Box::new(near), Arc::new(Outbox::default()));
+    (Connection::new(near, outbox.clone(), Peer::new(), shared, Instant::now()), Pipe { far, outbox })
 }
 
 impl Pipe {
@@ -102,7 +105,7 @@ async fn a_drain_does_not_wait_for_a_client_that_has_not_said_hello() {
     let (connection, mut pipe) = connection(4096).await;
     let drains = async {
         tokio::task::yield_now().await;
-        pipe.mailbox.drain();
+        pipe.outbox.drain();
         let mut said = Vec::new();
         pipe.far.read_to_end(&mut said).await.unwrap();
         drop(pipe);

@@ -1,0 +1,58 @@
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{answer::Answer, options::ClientConfig, request::CallRequest};
+use crate::{
+    Status,
+    buffer::FrameBuf,
+    proto::{Frame, HEADER, Header, Kind, LARGEST_MAX_FRAME},
+};
+
+/// The response frame of a call that is served within the process.
+pub(crate) type Served<'a> = Pin<Box<dyn Future<Output = Frame> + Send + 'a>>;
+
+/// A server within the process: request frames in, response frames out.
+pub(crate) trait ServeFrame: Send + Sync {
+    /// Serves one request, within the deadline that it brings.
+    fn serve(&self, request: Frame) -> Served<'_>;
+}
+
+/// The client's side of a [`Local`](crate::Local).
+#[derive(Clone)]
+pub struct InProcess {
+    pub(crate) server: Arc<dyn ServeFrame>,
+    config: Arc<ClientConfig>,
+}
+
+impl InProcess {
+    pub(crate) fn new(server: Arc<dyn ServeFrame>) -> Self {
+        Self { server, config: Arc::default() }
+    }
+
+    pub(super) fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
+    pub(super) async fn exchange<A: Serialize + ?Sized>(
+        &self,
+        request: &CallRequest<'_>,
+        arguments: &A,
+    ) -> Result<Answer, Status> {
+        let mut sent = FrameBuf::default();
+        // The time of the call begins.
+        request.deadline();
+        request.encode(arguments, LARGEST_MAX_FRAME, &mut sent)?;
+        let body = Bytes::from(sent.gather(FrameBuf::default().mark())).slice(HEADER..);
+        let (codec, compression) = (request.codec.number(), sent.copied_since(FrameBuf::default().mark())[7]);
+        let header = Header { kind: Kind::Request, compression, codec, id: 1 };
+        Answer::read(self.server.serve(Frame { header, body: body.into() }).await, LARGEST_MAX_FRAME)
+    }
+}
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InProcess")
+    }
+}

@@ -1,0 +1,82 @@
+//! A server's services, called from within its process.
+
+use std::{fmt, net::SocketAddr};
+
+use crate::{
+    Channel, Peer, Server, ServerError, Service,
+    client::{InProcess, ServeFrame, Served},
+    proto::Frame,
+    server::{LocalServer, RunningServer},
+};
+
+/// Services in this process, called without a socket: the same encoding, deadlines, interceptors, limits and errors. For
+/// tests, and for a program that serves and calls at once. Cheap to clone. Methods run on their callers' tasks.
+///
+/// ```
+/// # #[ms_rpc::service(name = "goods")]
+/// # pub trait Goods { async fn find(&self, id: i64) -> String; }
+/// # struct Shop;
+/// # impl Goods for Shop { async fn find(&self, id: i64) -> String { id.to_string() } }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), ms_rpc::Status> {
+/// let goods = GoodsClient::new(ms_rpc::Local::new(GoodsServer::new(Shop)));
+/// assert_eq!(goods.find(5).await?, "5");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Local {
+    server: LocalServer,
+}
+
+impl Local {
+    /// One service, without limits and interceptors, under its own name.
+    pub fn new(service: impl Service) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { server: Server::without_listener(nowhere).serve(service).local() }
+    }
+
+    /// The same, called by this peer: interceptors, layers and methods see it.
+    #[must_use]
+    pub fn with_peer(mut self, peer: Peer) -> Self {
+        self.server.peer = peer;
+        self
+    }
+}
+
+impl Server {
+    /// The services of this server, with its interceptors and limits, for callers in this process alone: nothing is listened
+    /// on or registered.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start) that concern names and limits.
+    pub fn into_local(self) -> Result<Local, ServerError> {
+        self.check()?;
+        Ok(Local { server: self.local() })
+    }
+}
+
+impl RunningServer {
+    /// The services of this server for callers in this process; the limits are shared with the connections.
+    pub fn local(&self) -> Local {
+        Local { server: self.local_server() }
+    }
+}
+
+impl ServeFrame for LocalServer {
+    fn serve(&self, request: Frame) -> Served<'_> {
+        Box::pin(Self::serve(self, request))
+    }
+}
+
+impl From<Local> for Channel {
+    fn from(local: Local) -> Self {
+        Self::Local(InProcess::new(std::sync::Arc::new(local.server)))
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("peer", &self.server.peer).finish_non_exhaustive()
+    }
+}
