@@ -99,7 +99,9 @@ impl Status {
         self
     }
 
-    pub(crate) fn with_retry_after(mut self, retry_after: Duration) -> Self {
+    /// The same, with the time after which a caller should come back.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.0.retry_after = Some(retry_after);
         self
     }
