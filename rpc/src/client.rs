@@ -1,6 +1,5 @@
 //! Calls services: over one connection, through a registry, or within the process.
 
-mod answer;
 mod balance;
 mod channel;
 mod connection;
@@ -23,8 +22,7 @@ use async_trait::async_trait;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Status, net::Transport};
-use answer::Answer;
+use crate::{Answer, Status, net::Transport};
 use connection::Connection;
 use options::{ClientConfig, config_setters};
 use request::CallRequest;

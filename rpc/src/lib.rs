@@ -21,6 +21,7 @@ mod compress;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+pub mod layers;
 mod local;
 mod meter;
 mod net;
@@ -33,7 +34,10 @@ mod sync;
 mod unanswered;
 
 pub use blob::Blob;
-pub use call::{CallError, Code, Context, Extensions, Metadata, NoInstance, Outcome, Peer, ServiceError, Status};
+pub use call::{
+    Answer, CallError, Code, Context, Extensions, Invocation, Layer, Metadata, Next, NoInstance, Outcome, Peer,
+    ServiceError, Status,
+};
 pub use client::{
     Arguments, Balancer, Balancing, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, InProcess,
     Outgoing, ProxyBuilder, Stub, TypedClient,

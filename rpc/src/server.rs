@@ -8,6 +8,7 @@ mod connection;
 mod dispatch;
 mod drain;
 mod handoff;
+mod layered;
 mod limit;
 mod limits;
 mod local;
@@ -32,7 +33,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
-    Accept, Codec, Compression, HealthState, Service, Status,
+    Accept, Codec, Compression, HealthState, Layer, Service, Status,
     proto::ServerHello,
     service::{
         describe,
@@ -84,6 +85,7 @@ pub struct Server {
     services: Vec<(String, Arc<dyn Service>)>,
     registries: Vec<Arc<dyn MsRegister>>,
     interceptors: Vec<Interceptor>,
+    layers: Vec<Arc<dyn Layer>>,
     rates: Limits,
     advertise: Option<String>,
     weight: f64,
@@ -140,6 +142,7 @@ impl Server {
             services: Vec::new(),
             registries: Vec::new(),
             interceptors: Vec::new(),
+            layers: Vec::new(),
             rates: Limits::default(),
             advertise: None,
             weight: Instance::DEFAULT_WEIGHT,
@@ -225,6 +228,13 @@ impl Server {
         F: Fn(&mut Incoming<'_>) -> Result<(), Status> + Send + Sync + 'static,
     {
         self.interceptors.push(Arc::new(interceptor));
+        self
+    }
+
+    /// Runs every call within `layer`, but those of the framework's own services. Several run in the order in which they were
+    /// added, the first one outermost.
+    pub fn layer(mut self, layer: impl Layer) -> Self {
+        self.layers.push(Arc::new(layer));
         self
     }
 
@@ -405,7 +415,13 @@ impl Server {
         let names = self.services.iter().map(|(name, _)| name.clone()).collect();
         services.push(health::service(names, self.life.clone()));
         Shared {
-            dispatch: Dispatch::new(services, self.interceptors.clone(), &self.rates, &ticker),
+            dispatch: Dispatch::new(
+                services,
+                self.interceptors.clone(),
+                &self.layers.clone().into(),
+                &self.rates,
+                &ticker,
+            ),
             limits: self.limits.clone(),
             ticker,
             compute: Pool::new(std::thread::available_parallelism().map_or(1, usize::from)),

@@ -146,6 +146,10 @@ enum State {
 }
 
 impl Reply {
+    pub(crate) fn running(method: SpareFuture) -> Self {
+        Self(State::Running(method))
+    }
+
     /// Drives the method; when it is ready its answer stands in `out`.
     pub(crate) fn poll(&mut self, cx: &mut std::task::Context<'_>, out: &mut ReplyOut<'_>) -> Poll<()> {
         match &mut self.0 {

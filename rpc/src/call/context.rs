@@ -94,6 +94,13 @@ impl Context {
         before.into_iter().for_each(Unanswered::answered);
     }
 
+    /// Makes `unanswered` the compensation of the call that this code serves.
+    pub(crate) fn hand_over(unanswered: Unanswered) {
+        if unanswered.is_some() {
+            CURRENT.with_borrow_mut(|current| current.as_mut().map(|context| context.unanswered = unanswered));
+        }
+    }
+
     /// Sends a pair back with the answer of the method that runs here, whatever that is; does nothing outside of a call.
     ///
     /// # Errors

@@ -73,6 +73,14 @@ impl Metadata {
         appended.map_err(|BadHead(reason)| invalid(key, reason))
     }
 
+    /// Adds pairs, as far as there is room for them.
+    pub(crate) fn append_all(&mut self, other: &Self) {
+        let mut encoded = Vec::from(std::mem::take(&mut self.encoded));
+        // Beyond 255 pairs there is no room.
+        let _ = other.iter().try_for_each(|(key, value)| append_pair(&mut encoded, key, value));
+        self.encoded = encoded.into();
+    }
+
     /// The first text under `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.get_bytes(key).and_then(|value| std::str::from_utf8(value).ok())

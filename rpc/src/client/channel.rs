@@ -5,13 +5,12 @@ use serde_json::Value;
 
 use super::{
     Client, ClientProxy, InProcess,
-    answer::Answer,
     fan_out::fork,
     options::{CallOptions, ClientConfig},
     request::{CallRequest, not_sent},
     resolver::Resolver,
 };
-use crate::{CallError, Code, Codec, Method, ServiceError, Status, proto::RequestHead};
+use crate::{Answer, CallError, Code, Codec, Method, ServiceError, Status, proto::RequestHead};
 
 /// Where calls go: through a registry, over one connection, or to a service in this process. Cheap to clone.
 #[derive(Clone, Debug)]

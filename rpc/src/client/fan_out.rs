@@ -12,14 +12,13 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    answer::Answer,
     channel::{Arguments, Channel, Stub},
     options::CallOptions,
     proxy::ClientProxy,
     request::{CallRequest, not_sent, time_of},
     resolver::Resolver,
 };
-use crate::{Code, Outcome, Status};
+use crate::{Answer, Code, Outcome, Status};
 
 /// What every client that [`service`](crate::service) generates can do besides its own methods.
 pub trait TypedClient: Clone + Send + Sync {

@@ -3,9 +3,9 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{answer::Answer, options::ClientConfig, request::CallRequest};
+use super::{options::ClientConfig, request::CallRequest};
 use crate::{
-    Status,
+    Answer, Status,
     buffer::FrameBuf,
     proto::{Frame, HEADER, Header, Kind, LARGEST_MAX_FRAME},
 };

@@ -13,7 +13,6 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    answer::Answer,
     balance::Balancing,
     channel::{Arguments, Channel},
     options::{CallOptions, ClientConfig, config_setters},
@@ -21,7 +20,7 @@ use super::{
     resolver::{Picked, Resolver, Tried},
     retry::{self, ATTEMPTS, Verdict},
 };
-use crate::{Code, Status, meter};
+use crate::{Answer, Code, Status, meter};
 
 /// The client that finds services through a registry: before each call it resolves the service, picks an instance, uses
 /// a pooled connection, and, where that does no harm, tries again elsewhere. Cheap to clone; make one per registry.

@@ -22,7 +22,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::error;
 
-use super::{capacity::Permit, dispatch::Route, limit::Admission};
+use super::{capacity::Permit, dispatch::Route, layered, limit::Admission};
 use crate::{
     Code, Codec, Compression, Context, Outcome, Status,
     buffer::FrameBuf,
@@ -73,6 +73,27 @@ impl Call {
     /// Decodes the arguments and starts the method; it is not polled. A failure is the call's answer.
     #[inline]
     pub(crate) fn begin(
+        form: ResponseForm,
+        route: &Arc<Route>,
+        context: Context,
+        request: Encoded,
+        spare: &mut Option<SpareFuture>,
+    ) -> Self {
+        if !route.layers.is_empty() {
+            return Self::begin_layered(form, route, context, request);
+        }
+        Self::begin_method(form, route, context, request, spare)
+    }
+
+    #[cold]
+    fn begin_layered(form: ResponseForm, route: &Arc<Route>, context: Context, request: Encoded) -> Self {
+        let reply = layered::start(route, &context, &form, request);
+        Self { form, context: Some(context), stage: Stage::Runs(reply), begun: false, permit: None }
+    }
+
+    /// The same without the server's layers: what they run around.
+    #[inline]
+    pub(super) fn begin_method(
         form: ResponseForm,
         route: &Route,
         context: Context,
@@ -128,7 +149,7 @@ impl Call {
     /// Drives the call once. When it is ready, its whole response stands at the end of `out`, and the compensation goes with
     /// these bytes; until then nothing is appended. User code that panics is answered `Internal`.
     #[inline]
-    pub(crate) fn poll(&mut self, route: &Route, cx: &mut TaskContext<'_>, out: &mut FrameBuf) -> Poll<()> {
+    pub(crate) fn poll(&mut self, route: &Arc<Route>, cx: &mut TaskContext<'_>, out: &mut FrameBuf) -> Poll<()> {
         if let Stage::AwaitsToken(wait) = &mut self.stage {
             let context = self.context.as_ref().map(Context::remaining).unwrap_or_default();
             let granted = ready!(wait.poll(route, context, cx));
@@ -166,11 +187,14 @@ impl Call {
     }
 
     #[cold]
-    fn start_after_token(&mut self, route: &Route, granted: Result<(), Status>) {
+    fn start_after_token(&mut self, route: &Arc<Route>, granted: Result<(), Status>) {
         let Stage::AwaitsToken(wait) = std::mem::replace(&mut self.stage, Stage::Runs(overdue().into())) else {
             return;
         };
         self.stage = Stage::Runs(match (granted, &self.context) {
+            (Ok(()), Some(context)) if !route.layers.is_empty() => {
+                layered::start(route, context, &self.form, wait.request)
+            }
             (Ok(()), Some(context)) => start(route, context, wait.request, &mut None),
             (Err(status), _) => status.into(),
             (Ok(()), None) => return,

@@ -10,6 +10,7 @@ use std::{
 use tracing::error;
 
 use super::{
+    layered::Layers,
     limit::{Bucket, Buckets, Limits, Ticker},
     pace::{Pace, Threads},
 };
@@ -50,6 +51,7 @@ pub(crate) struct Route {
     pub(crate) descriptor: &'static Descriptor,
     pub(crate) method: usize,
     pub(crate) buckets: Buckets,
+    pub(crate) layers: Layers,
     /// Of first polls: what the method does before it waits, if it does.
     pub(crate) pace: Pace,
     /// Of all others.
@@ -74,13 +76,14 @@ impl Dispatch {
     pub(crate) fn new(
         services: Vec<(String, Arc<dyn Service>)>,
         interceptors: Vec<Interceptor>,
+        layers: &Layers,
         limits: &Limits,
         ticker: &Ticker,
     ) -> Self {
         let whole = limits.server.map(|limit| Arc::new(Bucket::new(limit, ticker, "the server".to_owned())));
         let services = services.into_iter().map(|(name, service)| {
-            // Health checks must not fail because the server is busy.
-            let is_limited = !name.starts_with("ms.");
+            // Health checks must not fail because the server is busy, or because of a user's layer.
+            let is_user = !name.starts_with("ms.");
             let of_service = limits.services.get(&name);
             let of_service = of_service.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}`"))));
             let descriptor = service.descriptor();
@@ -89,7 +92,7 @@ impl Dispatch {
                 let own = limits.methods.get(&(name.clone(), method.name.to_owned()));
                 let own = own.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}.{}`", method.name))));
                 let buckets = [own, of_service.clone(), whole.clone()].into_iter().flatten();
-                let buckets = buckets.filter(|_| is_limited).collect();
+                let buckets = buckets.filter(|_| is_user).collect();
                 let threads = if method.compute { Threads::Compute } else { Threads::InPlace };
                 let route = Route {
                     name: served.clone(),
@@ -97,6 +100,7 @@ impl Dispatch {
                     descriptor,
                     method: place,
                     buckets: Buckets(buckets),
+                    layers: if is_user { layers.clone() } else { Layers::default() },
                     pace: Pace::new(threads),
                     later_pace: Pace::new(threads),
                 };

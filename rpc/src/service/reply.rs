@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::{
-    Code, Codec, Compression, Metadata, Outcome, ServiceError, Status,
-    buffer::{FrameBuf, Mark},
+    Answer, Code, Codec, Compression, Context, Metadata, Outcome, ServiceError, Status,
+    buffer::{FrameBuf, HAND_OFF, Mark},
     proto::{HEADER, Header, Kind, ResponseHead, flag},
 };
 
@@ -54,7 +54,9 @@ impl ResponseForm {
         out.truncate(start);
         let data = out.data();
         data.extend_from_slice(&frame[..HEADER]);
-        ResponseHead { pairs: metadata.encoded(), ..head }.write(data);
+        let mut all = Metadata::from_encoded(head.pairs);
+        all.append_all(metadata);
+        ResponseHead { pairs: all.encoded(), ..head }.write(data);
         data.extend_from_slice(&frame[HEADER + value..]);
         let length = out.since(start) as u32;
         out.patch(start, 2, &length.to_be_bytes());
@@ -111,6 +113,24 @@ impl<'a> ReplyOut<'a> {
             self.frame.truncate(self.start);
             self.status(&Status::new(Code::Internal, format!("the error cannot be encoded: {error}")));
         }
+    }
+
+    /// An answer that a layer made, or passed on.
+    pub(crate) fn answer(&mut self, answer: Answer) {
+        let (error, metadata, value, unanswered) = answer.into_parts();
+        let (code, flags, message) = match &error {
+            Some((code, message)) => (*code, flag::SERVICE_ERROR, message.as_str()),
+            None => (Code::Ok, 0, ""),
+        };
+        let data = self.frame.data();
+        data.extend_from_slice(&[0; HEADER]);
+        ResponseHead { code: code as u8, flags, retry_after_ms: 0, message, pairs: metadata.encoded() }.write(data);
+        if value.len() < HAND_OFF {
+            data.extend_from_slice(&value);
+        } else {
+            self.frame.hand_off(value);
+        }
+        Context::hand_over(unanswered);
     }
 
     pub(crate) fn status(&mut self, status: &Status) {

@@ -10,12 +10,9 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::{Shared, State};
 use crate::{
-    Code, Outcome, Status,
+    Answer, Code, Outcome, Status,
     buffer::{FrameBuf, give_scratch, take_scratch},
-    client::{
-        answer::Answer,
-        request::{CallRequest, not_sent},
-    },
+    client::request::{CallRequest, not_sent},
     proto::{Frame, Settled},
 };
 

@@ -1,0 +1,164 @@
+//! The encoded answer to a call.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{CallError, Code, Metadata, Outcome, ServiceError, Status};
+use crate::{
+    Codec, Compression,
+    body::Body,
+    buffer::FrameBuf,
+    proto::{Frame, ResponseHead, flag},
+    unanswered::Unanswered,
+};
+
+/// The encoded answer of an executed call, as [layers](crate::Layer) and [channels](crate::Channel) see it: a value, or the
+/// method's own error.
+pub struct Answer {
+    codec: Codec,
+    body: Body,
+    /// `None` for a value without metadata, as nearly all are.
+    extra: Option<Box<Extra>>,
+}
+
+#[derive(Default)]
+struct Extra {
+    error: Option<(Code, String)>,
+    metadata: Metadata,
+    unanswered: Unanswered,
+}
+
+impl Answer {
+    /// An answer with this value, in the call's codec: for layers and channels that answer by themselves.
+    ///
+    /// # Errors
+    /// `Internal`: the value cannot be encoded.
+    pub fn value<T: Serialize + ?Sized>(codec: &Codec, value: &T) -> Result<Self, Status> {
+        Ok(Self { codec: *codec, body: encode(codec, value)?, extra: None })
+    }
+
+    /// An answer with a method's own error.
+    ///
+    /// # Errors
+    /// `Internal`: the error cannot be encoded.
+    pub fn service_error<E: ServiceError>(codec: &Codec, error: &E) -> Result<Self, Status> {
+        let said = (error.code(), error.to_string());
+        let extra = Extra { error: Some(said), ..Extra::default() };
+        Ok(Self { codec: *codec, body: encode(codec, error)?, extra: Some(Box::new(extra)) })
+    }
+
+    /// `Ok` for a value, the error's code for a method's own error.
+    pub fn code(&self) -> Code {
+        self.error().map_or(Code::Ok, |(code, _)| *code)
+    }
+
+    /// Metadata that comes with it.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.extra.as_ref().map(|extra| &extra.metadata)
+    }
+
+    /// Metadata that comes with it, to add to.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.extra.get_or_insert_default().metadata
+    }
+
+    fn error(&self) -> Option<&(Code, String)> {
+        self.extra.as_ref()?.error.as_ref()
+    }
+
+    /// Reads the response; a status that the server put in its place is the error.
+    #[inline]
+    pub(crate) fn read(frame: Frame, max_frame: usize) -> Result<Self, Status> {
+        let broken = |message: String| Status::new(Code::Internal, message).with_outcome(Outcome::Unknown);
+        let (head, value) = ResponseHead::parse(&frame.body).map_err(|error| broken(error.to_string()))?;
+        let is_error = head.flags & flag::SERVICE_ERROR != 0;
+        if head.code != 0 && !is_error {
+            return Err(remote_status(&head));
+        }
+        let (Some(codec), Some(compression)) =
+            (Codec::from_number(frame.header.codec), Compression::from_number(frame.header.compression))
+        else {
+            return Err(broken("the answer's codec or compression is unknown here".to_owned()));
+        };
+        let extra = (is_error || head.pairs.len() > 1).then(|| {
+            let error = is_error.then(|| (Code::from_number(head.code), head.message.to_owned()));
+            Box::new(Extra { error, metadata: Metadata::from_encoded(head.pairs), unanswered: Unanswered::default() })
+        });
+        let mut body = frame.body;
+        body.advance(value);
+        if compression != Compression::None {
+            body = compression.expand(&body, max_frame).map_err(|error| broken(error.to_string()))?.into();
+        }
+        Ok(Self { codec, body, extra })
+    }
+
+    /// The parts that a response is written from: the method's own error, metadata, the encoded value, and the compensation
+    /// for an answer that does not go out.
+    pub(crate) fn into_parts(self) -> (Option<(Code, String)>, Metadata, Bytes, Unanswered) {
+        let Extra { error, metadata, unanswered } = self.extra.map(|extra| *extra).unwrap_or_default();
+        (error, metadata, self.body.into(), unanswered)
+    }
+
+    /// Ties a compensation to this answer: it runs if a layer drops the answer, or if that does not go out.
+    pub(crate) fn tie(&mut self, unanswered: Unanswered) {
+        self.extra.get_or_insert_default().unanswered = unanswered;
+    }
+
+    /// Returns true for a value, false for the method's own error.
+    pub(crate) fn is_success(&self) -> bool {
+        self.error().is_none()
+    }
+
+    /// The result of a method with an error type.
+    #[inline]
+    pub(crate) fn into_result<T: DeserializeOwned, E: DeserializeOwned>(self) -> Result<T, CallError<E>> {
+        match self.error() {
+            None => Ok(self.decode("the answer")?),
+            Some(_) => Err(CallError::Service(self.decode("the service's error")?)),
+        }
+    }
+
+    /// The result for a caller that does not know the error type.
+    #[inline]
+    pub(crate) fn into_value<T: DeserializeOwned>(mut self) -> Result<T, Status> {
+        match self.extra.as_mut().and_then(|extra| extra.error.take()) {
+            None => self.decode("the answer"),
+            Some((code, message)) => Err(Status::new(code, message).with_detail(self.codec, self.body.into())),
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(&self, what: &str) -> Result<T, Status> {
+        self.body.decode(self.codec).map_err(|error| Status::undecodable(what, &error))
+    }
+}
+
+fn encode<T: Serialize + ?Sized>(codec: &Codec, value: &T) -> Result<Body, Status> {
+    let mut out = FrameBuf::default();
+    codec
+        .encode(value, &mut out)
+        .map_err(|error| Status::new(Code::Internal, format!("an answer cannot be encoded: {error}")))?;
+    Ok(out.gather(FrameBuf::default().mark()).into())
+}
+
+fn remote_status(head: &ResponseHead<'_>) -> Status {
+    let code = Code::from_number(head.code);
+    let outcome = match code {
+        _ if head.flags & flag::NOT_EXECUTED != 0 => Outcome::Refused,
+        Code::DeadlineExceeded | Code::Cancelled => Outcome::Unknown,
+        _ => Outcome::Answered,
+    };
+    let status = Status::new(code, head.message).with_outcome(outcome);
+    match head.retry_after_ms {
+        0 => status,
+        ms => status.with_retry_after(Duration::from_millis(ms.into())),
+    }
+}
+
+/// Leaves the value out.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("code", &self.code()).field("codec", &self.codec).finish_non_exhaustive()
+    }
+}

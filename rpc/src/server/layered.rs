@@ -1,0 +1,110 @@
+//! Calls of a server that has layers.
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll, ready},
+};
+
+use async_trait::async_trait;
+
+use super::{
+    call::{Call, Encoded},
+    dispatch::Route,
+};
+use crate::{
+    Answer, Code, Compression, Context, Invocation, Layer, Next, Outcome, Status,
+    buffer::FrameBuf,
+    call::Innermost,
+    proto::{Frame, HEADER, Header},
+    service::{
+        Reply, Running,
+        reply::{ReplyOut, ResponseForm},
+    },
+};
+
+/// Starts a call within the server's layers; it is not polled.
+pub(super) fn start(route: &Arc<Route>, context: &Context, form: &ResponseForm, request: Encoded) -> Reply {
+    let header = request.frame.header;
+    let unknown = |what: &str, number: u8| {
+        Status::new(Code::InvalidArgument, format!("{what} {number} is unknown here")).with_outcome(Outcome::Refused)
+    };
+    let Some(codec) = crate::Codec::from_number(header.codec) else { return unknown("codec", header.codec).into() };
+    let Some(compression) = Compression::from_number(header.compression) else {
+        return unknown("compression", header.compression).into();
+    };
+    let mut arguments = request.frame.body;
+    arguments.advance(request.start);
+    let mut call = Invocation {
+        service: route.name.clone(),
+        method: route.method_name().into(),
+        context: context.clone(),
+        idempotent: route.descriptor.methods[route.method].idempotent,
+        codec,
+        compression,
+        argc: request.argc,
+        arguments: arguments.into(),
+        max_frame: request.max_frame,
+    };
+    let innermost = Method { route: route.clone(), form: ResponseForm { compression: Compression::None, ..*form } };
+    let layers = route.layers.clone();
+    let future = async move { Next { layers: &layers, innermost: &innermost }.run(&mut call).await };
+    Reply::running(Box::pin(Layered(Box::pin(future))))
+}
+
+/// The method itself, behind all layers.
+struct Method {
+    route: Arc<Route>,
+    form: ResponseForm,
+}
+
+#[async_trait]
+impl Innermost for Method {
+    async fn run(&self, call: &mut Invocation) -> Result<Answer, Status> {
+        let header = Header { compression: call.compression.number(), codec: self.form.codec, ..self.header() };
+        let frame = Frame { header, body: call.arguments.clone().into() };
+        let request = Encoded { frame, argc: call.argc, start: 0, max_frame: call.max_frame };
+        let mut method = Call::begin_method(self.form, &self.route, call.context.clone(), request, &mut None);
+        let mut out = FrameBuf::default();
+        poll_fn(|cx| method.poll(&self.route, cx, &mut out)).await;
+        let unanswered = out.take_sent(out.len()).next();
+        let mut body = bytes::Bytes::from(out.gather(FrameBuf::default().mark()));
+        let header =
+            Header::parse(&body, usize::MAX).ok().flatten().map_or_else(|| self.header(), |(header, _)| header);
+        let mut answer = Answer::read(Frame { header, body: body.split_off(HEADER).into() }, call.max_frame)?;
+        if let Some(unanswered) = unanswered {
+            answer.tie(unanswered);
+        }
+        Ok(answer)
+    }
+}
+
+impl Method {
+    fn header(&self) -> Header {
+        Header::control(crate::proto::Kind::Request, self.form.id)
+    }
+}
+
+type LayeredFuture = Pin<Box<dyn Future<Output = Result<Answer, Status>> + Send>>;
+
+/// A call within layers, as the method of a [`Reply`].
+struct Layered(LayeredFuture);
+
+impl Running for Layered {
+    fn reuse(self: Pin<&mut Self>, _: &mut dyn Any) -> bool {
+        false
+    }
+
+    fn poll_reply(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, out: &mut ReplyOut<'_>) -> Poll<()> {
+        match ready!(self.0.as_mut().poll(cx)) {
+            Ok(answer) => out.answer(answer),
+            Err(status) => out.status(&status),
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Layers of a server, shared by its routes.
+pub(super) type Layers = Arc<[Arc<dyn Layer>]>;
