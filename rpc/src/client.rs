@@ -8,6 +8,7 @@ mod endpoint;
 mod fan_out;
 mod health;
 mod hold;
+mod info;
 mod instances;
 mod local;
 mod options;
@@ -35,6 +36,7 @@ pub(crate) use balance::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Load
 pub use balance::{Balancer, Balancing};
 pub use channel::{Arguments, Channel, Stub};
 pub use fan_out::TypedClient;
+pub use info::CallInfo;
 pub use local::Local;
 pub use options::{CallOptions, Outgoing};
 pub use proxy::{ClientProxy, ProxyBuilder};
@@ -79,10 +81,10 @@ impl Client {
         self.connection.is_open()
     }
 
-    /// The same connection with other options for its calls by names.
+    /// The same connection with these options merged over its own, for its calls by names and for typed clients made of it.
     #[must_use]
     pub fn with(&self, options: CallOptions) -> Self {
-        Self { options, ..self.clone() }
+        Self { options: self.options.clone().merge(options), ..self.clone() }
     }
 
     /// Calls a method by names, with a JSON array or object of arguments, in JSON.
@@ -90,7 +92,7 @@ impl Client {
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
     pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        Channel::from(self.clone()).call(service, method, arguments, &self.options).await
+        Channel::from(self.clone()).call_merged(service, method, arguments, &self.options).await
     }
 
     /// Calls a method by names, with a tuple of arguments, in the client's codec.
@@ -102,7 +104,7 @@ impl Client {
         A: Arguments,
         T: DeserializeOwned,
     {
-        Channel::from(self.clone()).call_as(service, method, arguments, &self.options).await
+        Channel::from(self.clone()).call_merged_as(service, method, arguments, &self.options).await
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {

@@ -10,6 +10,8 @@
 // The services in here are defined by the same macro as the user's.
 extern crate self as ms_rpc;
 
+#[cfg(feature = "axum")]
+pub mod axum;
 mod blob;
 mod body;
 mod buffer;
@@ -32,8 +34,8 @@ mod unanswered;
 pub use blob::Blob;
 pub use call::{CallError, Code, Context, Extensions, Metadata, NoInstance, Outcome, Peer, ServiceError, Status};
 pub use client::{
-    Arguments, Balancer, Balancing, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, Local, Outgoing,
-    ProxyBuilder, Stub, TypedClient,
+    Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, Local,
+    Outgoing, ProxyBuilder, Stub, TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;

@@ -88,7 +88,7 @@ async fn a_waiting_call_delays_nobody_and_dropping_it_cancels_it() {
     let shop = ShopClient::new(client(&server).await);
 
     let waiting = tokio::spawn({
-        let shop = shop.with(CallOptions::deadline(Duration::from_secs(20)));
+        let shop = shop.with(CallOptions::new().deadline(Duration::from_secs(20)));
         async move { shop.wait().await }
     });
     probe.until(|probe| probe.started.load(Ordering::SeqCst) == 1).await;
@@ -116,15 +116,15 @@ async fn a_deadline_holds_on_both_sides_and_travels() {
     let shop = ShopClient::new(client(&server).await);
 
     let start = Instant::now();
-    let error = shop.with(CallOptions::deadline(Duration::from_millis(50))).wait().await.unwrap_err();
+    let error = shop.with(CallOptions::new().deadline(Duration::from_millis(50))).wait().await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), (Code::DeadlineExceeded, Outcome::Unknown));
     assert!(error.message().contains("no answer from shop.wait within 50ms"), "{error}");
     assert!(start.elapsed() >= Duration::from_millis(50));
     probe.until(|probe| probe.dropped.load(Ordering::SeqCst) == 1).await;
 
-    let remaining = shop.with(CallOptions::deadline(Duration::from_secs(90))).remaining_ms().await.unwrap();
+    let remaining = shop.with(CallOptions::new().deadline(Duration::from_secs(90))).remaining_ms().await.unwrap();
     assert!((80_000..=90_000).contains(&remaining), "{remaining}");
-    let zero = shop.with(CallOptions::deadline(Duration::ZERO)).who().await.unwrap_err();
+    let zero = shop.with(CallOptions::new().deadline(Duration::ZERO)).who().await.unwrap_err();
     assert_eq!((zero.code(), zero.outcome()), (Code::DeadlineExceeded, Outcome::NotSent));
 }
 
@@ -173,7 +173,7 @@ async fn more_calls_than_the_server_takes_wait_for_their_turn() {
         })
         .collect();
     probe.until(|probe| probe.started.load(Ordering::SeqCst) == 4).await;
-    let error = shop.with(CallOptions::deadline(Duration::from_millis(30))).who().await.unwrap_err();
+    let error = shop.with(CallOptions::new().deadline(Duration::from_millis(30))).who().await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), (Code::DeadlineExceeded, Outcome::NotSent));
     let queued = tokio::spawn({
         let shop = shop.clone();
@@ -242,7 +242,7 @@ async fn a_local_service_behaves_the_same() {
     assert_eq!(local.find(5).await.unwrap(), Item::of(5));
     assert!(matches!(local.find(1001).await.unwrap_err(), CallError::Service(ShopError::Missing(1001))));
     assert_eq!(local.panic().await.unwrap_err().code(), Code::Internal);
-    let late = local.with(CallOptions::deadline(Duration::from_millis(10))).wait().await.unwrap_err();
+    let late = local.with(CallOptions::new().deadline(Duration::from_millis(10))).wait().await.unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded);
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Code;
+use super::{Code, Metadata};
 use crate::{Codec, codec::CodecError};
 
 /// How far a failed call came. Decides whether it may be tried again.
@@ -45,6 +45,7 @@ struct Inner {
     retry_after: Option<Duration>,
     detail: Option<(Codec, Bytes)>,
     no_instance: Option<NoInstance>,
+    metadata: Metadata,
 }
 
 impl Status {
@@ -52,7 +53,8 @@ impl Status {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
         let outcome = Outcome::Answered;
-        Self(Box::new(Inner { code, outcome, message, retry_after: None, detail: None, no_instance: None }))
+        let metadata = Metadata::default();
+        Self(Box::new(Inner { code, outcome, message, retry_after: None, detail: None, no_instance: None, metadata }))
     }
 
     /// The kind of failure.
@@ -82,6 +84,16 @@ impl Status {
     pub fn service_error<E: DeserializeOwned>(&self) -> Option<Result<E, Self>> {
         let (codec, body) = self.0.detail.as_ref()?;
         Some(codec.decode(body).map_err(|error| Self::undecodable("the service's error", &error)))
+    }
+
+    /// Metadata that the server sent with the error; empty for an error of this side.
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
+    pub(crate) fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.0.metadata = metadata;
+        self
     }
 
     /// Why there was no instance to call, if that is what went wrong.
@@ -124,7 +136,7 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.0.code, self.0.message)
+        write!(f, "{}: {}", self.0.code, self.0.message)
     }
 }
 
@@ -178,13 +190,49 @@ pub trait ServiceError: std::error::Error + Serialize + DeserializeOwned + Send 
     }
 }
 
-/// How a typed call fails: the service's own error, or everything else.
+/// Error of a typed call: the method's own error, or the status of a call that failed around it.
+///
+/// `Display` shows the text of the error within; [`source`](std::error::Error::source) is that error itself.
 #[derive(Clone, Debug)]
 pub enum CallError<E> {
     /// The method ran, and returned its own error.
     Service(E),
     /// The call failed around the method.
     Status(Status),
+}
+
+impl<E> CallError<E> {
+    /// The kind of failure: the code of the method's own error, or the status's.
+    pub fn code(&self) -> Code
+    where
+        E: ServiceError,
+    {
+        match self {
+            Self::Service(error) => error.code(),
+            Self::Status(status) => status.code(),
+        }
+    }
+
+    /// How long to wait before the next try, if the server said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.status().and_then(Status::retry_after)
+    }
+
+    /// The status, if the call failed around the method.
+    pub fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Service(_) => None,
+            Self::Status(status) => Some(status),
+        }
+    }
+
+    /// The method's own error, if it returned one.
+    pub fn service(&self) -> Option<&E> {
+        match self {
+            Self::Service(error) => Some(error),
+            Self::Status(_) => None,
+        }
+    }
 }
 
 impl<E> From<Status> for CallError<E> {
@@ -202,4 +250,11 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
     }
 }
 
-impl<E: std::error::Error> std::error::Error for CallError<E> {}
+impl<E: std::error::Error + 'static> std::error::Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Service(error) => Some(error),
+            Self::Status(status) => Some(status),
+        }
+    }
+}

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use super::info::CallInfo;
 use crate::{
-    CallError, Code, Codec, Compression, Outcome, Status,
+    CallError, Code, Codec, Compression, Metadata, Outcome, Status,
     body::Body,
     net::Frame,
     proto::{ResponseHead, flag},
@@ -16,14 +17,18 @@ use crate::{
 pub(crate) struct Answer {
     codec: Codec,
     body: Body,
-    error: Option<(Code, String)>,
+    /// Code, message and metadata of the head, if the body is the method's own error.
+    error: Option<Status>,
 }
 
 impl Answer {
-    /// Reads the response; a status that the server put in its place is the error.
-    pub(crate) fn read(frame: Frame, max_frame: usize) -> Result<Self, Status> {
+    /// Reads the response; a status that the server put in its place is the error. `info` records the head's metadata.
+    pub(crate) fn read(frame: Frame, max_frame: usize, info: Option<&CallInfo>) -> Result<Self, Status> {
         let broken = |message: String| Status::new(Code::Internal, message).with_outcome(Outcome::Unknown);
         let (head, value) = ResponseHead::parse(&frame.body).map_err(|error| broken(error.to_string()))?;
+        if let Some(info) = info {
+            info.set_metadata(head.pairs);
+        }
         let is_error = head.flags & flag::SERVICE_ERROR != 0;
         if head.code != 0 && !is_error {
             return Err(remote_status(&head));
@@ -33,7 +38,7 @@ impl Answer {
         else {
             return Err(broken("the answer's codec or compression is unknown here".to_owned()));
         };
-        let error = is_error.then(|| (Code::from_number(head.code), head.message.to_owned()));
+        let error = is_error.then(|| status_of(&head));
         let mut body = frame.body;
         body.advance(value);
         if compression != Compression::None {
@@ -59,7 +64,7 @@ impl Answer {
     pub(crate) fn into_value<T: DeserializeOwned>(self) -> Result<T, Status> {
         match self.error {
             None => self.decode("the answer"),
-            Some((code, message)) => Err(Status::new(code, message).with_detail(self.codec, self.body.into())),
+            Some(status) => Err(status.with_detail(self.codec, self.body.into())),
         }
     }
 
@@ -69,15 +74,19 @@ impl Answer {
 }
 
 fn remote_status(head: &ResponseHead<'_>) -> Status {
-    let code = Code::from_number(head.code);
-    let outcome = match code {
+    let status = status_of(head);
+    let outcome = match status.code() {
         _ if head.flags & flag::NOT_EXECUTED != 0 => Outcome::Refused,
         Code::DeadlineExceeded | Code::Cancelled => Outcome::Unknown,
         _ => Outcome::Answered,
     };
-    let status = Status::new(code, head.message).with_outcome(outcome);
+    let status = status.with_outcome(outcome);
     match head.retry_after_ms {
         0 => status,
         ms => status.with_retry_after(Duration::from_millis(ms.into())),
     }
+}
+
+fn status_of(head: &ResponseHead<'_>) -> Status {
+    Status::new(Code::from_number(head.code), head.message).with_metadata(Metadata::from_encoded(head.pairs))
 }

@@ -1,4 +1,7 @@
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -56,7 +59,7 @@ pub trait Arguments: Serialize {
 }
 
 impl Channel {
-    /// Calls a method by names, with a JSON array or object of arguments, in JSON.
+    /// Calls a method by names, with a JSON array or object of arguments, in JSON. `options` are merged over the channel's.
     ///
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
@@ -67,6 +70,18 @@ impl Channel {
         arguments: &Value,
         options: &CallOptions,
     ) -> Result<Value, Status> {
+        self.call_merged(service, method, arguments, &self.options().merge(options.clone())).await
+    }
+
+    /// Calls with options that the channel's own are part of.
+    pub(super) async fn call_merged(
+        &self,
+        service: &str,
+        method: &str,
+        arguments: &Value,
+        options: &CallOptions,
+    ) -> Result<Value, Status> {
+        let options = &*self.config().method_defaults.under(service, method, options);
         let argc = match arguments {
             Value::Null => 0,
             Value::Array(list) => u8::try_from(list.len()).unwrap_or(RequestHead::NAMED),
@@ -81,7 +96,7 @@ impl Channel {
         self.exchange(&request, arguments, options.idempotent).await?.into_value()
     }
 
-    /// Calls a method by names, with a tuple of arguments, in the channel's codec.
+    /// Calls a method by names, with a tuple of arguments, in the channel's codec. `options` are merged over the channel's.
     ///
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
@@ -96,6 +111,21 @@ impl Channel {
         A: Arguments,
         T: DeserializeOwned,
     {
+        self.call_merged_as(service, method, arguments, &self.options().merge(options.clone())).await
+    }
+
+    pub(super) async fn call_merged_as<A, T>(
+        &self,
+        service: &str,
+        method: &str,
+        arguments: &A,
+        options: &CallOptions,
+    ) -> Result<T, Status>
+    where
+        A: Arguments,
+        T: DeserializeOwned,
+    {
+        let options = &*self.config().method_defaults.under(service, method, options);
         let request = CallRequest::new(service, method, arguments.count(), self.config(), options)?;
         if request.argc == 0 {
             // One form for no arguments: an empty list, in every codec.
@@ -109,6 +139,19 @@ impl Channel {
             Self::Proxy(proxy) => proxy.config(),
             Self::Connection(client) => client.config(),
             Self::Local(local) => local.config(),
+        }
+    }
+
+    fn options(&self) -> CallOptions {
+        self.clone().take_options()
+    }
+
+    /// Takes the options that were set on it.
+    fn take_options(&mut self) -> CallOptions {
+        match self {
+            Self::Proxy(proxy) => proxy.take_options(),
+            Self::Connection(client) => std::mem::take(&mut client.options),
+            Self::Local(_) => CallOptions::new(),
         }
     }
 
@@ -126,8 +169,18 @@ impl Channel {
                 }
                 proxy.exchange(&resolver, request, arguments, idempotent).await
             }
-            Self::Connection(client) => client.exchange(request, arguments).await,
-            Self::Local(local) => local.exchange(request, arguments).await,
+            Self::Connection(client) => {
+                request.attempt_begins();
+                let result = client.exchange(request, arguments).await;
+                if let Some(info) = request.info {
+                    info.end_attempt(client.connection.address().to_owned());
+                }
+                result
+            }
+            Self::Local(local) => {
+                request.attempt_begins();
+                local.exchange(request, arguments).await
+            }
         }
     }
 }
@@ -140,23 +193,43 @@ pub struct Stub {
     /// Filled at the first call through a proxy: resolving a service needs a runtime.
     resolver: Arc<OnceLock<Arc<Resolver>>>,
     options: CallOptions,
+    /// Options of the methods that have defaults, those of all methods merged in.
+    methods: Box<[(Box<str>, CallOptions)]>,
 }
 
 impl Stub {
-    /// The service of this name.
+    /// The service of this name, with the channel's options.
     pub fn new(channel: impl Into<Channel>, service: impl AsRef<str>) -> Self {
-        Self {
-            channel: channel.into(),
-            service: service.as_ref().into(),
-            resolver: Arc::default(),
-            options: CallOptions::new(),
-        }
+        let (mut channel, service) = (channel.into(), service.as_ref());
+        let options = channel.take_options();
+        let methods = channel.config().method_defaults.of(service, &options);
+        Self { channel, service: service.into(), resolver: Arc::default(), options, methods }
     }
 
-    /// The same with other options for its calls.
+    /// The same with these options merged over its own.
     #[must_use]
     pub fn with(&self, options: CallOptions) -> Self {
-        Self { options, ..self.clone() }
+        self.map_options(|own| own.clone().merge(options.clone()))
+    }
+
+    /// The same for one call of a broadcast, made after `waited`.
+    pub(super) fn of_broadcast(&self, instance: &str, waited: Duration) -> Self {
+        let default = self.channel.config().timeout;
+        self.map_options(|own| own.of_broadcast(instance, waited, default))
+    }
+
+    fn map_options(&self, map: impl Fn(&CallOptions) -> CallOptions) -> Self {
+        let methods = self.methods.iter().map(|(method, options)| (method.clone(), map(options))).collect();
+        let (channel, service, resolver) = (self.channel.clone(), self.service.clone(), self.resolver.clone());
+        Self { channel, service, resolver, options: map(&self.options), methods }
+    }
+
+    #[inline]
+    fn options_of(&self, method: &Method) -> &CallOptions {
+        match self.methods.iter().find(|(name, _)| **name == *method.name) {
+            Some((_, options)) => options,
+            None => &self.options,
+        }
     }
 
     /// Calls a method that has an error type.
@@ -188,7 +261,7 @@ impl Stub {
         &self.options
     }
 
-    /// Who knows all instances, and what it knows.
+    /// The proxy, and the resolver that knows all instances.
     pub(super) fn through_proxy(&self) -> Result<(&ClientProxy, &Arc<Resolver>), Status> {
         match &self.channel {
             Channel::Proxy(proxy) => Ok((proxy, self.resolver(proxy)?)),
@@ -212,8 +285,9 @@ impl Stub {
 
     async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
         let argc = method.arguments.len() as u8;
-        let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), &self.options)?;
-        let idempotent = method.idempotent || self.options.idempotent;
+        let options = self.options_of(method);
+        let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), options)?;
+        let idempotent = method.idempotent || options.idempotent;
         match &self.channel {
             Channel::Proxy(proxy) => {
                 let resolver = self.resolver(proxy)?;

@@ -75,7 +75,7 @@ impl Local {
         let body = Bytes::from(out.gather(FrameBuf::default().mark())).slice(HEADER..);
         out.sent(out.len());
         let header = Header { codec: form.codec, ..Header::control(Kind::Response, 1) };
-        Answer::read(Frame { header, body: body.into() }, LARGEST_MAX_FRAME)
+        Answer::read(Frame { header, body: body.into() }, LARGEST_MAX_FRAME, request.info)
     }
 }
 

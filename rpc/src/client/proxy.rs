@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -68,10 +69,11 @@ impl ClientProxy {
         }
     }
 
-    /// The same, connections included, with other options for its calls by names.
+    /// The same proxy, connections included, with these options merged over its own: they hold for calls by names,
+    /// broadcasts, and typed clients made of it.
     #[must_use]
     pub fn with(&self, options: CallOptions) -> Self {
-        Self { options, ..self.clone() }
+        Self { options: self.options.clone().merge(options), ..self.clone() }
     }
 
     /// Calls a method by names, with a JSON array or object of arguments, in JSON.
@@ -79,7 +81,7 @@ impl ClientProxy {
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
     pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        Channel::from(self).call(service, method, arguments, &self.options).await
+        Channel::from(self).call_merged(service, method, arguments, &self.options).await
     }
 
     /// Calls a method by names, with a tuple of arguments, in the proxy's codec.
@@ -91,7 +93,7 @@ impl ClientProxy {
         A: Arguments,
         T: DeserializeOwned,
     {
-        Channel::from(self).call_as(service, method, arguments, &self.options).await
+        Channel::from(self).call_merged_as(service, method, arguments, &self.options).await
     }
 
     /// The instances that calls of `service` choose from at the moment: what the registry lists, and what it lists no more
@@ -107,8 +109,13 @@ impl ClientProxy {
         &self.inner.config
     }
 
-    pub(super) fn options(&self) -> &CallOptions {
-        &self.options
+    /// The options of calls of one method, its defaults included.
+    pub(super) fn options_of(&self, service: &str, method: &str) -> Cow<'_, CallOptions> {
+        self.inner.config.method_defaults.under(service, method, &self.options)
+    }
+
+    pub(super) fn take_options(&mut self) -> CallOptions {
+        std::mem::take(&mut self.options)
     }
 
     /// What follows `service`; started at its first call.
@@ -139,8 +146,10 @@ impl ClientProxy {
     ) -> Result<Answer, Status> {
         resolver.budget().deposit();
         let picked = resolver.connection(request, &Tried::new()).await?;
+        request.attempt_begins();
         match picked.connection.exchange(request, arguments).await {
             Ok(answer) => {
+                attempt_ended(resolver, &picked, request);
                 picked.connection.health().answered();
                 Ok(answer)
             }
@@ -161,6 +170,7 @@ impl ClientProxy {
         let mut tried = Tried::new();
         let mut attempt = 0;
         loop {
+            attempt_ended(resolver, &picked, request);
             resolver.attempt_failed(&picked, &status);
             attempt += 1;
             let verdict = retry::judge(&status, idempotent);
@@ -184,14 +194,25 @@ impl ClientProxy {
             debug!("{} is tried again: {status}", request.name());
             tried.push(picked.endpoint);
             picked = resolver.connection(request, &tried).await?;
+            request.attempt_begins();
             status = match picked.connection.exchange(request, arguments).await {
                 Ok(answer) => {
+                    attempt_ended(resolver, &picked, request);
                     picked.connection.health().answered();
                     return Ok(answer);
                 }
                 Err(status) => status,
             };
         }
+    }
+}
+
+/// Records the end of an attempt on that instance, if the call asks for it.
+#[inline]
+fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>) {
+    if let Some(info) = request.info {
+        let id = resolver.id_of(picked.endpoint);
+        info.end_attempt(id.unwrap_or_else(|| picked.connection.address().to_owned()));
     }
 }
 

@@ -297,6 +297,13 @@ impl Resolver {
         }
     }
 
+    /// The id of an instance, unless it has gone meanwhile.
+    pub(crate) fn id_of(&self, number: EndpointNumber) -> Option<String> {
+        let instances = self.instances.load();
+        let found = instances.all.iter().find(|endpoint| endpoint.number() == number);
+        found.map(|endpoint| endpoint.instance().id().to_owned())
+    }
+
     fn eject(&self, number: EndpointNumber, status: &Status) {
         let _turn = self.turn();
         let instances = self.instances.load();

@@ -42,6 +42,16 @@ impl RunningServer {
         serve(transport, None, &self.shared, &self.connections);
     }
 
+    /// State of the server: what its `ms.health` answers.
+    pub fn health(&self) -> HealthState {
+        self.life.get()
+    }
+
+    #[cfg(feature = "axum")]
+    pub(crate) fn life(&self) -> Life {
+        self.life.clone()
+    }
+
     /// What it has registered.
     pub fn registrations(&self) -> &[Registration] {
         &self.registrations
@@ -69,6 +79,7 @@ impl RunningServer {
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
+        self.life.set(HealthState::Draining);
         self.accept.abort();
         self.connections.abort();
     }
