@@ -45,6 +45,11 @@ async fn each_failure_has_its_own_code_and_the_connection_goes_on() {
 
     let error = shop.find(1001).await.unwrap_err();
     assert!(matches!(error, CallError::Service(ShopError::Missing(1001))), "{error:?}");
+    assert_eq!((error.code(), error.to_string().as_str()), (Code::NotFound, "no item 1001"));
+    assert_eq!(error.service(), Some(&ShopError::Missing(1001)));
+    assert!(error.status().is_none() && error.retry_after().is_none());
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<ShopError>());
+    assert_eq!(source, Some(&ShopError::Missing(1001)));
 
     let status = |result: Result<Value, ms_rpc::Status>| result.unwrap_err();
     let unknown_service = status(client.call("shoe", "find", &json!([1])).await);
@@ -61,6 +66,7 @@ async fn each_failure_has_its_own_code_and_the_connection_goes_on() {
     assert!(kind.message().contains("invalid type: string \"two\", expected i64"), "{kind}");
     let missing = status(client.call("shop", "add", &json!({"a": 1})).await);
     assert!(missing.message().contains("missing field `b`"), "{missing}");
+    assert!(missing.to_string().starts_with("invalid_argument: "), "{missing}");
     let extra = status(client.call("shop", "add", &json!({"a": 1, "b": 2, "c": 3})).await);
     assert!(extra.message().contains("unknown field `c`"), "{extra}");
     let scalar = status(client.call("shop", "add", &json!(1)).await);
