@@ -111,7 +111,9 @@ pub fn healthz(server: &RunningServer) -> impl Fn() -> Ready<Response> + Clone +
 
 impl IntoResponse for Status {
     fn into_response(self) -> Response {
-        failure(&self, None::<&()>)
+        // Known after a call by names in a codec that describes itself, such as JSON.
+        let error = self.service_error::<serde_json::Value>().and_then(Result::ok);
+        failure(&self, error.as_ref())
     }
 }
 

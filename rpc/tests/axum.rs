@@ -22,7 +22,7 @@ use hyper_util::{
 };
 use ms_register::Memory;
 use ms_rpc::{
-    CallError, CallOptions, ClientProxy, Code, Local, RateLimit, RunningServer, ServiceError, Status,
+    CallError, CallOptions, Client, ClientProxy, Code, Local, RateLimit, RunningServer, ServiceError, Status,
     axum::{RequestDeadline, healthz},
 };
 use serde::{Deserialize, Serialize, Serializer};
@@ -78,6 +78,14 @@ async fn remaining(
     Ok(Json(shop.with(options).remaining_ms().await?))
 }
 
+async fn by_names(State(client): State<Client>) -> Result<Json<Value>, Status> {
+    Ok(Json(client.call("shop", "find", &json!([1001])).await?))
+}
+
+async fn in_bincode(State(client): State<Client>) -> Result<Json<Item>, Status> {
+    Ok(Json(client.call_as("shop", "find", &(1001_i64,)).await?))
+}
+
 fn app(shop: ShopClient) -> Router {
     let routes = Router::new().route("/find/{id}", get(find)).route("/wait", get(wait));
     routes.route("/remaining", get(remaining)).with_state(shop)
@@ -121,6 +129,19 @@ async fn a_failed_call_becomes_a_response() {
     running.shutdown().await;
     let away = ask(address, "/find/5", &[]).await;
     assert_eq!((away.status, &away.body["code"], &away.body["executed"]), (503, &json!("unavailable"), &json!("no")));
+}
+
+#[tokio::test]
+async fn a_call_by_names_brings_the_services_error_where_the_codec_can_tell_it() {
+    let running = server(TestShop::default()).await;
+    let routes = Router::new().route("/json", get(by_names)).route("/bincode", get(in_bincode));
+    let address = serve(routes.with_state(shop::client(&running).await)).await;
+    let mut body =
+        json!({"code": "not_found", "message": "no item 1001", "executed": "yes", "error": {"Missing": 1001}});
+    let answer = ask(address, "/json", &[]).await;
+    assert_eq!((answer.status, &answer.body), (404, &body));
+    body.as_object_mut().unwrap().remove("error");
+    assert_eq!(ask(address, "/bincode", &[]).await.body, body);
 }
 
 #[tokio::test]
