@@ -44,8 +44,8 @@ pub use net::Transport;
 pub use server::{Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, shutdown_signal};
 pub use service::{
     Descriptor, Method, Reply, Request, Service,
-    describe::{DescribeClient, MethodDescription, ServiceDescription},
-    health::{HealthClient, HealthState, ServiceHealth},
+    describe::{Describe, DescribeClient, MethodDescription, ServiceDescription},
+    health::{Health, HealthClient, HealthState, ServiceHealth},
 };
 
 /// What generated code refers to.
