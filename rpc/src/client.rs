@@ -92,7 +92,7 @@ impl Client {
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
     pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        Channel::from(self.clone()).call_merged(service, method, arguments, &self.options).await
+        Channel::from(self.clone()).call(service, method, arguments).await
     }
 
     /// Calls a method by names, with a tuple of arguments, in the client's codec.
@@ -104,7 +104,7 @@ impl Client {
         A: Arguments,
         T: DeserializeOwned,
     {
-        Channel::from(self.clone()).call_merged_as(service, method, arguments, &self.options).await
+        Channel::from(self.clone()).call_as(service, method, arguments).await
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {

@@ -86,6 +86,20 @@ async fn each_failure_has_its_own_code_and_the_connection_goes_on() {
     assert!(client.is_open());
 }
 
+#[test]
+fn a_codes_number_name_and_http_status_belong_together() {
+    let codes: [Code; 17] = std::array::from_fn(|number| Code::from_number(number as u8));
+    for (number, code) in codes.into_iter().enumerate() {
+        assert_eq!((code as usize, code.to_string().parse()), (number, Ok(code)));
+    }
+    assert_eq!((Code::from_number(17), Code::from_number(255)), (Code::Unknown, Code::Unknown));
+    let unknown = "NotFound".parse::<Code>().unwrap_err();
+    assert!(unknown.contains("\"NotFound\"") && unknown.contains("not_found"), "{unknown}");
+    assert_eq!((Code::NotFound.name(), format!("{:>10}", Code::Ok).as_str()), ("not_found", "        ok"));
+    let statuses = codes.map(Code::http_status);
+    assert_eq!(statuses, [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401]);
+}
+
 #[tokio::test]
 async fn a_waiting_call_delays_nobody_and_dropping_it_cancels_it() {
     let shop = TestShop::default();

@@ -53,7 +53,8 @@ async fn options_of_a_proxy_or_client_hold_for_all_calls_made_of_it() {
     merges(ShopClient::new(&proxy)).await;
     let client = shop::client(&running).await.with(metadata("token", "secret"));
     merges(ShopClient::new(client.clone())).await;
-    merges(ShopClient::new(Local::new(ShopServer::new(TestShop::default()))).with(metadata("token", "secret"))).await;
+    let local = Local::new(ShopServer::new(TestShop::default()));
+    merges(ShopClient::new(local.with(metadata("token", "secret")))).await;
 
     let later = metadata("tenant", "blue");
     let named = proxy.with(later.clone());
@@ -69,7 +70,7 @@ async fn options_of_a_proxy_or_client_hold_for_all_calls_made_of_it() {
         assert!(all[0].1.is_some());
     }
     let channel = ms_rpc::Channel::from(&proxy);
-    assert_eq!(channel.call("shop", "metadata", &json!(["token"]), &later).await.unwrap(), json!("secret"));
+    assert_eq!(channel.with(later).call("shop", "metadata", &json!(["token"])).await.unwrap(), json!("secret"));
 }
 
 #[tokio::test]

@@ -59,29 +59,21 @@ pub trait Arguments: Serialize {
 }
 
 impl Channel {
-    /// Calls a method by names, with a JSON array or object of arguments, in JSON. `options` are merged over the channel's.
+    /// The same channel with these options merged over its own.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self {
+        let mut channel = self.clone();
+        let own = channel.options_mut();
+        *own = std::mem::take(own).merge(options);
+        channel
+    }
+
+    /// Calls a method by names, with a JSON array or object of arguments, in JSON.
     ///
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
-    pub async fn call(
-        &self,
-        service: &str,
-        method: &str,
-        arguments: &Value,
-        options: &CallOptions,
-    ) -> Result<Value, Status> {
-        self.call_merged(service, method, arguments, &self.options().merge(options.clone())).await
-    }
-
-    /// Calls with options that the channel's own are part of.
-    pub(super) async fn call_merged(
-        &self,
-        service: &str,
-        method: &str,
-        arguments: &Value,
-        options: &CallOptions,
-    ) -> Result<Value, Status> {
-        let options = &*self.config().method_defaults.under(service, method, options);
+    pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
+        let options = &*self.config().method_defaults.under(service, method, self.options());
         let argc = match arguments {
             Value::Null => 0,
             Value::Array(list) => u8::try_from(list.len()).unwrap_or(RequestHead::NAMED),
@@ -96,36 +88,16 @@ impl Channel {
         self.exchange(&request, arguments, options.idempotent).await?.into_value()
     }
 
-    /// Calls a method by names, with a tuple of arguments, in the channel's codec. `options` are merged over the channel's.
+    /// Calls a method by names, with a tuple of arguments, in the channel's codec.
     ///
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
-    pub async fn call_as<A, T>(
-        &self,
-        service: &str,
-        method: &str,
-        arguments: &A,
-        options: &CallOptions,
-    ) -> Result<T, Status>
+    pub async fn call_as<A, T>(&self, service: &str, method: &str, arguments: &A) -> Result<T, Status>
     where
         A: Arguments,
         T: DeserializeOwned,
     {
-        self.call_merged_as(service, method, arguments, &self.options().merge(options.clone())).await
-    }
-
-    pub(super) async fn call_merged_as<A, T>(
-        &self,
-        service: &str,
-        method: &str,
-        arguments: &A,
-        options: &CallOptions,
-    ) -> Result<T, Status>
-    where
-        A: Arguments,
-        T: DeserializeOwned,
-    {
-        let options = &*self.config().method_defaults.under(service, method, options);
+        let options = &*self.config().method_defaults.under(service, method, self.options());
         let request = CallRequest::new(service, method, arguments.count(), self.config(), options)?;
         if request.argc == 0 {
             // One form for no arguments: an empty list, in every codec.
@@ -142,16 +114,19 @@ impl Channel {
         }
     }
 
-    fn options(&self) -> CallOptions {
-        self.clone().take_options()
+    fn options(&self) -> &CallOptions {
+        match self {
+            Self::Proxy(proxy) => &proxy.options,
+            Self::Connection(client) => &client.options,
+            Self::Local(local) => &local.options,
+        }
     }
 
-    /// Takes the options that were set on it.
-    fn take_options(&mut self) -> CallOptions {
+    fn options_mut(&mut self) -> &mut CallOptions {
         match self {
-            Self::Proxy(proxy) => proxy.take_options(),
-            Self::Connection(client) => std::mem::take(&mut client.options),
-            Self::Local(_) => CallOptions::new(),
+            Self::Proxy(proxy) => &mut proxy.options,
+            Self::Connection(client) => &mut client.options,
+            Self::Local(local) => &mut local.options,
         }
     }
 
@@ -201,7 +176,7 @@ impl Stub {
     /// The service of this name, with the channel's options.
     pub fn new(channel: impl Into<Channel>, service: impl AsRef<str>) -> Self {
         let (mut channel, service) = (channel.into(), service.as_ref());
-        let options = channel.take_options();
+        let options = std::mem::take(channel.options_mut());
         let methods = channel.config().method_defaults.of(service, &options);
         Self { channel, service: service.into(), resolver: Arc::default(), options, methods }
     }

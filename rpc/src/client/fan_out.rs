@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     answer::Answer,
-    channel::{Arguments, Channel, Stub},
+    channel::{Arguments, Stub},
     options::CallOptions,
     proxy::ClientProxy,
     request::{CallRequest, not_sent, time_of},
@@ -82,10 +82,10 @@ impl ClientProxy {
         method: &str,
         arguments: &Value,
     ) -> Result<Vec<(Instance, Result<Value, Status>)>, Status> {
-        let (channel, options) = (Channel::from(self), self.options_of(service, method));
+        let options = self.options_of(service, method);
         let call = |instance: &str, waited| {
-            let (channel, options) = (&channel, options.of_broadcast(instance, waited, self.config().timeout));
-            async move { channel.call_merged(service, method, arguments, &options).await }
+            let proxy = self.with(options.of_broadcast(instance, waited, self.config().timeout));
+            async move { proxy.call(service, method, arguments).await }
         };
         to_all(self, &self.resolver(service)?, &options, call).await
     }
@@ -104,10 +104,10 @@ impl ClientProxy {
         A: Arguments,
         T: DeserializeOwned,
     {
-        let (channel, options) = (Channel::from(self), self.options_of(service, method));
+        let options = self.options_of(service, method);
         let call = |instance: &str, waited| {
-            let (channel, options) = (&channel, options.of_broadcast(instance, waited, self.config().timeout));
-            async move { channel.call_merged_as(service, method, arguments, &options).await }
+            let proxy = self.with(options.of_broadcast(instance, waited, self.config().timeout));
+            async move { proxy.call_as(service, method, arguments).await }
         };
         to_all(self, &self.resolver(service)?, &options, call).await
     }

@@ -4,7 +4,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::timeout_at;
 
-use super::{answer::Answer, options::ClientConfig, request::CallRequest};
+use super::{
+    answer::Answer,
+    options::{CallOptions, ClientConfig},
+    request::CallRequest,
+};
 use crate::{
     Code, Compression, Context, Metadata, Outcome, Service, Status,
     buffer::FrameBuf,
@@ -22,12 +26,19 @@ use crate::{
 pub struct Local {
     service: Arc<dyn Service>,
     config: Arc<ClientConfig>,
+    pub(super) options: CallOptions,
 }
 
 impl Local {
     /// Calls go to `service`, whatever name they use.
     pub fn new(service: impl Service) -> Self {
-        Self { service: Arc::new(service), config: Arc::default() }
+        Self { service: Arc::new(service), config: Arc::default(), options: CallOptions::new() }
+    }
+
+    /// The same service with these options merged over its own, for typed clients made of it.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self {
+        Self { options: self.options.clone().merge(options), ..self.clone() }
     }
 
     pub(super) fn config(&self) -> &ClientConfig {

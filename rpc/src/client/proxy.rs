@@ -41,7 +41,7 @@ use crate::{Code, Status, meter};
 #[derive(Clone, Debug)]
 pub struct ClientProxy {
     inner: Arc<Inner>,
-    options: CallOptions,
+    pub(super) options: CallOptions,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl ClientProxy {
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
     pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        Channel::from(self).call_merged(service, method, arguments, &self.options).await
+        Channel::from(self).call(service, method, arguments).await
     }
 
     /// Calls a method by names, with a tuple of arguments, in the proxy's codec.
@@ -93,7 +93,7 @@ impl ClientProxy {
         A: Arguments,
         T: DeserializeOwned,
     {
-        Channel::from(self).call_merged_as(service, method, arguments, &self.options).await
+        Channel::from(self).call_as(service, method, arguments).await
     }
 
     /// The instances that calls of `service` choose from at the moment: what the registry lists, and what it lists no more
@@ -112,10 +112,6 @@ impl ClientProxy {
     /// The options of calls of one method, its defaults included.
     pub(super) fn options_of(&self, service: &str, method: &str) -> Cow<'_, CallOptions> {
         self.inner.config.method_defaults.under(service, method, &self.options)
-    }
-
-    pub(super) fn take_options(&mut self) -> CallOptions {
-        std::mem::take(&mut self.options)
     }
 
     /// What follows `service`; started at its first call.
@@ -211,8 +207,10 @@ impl ClientProxy {
 #[inline]
 fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>) {
     if let Some(info) = request.info {
-        let id = resolver.id_of(picked.endpoint);
-        info.end_attempt(id.unwrap_or_else(|| picked.connection.address().to_owned()));
+        let instances = resolver.instances.load();
+        let found = instances.all.iter().find(|endpoint| endpoint.number() == picked.endpoint);
+        let id = found.map_or_else(|| picked.connection.address(), |endpoint| endpoint.instance().id());
+        info.end_attempt(id.to_owned());
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct Resolver {
     connections_per_instance: usize,
     policy: Arc<Policy>,
     clock: Arc<Clock>,
-    instances: ArcSwap<Instances>,
+    pub(super) instances: ArcSwap<Instances>,
     /// Something changed for those that wait for a connection.
     changed: Notify,
     /// For the task that follows the registry: look at everything again.
@@ -295,13 +295,6 @@ impl Resolver {
                 }
             }
         }
-    }
-
-    /// The id of an instance, unless it has gone meanwhile.
-    pub(crate) fn id_of(&self, number: EndpointNumber) -> Option<String> {
-        let instances = self.instances.load();
-        let found = instances.all.iter().find(|endpoint| endpoint.number() == number);
-        found.map(|endpoint| endpoint.instance().id().to_owned())
     }
 
     fn eject(&self, number: EndpointNumber, status: &Status) {
