@@ -18,9 +18,9 @@ pub enum Code {
     InvalidArgument = 3,
     /// The deadline passed; the call may have been executed.
     DeadlineExceeded = 4,
-    /// What was asked for is not there.
+    /// The thing asked for does not exist.
     NotFound = 5,
-    /// What was to be made is there already.
+    /// The thing to create exists already.
     AlreadyExists = 6,
     /// The caller is known, and may not do this.
     PermissionDenied = 7,
@@ -36,7 +36,7 @@ pub enum Code {
     Unimplemented = 12,
     /// The server broke: a handler panicked, a result could not be encoded.
     Internal = 13,
-    /// Nobody could be reached, or the server sheds load; later it may work.
+    /// No instance could be reached, or the server sheds load; a later try may succeed.
     Unavailable = 14,
     /// Data is lost or corrupt.
     DataLoss = 15,

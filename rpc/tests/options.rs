@@ -259,3 +259,15 @@ async fn a_stub_takes_the_options_of_its_channel() {
     let shop = ShopClient::from_stub(Stub::new(client, "shop"));
     assert_eq!(sees(&shop, "token").await.as_deref(), Some("secret"));
 }
+
+#[tokio::test]
+async fn a_call_without_an_answer_records_the_instance_that_was_asked() {
+    let registry = Arc::new(Memory::new());
+    let (running, _) = registered(&registry, "a").await;
+    let shop = ShopClient::new(ClientProxy::new(registry));
+    shop.who().await.unwrap();
+    let info = CallInfo::default();
+    let hurried = shop.with(CallOptions::new().deadline(Duration::from_millis(30)).info(&info));
+    assert_eq!(hurried.wait().await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!((info.instance(), info.attempts()), (Some(running.address().to_string()), 1));
+}

@@ -1,4 +1,4 @@
-//! How a call ends when it does not end well.
+//! Errors of calls.
 
 use std::{fmt, time::Duration};
 
@@ -8,32 +8,32 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Code, Metadata};
 use crate::{Codec, codec::CodecError};
 
-/// How far a failed call came. Decides whether it may be tried again.
+/// Progress of a failed call. Decides on a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// No byte of it left this process: it was not executed.
+    /// No byte of the request left this process: the call was not executed.
     NotSent,
-    /// The server said that it did not execute it.
+    /// The server refused the call without executing it.
     Refused,
-    /// It may have been executed: the answer never came.
+    /// The call may have been executed: no answer came.
     Unknown,
-    /// The server executed it and answered.
+    /// The server executed the call and answered.
     Answered,
 }
 
-/// Why there was no instance to call.
+/// Reason for having no instance to call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NoInstance {
     /// The registry lists none: the message says how far that can be trusted. An unknown service is one of these.
     NoneListed,
-    /// It lists some, but none that the proxy's selector asks for.
+    /// The registry lists instances, but none that the proxy's selector admits.
     NoneSelected,
-    /// All that it lists, and that are asked for, have weight 0.
+    /// Every listed instance that the selector admits has weight 0.
     AllWeightZero,
 }
 
-/// Why a call failed. One pointer in size.
+/// Error of a call: its code, a message, and how far the call came. One pointer in size.
 #[derive(Clone)]
 pub struct Status(Box<Inner>);
 
@@ -62,17 +62,17 @@ impl Status {
         self.0.code
     }
 
-    /// What went wrong, for people.
+    /// Description for people: names the thing and, where there is one, the remedy.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// How far the call came.
+    /// Progress of the call.
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
     }
 
-    /// How long to wait before the next try, if the server said so.
+    /// Time to wait before the next try, if the server named one.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -164,7 +164,7 @@ impl From<ms_register::RegisterError> for Status {
     }
 }
 
-/// A method's own error type: it travels to the caller as it is.
+/// Error type of a method: its values travel to the caller as they are.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -184,7 +184,7 @@ impl From<ms_register::RegisterError> for Status {
 /// }
 /// ```
 pub trait ServiceError: std::error::Error + Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The code that callers see who do not know the type. Default: [`Code::Unknown`].
+    /// Code for callers that do not know the type. Default: [`Code::Unknown`].
     fn code(&self) -> Code {
         Code::Unknown
     }
@@ -213,7 +213,7 @@ impl<E> CallError<E> {
         }
     }
 
-    /// How long to wait before the next try, if the server said so.
+    /// Time to wait before the next try, if the server named one.
     pub fn retry_after(&self) -> Option<Duration> {
         self.status().and_then(Status::retry_after)
     }

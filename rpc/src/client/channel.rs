@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{CallError, Code, Codec, Method, ServiceError, Status, proto::RequestHead};
 
-/// Where calls go: through a registry, over one connection, or to a service in this process. Cheap to clone.
+/// Carrier of calls: through a registry, over one connection, or to a service in this process. Cheap to clone.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Channel {
@@ -52,9 +52,9 @@ impl From<Local> for Channel {
     }
 }
 
-/// The arguments of a call by names: a tuple, in the method's order.
+/// Arguments of a call by names: a tuple, in the method's order.
 pub trait Arguments: Serialize {
-    /// How many.
+    /// Number of arguments.
     fn count(&self) -> u8;
 }
 

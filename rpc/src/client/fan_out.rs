@@ -21,12 +21,12 @@ use super::{
 };
 use crate::{Code, Outcome, Status};
 
-/// What every client that [`service`](crate::service) generates can do besides its own methods.
+/// Methods of every client that [`service`](crate::service) generates, besides those of its service.
 pub trait TypedClient: Clone + Send + Sync {
-    /// What its methods are called through.
+    /// The stub that its methods are called through.
     fn stub(&self) -> &Stub;
 
-    /// A client that calls through this.
+    /// A client that calls through `stub`.
     fn from_stub(stub: Stub) -> Self;
 
     /// Makes `call` on every instance that is listed and that the proxy's selector asks for, whatever its weight, all at
@@ -168,7 +168,7 @@ pub(super) async fn fork<A: Serialize>(
     failed.unwrap_or_else(|| Err(request.overdue(Outcome::NotSent)))
 }
 
-/// Of failures, the one that says most: the method's own error, then whatever a server said, then the first of the rest.
+/// Picks the failure that says most: the method's own error, then a status of a server, then the first of the rest.
 fn worse(before: Option<Result<Answer, Status>>, new: Result<Answer, Status>) -> Result<Answer, Status> {
     let says = |result: &Result<Answer, Status>| match result {
         Ok(_) => 2,

@@ -142,7 +142,7 @@ impl MethodDefaults {
     }
 }
 
-/// The names and metadata of a call before it is encoded. What a client's interceptor sees.
+/// Names and metadata of a call before it is encoded, for the interceptors of a client.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Outgoing<'a> {
@@ -150,14 +150,14 @@ pub struct Outgoing<'a> {
     pub service: &'a str,
     /// The method that is called.
     pub method: &'a str,
-    /// What is sent along; pairs may be added.
+    /// Metadata of the request; pairs may be added.
     pub metadata: &'a mut Vec<(String, String)>,
 }
 
-/// Sees each call before it is encoded; an error is the call's result. It must not block.
+/// Interceptor of calls before they are encoded; its error is the call's result. It must not block.
 pub(crate) type Interceptor = Arc<dyn Fn(&mut Outgoing<'_>) -> Result<(), Status> + Send + Sync>;
 
-/// What all calls of a client have in common.
+/// Settings that all calls of a client share.
 #[derive(Clone)]
 pub(crate) struct ClientConfig {
     pub(crate) codec: Codec,
@@ -228,7 +228,7 @@ macro_rules! config_setters {
             self
         }
 
-        /// The time that a call has, all attempts together, unless its options say otherwise. Default 1 s.
+        /// Time limit of a call, all attempts together, unless its options set one. Default 1 s.
         pub fn deadline(mut self, timeout: std::time::Duration) -> Self {
             self.config.timeout = timeout;
             self
@@ -247,7 +247,7 @@ macro_rules! config_setters {
             self
         }
 
-        /// The time that one connection has to come up, HELLO included. Default 3 s.
+        /// Time limit for one connection to come up, HELLO included. Default 3 s.
         pub fn connect_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.config.connect_timeout = timeout;
             self
@@ -259,20 +259,20 @@ macro_rules! config_setters {
             self
         }
 
-        /// What this client calls itself: servers see it in [`Peer::name`](crate::Peer::name).
+        /// Name of this client: servers see it in [`Peer::name`](crate::Peer::name).
         pub fn name(mut self, name: impl Into<String>) -> Self {
             self.config.name = name.into();
             self
         }
 
-        /// What servers' interceptors see in [`Peer::credentials`](crate::Peer::credentials); at most 65,535 bytes.
+        /// Credentials for the interceptors of servers, in [`Peer::credentials`](crate::Peer::credentials); at most 65,535 bytes.
         pub fn credentials(mut self, credentials: impl Into<Vec<u8>>) -> Self {
             self.config.credentials = credentials.into();
             self
         }
 
-        /// Calls `interceptor` for each call before it is encoded; an error is the call's result. Several run in the
-        /// order in which they were added. It runs on the caller's task: it must not block.
+        /// Runs `interceptor` for each call before it is encoded, on the caller's task; its error is the call's result.
+        /// Several run in the order in which they were added. An interceptor must not block.
         pub fn intercept<F>(mut self, interceptor: F) -> Self
         where
             F: Fn(&mut crate::Outgoing<'_>) -> Result<(), crate::Status> + Send + Sync + 'static,
@@ -281,7 +281,7 @@ macro_rules! config_setters {
             self
         }
 
-        /// How connections are made. Default: TCP, without Nagle's algorithm.
+        /// Dialer that makes the connections. Default: TCP, without Nagle's algorithm.
         pub fn dialer(mut self, dialer: impl crate::Dial) -> Self {
             self.config.dialer = Some(std::sync::Arc::new(dialer));
             self

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{Code, Status, meter};
 
-/// The client that finds services through a registry: before each call it resolves the service, picks an instance, uses
-/// a pooled connection, and, where that does no harm, tries again elsewhere. Cheap to clone; make one per registry.
+/// Client that finds services through a registry: each call resolves the service, picks an instance, uses a pooled
+/// connection, and is retried elsewhere where that does no harm. Cheap to clone; make one per registry.
 ///
 /// ```
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -59,7 +59,7 @@ impl ClientProxy {
         Self::builder(registry).build()
     }
 
-    /// Settings first.
+    /// A builder for a proxy with other settings.
     pub fn builder(registry: Arc<dyn MsRegister>) -> ProxyBuilder {
         ProxyBuilder {
             registry,
@@ -96,8 +96,8 @@ impl ClientProxy {
         Channel::from(self).call_as(service, method, arguments).await
     }
 
-    /// The instances that calls of `service` choose from at the moment: what the registry lists, and what it lists no more
-    /// but is not believed to be gone. Empty until the registry has answered for the first time.
+    /// The instances that calls of `service` choose from at the moment: those that the registry lists, and those whose
+    /// removal is held. Empty until the registry has answered for the first time.
     ///
     /// # Errors
     /// An illegal name, or no tokio runtime around it.
@@ -114,7 +114,7 @@ impl ClientProxy {
         self.inner.config.method_defaults.under(service, method, &self.options)
     }
 
-    /// What follows `service`; started at its first call.
+    /// The resolver that follows `service`; started at its first call.
     pub(super) fn resolver(&self, service: &str) -> Result<Arc<Resolver>, Status> {
         let known = self.inner.resolvers.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
         if let Some(resolver) = known {
@@ -154,7 +154,7 @@ impl ClientProxy {
         }
     }
 
-    /// What follows a failed attempt, on that instance, with that status.
+    /// Judges a failed attempt on that instance, and makes up to two more.
     async fn try_again<A: Serialize + ?Sized>(
         resolver: &Arc<Resolver>,
         request: &CallRequest<'_>,
@@ -227,15 +227,15 @@ pub struct ProxyBuilder {
 impl ProxyBuilder {
     config_setters!();
 
-    /// How calls are spread over the instances, and over which of them: a [`Balancer`](crate::Balancer), or more.
+    /// Balancing of calls: over which instances, and in which way. A [`Balancer`](crate::Balancer), or more.
     /// Default: [`Balancer::P2c`](crate::Balancer::P2c) over all of them.
     pub fn balancer(mut self, balancing: impl Into<Balancing>) -> Self {
         self.balancing = balancing.into();
         self
     }
 
-    /// How many connections each instance gets. One carries many calls at once; more help where one core's worth of
-    /// framing is too little. Default 1.
+    /// Connections to each instance, at least 1. One carries many calls at once; more help where one core is too little
+    /// for the framing. Default 1.
     pub fn connections_per_instance(mut self, connections: usize) -> Self {
         self.connections_per_instance = connections.max(1);
         self
