@@ -14,7 +14,7 @@ const MS: &str = env!("CARGO_BIN_EXE_ms-in-tests");
 
 async fn client(node: &QueueNode) -> MqNodeClient {
     let client = Client::connect(&node.address().to_string()).await.unwrap();
-    MqNodeClient::new(client).with(CallOptions::deadline(Duration::from_secs(20)))
+    MqNodeClient::new(client).with(CallOptions::new().deadline(Duration::from_secs(20)))
 }
 
 async fn killed(times: usize) {

@@ -239,7 +239,7 @@ fn messages_go_through_the_command() {
     assert!(node.error(&["bench", "--count", "1", "--topic", "a/b"]).contains("a/b"));
     assert_eq!(node.stop(), Some(0));
     let gone = node.error(&["push", "game", "x"]);
-    assert!(gone.starts_with("ms: Unavailable: ") && gone.contains(&node.rpc), "{gone}");
+    assert!(gone.starts_with("ms: unavailable: ") && gone.contains(&node.rpc), "{gone}");
 }
 
 #[test]

@@ -41,3 +41,13 @@ pub trait Goods {
     #[idempotent]
     async fn find(&self, id: i64) -> Result<Item, GoodsError>;
 }
+
+/// The examples in the documents: each one is a documentation test of this crate.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../docs/calls.md")]
+    struct Calls;
+
+    #[doc = include_str!("../../docs/testing.md")]
+    struct Testing;
+}

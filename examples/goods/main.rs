@@ -10,15 +10,16 @@ mod args;
 mod center;
 mod order;
 
-use std::{error::Error, process::ExitCode, sync::Arc};
+use std::{error::Error, pin::pin, process::ExitCode, sync::Arc, time::Duration};
 
+use axum::{Router, routing::get};
 use clap::Parser;
 use ms_register::{Memory, MsRegister, RegisterError};
-use ms_rpc::{SecondSignal, shutdown_signal};
-use tokio::net::TcpListener;
+use ms_rpc::{RunningServer, SecondSignal, axum::healthz, shutdown_signal};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::timeout};
 use tracing_subscriber::EnvFilter;
 
-use args::{CenterArgs, Cli, OrderArgs, Role};
+use args::{Cli, OrderArgs, Role};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -53,28 +54,16 @@ async fn connect(registry: &str, background: bool) -> Result<Arc<dyn MsRegister>
     if background { ms_register::connect_in_background(registry) } else { ms_register::connect(registry).await }
 }
 
+/// Bound for the HTTP requests in flight after the shutdown signal.
+const HTTP_DRAIN: Duration = Duration::from_secs(10);
+
 async fn order_center(args: &OrderArgs, registry: Arc<dyn MsRegister>) -> Result<(), Box<dyn Error>> {
-    let in_use = |error| format!("cannot serve HTTP on {}: {error}; choose another with --http", args.http);
-    let listener = TcpListener::bind(args.http).await.map_err(in_use)?;
-    println!("try: curl 'http://{}/find?id=5'", listener.local_addr()?);
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    let serve = order::serve(args, registry, listener, async {
-        // An error is the end too.
-        let _ = stopped.await;
-    });
-    let signals = async {
-        let second = shutdown_signal().await;
-        let _ = stop.send(());
-        second.wait().await;
-    };
-    tokio::select! {
-        served = serve => served?,
-        () = signals => {}
-    }
-    Ok(())
+    // Listened for from here on: a signal during the start is not lost.
+    let signal = shutdown_signal();
+    serve(args, order::routes(args, registry), Vec::new(), signal).await
 }
 
-/// Two goods-centers and an order-center on one registry in memory.
+/// Two goods-centers and an order-center in one process, on one registry in memory.
 async fn all_in_one() -> Result<(), Box<dyn Error>> {
     let defaults = |role: &str| Cli::parse_from(["goods", role, "--registry", "memory://"]).role;
     let (Some(Role::GoodsCenter { args: center, .. }), Some(Role::OrderCenter { args: order, .. })) =
@@ -82,11 +71,46 @@ async fn all_in_one() -> Result<(), Box<dyn Error>> {
     else {
         return Err("the command line has no such roles".into());
     };
-    let center: CenterArgs = center;
+    let signal = shutdown_signal();
     let registry: Arc<dyn MsRegister> = Arc::new(Memory::new());
+    // Each listens, and is then registered.
     let first = center::server(&center, registry.clone()).await?.start().await?;
     let second = center::server(&center, registry.clone()).await?.start().await?;
-    let served = order_center(&order, registry).await;
-    tokio::join!(first.shutdown(), second.shutdown());
-    served
+    let routes = order::routes(&order, registry).route("/healthz", get(healthz(&first)));
+    serve(&order, routes, vec![first, second], signal).await
+}
+
+/// Serves HTTP beside the RPC servers until the signal. Then HTTP ends first, whose handlers call the RPC servers; these
+/// deregister and drain after it. A second signal ends all of it at once.
+async fn serve(
+    args: &OrderArgs,
+    routes: Router,
+    servers: Vec<RunningServer>,
+    signal: impl Future<Output: SecondSignal>,
+) -> Result<(), Box<dyn Error>> {
+    let in_use = |error| format!("cannot serve HTTP on {}: {error}; choose another with --http", args.http);
+    let listener = TcpListener::bind(args.http).await.map_err(in_use)?;
+    println!("try: curl 'http://{}/find?id=5'", listener.local_addr()?);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async {
+        // An error is the end too.
+        let _ = stopped.await;
+    };
+    let mut http = pin!(axum::serve(listener, routes).with_graceful_shutdown(stopped).into_future());
+    let second = tokio::select! {
+        ended = &mut http => return Ok(ended?),
+        second = signal => second,
+    };
+    let shutdown = async {
+        let _ = stop.send(());
+        let drained = timeout(HTTP_DRAIN, http).await;
+        let mut ending = JoinSet::new();
+        servers.into_iter().for_each(|server| drop(ending.spawn(server.shutdown())));
+        ending.join_all().await;
+        drained.map_err(|_| format!("HTTP requests were cut off after {HTTP_DRAIN:?}"))?.map_err(Box::<dyn Error>::from)
+    };
+    tokio::select! {
+        ended = shutdown => ended,
+        () = second.wait() => Ok(()),
+    }
 }

@@ -223,7 +223,7 @@ impl MqClient {
         // Short waits, so that no node is left alone for long.
         let share = (pop.wait_ms / answering.len() as u64).clamp(1, 1000);
         let deadline = Duration::from_millis(share) + Duration::from_secs(5);
-        let options = CallOptions::deadline(deadline).instance(node.id());
+        let options = CallOptions::new().deadline(deadline).instance(node.id());
         let waiting = self.waiting.with(options);
         let answer = waiting.pop(Pop { wait_ms: share, ..pop.clone() }).await?;
         match pop.wait_ms.saturating_sub(share) {

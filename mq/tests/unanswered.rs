@@ -68,7 +68,7 @@ impl Running {
 }
 
 fn options() -> CallOptions {
-    CallOptions::deadline(Duration::from_secs(60))
+    CallOptions::new().deadline(Duration::from_secs(60))
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod fan_out;
 mod health;
 mod hold;
 mod in_process;
+mod info;
 mod instances;
 mod options;
 mod proxy;
@@ -35,6 +36,7 @@ pub use channel::{Arguments, Channel, Stub};
 pub use fan_out::TypedClient;
 pub use in_process::InProcess;
 pub(crate) use in_process::{ServeFrame, Served};
+pub use info::CallInfo;
 pub use options::{CallOptions, Outgoing};
 pub use proxy::{ClientProxy, ProxyBuilder};
 
@@ -78,10 +80,10 @@ impl Client {
         self.connection.is_open()
     }
 
-    /// The same connection with other options for its calls by names.
+    /// The same connection with these options merged over its own, for its calls by names and for typed clients made of it.
     #[must_use]
     pub fn with(&self, options: CallOptions) -> Self {
-        Self { options, ..self.clone() }
+        Self { options: self.options.clone().merge(options), ..self.clone() }
     }
 
     /// Calls a method by names, with a JSON array or object of arguments, in JSON.
@@ -89,7 +91,7 @@ impl Client {
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
     pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        Channel::from(self.clone()).call(service, method, arguments, &self.options).await
+        Channel::from(self.clone()).call(service, method, arguments).await
     }
 
     /// Calls a method by names, with a tuple of arguments, in the client's codec.
@@ -101,7 +103,7 @@ impl Client {
         A: Arguments,
         T: DeserializeOwned,
     {
-        Channel::from(self.clone()).call_as(service, method, arguments, &self.options).await
+        Channel::from(self.clone()).call_as(service, method, arguments).await
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {

@@ -1,8 +1,10 @@
-//! What kind of failure a call met.
+//! Canonical codes of calls.
+
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What kind of failure it was. Numbers and meanings are gRPC's canonical codes.
+/// Kind of failure of a call. Numbers, names and meanings are gRPC's canonical codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Code {
@@ -16,9 +18,9 @@ pub enum Code {
     InvalidArgument = 3,
     /// The deadline passed; the call may have been executed.
     DeadlineExceeded = 4,
-    /// What was asked for is not there.
+    /// The thing asked for does not exist.
     NotFound = 5,
-    /// What was to be made is there already.
+    /// The thing to create exists already.
     AlreadyExists = 6,
     /// The caller is known, and may not do this.
     PermissionDenied = 7,
@@ -34,7 +36,7 @@ pub enum Code {
     Unimplemented = 12,
     /// The server broke: a handler panicked, a result could not be encoded.
     Internal = 13,
-    /// Nobody could be reached, or the server sheds load; later it may work.
+    /// No instance could be reached, or the server sheds load; a later try may succeed.
     Unavailable = 14,
     /// Data is lost or corrupt.
     DataLoss = 15,
@@ -42,27 +44,57 @@ pub enum Code {
     Unauthenticated = 16,
 }
 
+/// Every code at the place of its number, with its canonical name and its HTTP status.
+const TABLE: [(Code, &str, u16); 17] = [
+    (Code::Ok, "ok", 200),
+    (Code::Cancelled, "cancelled", 499),
+    (Code::Unknown, "unknown", 500),
+    (Code::InvalidArgument, "invalid_argument", 400),
+    (Code::DeadlineExceeded, "deadline_exceeded", 504),
+    (Code::NotFound, "not_found", 404),
+    (Code::AlreadyExists, "already_exists", 409),
+    (Code::PermissionDenied, "permission_denied", 403),
+    (Code::ResourceExhausted, "resource_exhausted", 429),
+    (Code::FailedPrecondition, "failed_precondition", 400),
+    (Code::Aborted, "aborted", 409),
+    (Code::OutOfRange, "out_of_range", 400),
+    (Code::Unimplemented, "unimplemented", 501),
+    (Code::Internal, "internal", 500),
+    (Code::Unavailable, "unavailable", 503),
+    (Code::DataLoss, "data_loss", 500),
+    (Code::Unauthenticated, "unauthenticated", 401),
+];
+
 impl Code {
     /// The code with this number; numbers from later versions become `Unknown`.
     pub fn from_number(number: u8) -> Self {
-        match number {
-            0 => Self::Ok,
-            1 => Self::Cancelled,
-            3 => Self::InvalidArgument,
-            4 => Self::DeadlineExceeded,
-            5 => Self::NotFound,
-            6 => Self::AlreadyExists,
-            7 => Self::PermissionDenied,
-            8 => Self::ResourceExhausted,
-            9 => Self::FailedPrecondition,
-            10 => Self::Aborted,
-            11 => Self::OutOfRange,
-            12 => Self::Unimplemented,
-            13 => Self::Internal,
-            14 => Self::Unavailable,
-            15 => Self::DataLoss,
-            16 => Self::Unauthenticated,
-            _ => Self::Unknown,
-        }
+        TABLE.get(usize::from(number)).map_or(Self::Unknown, |(code, ..)| *code)
+    }
+
+    /// The canonical name, such as `not_found`: `Display` writes and `FromStr` reads it.
+    pub fn name(self) -> &'static str {
+        TABLE[self as usize].1
+    }
+
+    /// The HTTP status for this code: the mapping of `google.rpc.Code`, which Connect's unary protocol uses too.
+    pub fn http_status(self) -> u16 {
+        TABLE[self as usize].2
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Code {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        TABLE.iter().find(|(_, known, _)| *known == name).map(|(code, ..)| *code).ok_or_else(|| {
+            let names = TABLE.map(|(_, name, _)| name).join(", ");
+            format!("code {name:?} is unknown: use one of {names}")
+        })
     }
 }

@@ -10,6 +10,8 @@
 // The services in here are defined by the same macro as the user's.
 extern crate self as ms_rpc;
 
+#[cfg(feature = "axum")]
+pub mod axum;
 mod blob;
 mod body;
 mod buffer;
@@ -39,8 +41,8 @@ pub use call::{
     ServiceError, Status,
 };
 pub use client::{
-    Arguments, Balancer, Balancing, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial, InProcess,
-    Outgoing, ProxyBuilder, Stub, TypedClient,
+    Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial,
+    InProcess, Outgoing, ProxyBuilder, Stub, TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;
@@ -52,8 +54,8 @@ pub use server::{
 };
 pub use service::{
     Descriptor, Method, Reply, Request, Service,
-    describe::{DescribeClient, MethodDescription, ServiceDescription},
-    health::{HealthClient, HealthState, ServiceHealth},
+    describe::{Describe, DescribeClient, MethodDescription, ServiceDescription},
+    health::{Health, HealthClient, HealthState, ServiceHealth},
 };
 
 /// What generated code refers to.

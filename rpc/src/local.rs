@@ -1,9 +1,9 @@
 //! A server's services, called from within its process.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use crate::{
-    Channel, Peer, Server, ServerError, Service,
+    CallOptions, Channel, Peer, Server, ServerError, Service,
     client::{InProcess, ServeFrame, Served},
     proto::Frame,
     server::{LocalServer, RunningServer},
@@ -27,13 +27,24 @@ use crate::{
 #[derive(Clone)]
 pub struct Local {
     server: LocalServer,
+    options: CallOptions,
 }
 
 impl Local {
     /// One service, without limits and interceptors, under its own name.
     pub fn new(service: impl Service) -> Self {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        Self { server: Server::without_listener(nowhere).serve(service).local() }
+        Self::of(Server::without_listener(nowhere).serve(service).local())
+    }
+
+    fn of(server: LocalServer) -> Self {
+        Self { server, options: CallOptions::new() }
+    }
+
+    /// The same services with these options merged over its own, for typed clients made of it.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self {
+        Self { options: self.options.clone().merge(options), ..self.clone() }
     }
 
     /// The same, called by this peer: interceptors, layers and methods see it.
@@ -52,14 +63,14 @@ impl Server {
     /// Those of [`start`](Self::start) that concern names and limits.
     pub fn into_local(self) -> Result<Local, ServerError> {
         self.check()?;
-        Ok(Local { server: self.local() })
+        Ok(Local::of(self.local()))
     }
 }
 
 impl RunningServer {
     /// The services of this server for callers in this process; the limits are shared with the connections.
     pub fn local(&self) -> Local {
-        Local { server: self.local_server() }
+        Local::of(self.local_server())
     }
 }
 
@@ -71,7 +82,7 @@ impl ServeFrame for LocalServer {
 
 impl From<Local> for Channel {
     fn from(local: Local) -> Self {
-        Self::Local(InProcess::new(std::sync::Arc::new(local.server)))
+        Self::Local(InProcess::new(Arc::new(local.server), local.options))
     }
 }
 

@@ -210,12 +210,12 @@ async fn a_slow_instance_gets_few_calls_and_one_that_does_not_answer_too() {
     let slow = RateLimit::per_second(2).burst(1).wait_up_to(Duration::from_secs(5));
     let _b = server_with(&registry, "b", |server| server.limit_method("shop", "who", slow)).await;
     let shop = ShopClient::new(connected(&registry, 2, Balancing::default()).await);
-    let shop = shop.with(CallOptions::deadline(Duration::from_secs(10)));
+    let shop = shop.with(CallOptions::new().deadline(Duration::from_secs(10)));
     let answers = asked(&shop, 500).await;
     assert!(answers["a"] >= 480, "each call of b takes 500 ms: {answers:?}");
 
     // The fast one keeps a caller waiting until it gives up: then the slow one is the faster.
-    let hurried = shop.with(CallOptions::deadline(Duration::from_secs(2)));
+    let hurried = shop.with(CallOptions::new().deadline(Duration::from_secs(2)));
     assert_eq!(hurried.wait().await.unwrap_err().code(), Code::DeadlineExceeded);
     assert_eq!(asked(&shop, 2).await, counts([("b", 2)]));
 }

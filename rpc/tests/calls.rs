@@ -45,6 +45,11 @@ async fn each_failure_has_its_own_code_and_the_connection_goes_on() {
 
     let error = shop.find(1001).await.unwrap_err();
     assert!(matches!(error, CallError::Service(ShopError::Missing(1001))), "{error:?}");
+    assert_eq!((error.code(), error.to_string().as_str()), (Code::NotFound, "no item 1001"));
+    assert_eq!(error.service(), Some(&ShopError::Missing(1001)));
+    assert!(error.status().is_none() && error.retry_after().is_none());
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<ShopError>());
+    assert_eq!(source, Some(&ShopError::Missing(1001)));
 
     let status = |result: Result<Value, ms_rpc::Status>| result.unwrap_err();
     let unknown_service = status(client.call("shoe", "find", &json!([1])).await);
@@ -61,6 +66,7 @@ async fn each_failure_has_its_own_code_and_the_connection_goes_on() {
     assert!(kind.message().contains("invalid type: string \"two\", expected i64"), "{kind}");
     let missing = status(client.call("shop", "add", &json!({"a": 1})).await);
     assert!(missing.message().contains("missing field `b`"), "{missing}");
+    assert!(missing.to_string().starts_with("invalid_argument: "), "{missing}");
     let extra = status(client.call("shop", "add", &json!({"a": 1, "b": 2, "c": 3})).await);
     assert!(extra.message().contains("unknown field `c`"), "{extra}");
     let scalar = status(client.call("shop", "add", &json!(1)).await);
@@ -80,6 +86,20 @@ async fn each_failure_has_its_own_code_and_the_connection_goes_on() {
     assert!(client.is_open());
 }
 
+#[test]
+fn a_codes_number_name_and_http_status_belong_together() {
+    let codes: [Code; 17] = std::array::from_fn(|number| Code::from_number(number as u8));
+    for (number, code) in codes.into_iter().enumerate() {
+        assert_eq!((code as usize, code.to_string().parse()), (number, Ok(code)));
+    }
+    assert_eq!((Code::from_number(17), Code::from_number(255)), (Code::Unknown, Code::Unknown));
+    let unknown = "NotFound".parse::<Code>().unwrap_err();
+    assert!(unknown.contains("\"NotFound\"") && unknown.contains("not_found"), "{unknown}");
+    assert_eq!((Code::NotFound.name(), format!("{:>10}", Code::Ok).as_str()), ("not_found", "        ok"));
+    let statuses = codes.map(Code::http_status);
+    assert_eq!(statuses, [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401]);
+}
+
 #[tokio::test]
 async fn a_waiting_call_delays_nobody_and_dropping_it_cancels_it() {
     let shop = TestShop::default();
@@ -88,7 +108,7 @@ async fn a_waiting_call_delays_nobody_and_dropping_it_cancels_it() {
     let shop = ShopClient::new(client(&server).await);
 
     let waiting = tokio::spawn({
-        let shop = shop.with(CallOptions::deadline(Duration::from_secs(20)));
+        let shop = shop.with(CallOptions::new().deadline(Duration::from_secs(20)));
         async move { shop.wait().await }
     });
     probe.until(|probe| probe.started.load(Ordering::SeqCst) == 1).await;
@@ -116,15 +136,15 @@ async fn a_deadline_holds_on_both_sides_and_travels() {
     let shop = ShopClient::new(client(&server).await);
 
     let start = Instant::now();
-    let error = shop.with(CallOptions::deadline(Duration::from_millis(50))).wait().await.unwrap_err();
+    let error = shop.with(CallOptions::new().deadline(Duration::from_millis(50))).wait().await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), (Code::DeadlineExceeded, Outcome::Unknown));
     assert!(error.message().contains("no answer from shop.wait within 50ms"), "{error}");
     assert!(start.elapsed() >= Duration::from_millis(50));
     probe.until(|probe| probe.dropped.load(Ordering::SeqCst) == 1).await;
 
-    let remaining = shop.with(CallOptions::deadline(Duration::from_secs(90))).remaining_ms().await.unwrap();
+    let remaining = shop.with(CallOptions::new().deadline(Duration::from_secs(90))).remaining_ms().await.unwrap();
     assert!((80_000..=90_000).contains(&remaining), "{remaining}");
-    let zero = shop.with(CallOptions::deadline(Duration::ZERO)).who().await.unwrap_err();
+    let zero = shop.with(CallOptions::new().deadline(Duration::ZERO)).who().await.unwrap_err();
     assert_eq!((zero.code(), zero.outcome()), (Code::DeadlineExceeded, Outcome::NotSent));
 }
 
@@ -177,7 +197,7 @@ async fn more_calls_than_the_server_takes_wait_for_their_turn() {
         })
         .collect();
     probe.until(|probe| probe.started.load(Ordering::SeqCst) == 4).await;
-    let error = shop.with(CallOptions::deadline(Duration::from_millis(30))).who().await.unwrap_err();
+    let error = shop.with(CallOptions::new().deadline(Duration::from_millis(30))).who().await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), (Code::DeadlineExceeded, Outcome::NotSent));
     let queued = tokio::spawn({
         let shop = shop.clone();
@@ -246,7 +266,7 @@ async fn a_local_service_behaves_the_same() {
     assert_eq!(local.find(5).await.unwrap(), Item::of(5));
     assert!(matches!(local.find(1001).await.unwrap_err(), CallError::Service(ShopError::Missing(1001))));
     assert_eq!(local.panic().await.unwrap_err().code(), Code::Internal);
-    let late = local.with(CallOptions::deadline(Duration::from_millis(10))).wait().await.unwrap_err();
+    let late = local.with(CallOptions::new().deadline(Duration::from_millis(10))).wait().await.unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded);
 }
 

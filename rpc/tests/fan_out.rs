@@ -83,7 +83,7 @@ async fn a_broadcast_ends_with_its_deadline() {
     let (_a, probe) = registered(&registry, "a").await;
     let (_b, other) = registered(&registry, "b").await;
     let shop = ShopClient::new(ClientProxy::new(registry.clone()));
-    let hurried = shop.with(CallOptions::deadline(std::time::Duration::from_millis(300)));
+    let hurried = shop.with(CallOptions::new().deadline(std::time::Duration::from_millis(300)));
     let results = hurried.broadcast(|shop| async move { shop.wait().await }).await.unwrap();
     let codes: Vec<_> = results.iter().map(|(_, result)| result.as_ref().unwrap_err().code()).collect();
     assert_eq!(codes, [Code::DeadlineExceeded; 2]);

@@ -34,7 +34,7 @@ async fn interceptors_limits_and_the_peer_hold() {
 #[tokio::test]
 async fn deadlines_panics_and_large_bodies_are_as_over_a_connection() {
     let shop = ShopClient::new(Local::new(ShopServer::new(TestShop::default())));
-    let late = shop.with(CallOptions::deadline(Duration::from_millis(20))).wait().await.unwrap_err();
+    let late = shop.with(CallOptions::new().deadline(Duration::from_millis(20))).wait().await.unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded);
     assert_eq!(shop.panic().await.unwrap_err().code(), Code::Internal);
     let blob = Blob::from(vec![7; 1 << 20]);

@@ -103,7 +103,7 @@ fn client() -> ShopClient {
     let service: ServiceName = "shop".parse().unwrap();
     SERVERS.iter().for_each(|name| registry.insert(&service, Instance::new(*name, PORT)));
     let proxy = ClientProxy::builder(registry).dialer(Network).build();
-    ShopClient::new(proxy).with(CallOptions::deadline(DEADLINE))
+    ShopClient::new(proxy).with(CallOptions::new().deadline(DEADLINE))
 }
 
 /// What came of the calls.

@@ -147,7 +147,7 @@ async fn a_call_on_the_pool_is_overdue_once() {
     let (service, _server, press) = start(|server| server).await;
     let (go, gate) = mpsc::channel();
     *service.gate.lock().unwrap() = Some(gate);
-    let late = press.with(CallOptions::deadline(Duration::from_millis(50))).gated().await.unwrap_err();
+    let late = press.with(CallOptions::new().deadline(Duration::from_millis(50))).gated().await.unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded);
     go.send(()).unwrap();
     service.undone.notified().await;
@@ -188,7 +188,7 @@ async fn calls_that_never_rest_leave_the_socket_its_turn() {
     for _ in 0..3 {
         service.begun.next().await;
     }
-    let quick = press.with(CallOptions::deadline(Duration::from_secs(2)));
+    let quick = press.with(CallOptions::new().deadline(Duration::from_secs(2)));
     for _ in 0..10 {
         quick.quick().await.unwrap();
     }
@@ -219,7 +219,7 @@ async fn the_bytes_of_requests_in_flight_are_bounded() {
     waiting.into_iter().for_each(|call| call.abort());
     let again = tokio::spawn(async move {
         loop {
-            let short = press.with(CallOptions::deadline(Duration::from_millis(100)));
+            let short = press.with(CallOptions::new().deadline(Duration::from_millis(100)));
             let result = short.waits(body()).await.unwrap_err();
             if result.code() == Code::DeadlineExceeded {
                 return;

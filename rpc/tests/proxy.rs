@@ -94,7 +94,7 @@ async fn who_cannot_be_called_is_said_and_why() {
     assert!(error.message().contains("the registry memory:// is unreadable for"), "{error}");
 
     let refused = Arc::new(Static::new(vec![Instance::new("127.0.0.1", 1)]));
-    let shop = ShopClient::new(ClientProxy::new(refused)).with(CallOptions::deadline(Duration::from_millis(200)));
+    let shop = ShopClient::new(ClientProxy::new(refused)).with(CallOptions::new().deadline(Duration::from_millis(200)));
     let error = shop.who().await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), (Code::Unavailable, Outcome::NotSent));
     assert!(error.message().contains("none of the 1 instances of `shop` is connected: 127.0.0.1:1"), "{error}");
@@ -120,7 +120,7 @@ async fn a_graceful_shutdown_fails_no_call() {
     let shop = ShopClient::new(proxy(&registry));
     warm(&shop, 2).await;
 
-    let patient = shop.with(CallOptions::deadline(Duration::from_secs(10)));
+    let patient = shop.with(CallOptions::new().deadline(Duration::from_secs(10)));
     // In turn: one call waits on each.
     let waiting: Vec<_> = (0..2)
         .map(|_| {
@@ -158,7 +158,7 @@ async fn an_instance_that_dies_fails_over_for_what_may_be_executed_twice() {
     let registry = Arc::new(Memory::new());
     let (a, a_probe) = registered(&registry, "a").await;
     let (_b, b_probe) = registered(&registry, "b").await;
-    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::deadline(Duration::from_secs(10)));
+    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::new().deadline(Duration::from_secs(10)));
     warm(&shop, 2).await;
 
     let call = |idempotent: bool| {
@@ -194,7 +194,7 @@ async fn a_server_of_another_scope_is_never_called() {
     let (registry, other) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
     let (stranger, probe) = registered(&other, "stranger").await;
     registry.insert(&service(), Instance::new("127.0.0.1", stranger.address().port()));
-    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::deadline(Duration::from_millis(300)));
+    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::new().deadline(Duration::from_millis(300)));
     let error = shop.wait().await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), (Code::Unavailable, Outcome::NotSent));
     assert!(error.message().contains("is registered in memory/"), "{error}");
@@ -206,7 +206,7 @@ async fn a_server_that_comes_back_on_its_port_is_found_again() {
     let registry = Arc::new(Memory::new());
     let (a, _) = registered(&registry, "a").await;
     let address = a.address();
-    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::deadline(Duration::from_secs(10)));
+    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::new().deadline(Duration::from_secs(10)));
     shop.who().await.unwrap();
     // It vanishes without a word, and the registry cannot tell anybody.
     registry.set_down(true);
@@ -231,7 +231,7 @@ async fn a_server_that_comes_back_on_its_port_is_found_again() {
 async fn a_thousand_calls_share_one_connection_per_instance() {
     let registry = Arc::new(Memory::new());
     let (_a, probe) = registered(&registry, "a").await;
-    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::deadline(Duration::from_secs(20)));
+    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::new().deadline(Duration::from_secs(20)));
     let calls: Vec<_> = (0..1000)
         .map(|_| {
             let shop = shop.clone();
@@ -324,7 +324,7 @@ async fn nested_calls_inherit_the_deadline() {
     impl Outer for Relay {
         async fn remaining_ms(&self) -> u64 {
             // Asks for an hour; gets what the caller has left.
-            let patient = self.0.with(CallOptions::deadline(Duration::from_secs(3600)));
+            let patient = self.0.with(CallOptions::new().deadline(Duration::from_secs(3600)));
             patient.remaining_ms().await.unwrap_or(u64::MAX)
         }
     }
@@ -334,7 +334,7 @@ async fn nested_calls_inherit_the_deadline() {
     let memory: Arc<dyn MsRegister> = registry.clone();
     let outer = Server::bind("127.0.0.1:0").await.unwrap().register_with(memory).serve(OuterServer::new(relay));
     let _outer = outer.start().await.unwrap();
-    let outer = OuterClient::new(proxy(&registry)).with(CallOptions::deadline(Duration::from_secs(5)));
+    let outer = OuterClient::new(proxy(&registry)).with(CallOptions::new().deadline(Duration::from_secs(5)));
     let remaining = outer.remaining_ms().await.unwrap();
     assert!((1..=5000).contains(&remaining), "{remaining}");
 }
@@ -402,7 +402,7 @@ async fn a_call_that_waited_for_its_connection_sends_the_time_that_is_left() {
     let registry = Arc::new(Memory::new());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     registry.insert(&service(), Instance::new("127.0.0.1", listener.local_addr().unwrap().port()));
-    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::deadline(Duration::from_secs(10)));
+    let shop = ShopClient::new(proxy(&registry)).with(CallOptions::new().deadline(Duration::from_secs(10)));
     let call = tokio::spawn(async move { shop.remaining_ms().await });
     // The call begins before the 300 ms do.
     tokio::task::yield_now().await;

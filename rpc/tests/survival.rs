@@ -148,7 +148,7 @@ async fn an_instance_that_does_not_answer_is_ejected() {
         registry.insert(&service(), instance.clone());
     }
     let proxy = in_turn(&registry);
-    let shop = ShopClient::new(&proxy).with(CallOptions::deadline(Duration::from_millis(20)));
+    let shop = ShopClient::new(&proxy).with(CallOptions::new().deadline(Duration::from_millis(20)));
     let mut timeouts = 0;
     while timeouts < 5 {
         if let Err(status) = shop.who().await {
@@ -165,7 +165,7 @@ async fn an_instance_that_does_not_answer_is_ejected() {
 async fn a_silent_server_is_noticed() {
     let (dead, _task) = silent().await;
     let shop = ShopClient::new(Client::connect(&dead.address()).await.unwrap());
-    let patient = shop.with(CallOptions::deadline(Duration::from_secs(60)));
+    let patient = shop.with(CallOptions::new().deadline(Duration::from_secs(60)));
     let start = Instant::now();
     let status = patient.add(1, 2).await.unwrap_err();
     let noticed = start.elapsed();
@@ -242,7 +242,7 @@ async fn a_server_tells_how_far_it_is_in_its_life() {
     // The registry cannot confirm: until then the server serves, and says that it drains.
     registry.set_down(true);
     let call = tokio::spawn({
-        let shop = ShopClient::new(client).with(CallOptions::deadline(Duration::from_secs(20)));
+        let shop = ShopClient::new(client).with(CallOptions::new().deadline(Duration::from_secs(20)));
         async move { shop.wait().await }
     });
     probe.until(|probe| probe.started.load(Ordering::SeqCst) == 1).await;

@@ -147,11 +147,12 @@ async fn a_call_without_a_result_brings_back() {
     // Only the last that it said counts.
     vendor.take_twice(3, 4).await.unwrap_err();
     assert_eq!(next(&mut back).await, 4);
-    let late = vendor.with(CallOptions::deadline(Duration::from_millis(20))).hang(5).await.unwrap_err();
+    let late = vendor.with(CallOptions::new().deadline(Duration::from_millis(20))).hang(5).await.unwrap_err();
     assert!(matches!(late, CallError::Status(status) if status.code() == Code::DeadlineExceeded));
     assert_eq!(next(&mut back).await, 5);
     while next(&mut began).await != 5 {}
-    let call = tokio::spawn(async move { vendor.with(CallOptions::deadline(Duration::from_secs(60))).hang(6).await });
+    let call =
+        tokio::spawn(async move { vendor.with(CallOptions::new().deadline(Duration::from_secs(60))).hang(6).await });
     assert_eq!(next(&mut began).await, 6);
     call.abort();
     assert_eq!(next(&mut back).await, 6);

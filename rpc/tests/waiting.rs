@@ -171,7 +171,7 @@ async fn a_call_that_ends_lets_the_next_one_go_on() {
 #[tokio::test]
 async fn a_method_that_panics_when_it_is_dropped_ends_nothing_else() {
     let scene = scene().await;
-    let short = scene.waits.with(CallOptions::deadline(Duration::from_millis(30)));
+    let short = scene.waits.with(CallOptions::new().deadline(Duration::from_millis(30)));
     assert_eq!(short.falls().await.unwrap_err().code(), Code::DeadlineExceeded);
     let falls = tokio::spawn({
         let waits = scene.waits.clone();
@@ -204,7 +204,7 @@ async fn what_computes_after_it_waited_moves_to_other_threads() {
 async fn one_that_never_waits_holds_nobody_up_and_its_deadline_ends_it() {
     let scene = scene().await;
     let restless = tokio::spawn({
-        let waits = scene.waits.with(CallOptions::deadline(Duration::from_millis(300)));
+        let waits = scene.waits.with(CallOptions::new().deadline(Duration::from_millis(300)));
         async move { waits.restless().await }
     });
     let mut beside = 0;

@@ -177,7 +177,7 @@ async fn a_proxy_takes_the_calls_above_goaway_elsewhere() {
 #[tokio::test]
 async fn a_server_that_never_answers_costs_a_call_its_deadline_and_no_more() {
     let (shop, client, mut raw) = connected().await;
-    let brief = shop.with(CallOptions::deadline(Duration::from_millis(30)));
+    let brief = shop.with(CallOptions::new().deadline(Duration::from_millis(30)));
     let (call, id) = asked(&brief, &mut raw).await;
     let status = ended(call).await.unwrap_err();
     assert_eq!((status.code(), status.outcome()), (Code::DeadlineExceeded, Outcome::Unknown));
@@ -279,7 +279,7 @@ async fn goaway_parts_the_calls_in_flight_at_its_last_id() {
 #[tokio::test]
 async fn the_longest_timeouts_are_no_panic() {
     let (shop, _, mut raw) = connected().await;
-    let patient = shop.with(CallOptions::deadline(Duration::MAX));
+    let patient = shop.with(CallOptions::new().deadline(Duration::MAX));
     let (call, id) = asked(&patient, &mut raw).await;
     raw.send(&Response::ok(id, &number(3)).bytes()).await;
     assert_eq!(ended(call).await.unwrap(), 3);

@@ -25,6 +25,7 @@ pub struct Answer {
 
 #[derive(Default)]
 struct Extra {
+    /// Code, message and metadata of the head, if the value is the method's own error.
     error: Option<(Code, String)>,
     metadata: Metadata,
     unanswered: Unanswered,
@@ -123,10 +124,11 @@ impl Answer {
     /// The result for a caller that does not know the error type.
     #[inline]
     pub(crate) fn into_value<T: DeserializeOwned>(mut self) -> Result<T, Status> {
-        match self.extra.as_mut().and_then(|extra| extra.error.take()) {
-            None => self.decode("the answer"),
-            Some((code, message)) => Err(Status::new(code, message).with_detail(self.codec, self.body.into())),
-        }
+        let Some(Extra { error: Some((code, message)), metadata, .. }) = self.extra.take().map(|extra| *extra) else {
+            return self.decode("the answer");
+        };
+        let status = Status::new(code, message).with_metadata(metadata);
+        Err(status.with_detail(self.codec, self.body.into()))
     }
 
     fn decode<T: DeserializeOwned>(&self, what: &str) -> Result<T, Status> {
@@ -149,7 +151,8 @@ fn remote_status(head: &ResponseHead<'_>) -> Status {
         Code::DeadlineExceeded | Code::Cancelled => Outcome::Unknown,
         _ => Outcome::Answered,
     };
-    let status = Status::new(code, head.message).with_outcome(outcome);
+    let status = Status::new(code, head.message).with_metadata(Metadata::from_encoded(head.pairs));
+    let status = status.with_outcome(outcome);
     match head.retry_after_ms {
         0 => status,
         ms => status.with_retry_after(Duration::from_millis(ms.into())),

@@ -1,39 +1,39 @@
-//! How a call ends when it does not end well.
+//! Errors of calls.
 
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Code;
+use super::{Code, Metadata};
 use crate::{Codec, codec::CodecError};
 
-/// How far a failed call came. Decides whether it may be tried again.
+/// Progress of a failed call. Decides on a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// No byte of it left this process: it was not executed.
+    /// No byte of the request left this process: the call was not executed.
     NotSent,
-    /// The server said that it did not execute it.
+    /// The server refused the call without executing it.
     Refused,
-    /// It may have been executed: the answer never came.
+    /// The call may have been executed: no answer came.
     Unknown,
-    /// The server executed it and answered.
+    /// The server executed the call and answered.
     Answered,
 }
 
-/// Why there was no instance to call.
+/// Reason for having no instance to call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NoInstance {
     /// The registry lists none: the message says how far that can be trusted. An unknown service is one of these.
     NoneListed,
-    /// It lists some, but none that the proxy's selector asks for.
+    /// The registry lists instances, but none that the proxy's selector admits.
     NoneSelected,
-    /// All that it lists, and that are asked for, have weight 0.
+    /// Every listed instance that the selector admits has weight 0.
     AllWeightZero,
 }
 
-/// Why a call failed. One pointer in size.
+/// Error of a call: its code, a message, and how far the call came. One pointer in size.
 #[derive(Clone)]
 pub struct Status(Box<Inner>);
 
@@ -45,6 +45,7 @@ struct Inner {
     retry_after: Option<Duration>,
     detail: Option<(Codec, Bytes)>,
     no_instance: Option<NoInstance>,
+    metadata: Metadata,
 }
 
 impl Status {
@@ -52,7 +53,8 @@ impl Status {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
         let outcome = Outcome::Answered;
-        Self(Box::new(Inner { code, outcome, message, retry_after: None, detail: None, no_instance: None }))
+        let metadata = Metadata::default();
+        Self(Box::new(Inner { code, outcome, message, retry_after: None, detail: None, no_instance: None, metadata }))
     }
 
     /// The kind of failure.
@@ -60,17 +62,17 @@ impl Status {
         self.0.code
     }
 
-    /// What went wrong, for people.
+    /// Description for people: names the thing and, where there is one, the remedy.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// How far the call came.
+    /// Progress of the call.
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
     }
 
-    /// How long to wait before the next try, if the server said so.
+    /// Time to wait before the next try, if the server named one.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -82,6 +84,16 @@ impl Status {
     pub fn service_error<E: DeserializeOwned>(&self) -> Option<Result<E, Self>> {
         let (codec, body) = self.0.detail.as_ref()?;
         Some(codec.decode(body).map_err(|error| Self::undecodable("the service's error", &error)))
+    }
+
+    /// Metadata that the server sent with the error; empty for an error of this side.
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
+    pub(crate) fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.0.metadata = metadata;
+        self
     }
 
     /// Why there was no instance to call, if that is what went wrong.
@@ -122,7 +134,7 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.0.code, self.0.message)
+        write!(f, "{}: {}", self.0.code, self.0.message)
     }
 }
 
@@ -150,7 +162,7 @@ impl From<ms_register::RegisterError> for Status {
     }
 }
 
-/// A method's own error type: it travels to the caller as it is.
+/// Error type of a method: its values travel to the caller as they are.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -170,19 +182,55 @@ impl From<ms_register::RegisterError> for Status {
 /// }
 /// ```
 pub trait ServiceError: std::error::Error + Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The code that callers see who do not know the type. Default: [`Code::Unknown`].
+    /// Code for callers that do not know the type. Default: [`Code::Unknown`].
     fn code(&self) -> Code {
         Code::Unknown
     }
 }
 
-/// How a typed call fails: the service's own error, or everything else.
+/// Error of a typed call: the method's own error, or the status of a call that failed around it.
+///
+/// `Display` shows the text of the error within; [`source`](std::error::Error::source) is that error itself.
 #[derive(Clone, Debug)]
 pub enum CallError<E> {
     /// The method ran, and returned its own error.
     Service(E),
     /// The call failed around the method.
     Status(Status),
+}
+
+impl<E> CallError<E> {
+    /// The kind of failure: the code of the method's own error, or the status's.
+    pub fn code(&self) -> Code
+    where
+        E: ServiceError,
+    {
+        match self {
+            Self::Service(error) => error.code(),
+            Self::Status(status) => status.code(),
+        }
+    }
+
+    /// Time to wait before the next try, if the server named one.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.status().and_then(Status::retry_after)
+    }
+
+    /// The status, if the call failed around the method.
+    pub fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Service(_) => None,
+            Self::Status(status) => Some(status),
+        }
+    }
+
+    /// The method's own error, if it returned one.
+    pub fn service(&self) -> Option<&E> {
+        match self {
+            Self::Service(error) => Some(error),
+            Self::Status(_) => None,
+        }
+    }
 }
 
 impl<E> From<Status> for CallError<E> {
@@ -200,4 +248,11 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
     }
 }
 
-impl<E: std::error::Error> std::error::Error for CallError<E> {}
+impl<E: std::error::Error + 'static> std::error::Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Service(error) => Some(error),
+            Self::Status(status) => Some(status),
+        }
+    }
+}

@@ -1,4 +1,7 @@
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -12,7 +15,7 @@ use super::{
 };
 use crate::{Answer, CallError, Code, Codec, Method, ServiceError, Status, proto::RequestHead};
 
-/// Where calls go: through a registry, over one connection, or to a service in this process. Cheap to clone.
+/// Carrier of calls: through a registry, over one connection, or to a service in this process. Cheap to clone.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Channel {
@@ -42,24 +45,28 @@ impl From<Client> for Channel {
     }
 }
 
-/// The arguments of a call by names: a tuple, in the method's order.
+/// Arguments of a call by names: a tuple, in the method's order.
 pub trait Arguments: Serialize {
-    /// How many.
+    /// Number of arguments.
     fn count(&self) -> u8;
 }
 
 impl Channel {
+    /// The same channel with these options merged over its own.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self {
+        let mut channel = self.clone();
+        let own = channel.options_mut();
+        *own = std::mem::take(own).merge(options);
+        channel
+    }
+
     /// Calls a method by names, with a JSON array or object of arguments, in JSON.
     ///
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
-    pub async fn call(
-        &self,
-        service: &str,
-        method: &str,
-        arguments: &Value,
-        options: &CallOptions,
-    ) -> Result<Value, Status> {
+    pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
+        let options = &*self.config().method_defaults.under(service, method, self.options());
         let argc = match arguments {
             Value::Null => 0,
             Value::Array(list) => u8::try_from(list.len()).unwrap_or(RequestHead::NAMED),
@@ -78,17 +85,12 @@ impl Channel {
     ///
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
-    pub async fn call_as<A, T>(
-        &self,
-        service: &str,
-        method: &str,
-        arguments: &A,
-        options: &CallOptions,
-    ) -> Result<T, Status>
+    pub async fn call_as<A, T>(&self, service: &str, method: &str, arguments: &A) -> Result<T, Status>
     where
         A: Arguments,
         T: DeserializeOwned,
     {
+        let options = &*self.config().method_defaults.under(service, method, self.options());
         let request = CallRequest::new(service, method, arguments.count(), self.config(), options)?;
         if request.argc == 0 {
             // One form for no arguments: an empty list, in every codec.
@@ -102,6 +104,22 @@ impl Channel {
             Self::Proxy(proxy) => proxy.config(),
             Self::Connection(client) => client.config(),
             Self::Local(local) => local.config(),
+        }
+    }
+
+    fn options(&self) -> &CallOptions {
+        match self {
+            Self::Proxy(proxy) => &proxy.options,
+            Self::Connection(client) => &client.options,
+            Self::Local(local) => &local.options,
+        }
+    }
+
+    fn options_mut(&mut self) -> &mut CallOptions {
+        match self {
+            Self::Proxy(proxy) => &mut proxy.options,
+            Self::Connection(client) => &mut client.options,
+            Self::Local(local) => &mut local.options,
         }
     }
 
@@ -119,8 +137,18 @@ impl Channel {
                 }
                 proxy.exchange(&resolver, request, arguments, idempotent).await
             }
-            Self::Connection(client) => client.exchange(request, arguments).await,
-            Self::Local(local) => local.exchange(request, arguments).await,
+            Self::Connection(client) => {
+                request.attempt_begins();
+                let result = client.exchange(request, arguments).await;
+                if let Some(info) = request.info {
+                    info.end_attempt(client.connection.address().to_owned());
+                }
+                result
+            }
+            Self::Local(local) => {
+                request.attempt_begins();
+                local.exchange(request, arguments).await
+            }
         }
     }
 }
@@ -133,23 +161,43 @@ pub struct Stub {
     /// Filled at the first call through a proxy: resolving a service needs a runtime.
     resolver: Arc<OnceLock<Arc<Resolver>>>,
     options: CallOptions,
+    /// Options of the methods that have defaults, those of all methods merged in.
+    methods: Box<[(Box<str>, CallOptions)]>,
 }
 
 impl Stub {
-    /// The service of this name.
+    /// The service of this name, with the channel's options.
     pub fn new(channel: impl Into<Channel>, service: impl AsRef<str>) -> Self {
-        Self {
-            channel: channel.into(),
-            service: service.as_ref().into(),
-            resolver: Arc::default(),
-            options: CallOptions::new(),
-        }
+        let (mut channel, service) = (channel.into(), service.as_ref());
+        let options = std::mem::take(channel.options_mut());
+        let methods = channel.config().method_defaults.of(service, &options);
+        Self { channel, service: service.into(), resolver: Arc::default(), options, methods }
     }
 
-    /// The same with other options for its calls.
+    /// The same with these options merged over its own.
     #[must_use]
     pub fn with(&self, options: CallOptions) -> Self {
-        Self { options, ..self.clone() }
+        self.map_options(|own| own.clone().merge(options.clone()))
+    }
+
+    /// The same for one call of a broadcast, made after `waited`.
+    pub(super) fn of_broadcast(&self, instance: &str, waited: Duration) -> Self {
+        let default = self.channel.config().timeout;
+        self.map_options(|own| own.of_broadcast(instance, waited, default))
+    }
+
+    fn map_options(&self, map: impl Fn(&CallOptions) -> CallOptions) -> Self {
+        let methods = self.methods.iter().map(|(method, options)| (method.clone(), map(options))).collect();
+        let (channel, service, resolver) = (self.channel.clone(), self.service.clone(), self.resolver.clone());
+        Self { channel, service, resolver, options: map(&self.options), methods }
+    }
+
+    #[inline]
+    fn options_of(&self, method: &Method) -> &CallOptions {
+        match self.methods.iter().find(|(name, _)| **name == *method.name) {
+            Some((_, options)) => options,
+            None => &self.options,
+        }
     }
 
     /// Calls a method that has an error type.
@@ -181,7 +229,7 @@ impl Stub {
         &self.options
     }
 
-    /// Who knows all instances, and what it knows.
+    /// The proxy, and the resolver that knows all instances.
     pub(super) fn through_proxy(&self) -> Result<(&ClientProxy, &Arc<Resolver>), Status> {
         match &self.channel {
             Channel::Proxy(proxy) => Ok((proxy, self.resolver(proxy)?)),
@@ -205,8 +253,9 @@ impl Stub {
 
     async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
         let argc = method.arguments.len() as u8;
-        let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), &self.options)?;
-        let idempotent = method.idempotent || self.options.idempotent;
+        let options = self.options_of(method);
+        let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), options)?;
+        let idempotent = method.idempotent || options.idempotent;
         match &self.channel {
             Channel::Proxy(proxy) => {
                 let resolver = self.resolver(proxy)?;

@@ -189,6 +189,11 @@ impl Connection {
         Ok(Self { shared, hello, health })
     }
 
+    /// The address that was dialled.
+    pub(crate) fn address(&self) -> &str {
+        &self.shared.address
+    }
+
     /// Where outcomes of calls are noted.
     pub(crate) fn health(&self) -> &Health {
         &self.health

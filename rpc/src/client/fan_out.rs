@@ -1,6 +1,6 @@
 //! One call to several instances: to all of them, or to all until one succeeds.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::{
     future::join_all,
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    channel::{Arguments, Channel, Stub},
+    channel::{Arguments, Stub},
     options::CallOptions,
     proxy::ClientProxy,
     request::{CallRequest, not_sent, time_of},
@@ -20,12 +20,12 @@ use super::{
 };
 use crate::{Answer, Code, Outcome, Status};
 
-/// What every client that [`service`](crate::service) generates can do besides its own methods.
+/// Methods of every client that [`service`](crate::service) generates, besides those of its service.
 pub trait TypedClient: Clone + Send + Sync {
-    /// What its methods are called through.
+    /// The stub that its methods are called through.
     fn stub(&self) -> &Stub;
 
-    /// A client that calls through this.
+    /// A client that calls through `stub`.
     fn from_stub(stub: Stub) -> Self;
 
     /// Makes `call` on every instance that is listed and that the proxy's selector asks for, whatever its weight, all at
@@ -56,15 +56,15 @@ pub trait TypedClient: Clone + Send + Sync {
         async move {
             let stub = self.stub();
             let (proxy, resolver) = stub.through_proxy()?;
-            to_all(proxy, resolver, stub.options(), |options| call(Self::from_stub(stub.with(options)))).await
+            let call = |instance: &str, waited| call(Self::from_stub(stub.of_broadcast(instance, waited)));
+            to_all(proxy, resolver, stub.options(), call).await
         }
     }
 
     /// The same client, but its calls go to all instances at once: see [`CallOptions::fork`].
     #[must_use]
     fn fork(&self) -> Self {
-        let stub = self.stub();
-        Self::from_stub(stub.with(stub.options().clone().fork()))
+        Self::from_stub(self.stub().with(CallOptions::new().fork()))
     }
 }
 
@@ -81,12 +81,12 @@ impl ClientProxy {
         method: &str,
         arguments: &Value,
     ) -> Result<Vec<(Instance, Result<Value, Status>)>, Status> {
-        let channel = Channel::from(self);
-        let call = |options| {
-            let channel = &channel;
-            async move { channel.call(service, method, arguments, &options).await }
+        let options = self.options_of(service, method);
+        let call = |instance: &str, waited| {
+            let proxy = self.with(options.of_broadcast(instance, waited, self.config().timeout));
+            async move { proxy.call(service, method, arguments).await }
         };
-        to_all(self, &self.resolver(service)?, self.options(), call).await
+        to_all(self, &self.resolver(service)?, &options, call).await
     }
 
     /// The same with a tuple of arguments, in the proxy's codec.
@@ -103,30 +103,29 @@ impl ClientProxy {
         A: Arguments,
         T: DeserializeOwned,
     {
-        let channel = Channel::from(self);
-        let call = |options| {
-            let channel = &channel;
-            async move { channel.call_as(service, method, arguments, &options).await }
+        let options = self.options_of(service, method);
+        let call = |instance: &str, waited| {
+            let proxy = self.with(options.of_broadcast(instance, waited, self.config().timeout));
+            async move { proxy.call_as(service, method, arguments).await }
         };
-        to_all(self, &self.resolver(service)?, self.options(), call).await
+        to_all(self, &self.resolver(service)?, &options, call).await
     }
 }
 
-/// Makes a call with each instance's options.
+/// Makes a call on each instance: `call` gets the instance's id and how long the registry was waited for.
 async fn to_all<C: Future>(
     proxy: &ClientProxy,
     resolver: &Arc<Resolver>,
     options: &CallOptions,
-    call: impl Fn(CallOptions) -> C,
+    call: impl Fn(&str, Duration) -> C,
 ) -> Result<Vec<(Instance, C::Output)>, Status> {
-    let deadline = Instant::now() + time_of(proxy.config(), options);
-    let instances = resolver.listed(deadline).await?;
-    // What is left: nobody has more time because the registry took some.
-    let left = deadline.saturating_duration_since(Instant::now());
+    let began = Instant::now();
+    let instances = resolver.listed(began + time_of(proxy.config(), options)).await?;
+    // The time that the registry took is part of the calls' time.
+    let waited = began.elapsed();
     let calls = instances.selected().map(|endpoint| {
         let instance = endpoint.instance().clone();
-        let options = CallOptions { timeout: Some(left), fork: false, ..options.clone() };
-        let call = call(options.instance(instance.id()));
+        let call = call(instance.id(), waited);
         async move { (instance, call.await) }
     });
     Ok(join_all(calls).await)
@@ -168,7 +167,7 @@ pub(super) async fn fork<A: Serialize>(
     failed.unwrap_or_else(|| Err(request.overdue(Outcome::NotSent)))
 }
 
-/// Of failures, the one that says most: the method's own error, then whatever a server said, then the first of the rest.
+/// Picks the failure that says most: the method's own error, then a status of a server, then the first of the rest.
 fn worse(before: Option<Result<Answer, Status>>, new: Result<Answer, Status>) -> Result<Answer, Status> {
     let says = |result: &Result<Answer, Status>| match result {
         Ok(_) => 2,

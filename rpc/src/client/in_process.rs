@@ -3,7 +3,10 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{options::ClientConfig, request::CallRequest};
+use super::{
+    options::{CallOptions, ClientConfig},
+    request::CallRequest,
+};
 use crate::{
     Answer, Status,
     buffer::FrameBuf,
@@ -24,11 +27,12 @@ pub(crate) trait ServeFrame: Send + Sync {
 pub struct InProcess {
     pub(crate) server: Arc<dyn ServeFrame>,
     config: Arc<ClientConfig>,
+    pub(super) options: CallOptions,
 }
 
 impl InProcess {
-    pub(crate) fn new(server: Arc<dyn ServeFrame>) -> Self {
-        Self { server, config: Arc::default() }
+    pub(crate) fn new(server: Arc<dyn ServeFrame>, options: CallOptions) -> Self {
+        Self { server, config: Arc::default(), options }
     }
 
     pub(super) fn config(&self) -> &ClientConfig {
@@ -47,7 +51,7 @@ impl InProcess {
         let body = Bytes::from(sent.gather(FrameBuf::default().mark())).slice(HEADER..);
         let (codec, compression) = (request.codec.number(), sent.copied_since(FrameBuf::default().mark())[7]);
         let header = Header { kind: Kind::Request, compression, codec, id: 1 };
-        Answer::read(self.server.serve(Frame { header, body: body.into() }).await, LARGEST_MAX_FRAME)
+        request.answered(Answer::read(self.server.serve(Frame { header, body: body.into() }).await, LARGEST_MAX_FRAME))
     }
 }
 

@@ -1,19 +1,22 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use super::balance::Key;
+use super::{balance::Key, info::CallInfo, request::LONGEST};
 use crate::{
     Codec, Compression, Status,
     proto::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME},
 };
 
-/// What one call does differently from its client.
+/// Options of a call: each one that is set overrides the client's default.
+///
+/// Options are set on a builder for one method (`method_defaults`), on a proxy or client (`with`), and on a typed client
+/// (`with`). They merge in this order, as [`merge`](Self::merge) says, so the ones nearest to the call win.
 ///
 /// ```
 /// # use std::time::Duration;
 /// use ms_rpc::CallOptions;
-/// let options = CallOptions::deadline(Duration::from_millis(200)).metadata("tenant", "blue");
+/// let options = CallOptions::new().deadline(Duration::from_millis(200)).idempotent().metadata("tenant", "blue");
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) metadata: Vec<(String, String)>,
@@ -21,38 +24,41 @@ pub struct CallOptions {
     pub(crate) instance: Option<String>,
     pub(crate) key: Option<Key>,
     pub(crate) fork: bool,
+    pub(crate) info: Option<CallInfo>,
 }
 
 impl CallOptions {
-    /// Nothing different.
+    /// Options that override nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The call, with all its attempts, ends after this time. A call made while serving another never outlives that one.
-    pub fn deadline(timeout: Duration) -> Self {
-        Self { timeout: Some(timeout), ..Self::default() }
+    /// Limits the time of the call, all attempts together. Default: the client's, 1 s. A call made while serving another
+    /// call never outlives that one.
+    #[must_use]
+    pub fn deadline(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
     }
 
-    /// Executing the call twice does no harm, so it may be retried when nobody knows whether it was executed. Typed clients
-    /// know this from `#[idempotent]`; a call by names does not.
+    /// Declares that executing the call twice does no harm: it is then retried even if the server may have executed it.
+    /// Typed clients know this from `#[idempotent]`; a call by names does not.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.idempotent = true;
         self
     }
 
-    /// Calls this instance of the service and no other, by its id in the registry: what one of several instances knows, the
-    /// others may not. Through a proxy only. While the instance is being connected to, the call waits, up to its deadline; if
-    /// it could not be reached the last time, the call fails at once.
+    /// Sends the call to the instance with this id in the registry and to no other. Through a proxy only. The call waits
+    /// for a connection to the instance, up to its deadline; if the last dial failed, the call fails at once.
     #[must_use]
     pub fn instance(mut self, id: impl Into<String>) -> Self {
         self.instance = Some(id.into());
         self
     }
 
-    /// What the call is about, such as a customer's number: balancers that hash send calls of one key to one instance. To
-    /// [`Balancer::IpHash`](crate::Balancer::IpHash) it is an address, as text. It is not sent along.
+    /// Key for balancers that hash, such as a customer's number: calls of one key go to one instance. For
+    /// [`Balancer::IpHash`](crate::Balancer::IpHash) it is an address, as text. It is not sent.
     #[must_use]
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.key = Some(Key::new(key.as_ref()));
@@ -69,15 +75,74 @@ impl CallOptions {
         self
     }
 
-    /// Sends a pair along. Keys have at most 255 bytes, values 65,535, all together about 16 KiB.
+    /// Adds a pair to the metadata of the request. Keys have at most 255 bytes, values 65,535, all pairs together about
+    /// 16 KiB.
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.push((key.into(), value.into()));
         self
     }
+
+    /// Records the instance that answered, the metadata of the answer and the number of attempts in `info`.
+    #[must_use]
+    pub fn info(mut self, info: &CallInfo) -> Self {
+        self.info = Some(info.clone());
+        self
+    }
+
+    /// Adds `later` to these options. A field that is set in both has the later value. Metadata is appended; the later
+    /// values of a key replace all earlier ones. `idempotent` and `fork` stay set once they are.
+    #[must_use]
+    pub fn merge(mut self, later: Self) -> Self {
+        let Self { timeout, metadata, idempotent, instance, key, fork, info } = later;
+        self.timeout = timeout.or(self.timeout);
+        self.metadata.retain(|(known, _)| metadata.iter().all(|(key, _)| key != known));
+        self.metadata.extend(metadata);
+        self.idempotent |= idempotent;
+        self.instance = instance.or(self.instance);
+        self.key = key.or(self.key);
+        self.fork |= fork;
+        self.info = info.or(self.info);
+        self
+    }
+
+    /// The options of one call of a broadcast: to this instance, with the time that is left after `waited`.
+    pub(super) fn of_broadcast(&self, instance: &str, waited: Duration, default: Duration) -> Self {
+        let timeout = self.timeout.unwrap_or(default).min(LONGEST).saturating_sub(waited);
+        Self { timeout: Some(timeout), instance: Some(instance.to_owned()), fork: false, ..self.clone() }
+    }
 }
 
-/// The names and metadata of a call before it is encoded. What a client's interceptor sees.
+/// Default options of methods: service, method, options.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MethodDefaults(Vec<(String, String, CallOptions)>);
+
+impl MethodDefaults {
+    pub(super) fn add(&mut self, service: String, method: String, options: CallOptions) {
+        match self.0.iter_mut().find(|(of, name, _)| *of == service && *name == method) {
+            Some((.., known)) => *known = std::mem::take(known).merge(options),
+            None => self.0.push((service, method, options)),
+        }
+    }
+
+    /// The options of a call by names: the method's defaults under `options`.
+    pub(super) fn under<'a>(&self, service: &str, method: &str, options: &'a CallOptions) -> Cow<'a, CallOptions> {
+        match self.0.iter().find(|(of, name, _)| of == service && name == method) {
+            Some((.., defaults)) => Cow::Owned(defaults.clone().merge(options.clone())),
+            None => Cow::Borrowed(options),
+        }
+    }
+
+    /// The methods of `service` that have defaults, with the options of their calls.
+    pub(super) fn of(&self, service: &str, options: &CallOptions) -> Box<[(Box<str>, CallOptions)]> {
+        let defaults = self.0.iter().filter(|(of, ..)| of == service);
+        defaults
+            .map(|(_, method, defaults)| (method.as_str().into(), defaults.clone().merge(options.clone())))
+            .collect()
+    }
+}
+
+/// Names and metadata of a call before it is encoded, for the interceptors of a client.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Outgoing<'a> {
@@ -85,14 +150,14 @@ pub struct Outgoing<'a> {
     pub service: &'a str,
     /// The method that is called.
     pub method: &'a str,
-    /// What is sent along; pairs may be added.
+    /// Metadata of the request; pairs may be added.
     pub metadata: &'a mut Vec<(String, String)>,
 }
 
-/// Sees each call before it is encoded; an error is the call's result. It must not block.
+/// Interceptor of calls before they are encoded; its error is the call's result. It must not block.
 pub(crate) type Interceptor = Arc<dyn Fn(&mut Outgoing<'_>) -> Result<(), Status> + Send + Sync>;
 
-/// What all calls of a client have in common.
+/// Settings that all calls of a client share.
 #[derive(Clone)]
 pub(crate) struct ClientConfig {
     pub(crate) codec: Codec,
@@ -104,6 +169,7 @@ pub(crate) struct ClientConfig {
     pub(crate) name: String,
     pub(crate) credentials: Vec<u8>,
     pub(crate) interceptors: Vec<Interceptor>,
+    pub(crate) method_defaults: MethodDefaults,
     pub(crate) dialer: Option<Arc<dyn crate::Dial>>,
 }
 
@@ -119,6 +185,7 @@ impl Default for ClientConfig {
             name: String::new(),
             credentials: Vec::new(),
             interceptors: Vec::new(),
+            method_defaults: MethodDefaults::default(),
             dialer: None,
         }
     }
@@ -161,13 +228,26 @@ macro_rules! config_setters {
             self
         }
 
-        /// The time that a call has, all attempts together, unless its options say otherwise. Default 1 s.
+        /// Time limit of a call, all attempts together, unless its options set one. Default 1 s.
         pub fn deadline(mut self, timeout: std::time::Duration) -> Self {
             self.config.timeout = timeout;
             self
         }
 
-        /// The time that one connection has to come up, HELLO included. Default 3 s.
+        /// Sets default options for the calls of one method, by names and by typed clients. Options set with `with` win over
+        /// them; several defaults of one method merge. A name that no service has cannot be noticed here: such defaults
+        /// never apply.
+        pub fn method_defaults(
+            mut self,
+            service: impl Into<String>,
+            method: impl Into<String>,
+            options: crate::CallOptions,
+        ) -> Self {
+            self.config.method_defaults.add(service.into(), method.into(), options);
+            self
+        }
+
+        /// Time limit for one connection to come up, HELLO included. Default 3 s.
         pub fn connect_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.config.connect_timeout = timeout;
             self
@@ -179,20 +259,20 @@ macro_rules! config_setters {
             self
         }
 
-        /// What this client calls itself: servers see it in [`Peer::name`](crate::Peer::name).
+        /// Name of this client: servers see it in [`Peer::name`](crate::Peer::name).
         pub fn name(mut self, name: impl Into<String>) -> Self {
             self.config.name = name.into();
             self
         }
 
-        /// What servers' interceptors see in [`Peer::credentials`](crate::Peer::credentials); at most 65,535 bytes.
+        /// Credentials for the interceptors of servers, in [`Peer::credentials`](crate::Peer::credentials); at most 65,535 bytes.
         pub fn credentials(mut self, credentials: impl Into<Vec<u8>>) -> Self {
             self.config.credentials = credentials.into();
             self
         }
 
-        /// Calls `interceptor` for each call before it is encoded; an error is the call's result. Several run in the
-        /// order in which they were added. It runs on the caller's task: it must not block.
+        /// Runs `interceptor` for each call before it is encoded, on the caller's task; its error is the call's result.
+        /// Several run in the order in which they were added. An interceptor must not block.
         pub fn intercept<F>(mut self, interceptor: F) -> Self
         where
             F: Fn(&mut crate::Outgoing<'_>) -> Result<(), crate::Status> + Send + Sync + 'static,
@@ -201,7 +281,7 @@ macro_rules! config_setters {
             self
         }
 
-        /// How connections are made. Default: TCP, without Nagle's algorithm.
+        /// Dialer that makes the connections. Default: TCP, without Nagle's algorithm.
         pub fn dialer(mut self, dialer: impl crate::Dial) -> Self {
             self.config.dialer = Some(std::sync::Arc::new(dialer));
             self

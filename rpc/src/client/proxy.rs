@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -22,8 +23,8 @@ use super::{
 };
 use crate::{Answer, Code, Status, meter};
 
-/// The client that finds services through a registry: before each call it resolves the service, picks an instance, uses
-/// a pooled connection, and, where that does no harm, tries again elsewhere. Cheap to clone; make one per registry.
+/// Client that finds services through a registry: each call resolves the service, picks an instance, uses a pooled
+/// connection, and is retried elsewhere where that does no harm. Cheap to clone; make one per registry.
 ///
 /// ```
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,7 +40,7 @@ use crate::{Answer, Code, Status, meter};
 #[derive(Clone, Debug)]
 pub struct ClientProxy {
     inner: Arc<Inner>,
-    options: CallOptions,
+    pub(super) options: CallOptions,
 }
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl ClientProxy {
         Self::builder(registry).build()
     }
 
-    /// Settings first.
+    /// A builder for a proxy with other settings.
     pub fn builder(registry: Arc<dyn MsRegister>) -> ProxyBuilder {
         ProxyBuilder {
             registry,
@@ -67,10 +68,11 @@ impl ClientProxy {
         }
     }
 
-    /// The same, connections included, with other options for its calls by names.
+    /// The same proxy, connections included, with these options merged over its own: they hold for calls by names,
+    /// broadcasts, and typed clients made of it.
     #[must_use]
     pub fn with(&self, options: CallOptions) -> Self {
-        Self { options, ..self.clone() }
+        Self { options: self.options.clone().merge(options), ..self.clone() }
     }
 
     /// Calls a method by names, with a JSON array or object of arguments, in JSON.
@@ -78,7 +80,7 @@ impl ClientProxy {
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
     pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        Channel::from(self).call(service, method, arguments, &self.options).await
+        Channel::from(self).call(service, method, arguments).await
     }
 
     /// Calls a method by names, with a tuple of arguments, in the proxy's codec.
@@ -90,11 +92,11 @@ impl ClientProxy {
         A: Arguments,
         T: DeserializeOwned,
     {
-        Channel::from(self).call_as(service, method, arguments, &self.options).await
+        Channel::from(self).call_as(service, method, arguments).await
     }
 
-    /// The instances that calls of `service` choose from at the moment: what the registry lists, and what it lists no more
-    /// but is not believed to be gone. Empty until the registry has answered for the first time.
+    /// The instances that calls of `service` choose from at the moment: those that the registry lists, and those whose
+    /// removal is held. Empty until the registry has answered for the first time.
     ///
     /// # Errors
     /// An illegal name, or no tokio runtime around it.
@@ -106,11 +108,12 @@ impl ClientProxy {
         &self.inner.config
     }
 
-    pub(super) fn options(&self) -> &CallOptions {
-        &self.options
+    /// The options of calls of one method, its defaults included.
+    pub(super) fn options_of(&self, service: &str, method: &str) -> Cow<'_, CallOptions> {
+        self.inner.config.method_defaults.under(service, method, &self.options)
     }
 
-    /// What follows `service`; started at its first call.
+    /// The resolver that follows `service`; started at its first call.
     pub(super) fn resolver(&self, service: &str) -> Result<Arc<Resolver>, Status> {
         let known = self.inner.resolvers.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
         if let Some(resolver) = known {
@@ -138,8 +141,10 @@ impl ClientProxy {
     ) -> Result<Answer, Status> {
         resolver.budget().deposit();
         let picked = resolver.connection(request, &Tried::new()).await?;
+        request.attempt_begins();
         match picked.connection.exchange(request, arguments).await {
             Ok(answer) => {
+                attempt_ended(resolver, &picked, request);
                 picked.connection.health().answered();
                 Ok(answer)
             }
@@ -148,7 +153,7 @@ impl ClientProxy {
         }
     }
 
-    /// What follows a failed attempt, on that instance, with that status.
+    /// Judges a failed attempt on that instance, and makes up to two more.
     async fn try_again<A: Serialize + ?Sized>(
         resolver: &Arc<Resolver>,
         request: &CallRequest<'_>,
@@ -160,6 +165,7 @@ impl ClientProxy {
         let mut tried = Tried::new();
         let mut attempt = 0;
         loop {
+            attempt_ended(resolver, &picked, request);
             resolver.attempt_failed(&picked, &status);
             attempt += 1;
             let verdict = retry::judge(&status, idempotent);
@@ -183,14 +189,27 @@ impl ClientProxy {
             debug!("{} is tried again: {status}", request.name());
             tried.push(picked.endpoint);
             picked = resolver.connection(request, &tried).await?;
+            request.attempt_begins();
             status = match picked.connection.exchange(request, arguments).await {
                 Ok(answer) => {
+                    attempt_ended(resolver, &picked, request);
                     picked.connection.health().answered();
                     return Ok(answer);
                 }
                 Err(status) => status,
             };
         }
+    }
+}
+
+/// Records the end of an attempt on that instance, if the call asks for it.
+#[inline]
+fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>) {
+    if let Some(info) = request.info {
+        let instances = resolver.instances.load();
+        let found = instances.all.iter().find(|endpoint| endpoint.number() == picked.endpoint);
+        let id = found.map_or_else(|| picked.connection.address(), |endpoint| endpoint.instance().id());
+        info.end_attempt(id.to_owned());
     }
 }
 
@@ -207,15 +226,15 @@ pub struct ProxyBuilder {
 impl ProxyBuilder {
     config_setters!();
 
-    /// How calls are spread over the instances, and over which of them: a [`Balancer`](crate::Balancer), or more.
+    /// Balancing of calls: over which instances, and in which way. A [`Balancer`](crate::Balancer), or more.
     /// Default: [`Balancer::P2c`](crate::Balancer::P2c) over all of them.
     pub fn balancer(mut self, balancing: impl Into<Balancing>) -> Self {
         self.balancing = balancing.into();
         self
     }
 
-    /// How many connections each instance gets. One carries many calls at once; more help where one core's worth of
-    /// framing is too little. Default 1.
+    /// Connections to each instance, at least 1. One carries many calls at once; more help where one core is too little
+    /// for the framing. Default 1.
     pub fn connections_per_instance(mut self, connections: usize) -> Self {
         self.connections_per_instance = connections.max(1);
         self

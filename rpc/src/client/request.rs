@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use super::{
     balance::Key,
+    info::CallInfo,
     options::{CallOptions, ClientConfig, Outgoing},
 };
 use crate::{
-    Code, Codec, Compression, Context, Outcome, Status,
+    Answer, Code, Codec, Compression, Context, Outcome, Status,
     buffer::FrameBuf,
     codec::CodecError,
     proto::{HEADER, Header, Kind, RequestHead, append_pair},
@@ -42,6 +43,8 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) key: Option<Key>,
     /// All instances, and the first success.
     pub(crate) fork: bool,
+    /// Records what became of the call.
+    pub(crate) info: Option<&'a CallInfo>,
     compression: Compression,
     compress_above: usize,
     pairs: Cow<'static, [u8]>,
@@ -61,6 +64,9 @@ impl<'a> CallRequest<'a> {
         options: &'a CallOptions,
     ) -> Result<Self, Status> {
         let timeout = time_of(config, options);
+        if let Some(info) = &options.info {
+            info.clear();
+        }
         let pairs = if config.interceptors.is_empty() && options.metadata.is_empty() {
             Cow::Borrowed(&[0][..])
         } else {
@@ -82,12 +88,33 @@ impl<'a> CallRequest<'a> {
             instance: options.instance.as_deref(),
             key: options.key,
             fork: options.fork && options.instance.is_none(),
+            info: options.info.as_ref(),
             compression: config.compression,
             compress_above: config.compress_above,
             pairs,
             timeout,
             deadline: OnceLock::new(),
         })
+    }
+
+    /// Records the begin of an attempt, if the call asks for it.
+    #[inline]
+    pub(crate) fn attempt_begins(&self) {
+        if let Some(info) = self.info {
+            info.begin_attempt();
+        }
+    }
+
+    /// Records what an answer brought besides its value, if the call asks for it.
+    #[inline]
+    pub(crate) fn answered(&self, answer: Result<Answer, Status>) -> Result<Answer, Status> {
+        if let Some(info) = self.info {
+            info.set_metadata(match &answer {
+                Ok(answer) => answer.metadata().cloned().unwrap_or_default(),
+                Err(status) => status.metadata().clone(),
+            });
+        }
+        answer
     }
 
     /// The same call on this instance and no other. Its time has begun.

@@ -53,7 +53,7 @@ pub(crate) struct Resolver {
     connections_per_instance: usize,
     policy: Arc<Policy>,
     clock: Arc<Clock>,
-    instances: ArcSwap<Instances>,
+    pub(super) instances: ArcSwap<Instances>,
     /// Something changed for those that wait for a connection.
     changed: Notify,
     /// For the task that follows the registry: look at everything again.

@@ -54,6 +54,16 @@ impl RunningServer {
         LocalServer::new(self.shared.clone())
     }
 
+    /// State of the server: what its `ms.health` answers.
+    pub fn health(&self) -> HealthState {
+        self.life.get()
+    }
+
+    #[cfg(feature = "axum")]
+    pub(crate) fn life(&self) -> Life {
+        self.life.clone()
+    }
+
     /// What it has registered.
     pub fn registrations(&self) -> &[Registration] {
         &self.registrations
@@ -83,6 +93,7 @@ impl RunningServer {
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
+        self.life.set(HealthState::Draining);
         if let Some(accept) = &self.accept {
             accept.abort();
         }

@@ -51,7 +51,7 @@ impl Life {
         self.0.store(state as u8, Ordering::Release);
     }
 
-    fn get(&self) -> HealthState {
+    pub(crate) fn get(&self) -> HealthState {
         match self.0.load(Ordering::Acquire) {
             0 => HealthState::Starting,
             1 => HealthState::Serving,

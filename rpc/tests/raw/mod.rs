@@ -147,6 +147,7 @@ pub struct Response {
     pub code: u8,
     pub flags: u8,
     pub message: String,
+    pub pairs: Vec<(&'static str, &'static [u8])>,
     pub value: Vec<u8>,
 }
 
@@ -154,14 +155,20 @@ impl Response {
     /// A good one, in bincode, if `value` is.
     pub fn ok(id: u64, value: &[u8]) -> Self {
         let value = value.to_vec();
-        Self { id, compression: 0, codec: BINCODE, code: 0, flags: 0, message: String::new(), value }
+        Self { id, compression: 0, codec: BINCODE, code: 0, flags: 0, message: String::new(), pairs: Vec::new(), value }
     }
 
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = vec![self.code, self.flags, 0, 0, 0, 0];
         head.extend_from_slice(&(self.message.len() as u16).to_be_bytes());
         head.extend_from_slice(self.message.as_bytes());
-        head.push(0);
+        head.push(self.pairs.len() as u8);
+        for (key, value) in &self.pairs {
+            head.push(key.len() as u8);
+            head.extend_from_slice(key.as_bytes());
+            head.extend_from_slice(&(value.len() as u16).to_be_bytes());
+            head.extend_from_slice(value);
+        }
         let body = [&(head.len() as u16).to_be_bytes()[..], &head, &self.value].concat();
         frame(RESPONSE, self.compression, self.codec, self.id, &body)
     }

@@ -63,7 +63,7 @@ pub async fn idle_and_slow(program: &NodeProgram, idle: usize, slow: usize) -> R
 
 /// So many clients, each with a connection that has made a call.
 async fn crowd(address: SocketAddr, size: usize) -> Result<Vec<ShopClient>, Failure> {
-    let patient = CallOptions::deadline(Duration::from_secs(10));
+    let patient = CallOptions::new().deadline(Duration::from_secs(10));
     let mut crowd = Vec::with_capacity(size);
     while crowd.len() < size {
         let joining = (0..AT_A_TIME.min(size - crowd.len())).map(|_| async {

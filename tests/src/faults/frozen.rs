@@ -53,7 +53,7 @@ async fn unresponsive(
     hurt: impl Fn() -> Result<(), Failure>,
     heal: impl Fn() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let shop = shop.with(CallOptions::deadline(DEADLINE));
+    let shop = shop.with(CallOptions::new().deadline(DEADLINE));
     warm(&shop, nodes).await?;
     let calls = Calls::start(&shop, RATE);
     sleep(BEFORE).await;

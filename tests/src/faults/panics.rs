@@ -19,7 +19,7 @@ pub async fn handlers_panic(program: &NodeProgram, panics: usize) -> Result<Row,
     // It counts connections.
     let relay = Relay::to(node.address()).await?;
     let shop = ShopClient::new(Client::connect(&relay.address().to_string()).await?);
-    let shop = shop.with(CallOptions::deadline(Duration::from_secs(10)));
+    let shop = shop.with(CallOptions::new().deadline(Duration::from_secs(10)));
 
     let begin = Instant::now();
     let mut panicked = 0;

@@ -93,7 +93,7 @@ impl Load {
     /// A connection to the node as it is now.
     pub(super) async fn node(&self) -> Result<MqNodeClient, ms_rpc::Status> {
         let client = Client::connect(&self.address.to_string()).await?;
-        Ok(MqNodeClient::new(client).with(CallOptions::deadline(DEADLINE)))
+        Ok(MqNodeClient::new(client).with(CallOptions::new().deadline(DEADLINE)))
     }
 
     /// A connection to a life of the node that was not worked in yet; none after the last one.

@@ -192,7 +192,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         drop(state);
         wake(woken);
         let answer = match settled {
-            Settled::Answer(frame) => Answer::read(frame, self.shared.max_answer),
+            Settled::Answer(frame) => self.request.answered(Answer::read(frame, self.shared.max_answer)),
             settled => Err(self.unanswered(&settled, closed.as_deref())),
         };
         if let (Err(_), Some(deadline)) = (&answer, deadline) {
