@@ -16,29 +16,31 @@ mod redial;
 mod request;
 mod resolver;
 mod retry;
+mod stub;
 
 use std::{fmt, io, sync::Arc};
 
 use async_trait::async_trait;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{Answer, Status, net::Transport};
 use connection::Connection;
 use options::{ClientConfig, config_setters};
-use request::CallRequest;
+use request::{CallRequest, EncodeArguments};
 
 #[cfg(feature = "internals")]
 pub(crate) use balance::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy};
 
 pub use balance::{Balancer, Balancing};
-pub use channel::{Arguments, Channel, Stub};
+pub use channel::{AnyChannel, Channel};
 pub use fan_out::TypedClient;
 pub use in_process::InProcess;
 pub(crate) use in_process::{ServeFrame, Served};
 pub use info::CallInfo;
 pub use options::{CallOptions, Outgoing};
 pub use proxy::{ClientProxy, ProxyBuilder};
+pub use stub::{Arguments, Stub};
 
 /// Makes connections. For other transports than TCP, such as TLS, a pipe, or a simulated network.
 #[async_trait]
@@ -91,7 +93,7 @@ impl Client {
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
     pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        Channel::from(self.clone()).call(service, method, arguments).await
+        AnyChannel::from(self.clone()).call(service, method, arguments).await
     }
 
     /// Calls a method by names, with a tuple of arguments, in the client's codec.
@@ -103,14 +105,14 @@ impl Client {
         A: Arguments,
         T: DeserializeOwned,
     {
-        Channel::from(self.clone()).call_as(service, method, arguments).await
+        AnyChannel::from(self.clone()).call_as(service, method, arguments).await
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {
         &self.config
     }
 
-    pub(crate) async fn exchange<A: Serialize + ?Sized>(
+    pub(crate) async fn exchange<A: EncodeArguments + ?Sized>(
         &self,
         request: &CallRequest<'_>,
         arguments: &A,

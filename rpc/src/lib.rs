@@ -41,8 +41,8 @@ pub use call::{
     ServiceError, Status,
 };
 pub use client::{
-    Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial,
-    InProcess, Outgoing, ProxyBuilder, Stub, TypedClient,
+    AnyChannel, Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy,
+    Dial, InProcess, Outgoing, ProxyBuilder, Stub, TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use crate::{
-    CallOptions, Channel, Peer, Server, ServerError, Service,
+    AnyChannel, CallOptions, Peer, Server, ServerError, Service,
     client::{InProcess, ServeFrame, Served},
     proto::Frame,
     server::{LocalServer, RunningServer},
@@ -80,9 +80,9 @@ impl ServeFrame for LocalServer {
     }
 }
 
-impl From<Local> for Channel {
+impl From<Local> for AnyChannel {
     fn from(local: Local) -> Self {
-        Self::Local(InProcess::new(Arc::new(local.server), local.options))
+        InProcess::new(Arc::new(local.server), local.options).into()
     }
 }
 

@@ -50,14 +50,14 @@ fn client(service: &Service) -> TokenStream {
             #visibility const DESCRIPTOR: ::ms_rpc::Descriptor = #descriptor;
 
             /// The service under its default name.
-            #visibility fn new(channel: impl ::core::convert::Into<::ms_rpc::Channel>) -> Self {
+            #visibility fn new(channel: impl ::core::convert::Into<::ms_rpc::AnyChannel>) -> Self {
                 Self::named(Self::DESCRIPTOR.name, channel)
             }
 
             /// The service under another name, such as one of several versions.
             #visibility fn named(
                 name: impl ::core::convert::AsRef<str>,
-                channel: impl ::core::convert::Into<::ms_rpc::Channel>,
+                channel: impl ::core::convert::Into<::ms_rpc::AnyChannel>,
             ) -> Self {
                 Self { stub: ::ms_rpc::Stub::new(channel, name) }
             }

@@ -111,6 +111,12 @@ impl Status {
         self
     }
 
+    /// The same, with the word that the call was not executed: with `Unavailable` or `Unimplemented` it may be tried elsewhere.
+    #[must_use]
+    pub fn not_executed(self) -> Self {
+        self.with_outcome(Outcome::Refused)
+    }
+
     /// The same, with the time after which a caller should come back.
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {

@@ -1,57 +1,152 @@
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+//! Carriers of calls.
 
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio::time::timeout_at;
 
 use super::{
     Client, ClientProxy, InProcess,
     fan_out::fork,
     options::{CallOptions, ClientConfig},
-    request::{CallRequest, not_sent},
-    resolver::Resolver,
+    request::{CallRequest, EncodeArguments, Encoded, not_sent},
+    stub::Arguments,
 };
-use crate::{Answer, CallError, Code, Codec, Method, ServiceError, Status, proto::RequestHead};
+use crate::{Answer, Code, Codec, Invocation, Next, Outcome, Status, call::Innermost, proto::RequestHead};
 
-/// Carrier of calls: through a registry, over one connection, or to a service in this process. Cheap to clone.
+/// Carrier of calls: a [`ClientProxy`], a [`Client`], a [`Local`](crate::Local), or the user's own, such as a fake, a router,
+/// or one around another channel.
+///
+/// ```
+/// # #[ms_rpc::service(name = "goods")]
+/// # pub trait Goods { async fn find(&self, id: i64) -> String; }
+/// use std::sync::Arc;
+///
+/// use ms_rpc::{Answer, Channel, Invocation, Status};
+///
+/// #[derive(Debug)]
+/// struct Fake;
+///
+/// #[async_trait::async_trait]
+/// impl Channel for Fake {
+///     async fn invoke(&self, call: &mut Invocation) -> Result<Answer, Status> {
+///         let (id,): (i64,) = call.arguments()?;
+///         Answer::value(call.codec(), &format!("number {id}"))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Status> {
+/// let goods = GoodsClient::new(Arc::new(Fake));
+/// assert_eq!(goods.find(5).await?, "number 5");
+/// # Ok(())
+/// # }
+/// ```
+#[async_trait]
+pub trait Channel: fmt::Debug + Send + Sync + 'static {
+    /// Makes the call. The caller gives it up at its deadline, whatever happens here.
+    ///
+    /// # Errors
+    /// The call's status; a method's own error is an [`Answer`].
+    async fn invoke(&self, call: &mut Invocation) -> Result<Answer, Status>;
+}
+
+/// Handle of any channel. Cheap to clone.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Channel {
+pub struct AnyChannel {
+    pub(super) via: Via,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Via {
     /// Through a registry.
     Proxy(ClientProxy),
     /// Over one connection.
     Connection(Client),
-    /// To a service in this process.
+    /// To a server in this process.
     Local(InProcess),
+    /// The user's own.
+    Custom { channel: Arc<dyn Channel>, config: Arc<ClientConfig>, options: CallOptions },
 }
 
-impl From<ClientProxy> for Channel {
+impl From<ClientProxy> for AnyChannel {
     fn from(proxy: ClientProxy) -> Self {
-        Self::Proxy(proxy)
+        Self { via: Via::Proxy(proxy) }
     }
 }
 
-impl From<&ClientProxy> for Channel {
+impl From<&ClientProxy> for AnyChannel {
     fn from(proxy: &ClientProxy) -> Self {
-        Self::Proxy(proxy.clone())
+        proxy.clone().into()
     }
 }
 
-impl From<Client> for Channel {
+impl From<Client> for AnyChannel {
     fn from(client: Client) -> Self {
-        Self::Connection(client)
+        Self { via: Via::Connection(client) }
     }
 }
 
-/// Arguments of a call by names: a tuple, in the method's order.
-pub trait Arguments: Serialize {
-    /// Number of arguments.
-    fn count(&self) -> u8;
+impl From<InProcess> for AnyChannel {
+    fn from(local: InProcess) -> Self {
+        Self { via: Via::Local(local) }
+    }
 }
 
-impl Channel {
+impl<C: Channel> From<Arc<C>> for AnyChannel {
+    fn from(channel: Arc<C>) -> Self {
+        let (config, options) = (Arc::default(), CallOptions::new());
+        Self { via: Via::Custom { channel, config, options } }
+    }
+}
+
+#[async_trait]
+impl Channel for AnyChannel {
+    async fn invoke(&self, call: &mut Invocation) -> Result<Answer, Status> {
+        if let Via::Custom { channel, .. } = &self.via {
+            return channel.invoke(call).await;
+        }
+        let (arguments, idempotent) = (Encoded(call.arguments.clone()), call.idempotent);
+        let request = CallRequest::of(call, self.config(), self.options());
+        self.carry(&request, &arguments, idempotent).await
+    }
+}
+
+#[async_trait]
+impl Channel for ClientProxy {
+    async fn invoke(&self, call: &mut Invocation) -> Result<Answer, Status> {
+        AnyChannel::from(self).invoke(call).await
+    }
+}
+
+#[async_trait]
+impl Channel for Client {
+    async fn invoke(&self, call: &mut Invocation) -> Result<Answer, Status> {
+        AnyChannel::from(self.clone()).invoke(call).await
+    }
+}
+
+/// A channel behind the layers of a call, with the options of that call.
+struct Carrier<'a> {
+    channel: &'a AnyChannel,
+    options: &'a CallOptions,
+}
+
+#[async_trait]
+impl Innermost for Carrier<'_> {
+    async fn run(&self, call: &mut Invocation) -> Result<Answer, Status> {
+        if let Via::Custom { channel, .. } = &self.channel.via {
+            return channel.invoke(call).await;
+        }
+        let (arguments, idempotent) = (Encoded(call.arguments.clone()), call.idempotent);
+        let request = CallRequest::of(call, self.channel.config(), self.options);
+        self.channel.carry(&request, &arguments, idempotent).await
+    }
+}
+
+impl AnyChannel {
     /// The same channel with these options merged over its own.
     #[must_use]
     pub fn with(&self, options: CallOptions) -> Self {
@@ -78,7 +173,7 @@ impl Channel {
         };
         let request = CallRequest::new(service, method, argc, self.config(), options)?.with_codec(Codec::Json);
         let arguments = if argc == 0 { &Value::Array(Vec::new()) } else { arguments };
-        self.exchange(&request, arguments, options.idempotent).await?.into_value()
+        self.exchange(&request, options, arguments, options.idempotent).await?.into_value()
     }
 
     /// Calls a method by names, with a tuple of arguments, in the channel's codec.
@@ -94,50 +189,71 @@ impl Channel {
         let request = CallRequest::new(service, method, arguments.count(), self.config(), options)?;
         if request.argc == 0 {
             // One form for no arguments: an empty list, in every codec.
-            return self.exchange(&request, &[(); 0], options.idempotent).await?.into_value();
+            return self.exchange(&request, options, &[(); 0], options.idempotent).await?.into_value();
         }
-        self.exchange(&request, arguments, options.idempotent).await?.into_value()
+        self.exchange(&request, options, arguments, options.idempotent).await?.into_value()
     }
 
-    fn config(&self) -> &ClientConfig {
-        match self {
-            Self::Proxy(proxy) => proxy.config(),
-            Self::Connection(client) => client.config(),
-            Self::Local(local) => local.config(),
+    pub(super) fn config(&self) -> &ClientConfig {
+        match &self.via {
+            Via::Proxy(proxy) => proxy.config(),
+            Via::Connection(client) => client.config(),
+            Via::Local(local) => local.config(),
+            Via::Custom { config, .. } => config,
         }
     }
 
     fn options(&self) -> &CallOptions {
-        match self {
-            Self::Proxy(proxy) => &proxy.options,
-            Self::Connection(client) => &client.options,
-            Self::Local(local) => &local.options,
+        match &self.via {
+            Via::Proxy(proxy) => &proxy.options,
+            Via::Connection(client) => &client.options,
+            Via::Local(local) => &local.options,
+            Via::Custom { options, .. } => options,
         }
     }
 
-    fn options_mut(&mut self) -> &mut CallOptions {
-        match self {
-            Self::Proxy(proxy) => &mut proxy.options,
-            Self::Connection(client) => &mut client.options,
-            Self::Local(local) => &mut local.options,
+    pub(super) fn options_mut(&mut self) -> &mut CallOptions {
+        match &mut self.via {
+            Via::Proxy(proxy) => &mut proxy.options,
+            Via::Connection(client) => &mut client.options,
+            Via::Local(local) => &mut local.options,
+            Via::Custom { options, .. } => options,
         }
     }
 
-    async fn exchange<A: Serialize>(
+    /// Makes a call, within its layers.
+    pub(super) async fn exchange<A: Serialize>(
+        &self,
+        request: &CallRequest<'_>,
+        options: &CallOptions,
+        arguments: &A,
+        idempotent: bool,
+    ) -> Result<Answer, Status> {
+        if options.layers.is_empty() && !matches!(self.via, Via::Custom { .. }) {
+            return self.carry(request, arguments, idempotent).await;
+        }
+        let mut call = request.invocation(arguments, idempotent)?;
+        let next = Next { layers: &options.layers, innermost: &Carrier { channel: self, options } };
+        let answer = Box::pin(timeout_at(request.deadline(), next.run(&mut call))).await;
+        answer.unwrap_or_else(|_| Err(request.overdue(Outcome::Unknown)))
+    }
+
+    /// Makes a call, behind all layers.
+    async fn carry<A: EncodeArguments>(
         &self,
         request: &CallRequest<'_>,
         arguments: &A,
         idempotent: bool,
     ) -> Result<Answer, Status> {
-        match self {
-            Self::Proxy(proxy) => {
+        match &self.via {
+            Via::Proxy(proxy) => {
                 let resolver = proxy.resolver(request.service)?;
                 if request.fork {
                     return Box::pin(fork(proxy, &resolver, request, arguments, idempotent)).await;
                 }
                 proxy.exchange(&resolver, request, arguments, idempotent).await
             }
-            Self::Connection(client) => {
+            Via::Connection(client) => {
                 request.attempt_begins();
                 let result = client.exchange(request, arguments).await;
                 if let Some(info) = request.info {
@@ -145,148 +261,11 @@ impl Channel {
                 }
                 result
             }
-            Self::Local(local) => {
+            Via::Local(local) => {
                 request.attempt_begins();
                 local.exchange(request, arguments).await
             }
+            Via::Custom { .. } => Err(not_sent(Code::Internal, "the user's own channels take invocations")),
         }
     }
-}
-
-/// The methods of one service through a channel: what the clients that `#[service]` generates are made of.
-#[derive(Clone, Debug)]
-pub struct Stub {
-    channel: Channel,
-    service: Arc<str>,
-    /// Filled at the first call through a proxy: resolving a service needs a runtime.
-    resolver: Arc<OnceLock<Arc<Resolver>>>,
-    options: CallOptions,
-    /// Options of the methods that have defaults, those of all methods merged in.
-    methods: Box<[(Box<str>, CallOptions)]>,
-}
-
-impl Stub {
-    /// The service of this name, with the channel's options.
-    pub fn new(channel: impl Into<Channel>, service: impl AsRef<str>) -> Self {
-        let (mut channel, service) = (channel.into(), service.as_ref());
-        let options = std::mem::take(channel.options_mut());
-        let methods = channel.config().method_defaults.of(service, &options);
-        Self { channel, service: service.into(), resolver: Arc::default(), options, methods }
-    }
-
-    /// The same with these options merged over its own.
-    #[must_use]
-    pub fn with(&self, options: CallOptions) -> Self {
-        self.map_options(|own| own.clone().merge(options.clone()))
-    }
-
-    /// The same for one call of a broadcast, made after `waited`.
-    pub(super) fn of_broadcast(&self, instance: &str, waited: Duration) -> Self {
-        let default = self.channel.config().timeout;
-        self.map_options(|own| own.of_broadcast(instance, waited, default))
-    }
-
-    fn map_options(&self, map: impl Fn(&CallOptions) -> CallOptions) -> Self {
-        let methods = self.methods.iter().map(|(method, options)| (method.clone(), map(options))).collect();
-        let (channel, service, resolver) = (self.channel.clone(), self.service.clone(), self.resolver.clone());
-        Self { channel, service, resolver, options: map(&self.options), methods }
-    }
-
-    #[inline]
-    fn options_of(&self, method: &Method) -> &CallOptions {
-        match self.methods.iter().find(|(name, _)| **name == *method.name) {
-            Some((_, options)) => options,
-            None => &self.options,
-        }
-    }
-
-    /// Calls a method that has an error type.
-    ///
-    /// # Errors
-    /// The method's own error, or the status of a call that failed around it.
-    pub async fn call<A, T, E>(&self, method: &'static Method, arguments: &A) -> Result<T, CallError<E>>
-    where
-        A: Serialize,
-        T: DeserializeOwned,
-        E: ServiceError,
-    {
-        self.exchange(method, arguments).await?.into_result()
-    }
-
-    /// Calls a method that returns a plain value.
-    ///
-    /// # Errors
-    /// The status of a call that failed.
-    pub async fn call_plain<A, T>(&self, method: &'static Method, arguments: &A) -> Result<T, Status>
-    where
-        A: Serialize,
-        T: DeserializeOwned,
-    {
-        self.exchange(method, arguments).await?.into_value()
-    }
-
-    pub(super) fn options(&self) -> &CallOptions {
-        &self.options
-    }
-
-    /// The proxy, and the resolver that knows all instances.
-    pub(super) fn through_proxy(&self) -> Result<(&ClientProxy, &Arc<Resolver>), Status> {
-        match &self.channel {
-            Channel::Proxy(proxy) => Ok((proxy, self.resolver(proxy)?)),
-            _ => {
-                let message = format!("only a proxy knows all instances of `{}`: make the client of one", self.service);
-                Err(not_sent(Code::FailedPrecondition, message))
-            }
-        }
-    }
-
-    #[inline]
-    fn resolver(&self, proxy: &ClientProxy) -> Result<&Arc<Resolver>, Status> {
-        match self.resolver.get() {
-            Some(resolver) => Ok(resolver),
-            None => {
-                let resolver = proxy.resolver(&self.service)?;
-                Ok(self.resolver.get_or_init(|| resolver))
-            }
-        }
-    }
-
-    async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
-        let argc = method.arguments.len() as u8;
-        let options = self.options_of(method);
-        let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), options)?;
-        let idempotent = method.idempotent || options.idempotent;
-        match &self.channel {
-            Channel::Proxy(proxy) => {
-                let resolver = self.resolver(proxy)?;
-                if request.fork {
-                    return Box::pin(fork(proxy, resolver, &request, arguments, idempotent)).await;
-                }
-                proxy.exchange(resolver, &request, arguments, idempotent).await
-            }
-            channel => channel.exchange(&request, arguments, idempotent).await,
-        }
-    }
-}
-
-macro_rules! tuples {
-    ($($count:literal: $($name:ident)*;)*) => {$(
-        impl<$($name: Serialize),*> Arguments for ($($name,)*) {
-            fn count(&self) -> u8 {
-                $count
-            }
-        }
-    )*};
-}
-
-tuples! {
-    0: ;
-    1: A;
-    2: A B;
-    3: A B C;
-    4: A B C D;
-    5: A B C D E;
-    6: A B C D E F;
-    7: A B C D E F G;
-    8: A B C D E F G H;
 }

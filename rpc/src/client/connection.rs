@@ -13,7 +13,6 @@ use std::{
     task::Waker,
 };
 
-use serde::Serialize;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
@@ -23,7 +22,7 @@ use super::{
     balance::Load,
     health::Health,
     options::ClientConfig,
-    request::{CallRequest, LONGEST, not_sent},
+    request::{CallRequest, EncodeArguments, LONGEST, not_sent},
 };
 use crate::{
     Code, Compression, Status,
@@ -216,7 +215,7 @@ impl Connection {
 
     /// Sends one request and waits for its response. Dropping the future cancels the call on the server.
     #[inline]
-    pub(crate) fn exchange<'a, 'r, A: Serialize + ?Sized>(
+    pub(crate) fn exchange<'a, 'r, A: EncodeArguments + ?Sized>(
         &'a self,
         request: &'a CallRequest<'r>,
         arguments: &'a A,

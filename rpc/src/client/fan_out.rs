@@ -7,16 +7,16 @@ use futures_util::{
     stream::{FuturesUnordered, StreamExt},
 };
 use ms_register::Instance;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    channel::{Arguments, Stub},
     options::CallOptions,
     proxy::ClientProxy,
-    request::{CallRequest, not_sent, time_of},
+    request::{CallRequest, EncodeArguments, not_sent, time_of},
     resolver::Resolver,
+    stub::{Arguments, Stub},
 };
 use crate::{Answer, Code, Outcome, Status};
 
@@ -132,7 +132,7 @@ async fn to_all<C: Future>(
 }
 
 /// Makes the call on all instances at once. The first success ends the others: dropping them cancels them.
-pub(super) async fn fork<A: Serialize>(
+pub(super) async fn fork<A: EncodeArguments>(
     proxy: &ClientProxy,
     resolver: &Arc<Resolver>,
     request: &CallRequest<'_>,

@@ -1,11 +1,10 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use super::{
     options::{CallOptions, ClientConfig},
-    request::CallRequest,
+    request::{CallRequest, EncodeArguments},
 };
 use crate::{
     Answer, Status,
@@ -39,7 +38,7 @@ impl InProcess {
         &self.config
     }
 
-    pub(super) async fn exchange<A: Serialize + ?Sized>(
+    pub(super) async fn exchange<A: EncodeArguments + ?Sized>(
         &self,
         request: &CallRequest<'_>,
         arguments: &A,

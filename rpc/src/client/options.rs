@@ -2,7 +2,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::{balance::Key, info::CallInfo, request::LONGEST};
 use crate::{
-    Codec, Compression, Status,
+    Codec, Compression, Layer, Status,
     proto::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME},
 };
 
@@ -25,6 +25,7 @@ pub struct CallOptions {
     pub(crate) key: Option<Key>,
     pub(crate) fork: bool,
     pub(crate) info: Option<CallInfo>,
+    pub(crate) layers: Vec<Arc<dyn Layer>>,
 }
 
 impl CallOptions {
@@ -90,11 +91,19 @@ impl CallOptions {
         self
     }
 
-    /// Adds `later` to these options. A field that is set in both has the later value. Metadata is appended; the later
+    /// Runs the call within `layer`: the first one that is added is the outermost, so those of a proxy are around those of a
+    /// typed client.
+    #[must_use]
+    pub fn layer(mut self, layer: impl Layer) -> Self {
+        self.layers.push(Arc::new(layer));
+        self
+    }
+
+    /// Adds `later` to these options. A field that is set in both has the later value. Layers and metadata are appended; the later
     /// values of a key replace all earlier ones. `idempotent` and `fork` stay set once they are.
     #[must_use]
     pub fn merge(mut self, later: Self) -> Self {
-        let Self { timeout, metadata, idempotent, instance, key, fork, info } = later;
+        let Self { timeout, metadata, idempotent, instance, key, fork, info, layers } = later;
         self.timeout = timeout.or(self.timeout);
         self.metadata.retain(|(known, _)| metadata.iter().all(|(key, _)| key != known));
         self.metadata.extend(metadata);
@@ -103,6 +112,7 @@ impl CallOptions {
         self.key = key.or(self.key);
         self.fork |= fork;
         self.info = info.or(self.info);
+        self.layers.extend(layers);
         self
     }
 

@@ -5,7 +5,7 @@ use std::{
 };
 
 use ms_register::{Instance, MsRegister, ServiceName};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
     runtime::Handle,
@@ -15,11 +15,12 @@ use tracing::debug;
 
 use super::{
     balance::Balancing,
-    channel::{Arguments, Channel},
+    channel::AnyChannel,
     options::{CallOptions, ClientConfig, config_setters},
-    request::{CallRequest, not_sent},
+    request::{CallRequest, EncodeArguments, not_sent},
     resolver::{Picked, Resolver, Tried},
     retry::{self, ATTEMPTS, Verdict},
+    stub::Arguments,
 };
 use crate::{Answer, Code, Status, meter};
 
@@ -80,7 +81,7 @@ impl ClientProxy {
     /// # Errors
     /// Any [`Status`]; the method's own error is in [`Status::service_error`].
     pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        Channel::from(self).call(service, method, arguments).await
+        AnyChannel::from(self).call(service, method, arguments).await
     }
 
     /// Calls a method by names, with a tuple of arguments, in the proxy's codec.
@@ -92,7 +93,7 @@ impl ClientProxy {
         A: Arguments,
         T: DeserializeOwned,
     {
-        Channel::from(self).call_as(service, method, arguments).await
+        AnyChannel::from(self).call_as(service, method, arguments).await
     }
 
     /// The instances that calls of `service` choose from at the moment: those that the registry lists, and those whose
@@ -132,7 +133,7 @@ impl ClientProxy {
     }
 
     /// Up to three attempts, each on another instance where there is one, all within the deadline.
-    pub(super) async fn exchange<A: Serialize + ?Sized>(
+    pub(super) async fn exchange<A: EncodeArguments + ?Sized>(
         &self,
         resolver: &Arc<Resolver>,
         request: &CallRequest<'_>,
@@ -154,7 +155,7 @@ impl ClientProxy {
     }
 
     /// Judges a failed attempt on that instance, and makes up to two more.
-    async fn try_again<A: Serialize + ?Sized>(
+    async fn try_again<A: EncodeArguments + ?Sized>(
         resolver: &Arc<Resolver>,
         request: &CallRequest<'_>,
         arguments: &A,

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::OnceLock, time::Duration};
 
+use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -11,10 +12,10 @@ use super::{
     options::{CallOptions, ClientConfig, Outgoing},
 };
 use crate::{
-    Answer, Code, Codec, Compression, Context, Outcome, Status,
-    buffer::FrameBuf,
+    Answer, Code, Codec, Compression, Context, Invocation, Metadata, Outcome, Status,
+    buffer::{FrameBuf, HAND_OFF},
     codec::CodecError,
-    proto::{HEADER, Header, Kind, RequestHead, append_pair},
+    proto::{HEADER, Header, Kind, LARGEST_MAX_FRAME, RequestHead, append_pair},
 };
 
 /// No time that a user gives counts for more: beyond what a clock can add there is no deadline.
@@ -27,6 +28,33 @@ pub(crate) fn time_of(config: &ClientConfig, options: &CallOptions) -> Duration 
     match Context::current_deadline() {
         Some(outer) => timeout.min(outer.saturating_duration_since(Instant::now())),
         None => timeout,
+    }
+}
+
+/// Arguments of a call, encoded for each attempt anew or once for all.
+pub(crate) trait EncodeArguments {
+    /// Appends them.
+    fn encode(&self, codec: Codec, out: &mut FrameBuf) -> Result<(), CodecError>;
+}
+
+impl<A: Serialize + ?Sized> EncodeArguments for A {
+    #[inline]
+    fn encode(&self, codec: Codec, out: &mut FrameBuf) -> Result<(), CodecError> {
+        codec.encode(self, out)
+    }
+}
+
+/// Arguments that were encoded for layers, in the call's codec.
+pub(crate) struct Encoded(pub(crate) Bytes);
+
+impl EncodeArguments for Encoded {
+    fn encode(&self, _: Codec, out: &mut FrameBuf) -> Result<(), CodecError> {
+        if self.0.len() < HAND_OFF {
+            out.data().extend_from_slice(&self.0);
+        } else {
+            out.hand_off(self.0.clone());
+        }
+        Ok(())
     }
 }
 
@@ -97,6 +125,50 @@ impl<'a> CallRequest<'a> {
         })
     }
 
+    /// The call as layers and channels see it. Its time begins.
+    pub(crate) fn invocation<A: EncodeArguments + ?Sized>(
+        &self,
+        arguments: &A,
+        idempotent: bool,
+    ) -> Result<Invocation, Status> {
+        let mut encoded = FrameBuf::default();
+        arguments.encode(self.codec, &mut encoded).map_err(|error| self.not_encoded(&error))?;
+        Ok(Invocation {
+            service: self.service.into(),
+            method: self.method.into(),
+            context: Context::new(self.deadline()).with_metadata(Metadata::from_encoded(&self.pairs)),
+            idempotent,
+            codec: self.codec,
+            compression: Compression::None,
+            argc: self.argc,
+            arguments: encoded.gather(FrameBuf::default().mark()).into(),
+            max_frame: LARGEST_MAX_FRAME,
+        })
+    }
+
+    /// The request of a call that went through layers.
+    pub(crate) fn of(call: &'a Invocation, config: &ClientConfig, options: &'a CallOptions) -> Self {
+        Self {
+            service: &call.service,
+            method: &call.method,
+            argc: call.argc,
+            codec: call.codec,
+            instance: options.instance.as_deref(),
+            key: options.key,
+            fork: options.fork && options.instance.is_none(),
+            info: options.info.as_ref(),
+            compression: config.compression,
+            compress_above: config.compress_above,
+            pairs: Cow::Owned(call.context.all_metadata().encoded().to_vec()),
+            timeout: call.context.remaining(),
+            deadline: OnceLock::from(call.context.deadline()),
+        }
+    }
+
+    fn not_encoded(&self, CodecError(error): &CodecError) -> Status {
+        not_sent(Code::InvalidArgument, format!("the arguments of {} cannot be encoded: {error}", self.name()))
+    }
+
     /// Records the begin of an attempt, if the call asks for it.
     #[inline]
     pub(crate) fn attempt_begins(&self) {
@@ -133,7 +205,7 @@ impl<'a> CallRequest<'a> {
     }
 
     /// Appends the frame, with 0 for its id. After an error `out` is as it was.
-    pub(crate) fn encode<A: Serialize + ?Sized>(
+    pub(crate) fn encode<A: EncodeArguments + ?Sized>(
         &self,
         arguments: &A,
         max_frame: usize,
@@ -147,7 +219,7 @@ impl<'a> CallRequest<'a> {
         encoded
     }
 
-    fn encode_at<A: Serialize + ?Sized>(
+    fn encode_at<A: EncodeArguments + ?Sized>(
         &self,
         arguments: &A,
         max_frame: usize,
@@ -160,9 +232,7 @@ impl<'a> CallRequest<'a> {
         out.data().extend_from_slice(&[0; HEADER]);
         head.write(out.data()).map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
         let body = out.mark();
-        self.codec.encode(arguments, out).map_err(|CodecError(error)| {
-            not_sent(Code::InvalidArgument, format!("the arguments of {} cannot be encoded: {error}", self.name()))
-        })?;
+        arguments.encode(self.codec, out).map_err(|error| self.not_encoded(&error))?;
         let mut compression = Compression::None;
         if self.compression != Compression::None
             && out.since(body) >= self.compress_above

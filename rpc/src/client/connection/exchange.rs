@@ -5,14 +5,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use serde::Serialize;
 use tokio::time::{Sleep, sleep_until};
 
 use super::{Shared, State};
 use crate::{
     Answer, Code, Outcome, Status,
     buffer::{FrameBuf, give_scratch, take_scratch},
-    client::request::{CallRequest, not_sent},
+    client::request::{CallRequest, EncodeArguments, not_sent},
     proto::{Frame, Settled},
 };
 
@@ -41,7 +40,7 @@ struct Waiting {
     deadline: Pin<Box<Sleep>>,
 }
 
-impl<'a, 'r, A: Serialize + ?Sized> Exchange<'a, 'r, A> {
+impl<'a, 'r, A: EncodeArguments + ?Sized> Exchange<'a, 'r, A> {
     #[inline]
     pub(super) fn new(shared: &'a Shared, request: &'a CallRequest<'r>, arguments: &'a A) -> Self {
         Self { shared, request, arguments, step: Step::Fresh }
@@ -203,7 +202,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
     }
 }
 
-impl<A: Serialize + ?Sized> Future for Exchange<'_, '_, A> {
+impl<A: EncodeArguments + ?Sized> Future for Exchange<'_, '_, A> {
     type Output = Result<Answer, Status>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

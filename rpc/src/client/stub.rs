@@ -1,0 +1,162 @@
+//! What generated clients are made of.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    ClientProxy,
+    channel::{AnyChannel, Via},
+    fan_out::fork,
+    options::CallOptions,
+    request::{CallRequest, not_sent},
+    resolver::Resolver,
+};
+use crate::{Answer, CallError, Code, Method, ServiceError, Status};
+
+/// Arguments of a call by names: a tuple, in the method's order.
+pub trait Arguments: Serialize {
+    /// Number of arguments.
+    fn count(&self) -> u8;
+}
+
+/// The methods of one service through a channel: what the clients that `#[service]` generates are made of.
+#[derive(Clone, Debug)]
+pub struct Stub {
+    channel: AnyChannel,
+    service: Arc<str>,
+    /// Filled at the first call through a proxy: resolving a service needs a runtime.
+    resolver: Arc<OnceLock<Arc<Resolver>>>,
+    options: CallOptions,
+    /// Options of the methods that have defaults, those of all methods merged in.
+    methods: Box<[(Box<str>, CallOptions)]>,
+}
+
+impl Stub {
+    /// The service of this name, with the channel's options.
+    pub fn new(channel: impl Into<AnyChannel>, service: impl AsRef<str>) -> Self {
+        let (mut channel, service) = (channel.into(), service.as_ref());
+        let options = std::mem::take(channel.options_mut());
+        let methods = channel.config().method_defaults.of(service, &options);
+        Self { channel, service: service.into(), resolver: Arc::default(), options, methods }
+    }
+
+    /// The same with these options merged over its own.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self {
+        self.map_options(|own| own.clone().merge(options.clone()))
+    }
+
+    /// The same for one call of a broadcast, made after `waited`.
+    pub(super) fn of_broadcast(&self, instance: &str, waited: Duration) -> Self {
+        let default = self.channel.config().timeout;
+        self.map_options(|own| own.of_broadcast(instance, waited, default))
+    }
+
+    fn map_options(&self, map: impl Fn(&CallOptions) -> CallOptions) -> Self {
+        let methods = self.methods.iter().map(|(method, options)| (method.clone(), map(options))).collect();
+        let (channel, service, resolver) = (self.channel.clone(), self.service.clone(), self.resolver.clone());
+        Self { channel, service, resolver, options: map(&self.options), methods }
+    }
+
+    #[inline]
+    fn options_of(&self, method: &Method) -> &CallOptions {
+        match self.methods.iter().find(|(name, _)| **name == *method.name) {
+            Some((_, options)) => options,
+            None => &self.options,
+        }
+    }
+
+    /// Calls a method that has an error type.
+    ///
+    /// # Errors
+    /// The method's own error, or the status of a call that failed around it.
+    pub async fn call<A, T, E>(&self, method: &'static Method, arguments: &A) -> Result<T, CallError<E>>
+    where
+        A: Serialize,
+        T: DeserializeOwned,
+        E: ServiceError,
+    {
+        self.exchange(method, arguments).await?.into_result()
+    }
+
+    /// Calls a method that returns a plain value.
+    ///
+    /// # Errors
+    /// The status of a call that failed.
+    pub async fn call_plain<A, T>(&self, method: &'static Method, arguments: &A) -> Result<T, Status>
+    where
+        A: Serialize,
+        T: DeserializeOwned,
+    {
+        self.exchange(method, arguments).await?.into_value()
+    }
+
+    pub(super) fn options(&self) -> &CallOptions {
+        &self.options
+    }
+
+    /// The proxy, and the resolver that knows all instances.
+    pub(super) fn through_proxy(&self) -> Result<(&ClientProxy, &Arc<Resolver>), Status> {
+        match &self.channel.via {
+            Via::Proxy(proxy) => Ok((proxy, self.resolver(proxy)?)),
+            _ => {
+                let message = format!("only a proxy knows all instances of `{}`: make the client of one", self.service);
+                Err(not_sent(Code::FailedPrecondition, message))
+            }
+        }
+    }
+
+    #[inline]
+    fn resolver(&self, proxy: &ClientProxy) -> Result<&Arc<Resolver>, Status> {
+        match self.resolver.get() {
+            Some(resolver) => Ok(resolver),
+            None => {
+                let resolver = proxy.resolver(&self.service)?;
+                Ok(self.resolver.get_or_init(|| resolver))
+            }
+        }
+    }
+
+    async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
+        let argc = method.arguments.len() as u8;
+        let options = self.options_of(method);
+        let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), options)?;
+        let idempotent = method.idempotent || options.idempotent;
+        match &self.channel.via {
+            Via::Proxy(proxy) if options.layers.is_empty() => {
+                let resolver = self.resolver(proxy)?;
+                if request.fork {
+                    return Box::pin(fork(proxy, resolver, &request, arguments, idempotent)).await;
+                }
+                proxy.exchange(resolver, &request, arguments, idempotent).await
+            }
+            _ => self.channel.exchange(&request, options, arguments, idempotent).await,
+        }
+    }
+}
+
+macro_rules! tuples {
+    ($($count:literal: $($name:ident)*;)*) => {$(
+        impl<$($name: Serialize),*> Arguments for ($($name,)*) {
+            fn count(&self) -> u8 {
+                $count
+            }
+        }
+    )*};
+}
+
+tuples! {
+    0: ;
+    1: A;
+    2: A B;
+    3: A B C;
+    4: A B C D;
+    5: A B C D E;
+    6: A B C D E F;
+    7: A B C D E F G;
+    8: A B C D E F G H;
+}
