@@ -69,7 +69,7 @@ async fn options_of_a_proxy_or_client_hold_for_all_calls_made_of_it() {
         let all = ShopClient::new(&named).broadcast(call).await.unwrap();
         assert!(all[0].1.is_some());
     }
-    let channel = ms_rpc::Channel::from(&proxy);
+    let channel = ms_rpc::AnyChannel::from(&proxy);
     assert_eq!(channel.with(later).call("shop", "metadata", &json!(["token"])).await.unwrap(), json!("secret"));
 }
 
