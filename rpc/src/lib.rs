@@ -25,6 +25,7 @@ mod compress;
 pub mod internals;
 pub mod layers;
 mod local;
+mod measure;
 mod meter;
 mod net;
 mod proto;

@@ -34,6 +34,7 @@ use tracing::{info, warn};
 
 use crate::{
     Accept, Codec, Compression, HealthState, Layer, Service, Status,
+    measure::Stats,
     proto::ServerHello,
     service::{
         describe,
@@ -95,6 +96,7 @@ pub struct Server {
     ready: Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     life: Life,
     drain: Duration,
+    stats: Option<Arc<Stats>>,
 }
 
 /// What all connections of a server share.
@@ -107,6 +109,8 @@ pub(crate) struct Shared {
     pub(crate) blocking: Pool<PoolJob>,
     pub(crate) turns: Turns,
     pub(crate) capacity: Arc<Capacity>,
+    /// Published as long as the server lives.
+    stats: Option<Arc<Stats>>,
     /// The HELLO frame.
     pub(crate) hello: Vec<u8>,
 }
@@ -151,6 +155,7 @@ impl Server {
             ready: Mutex::default(),
             life: Life::default(),
             drain: Duration::from_secs(20),
+            stats: None,
         }
     }
 
@@ -238,6 +243,13 @@ impl Server {
         self
     }
 
+    /// Counts and times every call, by service, method and code: `ms_rpc_calls_total` and `ms_rpc_call_seconds` with the label
+    /// `side="server"`. Times are those of batches: from the arrival of what was read together to its last answer.
+    pub fn measured(mut self) -> Self {
+        self.stats = Some(Stats::new("server"));
+        self
+    }
+
     /// Changes bounds, which are checked when the server starts.
     ///
     /// ```
@@ -272,6 +284,9 @@ impl Server {
         let names = self.check()?;
         let instance = self.instance().await?;
         let shared = Arc::new(self.shared(&instance));
+        if let Some(stats) = &shared.stats {
+            stats.publish_on(&tokio::runtime::Handle::current());
+        }
         let connections = Arc::new(Connections::default());
         let accept = self.listener.map(|listener| {
             tokio::spawn(running::accept(listener, self.acceptor, shared.clone(), connections.clone()))
@@ -420,9 +435,11 @@ impl Server {
                 self.interceptors.clone(),
                 &self.layers.clone().into(),
                 &self.rates,
+                self.stats.as_deref(),
                 &ticker,
             ),
             limits: self.limits.clone(),
+            stats: self.stats.clone(),
             ticker,
             compute: Pool::new(std::thread::available_parallelism().map_or(1, usize::from)),
             blocking: Pool::new(self.limits.blocking_threads),

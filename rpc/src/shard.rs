@@ -77,21 +77,26 @@ impl<T> Deref for Sharded<T> {
     }
 }
 
-/// A number for each thread, as far as there are shards.
+/// A value for each thread, as far as there are shards.
 #[derive(Debug, Default)]
-pub(crate) struct PerThread {
-    shards: [Line; SHARDS],
+pub(crate) struct PerThread<T = AtomicU32> {
+    shards: [Line<T>; SHARDS],
 }
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Line(AtomicU32);
+struct Line<T>(T);
 
-impl PerThread {
-    /// This thread's.
+impl<T> PerThread<T> {
+    /// The value of this thread.
     #[inline]
-    pub(crate) fn mine(&self) -> &AtomicU32 {
+    pub(crate) fn mine(&self) -> &T {
         SHARD.with(|shard| &self.shards[*shard].0)
+    }
+
+    /// The values of all threads.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
+        self.shards.iter().map(|line| &line.0)
     }
 }
 

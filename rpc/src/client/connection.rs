@@ -94,6 +94,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     calls: InFlight<Frame>,
+    /// Time at which the answers were read that were handed out last.
+    heard: Instant,
     out: FrameBuf,
     /// The task knows that `out` has something.
     notified: bool,
@@ -168,6 +170,7 @@ impl Connection {
             address: address.to_owned(),
             state: Mutex::new(State {
                 calls: InFlight::default(),
+                heard: Instant::now(),
                 out: FrameBuf::default(),
                 notified: false,
                 task: None,

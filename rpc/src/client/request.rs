@@ -1,6 +1,13 @@
 //! From a call to its frame.
 
-use std::{borrow::Cow, sync::OnceLock, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -80,6 +87,8 @@ pub(crate) struct CallRequest<'a> {
     /// Known from the moment at which time begins to pass: when something is waited for, or an attempt has been made. A
     /// call that leaves at once does without a reading of the clock.
     deadline: OnceLock<Instant>,
+    /// Nanoseconds between the request of the last attempt and its answer.
+    took: AtomicU64,
 }
 
 impl<'a> CallRequest<'a> {
@@ -122,6 +131,7 @@ impl<'a> CallRequest<'a> {
             pairs,
             timeout,
             deadline: OnceLock::new(),
+            took: AtomicU64::new(0),
         })
     }
 
@@ -162,11 +172,27 @@ impl<'a> CallRequest<'a> {
             pairs: Cow::Owned(call.context.all_metadata().encoded().to_vec()),
             timeout: call.context.remaining(),
             deadline: OnceLock::from(call.context.deadline()),
+            took: AtomicU64::new(0),
         }
     }
 
     fn not_encoded(&self, CodecError(error): &CodecError) -> Status {
         not_sent(Code::InvalidArgument, format!("the arguments of {} cannot be encoded: {error}", self.name()))
+    }
+
+    /// Notes the time between an attempt's request and its answer.
+    #[inline]
+    pub(crate) fn set_took(&self, took: Duration) {
+        self.took.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Time that the call took so far: that of its only attempt, if nothing else took time.
+    #[inline]
+    pub(crate) fn took(&self) -> Duration {
+        match self.deadline.get() {
+            None => Duration::from_nanos(self.took.load(Ordering::Relaxed)),
+            Some(deadline) => self.timeout.saturating_sub(deadline.saturating_duration_since(Instant::now())),
+        }
     }
 
     /// Records the begin of an attempt, if the call asks for it.
@@ -195,7 +221,7 @@ impl<'a> CallRequest<'a> {
         'a: 'b,
     {
         let (pairs, deadline) = (self.pairs.clone(), OnceLock::from(self.deadline()));
-        CallRequest { instance: Some(instance), fork: false, pairs, deadline, ..*self }
+        CallRequest { instance: Some(instance), fork: false, pairs, deadline, took: AtomicU64::new(0), ..*self }
     }
 
     /// The same call in another codec.

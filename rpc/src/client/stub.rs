@@ -15,7 +15,7 @@ use super::{
     request::{CallRequest, not_sent},
     resolver::Resolver,
 };
-use crate::{Answer, CallError, Code, Method, ServiceError, Status};
+use crate::{Answer, CallError, Code, Method, ServiceError, Status, measure::ClientStats};
 
 /// Arguments of a call by names: a tuple, in the method's order.
 pub trait Arguments: Serialize {
@@ -33,6 +33,8 @@ pub struct Stub {
     options: CallOptions,
     /// Options of the methods that have defaults, those of all methods merged in.
     methods: Box<[(Box<str>, CallOptions)]>,
+    /// `None` unless the channel is measured.
+    stats: Option<Arc<ClientStats>>,
 }
 
 impl Stub {
@@ -41,7 +43,10 @@ impl Stub {
         let (mut channel, service) = (channel.into(), service.as_ref());
         let options = std::mem::take(channel.options_mut());
         let methods = channel.config().method_defaults.of(service, &options);
-        Self { channel, service: service.into(), resolver: Arc::default(), options, methods }
+        let service: Arc<str> = service.into();
+        let stats = channel.config().stats.clone();
+        let stats = stats.map(|stats| Arc::new(ClientStats::new(stats, service.clone())));
+        Self { channel, service, resolver: Arc::default(), options, methods, stats }
     }
 
     /// The same with these options merged over its own.
@@ -59,7 +64,7 @@ impl Stub {
     fn map_options(&self, map: impl Fn(&CallOptions) -> CallOptions) -> Self {
         let methods = self.methods.iter().map(|(method, options)| (method.clone(), map(options))).collect();
         let (channel, service, resolver) = (self.channel.clone(), self.service.clone(), self.resolver.clone());
-        Self { channel, service, resolver, options: map(&self.options), methods }
+        Self { channel, service, resolver, options: map(&self.options), methods, stats: self.stats.clone() }
     }
 
     #[inline]
@@ -121,20 +126,37 @@ impl Stub {
         }
     }
 
+    #[inline]
     async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
         let argc = method.arguments.len() as u8;
         let options = self.options_of(method);
         let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), options)?;
+        let result = self.carry(&request, method, options, arguments).await;
+        if let Some(stats) = &self.stats {
+            let code = result.as_ref().map_or_else(Status::code, Answer::code);
+            stats.add(method.name, code, request.took());
+        }
+        result
+    }
+
+    #[inline]
+    async fn carry<A: Serialize>(
+        &self,
+        request: &CallRequest<'_>,
+        method: &'static Method,
+        options: &CallOptions,
+        arguments: &A,
+    ) -> Result<Answer, Status> {
         let idempotent = method.idempotent || options.idempotent;
         match &self.channel.via {
             Via::Proxy(proxy) if options.layers.is_empty() => {
                 let resolver = self.resolver(proxy)?;
                 if request.fork {
-                    return Box::pin(fork(proxy, resolver, &request, arguments, idempotent)).await;
+                    return Box::pin(fork(proxy, resolver, request, arguments, idempotent)).await;
                 }
-                proxy.exchange(resolver, &request, arguments, idempotent).await
+                proxy.exchange(resolver, request, arguments, idempotent).await
             }
-            _ => self.channel.exchange(&request, options, arguments, idempotent).await,
+            _ => self.channel.exchange(request, options, arguments, idempotent).await,
         }
     }
 }

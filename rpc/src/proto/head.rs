@@ -136,6 +136,12 @@ impl<'a> ResponseHead<'a> {
         Ok((Self { code, flags, retry_after_ms, message, pairs }, end))
     }
 
+    /// The code in a head that was written here.
+    #[inline]
+    pub(crate) fn code(body: &[u8]) -> u8 {
+        body.get(2).copied().unwrap_or_default()
+    }
+
     /// Whether the server did not execute the request, or broke over it: then it took no time to answer.
     #[inline]
     pub(crate) fn is_refusal(body: &[u8]) -> bool {

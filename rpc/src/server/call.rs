@@ -42,6 +42,8 @@ pub(crate) struct Call {
     context: Option<Context>,
     stage: Stage,
     begun: bool,
+    /// Code of the answer, once there is one.
+    code: u8,
     permit: Option<Permit>,
 }
 
@@ -88,7 +90,7 @@ impl Call {
     #[cold]
     fn begin_layered(form: ResponseForm, route: &Arc<Route>, context: Context, request: Encoded) -> Self {
         let reply = layered::start(route, &context, &form, request);
-        Self { form, context: Some(context), stage: Stage::Runs(reply), begun: false, permit: None }
+        Self { form, context: Some(context), stage: Stage::Runs(reply), begun: false, code: 0, permit: None }
     }
 
     /// The same without the server's layers: what they run around.
@@ -101,7 +103,7 @@ impl Call {
         spare: &mut Option<SpareFuture>,
     ) -> Self {
         let reply = start(route, &context, request, spare);
-        Self { form, context: Some(context), stage: Stage::Runs(reply), begun: false, permit: None }
+        Self { form, context: Some(context), stage: Stage::Runs(reply), begun: false, code: 0, permit: None }
     }
 
     /// A call that waits for a token of bucket number `bucket` of its route, to be asked again `after` this time.
@@ -114,7 +116,7 @@ impl Call {
     ) -> Self {
         let wait = TokenWait { request, bucket, waited: Duration::ZERO, after, timer: Box::pin(sleep(after)) };
         let stage = Stage::AwaitsToken(Box::new(wait));
-        Self { form, context: Some(context), stage, begun: false, permit: None }
+        Self { form, context: Some(context), stage, begun: false, code: 0, permit: None }
     }
 
     pub(crate) fn form(&self) -> ResponseForm {
@@ -139,6 +141,12 @@ impl Call {
     /// Bytes of its request that are counted.
     pub(crate) fn bytes(&self) -> usize {
         self.permit.as_ref().map_or(0, Permit::bytes)
+    }
+
+    /// Code of the answer, once it is ready.
+    #[inline]
+    pub(crate) fn code(&self) -> Code {
+        Code::from_number(self.code)
     }
 
     /// Gives the permit back, before anybody can see the answer: a caller that has it may make the next call at once.
@@ -172,14 +180,14 @@ impl Call {
                 self.form.status(&panicked(route, &*panic), out);
             }
         }
+        self.code = ResponseHead::code(&out.copied_since(start)[HEADER..]);
         let Some(context) = &mut self.context else { return Poll::Ready(()) };
         if let Some(metadata) = context.take_response() {
             self.form.add_metadata(&metadata, out, start);
         }
         if let Some(unanswered) = context.take_unanswered() {
             // An error is no result: the compensation runs.
-            let head = ResponseHead::parse(&out.copied_since(start)[HEADER..]);
-            if head.is_ok_and(|(head, _)| head.code == Code::Ok as u8) {
+            if self.code == Code::Ok as u8 {
                 out.watch(unanswered);
             }
         }
@@ -311,4 +319,22 @@ pub(crate) struct Parked {
     pub(crate) call: Call,
     pub(crate) route: Arc<Route>,
     pub(crate) deadline: Instant,
+    /// Time at which the request arrived.
+    pub(crate) began: Instant,
+}
+
+impl Parked {
+    /// Counts an answered call, if its route is measured.
+    #[inline]
+    pub(crate) fn measure(&self, now: Instant) {
+        self.measure_as(self.call.code(), now);
+    }
+
+    /// Counts a call that ended like this, if its route is measured.
+    #[inline]
+    pub(crate) fn measure_as(&self, code: Code, now: Instant) {
+        if let Some(stats) = &self.route.stats {
+            stats.add(code, now.saturating_duration_since(self.began), 1);
+        }
+    }
 }

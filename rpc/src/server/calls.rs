@@ -2,6 +2,7 @@
 //! when they compute or block.
 
 mod admit;
+mod batch;
 mod job;
 mod slots;
 mod timing;
@@ -19,6 +20,7 @@ use crate::{
     buffer::FrameBuf,
     proto::{ClientHello, Frame},
 };
+use batch::Batch;
 use slots::Slots;
 
 pub(super) use admit::{Admitted, Admitter};
@@ -29,6 +31,7 @@ pub(super) struct Calls {
     admitter: Admitter,
     slots: Slots,
     timing: Timing,
+    batch: Batch,
     /// Time at which the turn began: one reading of the clock serves all that arrived together.
     now: Instant,
 }
@@ -36,7 +39,7 @@ pub(super) struct Calls {
 impl Calls {
     pub(super) fn new(peer: Peer, outbox: Arc<Outbox>) -> Self {
         let (slots, timing) = (Slots::new(outbox), Timing::default());
-        Self { admitter: Admitter::new(peer), slots, timing, now: Instant::now() }
+        Self { admitter: Admitter::new(peer), slots, timing, batch: Batch::default(), now: Instant::now() }
     }
 
     pub(super) fn set_hello(&mut self, hello: ClientHello) {
@@ -78,6 +81,7 @@ impl Calls {
     /// Ends a batch. A connection that rests holds as little as it can.
     pub(super) fn end_batch(&mut self) {
         self.timing.end_batch(self.now);
+        self.batch.end(self.now);
         self.admitter.rest();
     }
 
@@ -110,13 +114,14 @@ impl Calls {
             call.poll(route, &mut cx, out).is_ready()
         };
         if answered {
+            self.batch.answered(route, call.code());
             self.admitter.keep_spare(call.into_spare());
             return;
         }
         call.hold(shared.capacity.take(bytes));
         let away = call.runs() && !call.is_begun();
         let route = route.clone();
-        let slot = self.slots.park(Parked { call, route, deadline });
+        let slot = self.slots.park(Parked { call, route, deadline, began: self.now });
         if away {
             self.send_away(shared, slot);
         }
@@ -135,9 +140,10 @@ impl Calls {
             call.poll(route, &mut cx, out).is_ready()
         };
         if answered {
-            if let Some(Parked { mut call, .. }) = self.slots.take(slot) {
-                call.release();
-                self.admitter.keep_spare(call.into_spare());
+            if let Some(mut parked) = self.slots.take(slot) {
+                parked.measure(self.now);
+                parked.call.release();
+                self.admitter.keep_spare(parked.call.into_spare());
             }
         } else if out.since(start) == 0 && pace.threads() != Threads::InPlace && call.runs() {
             self.send_away(shared, slot);

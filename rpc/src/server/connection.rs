@@ -162,13 +162,13 @@ impl<T: Socket> Connection<T> {
 
     /// Takes what other threads left for this task.
     fn collect(&mut self, cx: &TaskContext<'_>) {
-        let slots = self.calls.slots();
-        let draining = self.outbox.collect(&mut slots.ready, &mut self.returned, cx.waker());
-        for returned in self.returned.drain(..) {
-            slots.come_back(returned, self.writer.buffer());
-        }
-        if self.calls.ready() > 0 {
+        let draining = self.outbox.collect(&mut self.calls.slots().ready, &mut self.returned, cx.waker());
+        if self.calls.ready() > 0 || !self.returned.is_empty() {
             self.calls.tick(&self.shared.ticker);
+        }
+        let now = self.calls.now();
+        for returned in self.returned.drain(..) {
+            self.calls.slots().come_back(returned, now, self.writer.buffer());
         }
         if self.side.is_shut() {
             // These answers came too late: our side is shut.

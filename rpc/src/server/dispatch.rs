@@ -14,7 +14,11 @@ use super::{
     limit::{Bucket, Buckets, Limits, Ticker},
     pace::{Pace, Threads},
 };
-use crate::{Code, Context, Method, Outcome, Service, Status, service::Descriptor};
+use crate::{
+    Code, Context, Method, Outcome, Service, Status,
+    measure::{MethodStats, Stats},
+    service::Descriptor,
+};
 
 /// A call before its body is touched, as interceptors see it: calls of the framework's own services (`ms.health`,
 /// `ms.describe`) too.
@@ -56,6 +60,8 @@ pub(crate) struct Route {
     pub(crate) pace: Pace,
     /// Of all others.
     pub(crate) later_pace: Pace,
+    /// `None` unless the server is measured.
+    pub(crate) stats: Option<Arc<MethodStats>>,
 }
 
 impl Route {
@@ -78,6 +84,7 @@ impl Dispatch {
         interceptors: Vec<Interceptor>,
         layers: &Layers,
         limits: &Limits,
+        stats: Option<&Stats>,
         ticker: &Ticker,
     ) -> Self {
         let whole = limits.server.map(|limit| Arc::new(Bucket::new(limit, ticker, "the server".to_owned())));
@@ -103,6 +110,7 @@ impl Dispatch {
                     layers: if is_user { layers.clone() } else { Layers::default() },
                     pace: Pace::new(threads),
                     later_pace: Pace::new(threads),
+                    stats: stats.map(|stats| stats.of(&name, method.name)),
                 };
                 (method.name, Arc::new(route))
             };

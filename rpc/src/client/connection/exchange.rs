@@ -171,7 +171,8 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
 
     fn poll_answer(&mut self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         let mut state = self.shared.lock();
-        let deadline = state.calls.deadline(id);
+        let (began, deadline) = (state.calls.began(id), state.calls.deadline(id));
+        let heard = state.heard;
         let Poll::Ready(settled) = state.calls.poll(id, cx.waker()) else {
             drop(state);
             self.step = Step::Sent(id);
@@ -190,6 +191,9 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         self.shared.count(&state);
         drop(state);
         wake(woken);
+        if let Some(began) = began {
+            self.request.set_took(heard.saturating_duration_since(began));
+        }
         let answer = match settled {
             Settled::Answer(frame) => self.request.answered(Answer::read(frame, self.shared.max_answer)),
             settled => Err(self.unanswered(&settled, closed.as_deref())),

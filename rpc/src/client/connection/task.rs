@@ -146,6 +146,7 @@ impl<T: Socket> Task<T> {
         // Ids rise with time: the least is that of the call that took longest.
         let (mut oldest, mut refused) = (u64::MAX, false);
         let mut state = self.shared.lock();
+        state.heard = self.heard;
         for frame in self.arrived.drain(..) {
             let (id, is_refusal) = (frame.header.id, ResponseHead::is_refusal(&frame.body));
             let Some(waker) = state.calls.complete(id, frame) else { continue };

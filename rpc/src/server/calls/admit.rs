@@ -147,6 +147,9 @@ impl Admitter {
             Admission::Wait { bucket, after } => Call::await_token(form, context, request, bucket, after),
             Admission::Rejected(status) => {
                 meter::shed(Shed::RateLimit);
+                if let Some(stats) = &route.stats {
+                    stats.add(status.code(), Duration::ZERO, 1);
+                }
                 return Err(status);
             }
         };

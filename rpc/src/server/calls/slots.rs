@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::job::{Outbox, PoolJob, Returned};
 use crate::{
+    Code,
     buffer::FrameBuf,
     server::{
         call::{Parked, overdue},
@@ -182,7 +183,7 @@ impl Slots {
     }
 
     /// Takes a call back from a pool. Its answer is appended to `out`, unless nobody wants it any more.
-    pub(in crate::server) fn come_back(&mut self, returned: Returned, out: &mut FrameBuf) {
+    pub(in crate::server) fn come_back(&mut self, returned: Returned, now: Instant, out: &mut FrameBuf) {
         let Returned { slot, mut parked, polled, mut answer } = returned;
         let Some(entry) = self.slots.get_mut(slot as usize) else { return };
         let State::Away { woken, bytes, .. } = entry.state else { return };
@@ -198,6 +199,11 @@ impl Slots {
         }
         entry.state = State::Free;
         self.give_up(slot, bytes);
+        match wanted {
+            true => parked.measure(now),
+            false if parked.deadline <= now => parked.measure_as(Code::DeadlineExceeded, now),
+            false => parked.measure_as(Code::Cancelled, now),
+        }
         parked.call.release();
         drop_quietly(parked);
         if wanted && let Some(answer) = &mut answer {
@@ -227,8 +233,8 @@ impl Slots {
         self.bytes -= bytes;
     }
 
-    /// Ends the call of a slot without an answer. One that is being polled on a pool keeps its slot until it comes back.
-    fn end(&mut self, slot: u32) {
+    /// Ends the call of a slot without an answer of its own. One that is being polled on a pool keeps its slot until it comes back.
+    fn end(&mut self, slot: u32, code: Code) {
         self.ids[slot as usize] = 0;
         if let State::Away { ticket, bytes, .. } = &self.slots[slot as usize].state {
             let bytes = *bytes;
@@ -236,9 +242,11 @@ impl Slots {
                 self.slots[slot as usize].state = State::Free;
                 self.away -= 1;
                 self.give_up(slot, bytes);
+                job.parked.measure_as(code, Instant::now());
                 drop_quietly(job.parked);
             }
         } else if let Some(parked) = self.take(slot) {
+            parked.measure_as(code, Instant::now());
             drop_quietly(parked);
         }
     }
@@ -248,7 +256,7 @@ impl Slots {
         if id != 0
             && let Some(slot) = self.ids.iter().position(|known| *known == id)
         {
-            self.end(slot as u32);
+            self.end(slot as u32, Code::Cancelled);
         }
     }
 
@@ -256,7 +264,7 @@ impl Slots {
     pub(in crate::server) fn cancel_all(&mut self) {
         for slot in 0..self.slots.len() {
             if self.ids[slot] != 0 {
-                self.end(slot as u32);
+                self.end(slot as u32, Code::Cancelled);
             }
         }
     }
@@ -284,7 +292,7 @@ impl Slots {
                 continue;
             }
             form.status(&overdue(), out);
-            self.end(slot as u32);
+            self.end(slot as u32, Code::DeadlineExceeded);
         }
         if self.count() == 0 {
             self.rest();
