@@ -1,10 +1,12 @@
 //! Calls services: over one connection, through a registry, or within the process.
 
 mod balance;
+mod by_name;
 mod channel;
 mod connection;
 mod endpoint;
 mod fan_out;
+mod fork;
 mod health;
 mod hold;
 mod in_process;
@@ -22,7 +24,6 @@ use std::{fmt, io, sync::Arc};
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::{Answer, Status, net::Transport};
 use connection::Connection;
@@ -33,6 +34,7 @@ use request::{CallRequest, EncodeArguments};
 pub(crate) use balance::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy};
 
 pub use balance::{Balancer, Balancing};
+pub use by_name::Arguments;
 pub use channel::{AnyChannel, Channel};
 pub use fan_out::TypedClient;
 pub use in_process::InProcess;
@@ -40,7 +42,7 @@ pub(crate) use in_process::{ServeFrame, Served};
 pub use info::CallInfo;
 pub use options::{CallOptions, Outgoing};
 pub use proxy::{ClientProxy, ProxyBuilder};
-pub use stub::{Arguments, Stub};
+pub use stub::Stub;
 
 /// Makes connections. For other transports than TCP, such as TLS, a pipe, or a simulated network.
 #[async_trait]
@@ -86,26 +88,6 @@ impl Client {
     #[must_use]
     pub fn with(&self, options: CallOptions) -> Self {
         Self { options: self.options.clone().merge(options), ..self.clone() }
-    }
-
-    /// Calls a method by names, with a JSON array or object of arguments, in JSON.
-    ///
-    /// # Errors
-    /// Any [`Status`]; the method's own error is in [`Status::service_error`].
-    pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        AnyChannel::from(self.clone()).call(service, method, arguments).await
-    }
-
-    /// Calls a method by names, with a tuple of arguments, in the client's codec.
-    ///
-    /// # Errors
-    /// Any [`Status`]; the method's own error is in [`Status::service_error`].
-    pub async fn call_as<A, T>(&self, service: &str, method: &str, arguments: &A) -> Result<T, Status>
-    where
-        A: Arguments,
-        T: DeserializeOwned,
-    {
-        AnyChannel::from(self.clone()).call_as(service, method, arguments).await
     }
 
     pub(crate) fn config(&self) -> &ClientConfig {

@@ -3,18 +3,16 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::Serialize;
 use tokio::time::timeout_at;
 
 use super::{
     Client, ClientProxy, InProcess,
-    fan_out::fork,
+    fork::fork,
     options::{CallOptions, ClientConfig},
     request::{CallRequest, EncodeArguments, Encoded, not_sent},
-    stub::Arguments,
 };
-use crate::{Answer, Code, Codec, Invocation, Next, Outcome, Status, call::Innermost, proto::RequestHead};
+use crate::{Answer, Code, Invocation, Next, Outcome, Status, call::Innermost};
 
 /// Carrier of calls: a [`ClientProxy`], a [`Client`], a [`Local`](crate::Local), or the user's own, such as a fake, a router,
 /// or one around another channel.
@@ -156,44 +154,6 @@ impl AnyChannel {
         channel
     }
 
-    /// Calls a method by names, with a JSON array or object of arguments, in JSON.
-    ///
-    /// # Errors
-    /// Any [`Status`]; the method's own error is in [`Status::service_error`].
-    pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        let options = &*self.config().method_defaults.under(service, method, self.options());
-        let argc = match arguments {
-            Value::Null => 0,
-            Value::Array(list) => u8::try_from(list.len()).unwrap_or(RequestHead::NAMED),
-            Value::Object(_) => RequestHead::NAMED,
-            _ => {
-                let message = format!("the arguments of {service}.{method} must be a JSON array or object");
-                return Err(not_sent(Code::InvalidArgument, message));
-            }
-        };
-        let request = CallRequest::new(service, method, argc, self.config(), options)?.with_codec(Codec::Json);
-        let arguments = if argc == 0 { &Value::Array(Vec::new()) } else { arguments };
-        self.exchange(&request, options, arguments, options.idempotent).await?.into_value()
-    }
-
-    /// Calls a method by names, with a tuple of arguments, in the channel's codec.
-    ///
-    /// # Errors
-    /// Any [`Status`]; the method's own error is in [`Status::service_error`].
-    pub async fn call_as<A, T>(&self, service: &str, method: &str, arguments: &A) -> Result<T, Status>
-    where
-        A: Arguments,
-        T: DeserializeOwned,
-    {
-        let options = &*self.config().method_defaults.under(service, method, self.options());
-        let request = CallRequest::new(service, method, arguments.count(), self.config(), options)?;
-        if request.argc == 0 {
-            // One form for no arguments: an empty list, in every codec.
-            return self.exchange(&request, options, &[(); 0], options.idempotent).await?.into_value();
-        }
-        self.exchange(&request, options, arguments, options.idempotent).await?.into_value()
-    }
-
     pub(super) fn config(&self) -> &ClientConfig {
         match &self.via {
             Via::Proxy(proxy) => proxy.config(),
@@ -203,7 +163,7 @@ impl AnyChannel {
         }
     }
 
-    fn options(&self) -> &CallOptions {
+    pub(super) fn options(&self) -> &CallOptions {
         match &self.via {
             Via::Proxy(proxy) => &proxy.options,
             Via::Connection(client) => &client.options,

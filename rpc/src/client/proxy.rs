@@ -6,7 +6,6 @@ use std::{
 
 use ms_register::{Instance, MsRegister, ServiceName};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep},
@@ -15,12 +14,10 @@ use tracing::debug;
 
 use super::{
     balance::Balancing,
-    channel::AnyChannel,
     options::{CallOptions, ClientConfig, config_setters},
     request::{CallRequest, EncodeArguments, not_sent},
     resolver::{Picked, Resolver, Tried},
     retry::{self, ATTEMPTS, Verdict},
-    stub::Arguments,
 };
 use crate::{Answer, Code, Status, meter};
 
@@ -74,26 +71,6 @@ impl ClientProxy {
     #[must_use]
     pub fn with(&self, options: CallOptions) -> Self {
         Self { options: self.options.clone().merge(options), ..self.clone() }
-    }
-
-    /// Calls a method by names, with a JSON array or object of arguments, in JSON.
-    ///
-    /// # Errors
-    /// Any [`Status`]; the method's own error is in [`Status::service_error`].
-    pub async fn call(&self, service: &str, method: &str, arguments: &Value) -> Result<Value, Status> {
-        AnyChannel::from(self).call(service, method, arguments).await
-    }
-
-    /// Calls a method by names, with a tuple of arguments, in the proxy's codec.
-    ///
-    /// # Errors
-    /// Any [`Status`]; the method's own error is in [`Status::service_error`].
-    pub async fn call_as<A, T>(&self, service: &str, method: &str, arguments: &A) -> Result<T, Status>
-    where
-        A: Arguments,
-        T: DeserializeOwned,
-    {
-        AnyChannel::from(self).call_as(service, method, arguments).await
     }
 
     /// The instances that calls of `service` choose from at the moment: those that the registry lists, and those whose

@@ -10,18 +10,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     ClientProxy,
     channel::{AnyChannel, Via},
-    fan_out::fork,
+    fork::fork,
     options::CallOptions,
     request::{CallRequest, not_sent},
     resolver::Resolver,
 };
 use crate::{Answer, CallError, Code, Method, ServiceError, Status, measure::ClientStats};
-
-/// Arguments of a call by names: a tuple, in the method's order.
-pub trait Arguments: Serialize {
-    /// Number of arguments.
-    fn count(&self) -> u8;
-}
 
 /// The methods of one service through a channel: what the clients that `#[service]` generates are made of.
 #[derive(Clone, Debug)]
@@ -159,26 +153,4 @@ impl Stub {
             _ => self.channel.exchange(request, options, arguments, idempotent).await,
         }
     }
-}
-
-macro_rules! tuples {
-    ($($count:literal: $($name:ident)*;)*) => {$(
-        impl<$($name: Serialize),*> Arguments for ($($name,)*) {
-            fn count(&self) -> u8 {
-                $count
-            }
-        }
-    )*};
-}
-
-tuples! {
-    0: ;
-    1: A;
-    2: A B;
-    3: A B C;
-    4: A B C D;
-    5: A B C D E;
-    6: A B C D E F;
-    7: A B C D E F G;
-    8: A B C D E F G H;
 }
