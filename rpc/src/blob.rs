@@ -7,16 +7,22 @@ use serde::{
     de::{Error, Visitor},
 };
 
-use crate::buffer::HAND_OFF;
+use crate::buffer::{FrameBuf, HAND_OFF};
 
-/// Smaller bodies are copied: sharing would keep the whole read buffer alive for a few bytes.
+/// Smaller bodies are copied: that costs less than to count the owners of the read buffer.
 pub(crate) const SHARE: usize = 1 << 10;
 
-/// A body of bytes that is not copied on its way: decoded as a slice of the received frame (from 1 KiB), encoded by handing
-/// the bytes to the socket (from 8 KiB), in bincode and uncompressed. In JSON it is a base64 string (RFC 4648, with padding).
+/// Returns true if bytes are worth keeping an allocation of this size alive: at least a quarter of it. Others are copied.
+#[inline]
+pub(crate) fn worth_sharing(bytes: usize, allocation: usize) -> bool {
+    bytes >= SHARE && bytes >= allocation / 4
+}
+
+/// Bytes that are not copied on their way: decoded as a slice of the received memory, if they are at least a quarter of it,
+/// and encoded by handing them to the socket (from 8 KiB), in bincode and MessagePack and uncompressed. In JSON they are a base64
+/// string (RFC 4648, with padding).
 ///
-/// Use it instead of `Vec<u8>`, which serde takes one byte at a time. A small `Blob` kept from a large frame keeps the
-/// whole frame in memory.
+/// Use it instead of `Vec<u8>`, which serde takes one byte at a time.
 ///
 /// ```
 /// let blob = ms_rpc::Blob::from(vec![1, 2, 3]);
@@ -61,30 +67,46 @@ impl fmt::Debug for Blob {
 thread_local! {
     /// The blob that is being serialized, for the writer to take as it is.
     static OFFER: RefCell<Option<Bytes>> = const { RefCell::new(None) };
-    /// The frame that is being decoded, for blobs to be slices of.
-    static SHARED: RefCell<Option<Bytes>> = const { RefCell::new(None) };
+    /// The body that is being decoded, for blobs to be slices of, and the size of its allocation.
+    static SHARED: RefCell<Option<(Bytes, usize)>> = const { RefCell::new(None) };
 }
 
-/// The blob that is being serialized, if `bytes` is its content.
-pub(crate) fn offered(bytes: &[u8]) -> Option<Bytes> {
-    OFFER.with_borrow_mut(|offer| offer.take_if(|offer| std::ptr::eq(&**offer, bytes)))
+/// Appends bytes of a value, without a copy if they are the content of the blob that is being serialized.
+#[inline]
+pub(crate) fn write(bytes: &[u8], out: &mut FrameBuf) {
+    if bytes.len() >= HAND_OFF
+        && let Some(shared) = OFFER.with_borrow_mut(|offer| offer.take_if(|offer| std::ptr::eq(&**offer, bytes)))
+    {
+        out.hand_off(shared);
+    } else {
+        out.data().extend_from_slice(bytes);
+    }
 }
 
-/// Runs `decode`, in which blobs become slices of `body`.
-pub(crate) fn sharing<R>(body: &Bytes, decode: impl FnOnce() -> R) -> R {
-    if body.len() < SHARE {
+/// Runs `decode`, in which blobs become slices of `body` if they are worth keeping its allocation of this size alive.
+pub(crate) fn sharing<R>(body: &Bytes, allocation: usize, decode: impl FnOnce() -> R) -> R {
+    if !worth_sharing(body.len(), allocation) {
         return decode();
     }
-    let before = SHARED.replace(Some(body.clone()));
+    let before = SHARED.replace(Some((body.clone(), allocation)));
     let _restore = Restore(before);
     decode()
 }
 
-struct Restore(Option<Bytes>);
+struct Restore(Option<(Bytes, usize)>);
 
 impl Drop for Restore {
     fn drop(&mut self) {
         SHARED.set(self.0.take());
+    }
+}
+
+/// Takes an offer back that no writer took, also if the serializer panics.
+struct Withdraw;
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        OFFER.set(None);
     }
 }
 
@@ -97,9 +119,8 @@ impl Serialize for Blob {
             return serializer.serialize_bytes(self);
         }
         OFFER.set(Some(self.0.clone()));
-        let done = serializer.serialize_bytes(self);
-        OFFER.set(None);
-        done
+        let _withdraw = Withdraw;
+        serializer.serialize_bytes(self)
     }
 }
 
@@ -124,10 +145,10 @@ impl Visitor<'_> for Raw {
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Blob, E> {
         let shared = SHARED.with_borrow(|shared| {
-            let frame = shared.as_ref()?;
+            let (frame, allocation) = shared.as_ref()?;
             let (outer, inner) = (frame.as_ptr_range(), bytes.as_ptr_range());
-            let within = !bytes.is_empty() && outer.start <= inner.start && inner.end <= outer.end;
-            within.then(|| frame.slice_ref(bytes))
+            let within = outer.start <= inner.start && inner.end <= outer.end;
+            (within && worth_sharing(bytes.len(), *allocation)).then(|| frame.slice_ref(bytes))
         });
         Ok(Blob(shared.unwrap_or_else(|| Bytes::copy_from_slice(bytes))))
     }
@@ -158,14 +179,32 @@ mod tests {
 
     #[test]
     fn large_blobs_are_never_copied() {
-        let blob = Blob::from(vec![7; 64 << 10]);
-        let mut out = FrameBuf::default();
-        Codec::Bincode.encode(&(1u8, &blob, 2u8), &mut out).unwrap();
-        assert!(out.data().len() < 16, "only what stands around it is copied");
+        for codec in [Codec::Bincode, Codec::MessagePack] {
+            let blob = Blob::from(vec![7; 64 << 10]);
+            let mut out = FrameBuf::default();
+            codec.encode(&(1u8, &blob, 2u8), &mut out).unwrap();
+            assert!(out.data().len() < 16, "only what stands around it is copied");
 
-        let body = Bytes::from(out.gather(FrameBuf::default().mark()));
-        let (_, decoded, _): (u8, Blob, u8) = Codec::Bincode.decode(&body).unwrap();
-        assert_eq!(decoded, blob);
-        assert!(body.as_ptr_range().contains(&decoded.as_ptr()));
+            let body = Bytes::from(out.gather(FrameBuf::default().mark()));
+            let (_, decoded, _): (u8, Blob, u8) = codec.decode(&body, body.len()).unwrap();
+            assert_eq!(decoded, blob);
+            assert!(body.as_ptr_range().contains(&decoded.as_ptr()));
+        }
+    }
+
+    #[test]
+    fn a_blob_keeps_only_memory_of_which_it_is_a_good_part() {
+        for codec in [Codec::Bincode, Codec::MessagePack] {
+            let (small, half) = (Blob::from(vec![1; 2000]), Blob::from(vec![2; 32 << 10]));
+            let mut out = FrameBuf::default();
+            codec.encode(&(&small, &half), &mut out).unwrap();
+            let body = Bytes::from(out.gather(FrameBuf::default().mark()));
+            let inside = |blob: &Blob| body.as_ptr_range().contains(&blob.as_ptr());
+            let (few, many): (Blob, Blob) = codec.decode(&body, 64 << 10).unwrap();
+            assert_eq!((&few, &many), (&small, &half));
+            assert_eq!((inside(&few), inside(&many)), (false, true));
+            let (_, many): (Blob, Blob) = codec.decode(&body, 1 << 20).unwrap();
+            assert!(!inside(&many), "it is a small part of what it came in");
+        }
     }
 }

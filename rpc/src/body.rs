@@ -4,18 +4,28 @@ use bytes::{Buf, Bytes};
 use serde::de::DeserializeOwned;
 
 use crate::Codec;
-use crate::{blob::SHARE, codec::CodecError};
+use crate::{
+    blob::{SHARE, worth_sharing},
+    codec::CodecError,
+};
 
-/// What a frame carries, from some point on. Few bytes are copied: that is cheaper than to share the buffer that they came
-/// in, whose owners would have to be counted.
+/// Bytes that a frame carries, from some point on. Few bytes are copied: that is cheaper than to share the buffer that they
+/// came in, whose owners would have to be counted.
 #[derive(Debug)]
 pub(crate) enum Body {
-    Copied { bytes: Recycled, start: usize },
-    Shared(Bytes),
+    Copied {
+        bytes: Recycled,
+        start: usize,
+    },
+    /// Slice of an allocation of this size.
+    Shared {
+        bytes: Bytes,
+        allocation: usize,
+    },
 }
 
 impl Body {
-    /// Whether so many bytes are better copied. Nothing in them is handed on without a copy anyway.
+    /// Returns true if a body of this length is better copied.
     #[inline]
     pub(crate) fn is_small(length: usize) -> bool {
         length < SHARE
@@ -31,16 +41,26 @@ impl Body {
     pub(crate) fn advance(&mut self, count: usize) {
         match self {
             Self::Copied { start, .. } => *start += count,
-            Self::Shared(bytes) => bytes.advance(count),
+            Self::Shared { bytes, .. } => bytes.advance(count),
         }
     }
 
     /// Reads a value that fills it.
     #[inline]
-    pub(crate) fn decode<T: DeserializeOwned>(&self, codec: Codec) -> Result<T, CodecError> {
+    pub(crate) fn decode<T: DeserializeOwned>(&self, codec: &Codec) -> Result<T, CodecError> {
         match self {
             Self::Copied { .. } => codec.decode_copied(self),
-            Self::Shared(bytes) => codec.decode(bytes),
+            Self::Shared { bytes, allocation } => codec.decode(bytes, *allocation),
+        }
+    }
+
+    /// The same bytes for keeping: a slice of a much larger allocation is copied out of it.
+    pub(crate) fn compact(self) -> Self {
+        match self {
+            Self::Shared { bytes, allocation } if !worth_sharing(bytes.len(), allocation) => {
+                Bytes::copy_from_slice(&bytes).into()
+            }
+            other => other,
         }
     }
 }
@@ -52,28 +72,30 @@ impl Deref for Body {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Copied { bytes, start } => &bytes.0[*start..],
-            Self::Shared(bytes) => bytes,
+            Self::Shared { bytes, .. } => bytes,
         }
     }
 }
 
+/// Bytes with an allocation of their own.
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self::Shared(bytes)
+        Self::Shared { allocation: bytes.len(), bytes }
     }
 }
 
 impl From<Vec<u8>> for Body {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::Shared(bytes.into())
+        Self::Shared { allocation: bytes.capacity(), bytes: bytes.into() }
     }
 }
 
+/// For keeping, as [`Body::compact`].
 impl From<Body> for Bytes {
     fn from(body: Body) -> Self {
-        match body {
-            Body::Copied { .. } => Self::copy_from_slice(&body),
-            Body::Shared(bytes) => bytes,
+        match body.compact() {
+            Body::Shared { bytes, .. } => bytes,
+            copied @ Body::Copied { .. } => Self::copy_from_slice(&copied),
         }
     }
 }

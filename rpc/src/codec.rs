@@ -1,19 +1,31 @@
-//! A value to bytes and back.
+//! Values to bytes and back.
 
 mod binary;
+mod custom;
 mod depth;
 mod json;
+mod message_pack;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{blob, buffer::FrameBuf};
+use crate::{
+    blob,
+    buffer::FrameBuf,
+    custom::{Custom, NumberError},
+};
 
-/// How values become bytes. Chosen by the caller; every server understands all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub use custom::{CustomCodec, ReadValue};
+
+/// Encoding of values: arguments, results, and methods' own errors. Chosen by the caller, for a client
+/// ([`codec`](crate::ClientBuilder::codec)) or a call ([`CallOptions::codec`](crate::CallOptions::codec)). A server knows the
+/// built-in ones, and those that it was given; a client that wants another fails before it sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Codec {
     /// bincode 2, standard configuration: compact and fast. Both sides must have the same types.
@@ -21,45 +33,75 @@ pub enum Codec {
     Bincode,
     /// JSON: readable, tolerant of order and of added fields.
     Json,
+    /// MessagePack, with structs by the names of their fields: compact, and tolerant of order and of added fields.
+    MessagePack,
+    /// The user's own, made by [`Codec::custom`].
+    Custom(Custom<dyn CustomCodec>),
 }
 
 impl Codec {
-    /// Every codec.
-    pub const ALL: [Self; 2] = [Self::Bincode, Self::Json];
+    /// Every built-in codec.
+    pub const ALL: [Self; 3] = [Self::Bincode, Self::Json, Self::MessagePack];
 
-    /// Its number on the wire.
-    pub(crate) fn number(self) -> u8 {
+    /// A codec of the user's own.
+    ///
+    /// # Errors
+    /// Its number is not 128 to 254.
+    pub fn custom(codec: impl CustomCodec) -> Result<Self, NumberError> {
+        let (number, name) = (codec.number(), codec.name().to_owned());
+        Custom::<dyn CustomCodec>::new("codec", number, name, Box::new(codec)).map(Self::Custom)
+    }
+
+    /// Number on the wire.
+    #[inline]
+    pub(crate) fn number(&self) -> u8 {
         match self {
             Self::Bincode => 0,
             Self::Json => 1,
+            Self::MessagePack => 2,
+            Self::Custom(custom) => custom.number(),
         }
     }
 
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|codec| codec.number() == number)
+    /// The built-in codec of this number.
+    #[inline]
+    pub(crate) fn built_in(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Bincode),
+            1 => Some(Self::Json),
+            2 => Some(Self::MessagePack),
+            _ => None,
+        }
     }
 
     /// Appends `value`. After an error `out` holds a part of it.
-    pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut FrameBuf) -> Result<(), CodecError> {
+    #[inline]
+    pub(crate) fn encode<T: Serialize + ?Sized>(&self, value: &T, out: &mut FrameBuf) -> Result<(), CodecError> {
         match self {
             Self::Bincode => binary::encode(value, out),
             Self::Json => serde_json::to_writer(out.data(), value).map_err(|error| CodecError(error.to_string())),
+            Self::MessagePack => message_pack::encode(value, out),
+            Self::Custom(custom) => custom.encode(value, out),
         }
     }
 
-    /// The same for a body too small to share.
-    pub(crate) fn decode_copied<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, CodecError> {
+    /// Reads a value that fills a body too small to share.
+    #[inline]
+    pub(crate) fn decode_copied<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, CodecError> {
         match self {
             Self::Bincode => binary::decode(body),
             Self::Json => json::decode(body).map_err(|error| CodecError(error.to_string())),
+            Self::MessagePack => message_pack::decode(body),
+            Self::Custom(custom) => custom.decode(body),
         }
     }
 
-    /// Reads a value that fills `body`. Nesting beyond 128 levels, lengths beyond the body and trailing bytes are errors.
-    pub(crate) fn decode<T: DeserializeOwned>(self, body: &Bytes) -> Result<T, CodecError> {
+    /// Reads a value that fills `body`, which is a slice of an allocation of this size. Nesting beyond 128 levels, lengths beyond
+    /// the body and trailing bytes are errors.
+    pub(crate) fn decode<T: DeserializeOwned>(&self, body: &Bytes, allocation: usize) -> Result<T, CodecError> {
         match self {
-            Self::Bincode => blob::sharing(body, || binary::decode(body)),
-            Self::Json => json::decode(body).map_err(|error| CodecError(error.to_string())),
+            Self::Json => self.decode_copied(body),
+            _ => blob::sharing(body, allocation, || self.decode_copied(body)),
         }
     }
 }
@@ -69,10 +111,13 @@ impl fmt::Display for Codec {
         f.write_str(match self {
             Self::Bincode => "bincode",
             Self::Json => "json",
+            Self::MessagePack => "messagepack",
+            Self::Custom(custom) => custom.name(),
         })
     }
 }
 
+/// The built-in ones.
 impl FromStr for Codec {
     type Err = String;
 
@@ -80,139 +125,11 @@ impl FromStr for Codec {
         Self::ALL
             .into_iter()
             .find(|codec| codec.to_string() == name)
-            .ok_or_else(|| format!("codec {name:?} is unknown: use bincode or json"))
+            .ok_or_else(|| format!("codec {name:?} is unknown: use bincode, json or messagepack"))
     }
 }
 
-/// Why bytes are no value, or a value cannot become bytes.
+/// Reason that bytes are no value, or a value cannot become bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct CodecError(pub(crate) String);
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-    use serde::Deserialize;
-
-    use super::*;
-    use crate::Blob;
-
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    enum Shape {
-        Unit,
-        New(i64),
-        Pair(String, Option<f64>),
-        Named { tags: Vec<String>, map: BTreeMap<String, u8>, blob: Blob },
-    }
-
-    fn shape() -> impl Strategy<Value = Shape> {
-        let named = (prop::collection::vec(".{0,5}", 0..4), prop::collection::btree_map(".{0,3}", 0u8.., 0..4));
-        prop_oneof![
-            Just(Shape::Unit),
-            any::<i64>().prop_map(Shape::New),
-            (".{0,9}", prop::option::of(-1e9..1e9f64)).prop_map(|(a, b)| Shape::Pair(a, b)),
-            (named, prop::collection::vec(any::<u8>(), 0..20_000)).prop_map(|((tags, map), bytes)| Shape::Named {
-                tags,
-                map,
-                blob: Blob::from(bytes)
-            }),
-        ]
-    }
-
-    fn encoded<T: Serialize>(codec: Codec, value: &T) -> Bytes {
-        let mut out = FrameBuf::default();
-        codec.encode(value, &mut out).unwrap();
-        out.gather(FrameBuf::default().mark()).into()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn values_round_trip(value in shape(), chars: Vec<char>) {
-            for codec in Codec::ALL {
-                prop_assert_eq!(&codec.decode::<Shape>(&encoded(codec, &value)).unwrap(), &value);
-                prop_assert_eq!(&codec.decode::<Vec<char>>(&encoded(codec, &chars)).unwrap(), &chars);
-            }
-        }
-
-        #[test]
-        fn any_bytes_end_in_a_value_or_an_error(bytes: Vec<u8>) {
-            let body = Bytes::from(bytes);
-            for codec in Codec::ALL {
-                let _ = codec.decode::<Shape>(&body);
-                let _ = codec.decode::<Vec<Shape>>(&body);
-            }
-        }
-    }
-
-    #[test]
-    fn trailing_bytes_are_an_error() {
-        for codec in Codec::ALL {
-            let mut bytes = encoded(codec, &(1i64, "x")).to_vec();
-            bytes.push(b'7');
-            let error = codec.decode::<(i64, String)>(&bytes.into()).unwrap_err();
-            assert!(error.to_string().contains("trailing"), "{error}");
-        }
-    }
-
-    #[derive(Debug, Serialize, Deserialize)]
-    struct Chain(Option<Box<Self>>);
-
-    #[derive(Debug, Serialize, Deserialize)]
-    enum Tree {
-        Leaf,
-        Node(Vec<Self>),
-    }
-
-    #[test]
-    fn deep_nesting_is_an_error_and_not_a_crash() {
-        let error = Codec::Bincode.decode::<Chain>(&vec![1; 1 << 20].into()).unwrap_err();
-        assert!(error.to_string().contains("nested deeper than 128"), "{error}");
-        Codec::Bincode.decode::<Tree>(&vec![1; 1 << 20].into()).unwrap_err();
-        Codec::Json.decode::<serde_json::Value>(&vec![b'['; 1 << 20].into()).unwrap_err();
-        let mut tree = Tree::Leaf;
-        for _ in 0..40 {
-            tree = Tree::Node(vec![tree]);
-        }
-        Codec::Bincode.decode::<Tree>(&encoded(Codec::Bincode, &tree)).unwrap();
-    }
-
-    /// Nothing of it is seen by a deserializer but the `Option`.
-    #[derive(Debug, Serialize, Deserialize)]
-    #[serde(transparent)]
-    struct Bare(Option<Box<Self>>);
-
-    #[test]
-    fn types_that_recur_without_a_bracket_end_too() {
-        for codec in Codec::ALL {
-            // In JSON neither type consumes anything on its way down.
-            let body: Bytes = if codec == Codec::Json { b"5".to_vec() } else { vec![1; 1 << 20] }.into();
-            let error = codec.decode::<Chain>(&body).unwrap_err();
-            assert!(error.to_string().contains("nested deeper than 128"), "{codec}: {error}");
-            let error = codec.decode::<Bare>(&body).unwrap_err();
-            assert!(error.to_string().contains("nested deeper than 128"), "{codec}: {error}");
-        }
-        let chain = (0..120).fold(Chain(None), |inner, _| Chain(Some(Box::new(inner))));
-        Codec::Bincode.decode::<Chain>(&encoded(Codec::Bincode, &chain)).unwrap();
-    }
-
-    #[test]
-    fn a_length_that_the_body_cannot_hold_is_an_error() {
-        // The varint of 2^60, as the length of a string, a list and bytes.
-        let body: Bytes = [&[253][..], &(1u64 << 60).to_le_bytes()].concat().into();
-        Codec::Bincode.decode::<String>(&body).unwrap_err();
-        Codec::Bincode.decode::<Vec<u64>>(&body).unwrap_err();
-        Codec::Bincode.decode::<Blob>(&body).unwrap_err();
-        let body: Bytes = [&[252][..], &(60u32 << 20).to_le_bytes()].concat().into();
-        Codec::Bincode.decode::<String>(&body).unwrap_err();
-        Codec::Bincode.decode::<Vec<u8>>(&body).unwrap_err();
-    }
-
-    #[test]
-    fn names_parse() {
-        assert_eq!("json".parse(), Ok(Codec::Json));
-        assert!("xml".parse::<Codec>().unwrap_err().contains("use bincode or json"));
-    }
-}

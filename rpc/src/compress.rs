@@ -1,86 +1,125 @@
 //! Bytes to fewer bytes and back, one message at a time.
 
-use std::{
-    fmt,
-    io::{self, Read, Write},
-    str::FromStr,
-};
+mod custom;
+mod streams;
+#[cfg(test)]
+mod tests;
 
-use flate2::{bufread, read, write};
+use std::{fmt, str::FromStr};
 
-/// How bodies are compressed: each message by itself, above a threshold, and only when it shrinks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+use crate::custom::{Custom, NumberError};
+
+pub use custom::CustomCompression;
+
+/// Compression of bodies: each message by itself, above a threshold, and only when it shrinks. Chosen by the caller, for a
+/// client ([`compression`](crate::ClientBuilder::compression)) or a call
+/// ([`CallOptions::compression`](crate::CallOptions::compression)). A server knows the built-in ones, and those that it was given; a
+/// client that wants another fails before it sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
     /// Not at all.
     #[default]
     None,
-    /// gzip (RFC 1952).
+    /// gzip (RFC 1952). Levels 1 to 9, by default 1.
     Gzip,
-    /// zlib (RFC 1950).
+    /// zlib (RFC 1950). Levels 1 to 9, by default 1.
     Zlib,
+    /// Zstandard (RFC 8878), with the feature `zstd`. Levels up to 22, negative ones for speed, by default 3.
+    #[cfg(feature = "zstd")]
+    Zstd,
+    /// LZ4 frames: fast, and without levels.
+    Lz4,
+    /// The user's own, made by [`Compression::custom`].
+    Custom(Custom<dyn CustomCompression>),
 }
 
 impl Compression {
-    /// Every compression.
-    pub const ALL: [Self; 3] = [Self::None, Self::Gzip, Self::Zlib];
+    /// Every built-in compression.
+    #[cfg(feature = "zstd")]
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Zlib, Self::Zstd, Self::Lz4];
+    /// Every built-in compression.
+    #[cfg(not(feature = "zstd"))]
+    pub const ALL: [Self; 4] = [Self::None, Self::Gzip, Self::Zlib, Self::Lz4];
 
     /// Bodies below this many bytes are sent as they are, unless configured otherwise.
     pub const DEFAULT_THRESHOLD: usize = 1 << 10;
 
-    /// Its number on the wire.
-    pub(crate) fn number(self) -> u8 {
+    /// A compression of the user's own.
+    ///
+    /// # Errors
+    /// Its number is not 128 to 254.
+    pub fn custom(compression: impl CustomCompression) -> Result<Self, NumberError> {
+        let (number, name) = (compression.number(), compression.name().to_owned());
+        Custom::<dyn CustomCompression>::new("compression", number, name, Box::new(compression)).map(Self::Custom)
+    }
+
+    /// Number on the wire.
+    #[inline]
+    pub(crate) fn number(&self) -> u8 {
         match self {
             Self::None => 0,
             Self::Gzip => 1,
             Self::Zlib => 2,
+            #[cfg(feature = "zstd")]
+            Self::Zstd => 3,
+            Self::Lz4 => 4,
+            Self::Custom(custom) => custom.number(),
         }
     }
 
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|compression| compression.number() == number)
+    /// The built-in compression of this number.
+    #[inline]
+    pub(crate) fn built_in(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::None,
+            1 => Self::Gzip,
+            2 => Self::Zlib,
+            #[cfg(feature = "zstd")]
+            3 => Self::Zstd,
+            4 => Self::Lz4,
+            _ => return None,
+        })
     }
 
-    /// The compressed form, if this compresses and the form is smaller.
-    pub(crate) fn shrink(self, body: &[u8]) -> Option<Vec<u8>> {
-        let level = flate2::Compression::fast();
-        let room = Vec::with_capacity(body.len() / 2);
+    /// The compressed form, if this compresses and the form is smaller. A level is brought into the compression's range.
+    pub(crate) fn shrink(&self, body: &[u8], level: Option<i32>) -> Result<Option<Vec<u8>>, CompressError> {
         let done = match self {
-            Self::None => return None,
-            Self::Gzip => {
-                let mut encoder = write::GzEncoder::new(room, level);
-                encoder.write_all(body).and_then(|()| encoder.finish())
-            }
-            Self::Zlib => {
-                let mut encoder = write::ZlibEncoder::new(room, level);
-                encoder.write_all(body).and_then(|()| encoder.finish())
+            Self::None => return Ok(None),
+            Self::Gzip => streams::gzip(body, level),
+            Self::Zlib => streams::zlib(body, level),
+            #[cfg(feature = "zstd")]
+            Self::Zstd => streams::zstd(body, level),
+            Self::Lz4 => streams::lz4(body),
+            Self::Custom(custom) => {
+                let failed = |reason| CompressError::Failed { compression: self.clone(), reason };
+                let done = custom.run(|own| Ok(own.compress(body))).map_err(failed)?;
+                return Ok(done.filter(|compressed| compressed.len() < body.len()));
             }
         };
-        done.ok().filter(|compressed| compressed.len() < body.len())
+        // A body that the encoder cannot take is sent as it is.
+        Ok(done.ok().filter(|compressed| compressed.len() < body.len()))
     }
 
     /// The body, which may not exceed `limit` bytes: memory grows with the output as it comes, never by a claim.
-    pub(crate) fn expand(self, compressed: &[u8], limit: usize) -> Result<Vec<u8>, ExpandError> {
+    pub(crate) fn expand(&self, compressed: &[u8], limit: usize) -> Result<Vec<u8>, CompressError> {
         let mut out = Vec::new();
         let most = limit as u64 + 1;
         let done = match self {
-            Self::None => compressed.take(most).read_to_end(&mut out),
-            Self::Gzip => read::MultiGzDecoder::new(compressed).take(most).read_to_end(&mut out),
-            Self::Zlib => {
-                let mut rest = compressed;
-                let mut decoder = bufread::ZlibDecoder::new(&mut rest);
-                let read = decoder.by_ref().take(most).read_to_end(&mut out);
-                // It stops at the end of the stream and looks no further; gzip takes what follows for another member.
-                match read {
-                    Ok(_) if out.len() <= limit && !rest.is_empty() => Err(io::Error::other("bytes follow its end")),
-                    read => read,
-                }
+            Self::None => Ok(out.extend_from_slice(&compressed[..compressed.len().min(limit + 1)])),
+            Self::Gzip => streams::from_gzip(compressed, most, &mut out),
+            Self::Zlib => streams::from_zlib(compressed, most, &mut out),
+            #[cfg(feature = "zstd")]
+            Self::Zstd => streams::from_zstd(compressed, most, &mut out),
+            Self::Lz4 => streams::from_lz4(compressed, most, &mut out),
+            Self::Custom(custom) => {
+                custom.run(|own| own.expand(compressed, limit)).map(|body| out = body).map_err(std::io::Error::other)
             }
         };
         match done {
-            Ok(_) if out.len() > limit => Err(ExpandError::TooLarge { limit }),
-            Ok(_) => Ok(out),
-            Err(error) => Err(ExpandError::Corrupt { compression: self, reason: error.to_string() }),
+            Ok(()) if out.len() > limit => Err(CompressError::TooLarge { compression: self.clone(), limit }),
+            Ok(()) => Ok(out),
+            Err(error) => Err(CompressError::Corrupt { compression: self.clone(), reason: error.to_string() }),
         }
     }
 }
@@ -91,76 +130,36 @@ impl fmt::Display for Compression {
             Self::None => "none",
             Self::Gzip => "gzip",
             Self::Zlib => "zlib",
+            #[cfg(feature = "zstd")]
+            Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+            Self::Custom(custom) => custom.name(),
         })
     }
 }
 
+/// The built-in ones.
 impl FromStr for Compression {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|compression| compression.to_string() == name)
-            .ok_or_else(|| format!("compression {name:?} is unknown: use none, gzip or zlib"))
+        let known = Self::ALL.into_iter().find(|compression| compression.to_string() == name);
+        known.ok_or_else(|| format!("compression {name:?} is unknown: use {}", list(Self::ALL)))
     }
 }
 
+/// Names, separated by commas.
+pub(crate) fn list(names: impl IntoIterator<Item = impl fmt::Display>) -> String {
+    names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Reason that a body cannot be compressed or expanded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ExpandError {
-    #[error("the body expands beyond {limit} bytes")]
-    TooLarge { limit: usize },
+pub(crate) enum CompressError {
+    #[error("the body expands beyond {limit} bytes ({compression})")]
+    TooLarge { compression: Compression, limit: usize },
     #[error("the body is no {compression}: {reason}")]
     Corrupt { compression: Compression, reason: String },
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn bodies_round_trip(seed in prop::collection::vec(any::<u8>(), 1..64), times in 1usize..200) {
-            let body = seed.repeat(times);
-            for compression in [Compression::Gzip, Compression::Zlib] {
-                if let Some(compressed) = compression.shrink(&body) {
-                    prop_assert!(compressed.len() < body.len());
-                    prop_assert_eq!(compression.expand(&compressed, body.len()).unwrap(), body.clone());
-                    let error = compression.expand(&compressed, body.len() - 1);
-                    prop_assert_eq!(error, Err(ExpandError::TooLarge { limit: body.len() - 1 }));
-                }
-            }
-        }
-
-        #[test]
-        fn any_bytes_end_in_a_body_or_an_error(bytes: Vec<u8>) {
-            for compression in Compression::ALL {
-                let _ = compression.expand(&bytes, 1 << 16);
-            }
-        }
-    }
-
-    #[test]
-    fn a_stream_is_whole_and_alone() {
-        let body = [7; 1000];
-        for compression in [Compression::Gzip, Compression::Zlib] {
-            let mut compressed = compression.shrink(&body).unwrap();
-            assert_eq!(compression.expand(&compressed, 1000).unwrap(), body);
-            for cut in 0..compressed.len() {
-                compression.expand(&compressed[..cut], 1000).unwrap_err();
-            }
-            compressed.push(0);
-            compression.expand(&compressed, 1000).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn a_bomb_stops_at_the_limit() {
-        let bomb = Compression::Gzip.shrink(&vec![0; 256 << 20]).unwrap();
-        assert_eq!(Compression::Gzip.expand(&bomb, 4 << 20), Err(ExpandError::TooLarge { limit: 4 << 20 }));
-        assert!(matches!(Compression::Gzip.expand(b"plain text", 100), Err(ExpandError::Corrupt { .. })));
-    }
+    #[error("compression `{compression}` failed: {reason}")]
+    Failed { compression: Compression, reason: String },
 }

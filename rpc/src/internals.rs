@@ -74,12 +74,12 @@ impl Buffer {
 
 /// Reads a value that fills `body`.
 pub fn decode<T: DeserializeOwned>(codec: Codec, body: &Bytes) -> Option<T> {
-    codec.decode(body).ok()
+    codec.decode(body, body.len()).ok()
 }
 
 /// The compressed form, if it is smaller.
 pub fn shrink(compression: Compression, body: &[u8]) -> Option<Vec<u8>> {
-    compression.shrink(body)
+    compression.shrink(body, None).ok().flatten()
 }
 
 /// What [`shrink`] made smaller.

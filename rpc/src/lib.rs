@@ -3,7 +3,7 @@
 //! - [`service`]: one trait gives the typed client, the server, and a description for callers by names.
 //! - [`Server`] serves named services over TCP, lists them in registries, and limits their rate.
 //! - [`ClientProxy`] finds a service through the registry before each call; [`Client`] is one connection to one address.
-//! - [`Codec`] and [`Compression`] are the caller's choice.
+//! - [`Codec`] and [`Compression`] are the caller's choice, the user's own included.
 //!
 //! PROTOCOL.md in the repository is the text of the wire format, ARCHITECTURE.md the map of the code.
 
@@ -20,6 +20,8 @@ mod client;
 mod code;
 mod codec;
 mod compress;
+mod custom;
+mod encodings;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
@@ -45,8 +47,11 @@ pub use client::{
     AnyChannel, Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy,
     Dial, InProcess, Outgoing, ProxyBuilder, Stub, TypedClient,
 };
-pub use codec::Codec;
-pub use compress::Compression;
+pub use codec::{Codec, CustomCodec, ReadValue};
+pub use compress::{Compression, CustomCompression};
+pub use custom::{Custom, CustomError, NumberError};
+/// Serde's traits as trait objects, for [`CustomCodec`].
+pub use erased_serde;
 pub use local::Local;
 pub use ms_rpc_macros::service;
 pub use net::{Accept, Transport};

@@ -34,6 +34,7 @@ use tracing::{info, warn};
 
 use crate::{
     Accept, Codec, Compression, HealthState, Layer, Service, Status,
+    encodings::Encodings,
     measure::Stats,
     proto::ServerHello,
     service::{
@@ -87,6 +88,7 @@ pub struct Server {
     registries: Vec<Arc<dyn MsRegister>>,
     interceptors: Vec<Interceptor>,
     layers: Vec<Arc<dyn Layer>>,
+    encodings: Encodings,
     rates: Limits,
     advertise: Option<String>,
     weight: f64,
@@ -147,6 +149,7 @@ impl Server {
             registries: Vec::new(),
             interceptors: Vec::new(),
             layers: Vec::new(),
+            encodings: Encodings::default(),
             rates: Limits::default(),
             advertise: None,
             weight: Instance::DEFAULT_WEIGHT,
@@ -233,6 +236,19 @@ impl Server {
         F: Fn(&mut Incoming<'_>) -> Result<(), Status> + Send + Sync + 'static,
     {
         self.interceptors.push(Arc::new(interceptor));
+        self
+    }
+
+    /// Knows a codec of the user's own beside the built-in ones, and lists it in HELLO.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.encodings.add_codec(codec);
+        self
+    }
+
+    /// The same for a compression. Answers are compressed as the client wants it, by `compress_above` and `compression_level` of
+    /// [`limits`](Self::limits).
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.encodings.add_compression(compression);
         self
     }
 
@@ -351,6 +367,7 @@ impl Server {
     /// Checks names and limits; returns the services to register.
     pub(crate) fn check(&self) -> Result<Vec<ServiceName>, ServerError> {
         self.limits.check()?;
+        self.encodings.check().map_err(ServerError::Encoding)?;
         self.check_services()
     }
 
@@ -421,8 +438,8 @@ impl Server {
             scopes: self.registries.iter().filter_map(|registry| registry.scope().map(str::to_owned)).collect(),
             max_frame: self.limits.max_frame as u32,
             max_in_flight: u32::try_from(self.limits.max_in_flight).unwrap_or(u32::MAX),
-            codecs: Codec::ALL.iter().map(|codec| codec.number()).collect(),
-            compressions: Compression::ALL.iter().map(|compression| compression.number()).collect(),
+            codecs: self.encodings.codecs().map(|codec| codec.number()).collect(),
+            compressions: self.encodings.compressions().map(|compression| compression.number()).collect(),
         };
         let ticker = Ticker::new();
         let mut services = self.services.clone();
@@ -434,6 +451,7 @@ impl Server {
                 services,
                 self.interceptors.clone(),
                 &self.layers.clone().into(),
+                Arc::new(self.encodings.clone()),
                 &self.rates,
                 self.stats.as_deref(),
                 &ticker,
@@ -493,6 +511,9 @@ pub enum ServerError {
         /// The value, and the range.
         reason: String,
     },
+    /// A codec or compression with the number of another.
+    #[error("{0}")]
+    Encoding(String),
     /// The registry refuses, or is away.
     #[error(transparent)]
     Register(#[from] RegisterError),

@@ -89,7 +89,7 @@ impl Request<'_> {
                 self.argc
             )));
         }
-        self.body.decode(self.codec).map_err(|error| {
+        self.body.decode(&self.codec).map_err(|error| {
             let expected = method.arguments.join(", ");
             Status::invalid(format!("the arguments of {} ({expected}) cannot be decoded: {error}", method.name))
         })

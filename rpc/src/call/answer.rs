@@ -10,7 +10,7 @@ use crate::{
     Codec, Compression,
     body::Body,
     buffer::FrameBuf,
-    proto::{Frame, ResponseHead, flag},
+    proto::{Frame, Header, ResponseHead, flag},
     unanswered::Unanswered,
 };
 
@@ -37,7 +37,7 @@ impl Answer {
     /// # Errors
     /// `Internal`: the value cannot be encoded.
     pub fn value<T: Serialize + ?Sized>(codec: &Codec, value: &T) -> Result<Self, Status> {
-        Ok(Self { codec: *codec, body: encode(codec, value)?, extra: None })
+        Ok(Self { codec: codec.clone(), body: encode(codec, value)?, extra: None })
     }
 
     /// An answer with a method's own error.
@@ -47,7 +47,7 @@ impl Answer {
     pub fn service_error<E: ServiceError>(codec: &Codec, error: &E) -> Result<Self, Status> {
         let said = (error.code(), error.to_string());
         let extra = Extra { error: Some(said), ..Extra::default() };
-        Ok(Self { codec: *codec, body: encode(codec, error)?, extra: Some(Box::new(extra)) })
+        Ok(Self { codec: codec.clone(), body: encode(codec, error)?, extra: Some(Box::new(extra)) })
     }
 
     /// `Ok` for a value, the error's code for a method's own error.
@@ -69,27 +69,35 @@ impl Answer {
         self.extra.as_ref()?.error.as_ref()
     }
 
-    /// Reads the response; a status that the server put in its place is the error.
+    /// Reads the response to a request in `codec`; a status that the server put in its place is the error. An answer may be
+    /// compressed by any built-in compression, and by `compression`.
     #[inline]
-    pub(crate) fn read(frame: Frame, max_frame: usize) -> Result<Self, Status> {
+    pub(crate) fn read(
+        frame: Frame,
+        max_frame: usize,
+        codec: &Codec,
+        compression: &Compression,
+    ) -> Result<Self, Status> {
         let broken = |message: String| Status::new(Code::Internal, message).with_outcome(Outcome::Unknown);
         let (head, value) = ResponseHead::parse(&frame.body).map_err(|error| broken(error.to_string()))?;
         let is_error = head.flags & flag::SERVICE_ERROR != 0;
         if head.code != 0 && !is_error {
             return Err(remote_status(&head));
         }
-        let (Some(codec), Some(compression)) =
-            (Codec::from_number(frame.header.codec), Compression::from_number(frame.header.compression))
-        else {
-            return Err(broken("the answer's codec or compression is unknown here".to_owned()));
-        };
+        let Header { codec: number, compression: compressed, .. } = frame.header;
+        let codec = if number == codec.number() { Some(codec.clone()) } else { Codec::built_in(number) };
+        let Some(codec) = codec else { return Err(broken(format!("the answer's codec {number} is unknown here"))) };
         let extra = (is_error || head.pairs.len() > 1).then(|| {
             let error = is_error.then(|| (Code::from_number(head.code), head.message.to_owned()));
             Box::new(Extra { error, metadata: Metadata::from_encoded(head.pairs), unanswered: Unanswered::default() })
         });
         let mut body = frame.body;
         body.advance(value);
-        if compression != Compression::None {
+        if compressed != 0 {
+            let own = Some(compression).filter(|own| own.number() == compressed).cloned();
+            let Some(compression) = own.or_else(|| Compression::built_in(compressed)) else {
+                return Err(broken(format!("the answer's compression {compressed} is unknown here")));
+            };
             body = compression.expand(&body, max_frame).map_err(|error| broken(error.to_string()))?.into();
         }
         Ok(Self { codec, body, extra })
@@ -132,7 +140,7 @@ impl Answer {
     }
 
     fn decode<T: DeserializeOwned>(&self, what: &str) -> Result<T, Status> {
-        self.body.decode(self.codec).map_err(|error| Status::undecodable(what, &error))
+        self.body.decode(&self.codec).map_err(|error| Status::undecodable(what, &error))
     }
 }
 

@@ -65,14 +65,14 @@ impl Invocation {
     pub fn arguments<A: DeserializeOwned>(&self) -> Result<A, Status> {
         let invalid =
             |error: String| Status::new(Code::InvalidArgument, format!("the arguments of {}: {error}", self.name()));
-        let body = match self.compression {
+        let body = match &self.compression {
             Compression::None => Body::from(self.arguments.clone()),
             compression => {
                 let expanded = compression.expand(&self.arguments, self.max_frame);
                 expanded.map_err(|error| invalid(error.to_string()))?.into()
             }
         };
-        body.decode(self.codec).map_err(|error| invalid(error.to_string()))
+        body.decode(&self.codec).map_err(|error| invalid(error.to_string()))
     }
 
     /// `service.method`, for messages.

@@ -83,7 +83,7 @@ impl Status {
     /// The bytes are no `E`.
     pub fn service_error<E: DeserializeOwned>(&self) -> Option<Result<E, Self>> {
         let (codec, body) = self.0.detail.as_ref()?;
-        Some(codec.decode(body).map_err(|error| Self::undecodable("the service's error", &error)))
+        Some(codec.decode(body, body.len()).map_err(|error| Self::undecodable("the service's error", &error)))
     }
 
     /// Metadata that the server sent with the error; empty for an error of this side.

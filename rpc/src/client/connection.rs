@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Code, Compression, Status,
     buffer::FrameBuf,
+    encodings::Offered,
     net::Socket,
     proto::{ClientHello, Frame, HEADER, Header, InFlight, Kind, ServerHello, Settled},
 };
@@ -87,6 +88,10 @@ struct Shared {
     max_frame: usize,
     /// The largest answer, also after decompression.
     max_answer: usize,
+    /// Codecs and compressions that the server knows.
+    offered: Offered,
+    /// Compression that answers may have, whatever their requests had.
+    preferred: Compression,
     /// For the balancer.
     load: Arc<Load>,
 }
@@ -156,7 +161,7 @@ impl Connection {
         load: Arc<Load>,
         on_close: impl FnOnce(Closed) + Send + 'static,
     ) -> Result<Self, Status> {
-        let preferred = (config.compression != Compression::None).then(|| config.compression.number());
+        let preferred = Some(config.compression.number()).filter(|number| *number != 0);
         let hello = ClientHello {
             name: config.name.clone(),
             credentials: config.credentials.clone(),
@@ -185,6 +190,8 @@ impl Connection {
             open: AtomicBool::new(true),
             max_frame: hello.max_frame as usize,
             max_answer: config.max_frame,
+            offered: Offered::new(&hello.codecs, &hello.compressions),
+            preferred: config.compression.clone(),
             load,
         });
         tokio::spawn(task::Task::new(io, inbound, shared.clone(), Box::new(on_close)));

@@ -50,7 +50,8 @@ impl InProcess {
         let body = Bytes::from(sent.gather(FrameBuf::default().mark())).slice(HEADER..);
         let (codec, compression) = (request.codec.number(), sent.copied_since(FrameBuf::default().mark())[7]);
         let header = Header { kind: Kind::Request, compression, codec, id: 1 };
-        request.answered(Answer::read(self.server.serve(Frame { header, body: body.into() }).await, LARGEST_MAX_FRAME))
+        let answer = self.server.serve(Frame { header, body: body.into() }).await;
+        request.answered(Answer::read(answer, LARGEST_MAX_FRAME, &request.codec, &request.compression))
     }
 }
 

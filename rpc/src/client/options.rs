@@ -27,6 +27,8 @@ pub struct CallOptions {
     pub(crate) fork: bool,
     pub(crate) info: Option<CallInfo>,
     pub(crate) layers: Vec<Arc<dyn Layer>>,
+    pub(crate) codec: Option<Codec>,
+    pub(crate) compression: Option<Compression>,
 }
 
 impl CallOptions {
@@ -92,6 +94,21 @@ impl CallOptions {
         self
     }
 
+    /// Codec of the arguments and of the answer. Default: the client's. Calls by names with JSON arguments stay in JSON.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = Some(codec);
+        self
+    }
+
+    /// Compression of the request, and of the answer if the request was large enough to be compressed; else answers are
+    /// compressed as the client's own setting says. Default: the client's.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
+
     /// Runs the call within `layer`: the first one that is added is the outermost, so those of a proxy are around those of a
     /// typed client.
     #[must_use]
@@ -104,7 +121,7 @@ impl CallOptions {
     /// values of a key replace all earlier ones. `idempotent` and `fork` stay set once they are.
     #[must_use]
     pub fn merge(mut self, later: Self) -> Self {
-        let Self { timeout, metadata, idempotent, instance, key, fork, info, layers } = later;
+        let Self { timeout, metadata, idempotent, instance, key, fork, info, layers, codec, compression } = later;
         self.timeout = timeout.or(self.timeout);
         self.metadata.retain(|(known, _)| metadata.iter().all(|(key, _)| key != known));
         self.metadata.extend(metadata);
@@ -114,6 +131,8 @@ impl CallOptions {
         self.fork |= fork;
         self.info = info.or(self.info);
         self.layers.extend(layers);
+        self.codec = codec.or(self.codec);
+        self.compression = compression.or(self.compression);
         self
     }
 
@@ -174,6 +193,7 @@ pub(crate) struct ClientConfig {
     pub(crate) codec: Codec,
     pub(crate) compression: Compression,
     pub(crate) compress_above: usize,
+    pub(crate) compression_level: Option<i32>,
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) max_frame: usize,
@@ -191,6 +211,7 @@ impl Default for ClientConfig {
             codec: Codec::default(),
             compression: Compression::default(),
             compress_above: Compression::DEFAULT_THRESHOLD,
+            compression_level: None,
             timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(3),
             max_frame: DEFAULT_MAX_FRAME,
@@ -223,13 +244,13 @@ impl fmt::Debug for ClientConfig {
 /// The setters that [`ClientBuilder`](crate::ClientBuilder) and [`ProxyBuilder`](crate::ProxyBuilder) share.
 macro_rules! config_setters {
     () => {
-        /// How values become bytes. Default: bincode.
+        /// Codec of arguments and answers. Default: bincode.
         pub fn codec(mut self, codec: crate::Codec) -> Self {
             self.config.codec = codec;
             self
         }
 
-        /// How bodies are compressed, in both directions. Default: not at all.
+        /// Compression of bodies, in both directions. Default: none.
         pub fn compression(mut self, compression: crate::Compression) -> Self {
             self.config.compression = compression;
             self
@@ -238,6 +259,13 @@ macro_rules! config_setters {
         /// Requests with fewer bytes are not compressed. Default 1 KiB.
         pub fn compress_above(mut self, bytes: usize) -> Self {
             self.config.compress_above = bytes;
+            self
+        }
+
+        /// Level of compressed requests, brought into the compression's range: higher ones cost more time for fewer bytes.
+        /// Default: the compression's own. Levels of answers are the server's.
+        pub fn compression_level(mut self, level: i32) -> Self {
+            self.config.compression_level = Some(level);
             self
         }
 

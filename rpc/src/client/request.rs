@@ -41,12 +41,12 @@ pub(crate) fn time_of(config: &ClientConfig, options: &CallOptions) -> Duration 
 /// Arguments of a call, encoded for each attempt anew or once for all.
 pub(crate) trait EncodeArguments {
     /// Appends them.
-    fn encode(&self, codec: Codec, out: &mut FrameBuf) -> Result<(), CodecError>;
+    fn encode(&self, codec: &Codec, out: &mut FrameBuf) -> Result<(), CodecError>;
 }
 
 impl<A: Serialize + ?Sized> EncodeArguments for A {
     #[inline]
-    fn encode(&self, codec: Codec, out: &mut FrameBuf) -> Result<(), CodecError> {
+    fn encode(&self, codec: &Codec, out: &mut FrameBuf) -> Result<(), CodecError> {
         codec.encode(self, out)
     }
 }
@@ -55,7 +55,7 @@ impl<A: Serialize + ?Sized> EncodeArguments for A {
 pub(crate) struct Encoded(pub(crate) Bytes);
 
 impl EncodeArguments for Encoded {
-    fn encode(&self, _: Codec, out: &mut FrameBuf) -> Result<(), CodecError> {
+    fn encode(&self, _: &Codec, out: &mut FrameBuf) -> Result<(), CodecError> {
         if self.0.len() < HAND_OFF {
             out.data().extend_from_slice(&self.0);
         } else {
@@ -80,8 +80,9 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) fork: bool,
     /// Records what became of the call.
     pub(crate) info: Option<&'a CallInfo>,
-    compression: Compression,
+    pub(crate) compression: Compression,
     compress_above: usize,
+    level: Option<i32>,
     pairs: Cow<'static, [u8]>,
     timeout: Duration,
     /// Known from the moment at which time begins to pass: when something is waited for, or an attempt has been made. A
@@ -121,13 +122,14 @@ impl<'a> CallRequest<'a> {
             service,
             method,
             argc,
-            codec: config.codec,
+            codec: options.codec.as_ref().unwrap_or(&config.codec).clone(),
             instance: options.instance.as_deref(),
             key: options.key,
             fork: options.fork && options.instance.is_none(),
             info: options.info.as_ref(),
-            compression: config.compression,
+            compression: options.compression.as_ref().unwrap_or(&config.compression).clone(),
             compress_above: config.compress_above,
+            level: config.compression_level,
             pairs,
             timeout,
             deadline: OnceLock::new(),
@@ -142,13 +144,13 @@ impl<'a> CallRequest<'a> {
         idempotent: bool,
     ) -> Result<Invocation, Status> {
         let mut encoded = FrameBuf::default();
-        arguments.encode(self.codec, &mut encoded).map_err(|error| self.not_encoded(&error))?;
+        arguments.encode(&self.codec, &mut encoded).map_err(|error| self.not_encoded(&error))?;
         Ok(Invocation {
             service: self.service.into(),
             method: self.method.into(),
             context: Context::new(self.deadline()).with_metadata(Metadata::from_encoded(&self.pairs)),
             idempotent,
-            codec: self.codec,
+            codec: self.codec.clone(),
             compression: Compression::None,
             argc: self.argc,
             arguments: encoded.gather(FrameBuf::default().mark()).into(),
@@ -162,13 +164,14 @@ impl<'a> CallRequest<'a> {
             service: &call.service,
             method: &call.method,
             argc: call.argc,
-            codec: call.codec,
+            codec: call.codec.clone(),
             instance: options.instance.as_deref(),
             key: options.key,
             fork: options.fork && options.instance.is_none(),
             info: options.info.as_ref(),
-            compression: config.compression,
+            compression: options.compression.as_ref().unwrap_or(&config.compression).clone(),
             compress_above: config.compress_above,
+            level: config.compression_level,
             pairs: Cow::Owned(call.context.all_metadata().encoded().to_vec()),
             timeout: call.context.remaining(),
             deadline: OnceLock::from(call.context.deadline()),
@@ -220,8 +223,16 @@ impl<'a> CallRequest<'a> {
     where
         'a: 'b,
     {
-        let (pairs, deadline) = (self.pairs.clone(), OnceLock::from(self.deadline()));
-        CallRequest { instance: Some(instance), fork: false, pairs, deadline, took: AtomicU64::new(0), ..*self }
+        CallRequest {
+            instance: Some(instance),
+            fork: false,
+            codec: self.codec.clone(),
+            compression: self.compression.clone(),
+            pairs: self.pairs.clone(),
+            deadline: OnceLock::from(self.deadline()),
+            took: AtomicU64::new(0),
+            ..*self
+        }
     }
 
     /// The same call in another codec.
@@ -258,25 +269,30 @@ impl<'a> CallRequest<'a> {
         out.data().extend_from_slice(&[0; HEADER]);
         head.write(out.data()).map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
         let body = out.mark();
-        arguments.encode(self.codec, out).map_err(|error| self.not_encoded(&error))?;
-        let mut compression = Compression::None;
-        if self.compression != Compression::None
+        arguments.encode(&self.codec, out).map_err(|error| self.not_encoded(&error))?;
+        let mut compression = 0;
+        if self.compression.number() != 0
             && out.since(body) >= self.compress_above
-            && let Some(compressed) = self.compression.shrink(&out.gather(body))
+            && let Some(compressed) = self.compress(&out.gather(body))?
         {
             out.truncate(body);
             out.data().extend_from_slice(&compressed);
-            compression = self.compression;
+            compression = self.compression.number();
         }
         let length = out.since(start);
         if length > max_frame {
             let message = format!("the request to {} has {length} bytes, the server takes {max_frame}", self.name());
             return Err(not_sent(Code::ResourceExhausted, message));
         }
-        let header =
-            Header { kind: Kind::Request, compression: compression.number(), codec: self.codec.number(), id: 0 };
+        let header = Header { kind: Kind::Request, compression, codec: self.codec.number(), id: 0 };
         out.patch(start, 0, &header.to_bytes(length as u32));
         Ok(())
+    }
+
+    #[cold]
+    fn compress(&self, body: &[u8]) -> Result<Option<Vec<u8>>, Status> {
+        let failed = |error| format!("the arguments of {} cannot be compressed: {error}", self.name());
+        self.compression.shrink(body, self.level).map_err(|error| not_sent(Code::InvalidArgument, failed(error)))
     }
 
     /// When the call's time is over. It begins now, if it has not begun.

@@ -4,10 +4,7 @@ use bincode::{config, enc::write::Writer, error::EncodeError};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{CodecError, reader::Reader};
-use crate::{
-    blob,
-    buffer::{FrameBuf, HAND_OFF},
-};
+use crate::{blob, buffer::FrameBuf};
 
 const CONFIG: config::Configuration = config::standard();
 
@@ -29,13 +26,7 @@ struct FrameWriter<'a>(&'a mut FrameBuf);
 impl Writer for FrameWriter<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        if bytes.len() >= HAND_OFF
-            && let Some(shared) = blob::offered(bytes)
-        {
-            self.0.hand_off(shared);
-        } else {
-            self.0.data().extend_from_slice(bytes);
-        }
+        blob::write(bytes, self.0);
         Ok(())
     }
 }

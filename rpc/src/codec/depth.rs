@@ -1,4 +1,4 @@
-//! A deserializer that counts how deep values nest. A recursive type is otherwise decoded on the stack as deep as the
+//! Deserializer that counts how deep values nest, and believes no length. A recursive type is otherwise decoded on the stack as deep as the
 //! peer likes, and a stack that overflows ends the process.
 
 use std::fmt;
@@ -20,11 +20,14 @@ pub(super) struct Depth<T> {
 struct Left {
     levels: u8,
     options: u8,
+    /// Bytes of the whole body: no list or map in it can have more elements, whatever it claims.
+    bytes: usize,
 }
 
 impl<T> Depth<T> {
-    pub(super) fn new(inner: T) -> Self {
-        Self { inner, left: Left { levels: MOST, options: MOST } }
+    /// Limits a deserializer of `bytes` bytes.
+    pub(super) fn new(inner: T, bytes: usize) -> Self {
+        Self { inner, left: Left { levels: MOST, options: MOST, bytes } }
     }
 
     fn below<U, E: Error>(&self, inner: U) -> Result<Depth<U>, E> {
@@ -194,7 +197,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Depth<A> {
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        self.inner.size_hint().map(|claimed| claimed.min(self.left.bytes))
     }
 }
 
@@ -213,7 +216,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Depth<A> {
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        self.inner.size_hint().map(|claimed| claimed.min(self.left.bytes))
     }
 }
 

@@ -7,7 +7,7 @@ use super::depth::Depth;
 
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = T::deserialize(Depth::new(&mut deserializer))?;
+    let value = T::deserialize(Depth::new(&mut deserializer, body.len()))?;
     deserializer.end()?;
     Ok(value)
 }

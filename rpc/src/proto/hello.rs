@@ -25,11 +25,18 @@ pub(crate) struct ServerHello {
     pub(crate) scopes: Vec<String>,
     pub(crate) max_frame: u32,
     pub(crate) max_in_flight: u32,
+    /// Numbers of the codecs that it knows.
     pub(crate) codecs: Vec<u8>,
+    /// Numbers of the compressions that it knows.
     pub(crate) compressions: Vec<u8>,
 }
 
 impl ServerHello {
+    /// bincode and JSON: what a server knows that does not say.
+    const ASSUMED_CODECS: [u8; 2] = [0, 1];
+    /// None, gzip and zlib.
+    const ASSUMED_COMPRESSIONS: [u8; 3] = [0, 1, 2];
+
     pub(crate) fn to_frame(&self) -> Vec<u8> {
         let mut list = List::new();
         list.push(tag::INSTANCE, self.instance.as_bytes());
@@ -45,7 +52,8 @@ impl ServerHello {
     }
 
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Malformed> {
-        let mut hello = Self::default();
+        let (codecs, compressions) = (Self::ASSUMED_CODECS.to_vec(), Self::ASSUMED_COMPRESSIONS.to_vec());
+        let mut hello = Self { codecs, compressions, ..Self::default() };
         for entry in entries(body) {
             let (tag, value) = entry?;
             match tag {

@@ -133,9 +133,10 @@ impl Inbound {
             self.buffer.advance(length);
             return Ok(Some(Frame { header, body }));
         }
+        let allocation = CHUNK.max(self.buffer.capacity());
         let mut frame = self.buffer.split_to(length);
         frame.advance(HEADER);
-        Ok(Some(Frame { header, body: frame.freeze().into() }))
+        Ok(Some(Frame { header, body: Body::Shared { bytes: frame.freeze(), allocation } }))
     }
 
     /// Returns true if frames come one at a time, too large to come together.
@@ -197,9 +198,10 @@ impl Large {
     }
 
     fn into_frame(self) -> Frame {
-        let mut body: Bytes = self.bytes.freeze();
-        recycle::give_frame(body.clone());
-        body.advance(HEADER);
-        Frame { header: self.header, body: body.into() }
+        let allocation = self.bytes.capacity();
+        let mut bytes: Bytes = self.bytes.freeze();
+        recycle::give_frame(bytes.clone());
+        bytes.advance(HEADER);
+        Frame { header: self.header, body: Body::Shared { bytes, allocation } }
     }
 }

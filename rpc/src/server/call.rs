@@ -24,9 +24,10 @@ use tracing::error;
 
 use super::{capacity::Permit, dispatch::Route, layered, limit::Admission};
 use crate::{
-    Code, Codec, Compression, Context, Outcome, Status,
+    Code, Compression, Context, Outcome, Status,
     buffer::FrameBuf,
-    compress::ExpandError,
+    compress::CompressError,
+    custom::panic_text,
     meter,
     proto::{Frame, HEADER, ResponseHead},
     service::{
@@ -110,10 +111,12 @@ impl Call {
     pub(crate) fn await_token(
         form: ResponseForm,
         context: Context,
-        request: Encoded,
+        mut request: Encoded,
         bucket: usize,
         after: Duration,
     ) -> Self {
+        // The wait may be long: it must not keep a whole read buffer alive.
+        request.frame.body = request.frame.body.compact();
         let wait = TokenWait { request, bucket, waited: Duration::ZERO, after, timer: Box::pin(sleep(after)) };
         let stage = Stage::AwaitsToken(Box::new(wait));
         Self { form, context: Some(context), stage, begun: false, code: 0, permit: None }
@@ -167,10 +170,12 @@ impl Call {
         self.begun = true;
         let start = out.mark();
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            Context::enter(&mut self.context, || reply.poll(cx, &mut ReplyOut::new(&self.form, out, start)))
+            Context::enter(&mut self.context, || {
+                reply.poll(cx, &mut ReplyOut::new(&self.form, &route.encodings, out, start))
+            })
         }));
         match polled {
-            Ok(Poll::Ready(())) => self.form.finish(out, start),
+            Ok(Poll::Ready(())) => self.form.finish(&route.encodings, out, start),
             Ok(Poll::Pending) => {
                 out.truncate(start);
                 return Poll::Pending;
@@ -262,17 +267,13 @@ fn decode(
     spare: &mut Option<SpareFuture>,
 ) -> Result<Reply, Status> {
     let header = request.frame.header;
-    let Some(codec) = Codec::from_number(header.codec) else {
-        let message = format!("codec {} is unknown here: use bincode or json", header.codec);
-        return Err(refused(Code::InvalidArgument, message));
-    };
-    let Some(compression) = Compression::from_number(header.compression) else {
-        let message = format!("compression {} is unknown here: use gzip or zlib", header.compression);
-        return Err(refused(Code::InvalidArgument, message));
+    let Some(codec) = route.encodings.codec(header.codec) else {
+        return Err(refused(Code::InvalidArgument, route.encodings.unknown_codec(header.codec)));
     };
     let mut body = request.frame.body;
     body.advance(request.start);
-    if compression != Compression::None {
+    if header.compression != 0 {
+        let compression = known_compression(route, header.compression)?;
         body = compression.expand(&body, request.max_frame).map_err(cannot_expand)?.into();
     }
     Ok(route.service.call(Request {
@@ -286,10 +287,18 @@ fn decode(
     }))
 }
 
-fn cannot_expand(error: ExpandError) -> Status {
+/// The compression of this number, or a refusal that lists those that are known.
+#[cold]
+pub(super) fn known_compression(route: &Route, number: u8) -> Result<Compression, Status> {
+    let known = route.encodings.compression(number);
+    known.ok_or_else(|| refused(Code::InvalidArgument, route.encodings.unknown_compression(number)))
+}
+
+#[cold]
+fn cannot_expand(error: CompressError) -> Status {
     let code = match error {
-        ExpandError::TooLarge { .. } => Code::ResourceExhausted,
-        ExpandError::Corrupt { .. } => Code::InvalidArgument,
+        CompressError::TooLarge { .. } => Code::ResourceExhausted,
+        CompressError::Corrupt { .. } | CompressError::Failed { .. } => Code::InvalidArgument,
     };
     refused(code, error.to_string())
 }
@@ -297,9 +306,7 @@ fn cannot_expand(error: ExpandError) -> Status {
 /// Logs what user code panicked with, and makes the call's answer.
 #[cold]
 fn panicked(route: &Route, panic: &(dyn Any + Send)) -> Status {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a text");
-    error!(service = &*route.name, method = route.method_name(), "a method panicked: {text}");
+    error!(service = &*route.name, method = route.method_name(), "a method panicked: {}", panic_text(panic));
     meter::panicked();
     Status::new(Code::Internal, "the method panicked; the server's log has the details")
 }

@@ -42,8 +42,8 @@ impl Calls {
         Self { admitter: Admitter::new(peer), slots, timing, batch: Batch::default(), now: Instant::now() }
     }
 
-    pub(super) fn set_hello(&mut self, hello: ClientHello) {
-        self.admitter.set_hello(hello);
+    pub(super) fn set_hello(&mut self, hello: ClientHello, shared: &Shared) {
+        self.admitter.set_hello(hello, shared);
     }
 
     /// Reads the clock: new bytes have arrived, or calls were woken.

@@ -232,7 +232,7 @@ impl<T: Socket> Connection<T> {
                     self.calls.refuse(&self.shared, &frame, &status, out);
                 }
                 ServerEvent::Cancel(id) => self.calls.cancel(id),
-                ServerEvent::Hello(hello) => self.calls.set_hello(hello),
+                ServerEvent::Hello(hello) => self.calls.set_hello(hello, &self.shared),
                 ServerEvent::Malformed => self.calls.cancel_all(),
                 ServerEvent::Nothing => {}
             }

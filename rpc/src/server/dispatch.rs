@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Code, Context, Method, Outcome, Service, Status,
+    encodings::Encodings,
     measure::{MethodStats, Stats},
     service::Descriptor,
 };
@@ -40,6 +41,7 @@ pub(crate) type Interceptor = Arc<dyn Fn(&mut Incoming<'_>) -> Result<(), Status
 pub(crate) struct Dispatch {
     services: HashMap<String, Entry>,
     interceptors: Vec<Interceptor>,
+    encodings: Arc<Encodings>,
 }
 
 struct Entry {
@@ -56,6 +58,7 @@ pub(crate) struct Route {
     pub(crate) method: usize,
     pub(crate) buckets: Buckets,
     pub(crate) layers: Layers,
+    pub(crate) encodings: Arc<Encodings>,
     /// Of first polls: what the method does before it waits, if it does.
     pub(crate) pace: Pace,
     /// Of all others.
@@ -83,6 +86,7 @@ impl Dispatch {
         services: Vec<(String, Arc<dyn Service>)>,
         interceptors: Vec<Interceptor>,
         layers: &Layers,
+        encodings: Arc<Encodings>,
         limits: &Limits,
         stats: Option<&Stats>,
         ticker: &Ticker,
@@ -108,6 +112,7 @@ impl Dispatch {
                     method: place,
                     buckets: Buckets(buckets),
                     layers: if is_user { layers.clone() } else { Layers::default() },
+                    encodings: encodings.clone(),
                     pace: Pace::new(threads),
                     later_pace: Pace::new(threads),
                     stats: stats.map(|stats| stats.of(&name, method.name)),
@@ -117,7 +122,11 @@ impl Dispatch {
             let methods = descriptor.methods.iter().enumerate().map(route).collect();
             (name.clone(), Entry { service: service.clone(), methods })
         });
-        Self { services: services.collect(), interceptors }
+        Self { services: services.collect(), interceptors, encodings: encodings.clone() }
+    }
+
+    pub(crate) fn encodings(&self) -> &Encodings {
+        &self.encodings
     }
 
     pub(crate) fn route(&self, service: &str, method: &str) -> Result<&Arc<Route>, Status> {

@@ -11,11 +11,11 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    call::{Call, Encoded},
+    call::{Call, Encoded, known_compression, refused},
     dispatch::Route,
 };
 use crate::{
-    Answer, Code, Compression, Context, Invocation, Layer, Next, Outcome, Status,
+    Answer, Code, Compression, Context, Invocation, Layer, Next, Status,
     buffer::FrameBuf,
     call::Innermost,
     proto::{Frame, HEADER, Header},
@@ -28,12 +28,12 @@ use crate::{
 /// Starts a call within the server's layers; it is not polled.
 pub(super) fn start(route: &Arc<Route>, context: &Context, form: &ResponseForm, request: Encoded) -> Reply {
     let header = request.frame.header;
-    let unknown = |what: &str, number: u8| {
-        Status::new(Code::InvalidArgument, format!("{what} {number} is unknown here")).with_outcome(Outcome::Refused)
+    let Some(codec) = route.encodings.codec(header.codec) else {
+        return refused(Code::InvalidArgument, route.encodings.unknown_codec(header.codec)).into();
     };
-    let Some(codec) = crate::Codec::from_number(header.codec) else { return unknown("codec", header.codec).into() };
-    let Some(compression) = Compression::from_number(header.compression) else {
-        return unknown("compression", header.compression).into();
+    let compression = match known_compression(route, header.compression) {
+        Ok(compression) => compression,
+        Err(status) => return status.into(),
     };
     let mut arguments = request.frame.body;
     arguments.advance(request.start);
@@ -48,7 +48,7 @@ pub(super) fn start(route: &Arc<Route>, context: &Context, form: &ResponseForm, 
         arguments: arguments.into(),
         max_frame: request.max_frame,
     };
-    let innermost = Method { route: route.clone(), form: ResponseForm { compression: Compression::None, ..*form } };
+    let innermost = Method { route: route.clone(), form: ResponseForm { compression: 0, ..*form } };
     let layers = route.layers.clone();
     let future = async move { Next { layers: &layers, innermost: &innermost }.run(&mut call).await };
     Reply::running(Box::pin(Layered(Box::pin(future))))
@@ -73,7 +73,12 @@ impl Innermost for Method {
         let mut body = bytes::Bytes::from(out.gather(FrameBuf::default().mark()));
         let header =
             Header::parse(&body, usize::MAX).ok().flatten().map_or_else(|| self.header(), |(header, _)| header);
-        let mut answer = Answer::read(Frame { header, body: body.split_off(HEADER).into() }, call.max_frame)?;
+        let mut answer = Answer::read(
+            Frame { header, body: body.split_off(HEADER).into() },
+            call.max_frame,
+            &call.codec,
+            &Compression::None,
+        )?;
         if let Some(unanswered) = unanswered {
             answer.tie(unanswered);
         }

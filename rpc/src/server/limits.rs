@@ -17,6 +17,9 @@ pub struct ServerLimits {
     pub max_frame: usize,
     /// Answers with fewer bytes are not compressed. Default 1 KiB. Compressing less costs more time than it saves.
     pub compress_above: usize,
+    /// Level of compressed answers, brought into the range of the compression that the client wants. Default: that
+    /// compression's own; -7 to 22. High levels cost much time for little.
+    pub compression_level: Option<i32>,
     /// Connections; further ones are closed at once, with a GOAWAY that says so. Default 10,000; at least 1. Keep it below the
     /// number of files that the process may open (`ulimit -n`): else the program's other sockets fail first.
     pub max_connections: usize,
@@ -48,6 +51,7 @@ impl Default for ServerLimits {
         Self {
             max_frame: DEFAULT_MAX_FRAME,
             compress_above: Compression::DEFAULT_THRESHOLD,
+            compression_level: None,
             max_connections: 10_000,
             max_handshakes: 256,
             max_in_flight: 1024,
@@ -86,6 +90,9 @@ impl ServerLimits {
                 return Err(ServerError::Limit { field, reason: range(value, least, most, most == usize::MAX) });
             }
         }
+        if let Some(level) = self.compression_level.filter(|level| !(-7..=22).contains(level)) {
+            return Err(ServerError::Limit { field: "compression_level", reason: format!("{level}: use -7 to 22") });
+        }
         let times =
             [("hello_timeout", self.hello_timeout, 60_000 * MS), ("stall_timeout", self.stall_timeout, 600_000 * MS)];
         for (field, value, most) in times {
@@ -122,6 +129,7 @@ mod tests {
             (broken(|limits| limits.max_in_flight = 0), "max_in_flight"),
             (broken(|limits| limits.max_request_bytes_total = 1 << 20), "max_request_bytes_total"),
             (broken(|limits| limits.blocking_threads = 10_000), "blocking_threads"),
+            (broken(|limits| limits.compression_level = Some(40)), "compression_level"),
             (broken(|limits| limits.hello_timeout = Duration::ZERO), "hello_timeout"),
         ] {
             assert!(error.contains(&format!("`{field}`")) && error.contains("use "), "{error}");

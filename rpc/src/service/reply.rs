@@ -3,18 +3,23 @@
 use serde::Serialize;
 
 use crate::{
-    Answer, Code, Codec, Compression, Context, Metadata, Outcome, ServiceError, Status,
+    Answer, Code, Codec, Context, Metadata, Outcome, ServiceError, Status,
     buffer::{FrameBuf, HAND_OFF, Mark},
+    compress::CompressError,
+    encodings::Encodings,
     proto::{HEADER, Header, Kind, ResponseHead, flag},
 };
 
-/// How the response to one request is written.
+/// Form of the response to one request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseForm {
     pub(crate) id: u64,
-    /// The request's codec byte, which may be one that nobody here knows.
+    /// Number of the request's codec, which may be unknown here.
     pub(crate) codec: u8,
-    pub(crate) compression: Compression,
+    /// Number of the compression; 0 or unknown here: none.
+    pub(crate) compression: u8,
+    /// Level of the compression; `None`: its own default.
+    pub(crate) level: Option<i32>,
     pub(crate) threshold: usize,
     pub(crate) max_frame: usize,
 }
@@ -23,26 +28,31 @@ impl ResponseForm {
     /// Appends a response that carries nothing but `status`.
     pub(crate) fn status(&self, status: &Status, out: &mut FrameBuf) {
         let start = out.mark();
-        ReplyOut::new(self, out, start).status(status);
-        self.finish(out, start);
+        ReplyOut { frame: out, start, codec: Codec::default() }.status(status);
+        self.close(out, start, 0);
     }
 
     /// Completes the response that stands in `out` from `start` on: compresses it where that helps, and writes its header.
     #[inline]
-    pub(crate) fn finish(&self, out: &mut FrameBuf, start: Mark) {
-        let compressed = self.compress(out, start);
+    pub(crate) fn finish(&self, encodings: &Encodings, out: &mut FrameBuf, start: Mark) {
+        match self.compress(encodings, out, start) {
+            Ok(compression) => self.close(out, start, compression),
+            Err(error) => {
+                out.truncate(start);
+                self.status(&Status::new(Code::Internal, format!("the result cannot be compressed: {error}")), out);
+            }
+        }
+    }
+
+    #[inline]
+    fn close(&self, out: &mut FrameBuf, start: Mark, compression: u8) {
         let length = out.since(start);
         if length > self.max_frame {
             out.truncate(start);
             let message = format!("the answer has {length} bytes, at most {} are sent", self.max_frame);
             return self.status(&Status::new(Code::ResourceExhausted, message), out);
         }
-        let header = Header {
-            kind: Kind::Response,
-            compression: if compressed { self.compression.number() } else { 0 },
-            codec: self.codec,
-            id: self.id,
-        };
+        let header = Header { kind: Kind::Response, compression, codec: self.codec, id: self.id };
         out.patch(start, 0, &header.to_bytes(length as u32));
     }
 
@@ -62,22 +72,29 @@ impl ResponseForm {
         out.patch(start, 2, &length.to_be_bytes());
     }
 
-    /// Replaces the value behind the head by its compressed form, if that is smaller.
-    fn compress(&self, out: &mut FrameBuf, start: Mark) -> bool {
-        if self.compression == Compression::None || out.since(start) < self.threshold + HEADER {
-            return false;
+    /// Replaces the value behind the head by its compressed form, if that is smaller; returns the compression's number.
+    #[inline]
+    fn compress(&self, encodings: &Encodings, out: &mut FrameBuf, start: Mark) -> Result<u8, CompressError> {
+        if self.compression == 0 || out.since(start) < self.threshold + HEADER {
+            return Ok(0);
         }
+        self.compress_value(encodings, out, start)
+    }
+
+    #[cold]
+    fn compress_value(&self, encodings: &Encodings, out: &mut FrameBuf, start: Mark) -> Result<u8, CompressError> {
+        let Some(compression) = encodings.compression(self.compression) else { return Ok(0) };
         let frame = out.gather(start);
-        let Ok((_, value)) = ResponseHead::parse(&frame[HEADER..]) else { return false };
+        let Ok((_, value)) = ResponseHead::parse(&frame[HEADER..]) else { return Ok(0) };
         let (head, value) = frame.split_at(HEADER + value);
         if value.len() < self.threshold {
-            return false;
+            return Ok(0);
         }
-        let Some(compressed) = self.compression.shrink(value) else { return false };
+        let Some(compressed) = compression.shrink(value, self.level)? else { return Ok(0) };
         out.truncate(start);
         out.data().extend_from_slice(head);
         out.data().extend_from_slice(&compressed);
-        true
+        Ok(self.compression)
     }
 }
 
@@ -89,8 +106,9 @@ pub(crate) struct ReplyOut<'a> {
 }
 
 impl<'a> ReplyOut<'a> {
-    pub(crate) fn new(form: &ResponseForm, frame: &'a mut FrameBuf, start: Mark) -> Self {
-        Self { frame, start, codec: Codec::from_number(form.codec).unwrap_or_default() }
+    #[inline]
+    pub(crate) fn new(form: &ResponseForm, encodings: &Encodings, frame: &'a mut FrameBuf, start: Mark) -> Self {
+        Self { frame, start, codec: encodings.codec(form.codec).unwrap_or_default() }
     }
 
     pub(crate) fn value<T: Serialize>(&mut self, value: &T) {

@@ -48,6 +48,9 @@ impl<'a, 'r, A: EncodeArguments + ?Sized> Exchange<'a, 'r, A> {
 
     /// Encodes without a lock: the user's code runs there.
     fn begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+        if !self.shared.offered.has(&self.request.codec, &self.request.compression) {
+            return Poll::Ready(Err(self.not_offered()));
+        }
         let mut frame = take_scratch();
         match self.request.encode(self.arguments, self.shared.max_frame, &mut frame) {
             Ok(()) => self.start(frame, cx),
@@ -142,6 +145,14 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         }
     }
 
+    /// The server does not know the call's codec or compression. Nothing was sent.
+    #[cold]
+    fn not_offered(&self) -> Status {
+        let (name, address) = (self.request.name(), &self.shared.address);
+        let lacks = self.shared.offered.lacks(&self.request.codec, &self.request.compression);
+        not_sent(Code::InvalidArgument, format!("{name} was not sent: {address} {lacks}"))
+    }
+
     fn no_place(&self) -> Status {
         let message = format!(
             "{} could not be sent in time: the connection to {} has no room for another call",
@@ -195,7 +206,14 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
             self.request.set_took(heard.saturating_duration_since(began));
         }
         let answer = match settled {
-            Settled::Answer(frame) => self.request.answered(Answer::read(frame, self.shared.max_answer)),
+            Settled::Answer(frame) => {
+                let compression = match frame.header.compression {
+                    number if number == self.request.compression.number() => &self.request.compression,
+                    _ => &self.shared.preferred,
+                };
+                let answer = Answer::read(frame, self.shared.max_answer, &self.request.codec, compression);
+                self.request.answered(answer)
+            }
             settled => Err(self.unanswered(&settled, closed.as_deref())),
         };
         if let (Err(_), Some(deadline)) = (&answer, deadline) {

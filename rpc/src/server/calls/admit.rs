@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::timing::Timing;
 use crate::{
-    Code, Compression, Context, Incoming, Metadata, Outcome, Peer, Status,
+    Code, Context, Incoming, Metadata, Outcome, Peer, Status,
     meter::{self, Shed},
     proto::{ClientHello, Frame, KnownHead, LARGEST_MAX_FRAME, RequestHead, SMALLEST_MAX_FRAME},
     server::{
@@ -20,8 +20,8 @@ use crate::{
 /// Decides by a request's head alone whether it may run. Of one connection.
 pub(in crate::server) struct Admitter {
     peer: Arc<Peer>,
-    /// Compression of answers whose requests were not compressed, as the client wants it.
-    preferred: Compression,
+    /// Number of the compression of answers whose requests were not compressed, as the client wants it.
+    preferred: u8,
     /// The largest frame that the client takes.
     largest_answer: usize,
     /// The last request's head and its route: most often the next request has the same.
@@ -54,7 +54,7 @@ impl Admitter {
     pub(in crate::server) fn new(peer: Peer) -> Self {
         Self {
             peer: Arc::new(peer),
-            preferred: Compression::None,
+            preferred: 0,
             largest_answer: LARGEST_MAX_FRAME,
             known: None,
             spare_context: None,
@@ -62,8 +62,9 @@ impl Admitter {
         }
     }
 
-    pub(in crate::server) fn set_hello(&mut self, hello: ClientHello) {
-        self.preferred = hello.compressions.iter().find_map(|n| Compression::from_number(*n)).unwrap_or_default();
+    pub(in crate::server) fn set_hello(&mut self, hello: ClientHello, shared: &Shared) {
+        let known = |number: &u8| shared.dispatch.encodings().compression(*number).is_some();
+        self.preferred = hello.compressions.iter().copied().find(known).unwrap_or_default();
         self.spare_context = None;
         let peer = Peer::clone(&self.peer).with_name(hello.name).with_credentials(hello.credentials);
         self.peer = Arc::new(peer);
@@ -75,11 +76,12 @@ impl Admitter {
     /// How the response to a request is written.
     #[inline]
     pub(in crate::server) fn form(&self, shared: &Shared, frame: &Frame) -> ResponseForm {
-        let compression = Compression::from_number(frame.header.compression);
+        let asked = frame.header.compression;
         ResponseForm {
             id: frame.header.id,
             codec: frame.header.codec,
-            compression: compression.filter(|c| *c != Compression::None).unwrap_or(self.preferred),
+            compression: if asked == 0 { self.preferred } else { asked },
+            level: shared.limits.compression_level,
             threshold: shared.limits.compress_above,
             max_frame: shared.limits.max_frame.min(self.largest_answer),
         }
