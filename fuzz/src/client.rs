@@ -27,7 +27,7 @@ const LATE: Duration = Duration::from_millis(10);
 pub fn client(input: &[u8]) {
     let mut source = Source::new(input);
     let form = usize::from(source.byte());
-    let compression = Compression::ALL[form % Compression::ALL.len()];
+    let compression = Compression::ALL[form % Compression::ALL.len()].clone();
     let deadline = DEADLINES[form >> 4 & 1];
     let peer = Peer::new(&mut source, Side::Server);
     let heard = bounded(&peer.sent(), || {

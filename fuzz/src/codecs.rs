@@ -21,6 +21,11 @@ pub fn json(input: &[u8]) {
     run(values::JSON, input);
 }
 
+/// A value in MessagePack. The first byte says of which type.
+pub fn message_pack(input: &[u8]) {
+    run(values::MESSAGE_PACK, input);
+}
+
 /// A codec with a type.
 type Check = fn(&Bytes);
 
@@ -37,47 +42,54 @@ impl<T: Serialize + DeserializeOwned> Value for T {}
 
 /// Both readers agree on any bytes.
 fn bincode_of<T: Value>(body: &Bytes) {
-    let value = read::<T>(Codec::Bincode, body);
+    let value = read::<T>(&Codec::Bincode, body);
     assert_eq!(value.as_ref().map(bytes), read_by_bincode::<T>(body).as_ref().map(bytes));
-    assert!(value.is_none_or(|value| reads_again(Codec::Bincode, &value) == Some(true)));
+    assert!(value.is_none_or(|value| reads_again(&Codec::Bincode, &value) == Some(true)));
 }
 
 /// The crate has no limits here: where ours reads it, it is what the crate reads.
 fn limited_bincode_of<T: Value>(body: &Bytes) {
-    if let Some(value) = read::<T>(Codec::Bincode, body) {
+    if let Some(value) = read::<T>(&Codec::Bincode, body) {
         assert_eq!(Some(bytes(&value)), read_by_bincode::<T>(body).as_ref().map(bytes));
         // How many elements without bytes are believed depends on the bytes behind them: fewer, if these were too many.
-        assert_ne!(reads_again(Codec::Bincode, &value), Some(false));
+        assert_ne!(reads_again(&Codec::Bincode, &value), Some(false));
     }
 }
 
 /// Both readers agree on any bytes.
 fn json_of<T: Value>(body: &Bytes) {
-    let value = read::<T>(Codec::Json, body);
+    let value = read::<T>(&Codec::Json, body);
     assert_eq!(value.as_ref().map(bytes), read_by_serde_json::<T>(body).as_ref().map(bytes));
-    assert!(value.is_none_or(|value| reads_again(Codec::Json, &value) == Some(true)));
+    assert!(value.is_none_or(|value| reads_again(&Codec::Json, &value) == Some(true)));
 }
 
 /// The crate has no limits here: where ours reads it, it is what the crate reads.
 fn limited_json_of<T: Value>(body: &Bytes) {
-    if let Some(value) = read::<T>(Codec::Json, body) {
+    if let Some(value) = read::<T>(&Codec::Json, body) {
         assert_eq!(Some(bytes(&value)), read_by_serde_json::<T>(body).as_ref().map(bytes));
-        assert_eq!(reads_again(Codec::Json, &value), Some(true));
+        assert_eq!(reads_again(&Codec::Json, &value), Some(true));
     }
 }
 
-fn read<T: Value>(codec: Codec, body: &Bytes) -> Option<T> {
+/// A value that is read is written, and read again as the same; `Some(None)` is written as `None`.
+fn message_pack_of<T: Value>(body: &Bytes) {
+    if let Some(value) = read::<T>(&Codec::MessagePack, body) {
+        assert_eq!(reads_again(&Codec::MessagePack, &value), Some(true));
+    }
+}
+
+fn read<T: Value>(codec: &Codec, body: &Bytes) -> Option<T> {
     bounded(body, || decode(codec, body))
 }
 
 /// Whether what is written of it means the same; `None`: it is not read.
-fn reads_again<T: Value>(codec: Codec, value: &T) -> Option<bool> {
+fn reads_again<T: Value>(codec: &Codec, value: &T) -> Option<bool> {
     let written = encoded(codec, value);
     let again: T = decode(codec, &written)?;
     Some(encoded(codec, &again) == written)
 }
 
-fn encoded<T: Serialize>(codec: Codec, value: &T) -> Bytes {
+fn encoded<T: Serialize>(codec: &Codec, value: &T) -> Bytes {
     let mut buffer = Buffer::default();
     assert!(buffer.encode(codec, value), "what was read can be written");
     buffer.to_bytes()
@@ -85,7 +97,7 @@ fn encoded<T: Serialize>(codec: Codec, value: &T) -> Bytes {
 
 /// In bincode values are equal when their bytes are, NaN included. Both writers write the same.
 fn bytes<T: Serialize>(value: &T) -> Bytes {
-    let ours = encoded(Codec::Bincode, value);
+    let ours = encoded(&Codec::Bincode, value);
     let theirs = bincode::serde::encode_to_vec(value, bincode::config::standard()).expect("ours is written");
     assert_eq!(ours, theirs);
     ours

@@ -6,9 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use ms_rpc::{
-    internals::{Frames, WireFrame},
-};
+use ms_rpc::internals::{Frames, WireFrame};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{

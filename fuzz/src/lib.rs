@@ -19,7 +19,7 @@ mod service;
 mod source;
 
 pub use client::client;
-pub use codecs::{bincode, json};
+pub use codecs::{bincode, json, message_pack};
 pub use expand::expand;
 pub use frames::frames;
 pub use heads::{request_head, response_head};
@@ -54,6 +54,7 @@ targets! {
     goaway in hello,
     bincode in codecs,
     json in codecs,
+    message_pack in codecs,
     expand in expand,
     registry_url in registries,
     etcd_value in registries,

@@ -123,11 +123,13 @@ fn response(source: &mut Source<'_>) -> Vec<u8> {
 /// Compression, codec, and the bytes: compressed in truth, most of the time.
 fn value(source: &mut Source<'_>) -> (u8, u8, Vec<u8>) {
     let form = source.byte();
-    let (compression, codec) = (form % 4, (form >> 2) % 4);
+    let (compression, codec) = (form % 8, (form >> 2) % 4);
     let value = source.short();
     let compressed = match compression {
-        1 if form < 128 => shrink(Compression::Gzip, &value.repeat(1 << (form >> 4))),
-        2 if form < 128 => shrink(Compression::Zlib, &value.repeat(1 << (form >> 4))),
+        0 => None,
+        known if form < 128 => Compression::ALL
+            .get(usize::from(known))
+            .and_then(|compression| shrink(compression, &value.repeat(1 << (form >> 4)))),
         _ => None,
     };
     (compression, codec, compressed.unwrap_or_else(|| value.to_vec()))

@@ -21,7 +21,12 @@ thread_local! {
 
 async fn start() -> RunningServer {
     let server = Server::bind("127.0.0.1:0").await.expect("a port is free");
-    server.serve(FuzzServer::new(Methods)).limits(|limits| limits.max_in_flight = 4).start().await.expect("nothing is missing")
+    server
+        .serve(FuzzServer::new(Methods))
+        .limits(|limits| limits.max_in_flight = 4)
+        .start()
+        .await
+        .expect("nothing is missing")
 }
 
 /// A client that says anything: the server answers in frames, no call twice and none that was not made, and it ends.

@@ -60,7 +60,7 @@ fn frames(criterion: &mut Criterion) {
 
 fn codecs(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("codec");
-    for codec in Codec::ALL {
+    for codec in &Codec::ALL {
         let mut buffer = Buffer::default();
         assert!(buffer.encode(codec, &Item::of(7)));
         let body = buffer.to_bytes();
@@ -81,7 +81,7 @@ fn codecs(criterion: &mut Criterion) {
 /// About 4 KiB of JSON: a list of items.
 fn body() -> Vec<u8> {
     let mut buffer = Buffer::default();
-    assert!(buffer.encode(Codec::Json, &(1_000..1_064).map(Item::of).collect::<Vec<_>>()));
+    assert!(buffer.encode(&Codec::Json, &(1_000..1_064).map(Item::of).collect::<Vec<_>>()));
     let mut body = buffer.to_bytes().to_vec();
     assert!(body.len() >= 4 << 10);
     body.truncate(4 << 10);
@@ -92,7 +92,7 @@ fn compressions(criterion: &mut Criterion) {
     let body = body();
     let mut group = criterion.benchmark_group("compress");
     group.throughput(Throughput::Bytes(body.len() as u64));
-    for compression in Compression::ALL {
+    for compression in &Compression::ALL {
         // Where nothing is done, there is nothing to measure.
         let Some(compressed) = internals::shrink(compression, &body) else { continue };
         assert_eq!(internals::expand(compression, &compressed).as_ref(), Some(&body));

@@ -152,6 +152,21 @@ mod tests {
     }
 
     #[test]
+    fn a_small_part_of_an_allocation_is_copied_for_keeping() {
+        let read = Bytes::from(vec![7; 64 << 10]);
+        for (length, copied) in [(2 << 10, true), (15 << 10, true), (16 << 10, false)] {
+            let bytes = read.slice(100..100 + length);
+            let kept = Bytes::from(Body::Shared { bytes: bytes.clone(), allocation: read.len() });
+            assert_eq!(kept, bytes);
+            assert_eq!(kept.as_ptr() != bytes.as_ptr(), copied, "{length}");
+        }
+        // A buffer that grew beyond what it holds.
+        let mut grown = Vec::with_capacity(64 << 10);
+        grown.extend_from_slice(&[7; 2000]);
+        assert_eq!(Bytes::from(Body::from(grown)).try_into_mut().unwrap().capacity(), 2000);
+    }
+
+    #[test]
     fn memory_is_used_again_and_holds_nothing_of_before() {
         let first = Recycled::copy_of(&[1; 100]);
         let place = first.0.as_ptr();

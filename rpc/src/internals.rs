@@ -57,7 +57,7 @@ pub struct Buffer(FrameBuf);
 
 impl Buffer {
     /// Appends `value`; false if it cannot be encoded.
-    pub fn encode<T: Serialize>(&mut self, codec: Codec, value: &T) -> bool {
+    pub fn encode<T: Serialize>(&mut self, codec: &Codec, value: &T) -> bool {
         codec.encode(value, &mut self.0).is_ok()
     }
 
@@ -73,17 +73,17 @@ impl Buffer {
 }
 
 /// Reads a value that fills `body`.
-pub fn decode<T: DeserializeOwned>(codec: Codec, body: &Bytes) -> Option<T> {
+pub fn decode<T: DeserializeOwned>(codec: &Codec, body: &Bytes) -> Option<T> {
     codec.decode(body, body.len()).ok()
 }
 
 /// The compressed form, if it is smaller.
-pub fn shrink(compression: Compression, body: &[u8]) -> Option<Vec<u8>> {
+pub fn shrink(compression: &Compression, body: &[u8]) -> Option<Vec<u8>> {
     compression.shrink(body, None).ok().flatten()
 }
 
 /// What [`shrink`] made smaller.
-pub fn expand(compression: Compression, compressed: &[u8]) -> Option<Vec<u8>> {
+pub fn expand(compression: &Compression, compressed: &[u8]) -> Option<Vec<u8>> {
     compression.expand(compressed, DEFAULT_MAX_FRAME).ok()
 }
 

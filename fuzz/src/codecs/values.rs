@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use ms_rpc::Blob;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, bincode_of, json_of, limited_bincode_of, limited_json_of};
+use super::{Check, bincode_of, json_of, limited_bincode_of, limited_json_of, message_pack_of};
 
 #[derive(Serialize, Deserialize)]
 enum Shape {
@@ -81,6 +81,7 @@ macro_rules! checks {
 
 pub(super) const BINCODE: &[Check] = checks!(bincode_of, limited_bincode_of);
 pub(super) const JSON: &[Check] = checks!(json_of, limited_json_of);
+pub(super) const MESSAGE_PACK: &[Check] = checks!(message_pack_of, message_pack_of);
 
 pub(crate) mod seeds {
     use ms_rpc::Codec;
@@ -89,17 +90,21 @@ pub(crate) mod seeds {
     use crate::codecs::encoded;
 
     pub(crate) fn bincode() -> Vec<Vec<u8>> {
-        seeds(Codec::Bincode)
+        seeds(&Codec::Bincode)
+    }
+
+    pub(crate) fn message_pack() -> Vec<Vec<u8>> {
+        seeds(&Codec::MessagePack)
     }
 
     pub(crate) fn json() -> Vec<Vec<u8>> {
-        let mut seeds = seeds(Codec::Json);
+        let mut seeds = seeds(&Codec::Json);
         seeds.push(b"\x12{\"a\":[1,-2.5e3,true,null,\"\\u00e9\\n\"],\"b\":{}}".to_vec());
         seeds
     }
 
     /// One of each type, by its place in the list.
-    fn seeds(codec: Codec) -> Vec<Vec<u8>> {
+    fn seeds(codec: &Codec) -> Vec<Vec<u8>> {
         macro_rules! seeds {
             ($($place:literal: $value:expr,)*) => { vec![$([&[$place], &encoded(codec, &$value)[..]].concat()),*] };
         }
