@@ -182,9 +182,9 @@ fn refusable() -> Vec<(&'static str, Code, Request)> {
         ("a text in it is not UTF-8", invalid, Request { pairs: pair(b"k", &[0x80]), ..find(0) }),
         ("service `` is not served here", Code::Unimplemented, Request { service: Vec::new(), ..find(0) }),
         ("service `shop` has no method ``", Code::Unimplemented, Request { method: Vec::new(), ..find(0) }),
-        ("codec 7 is unknown here: use bincode or json", invalid, Request { codec: 7, ..find(0) }),
+        ("codec 7 is unknown here: use bincode, json, messagepack", invalid, Request { codec: 7, ..find(0) }),
         ("codec 255 is unknown here", invalid, Request { codec: NO_VALUE, ..find(0) }),
-        ("compression 9 is unknown here: use gzip or zlib", invalid, Request { compression: 9, ..find(0) }),
+        ("compression 9 is unknown here: use none, gzip, zlib", invalid, Request { compression: 9, ..find(0) }),
         ("the body is no gzip", invalid, Request { compression: 1, ..find(0) }),
         ("the body is no gzip", invalid, Request { compression: 1, arguments: Vec::new(), ..find(0) }),
         ("the body is no gzip", invalid, {
@@ -250,6 +250,44 @@ async fn a_bad_request_gets_an_answer_with_its_id_and_codec_and_the_connection_g
         assert_eq!(raw.call(&find(id)).await.code, 0, "after {message}");
     }
     bystander.was_not_disturbed().await;
+}
+
+/// PROTOCOL.md, "Values": arguments by position and by name, none, results and errors, in every codec.
+#[tokio::test]
+async fn each_codec_has_its_form_of_arguments_and_answers() {
+    let server = server(TestShop::default()).await;
+    let mut raw = Raw::client(server.address()).await;
+    let message_pack =
+        |method, argc, arguments: &[u8]| Request { codec: 2, ..Request::bincode(0, method, argc, arguments.to_vec()) };
+    let named = [&[0x82, 0xa1][..], b"b", &[3, 0xa1], b"a", &[2]].concat();
+    let missing = [&[0x81, 0xa7][..], b"Missing", &[0xcd, 3, 0xe9]].concat();
+    let cases: [(Request, &[u8]); 15] = [
+        (Request::bincode(0, "add", 2, vec![4, 6]), &[10]),
+        (Request::bincode(0, "find", 1, vec![251, 0xd2, 7]), &[0, 251, 0xd2, 7]),
+        (Request::bincode(0, "who", 0, vec![]), &[0]),
+        (Request::json(0, "add", 2, "[2,3]"), b"5"),
+        (Request::json(0, "add", 255, r#"{"b":3,"a":2}"#), b"5"),
+        (Request::json(0, "find", 1, "[1001]"), br#"{"Missing":1001}"#),
+        (Request::json(0, "who", 0, "[]"), br#""""#),
+        (Request::json(0, "who", 255, "{}"), br#""""#),
+        (Request::json(0, "echo", 1, r#"["AQID"]"#), br#""AQID""#),
+        (message_pack("add", 2, &[0x92, 2, 3]), &[5]),
+        (message_pack("add", 255, &named), &[5]),
+        (message_pack("find", 1, &[0x91, 0xcd, 3, 0xe9]), &missing),
+        (message_pack("who", 0, &[0x90]), &[0xa0]),
+        (message_pack("who", 255, &[0x80]), &[0xa0]),
+        (message_pack("echo", 1, &[0x91, 0xc4, 3, 1, 2, 3]), &[0xc4, 3, 1, 2, 3]),
+    ];
+    for (id, (request, value)) in (1..).zip(cases) {
+        let sent = Request { id, ..request };
+        let answer = raw.call(&sent).await;
+        assert_eq!((&answer.value[..], answer.codec), (value, sent.codec), "{sent:?}: {}", answer.message);
+    }
+    // An argument that nobody knows is an error by name, and so is one that is missing.
+    for (id, arguments) in [(101, [&[0x83][..], &named[1..], &[0xa1, b'c', 4]].concat()), (102, vec![0x80])] {
+        let answer = raw.call(&Request { id, ..message_pack("add", 255, &arguments) }).await;
+        assert_eq!(answer.code, Code::InvalidArgument as u8, "{}", answer.message);
+    }
 }
 
 #[tokio::test]

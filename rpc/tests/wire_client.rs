@@ -9,7 +9,7 @@ mod shop;
 use std::{sync::Arc, time::Duration};
 
 use ms_register::{Instance, Memory, MsRegister};
-use ms_rpc::{CallError, CallOptions, Client, ClientProxy, Code, Outcome, Status};
+use ms_rpc::{CallError, CallOptions, Client, ClientProxy, Code, Codec, Compression, Outcome, Status};
 use raw::{
     CANCEL, NOT_EXECUTED, PATIENCE, PING, PONG, REQUEST, Raw, RawServer, Response, control, frame, goaway, hello,
 };
@@ -114,8 +114,8 @@ async fn an_answer_that_cannot_be_read_ends_its_own_call_only() {
     let raw_response = |id, body: &[u8]| frame(raw::RESPONSE, 0, 0, id, body);
     type Make = Box<dyn Fn(u64) -> Vec<u8>>;
     let cases: Vec<(&str, Make)> = vec![
-        ("codec or compression is unknown", Box::new(move |id| Response { codec: 7, ..good(id) }.bytes())),
-        ("codec or compression is unknown", Box::new(move |id| Response { compression: 7, ..good(id) }.bytes())),
+        ("codec 7 is unknown here", Box::new(move |id| Response { codec: 7, ..good(id) }.bytes())),
+        ("compression 7 is unknown here", Box::new(move |id| Response { compression: 7, ..good(id) }.bytes())),
         ("the body is no gzip", Box::new(move |id| Response { compression: 1, ..good(id) }.bytes())),
         ("the head of the frame cannot be read: it is cut short", Box::new(move |id| raw_response(id, &[]))),
         ("it is cut short", Box::new(move |id| raw_response(id, &[0]))),
@@ -145,6 +145,63 @@ async fn an_answer_that_cannot_be_read_ends_its_own_call_only() {
     raw.send(&good(id).bytes()).await;
     assert_eq!(ended(call).await.unwrap(), 3);
     assert!(client.is_open());
+}
+
+/// A server that lists no codecs and compressions knows bincode and JSON, gzip and zlib; one that lists some knows these.
+#[tokio::test]
+async fn what_the_server_did_not_list_is_not_sent() {
+    let limits = [(4, &4096u32.to_be_bytes()[..]), (5, &8u32.to_be_bytes()[..])];
+    let listed = [&limits[..], &[(6, &[1, 200]), (7, &[2])]].concat();
+    let older = ["bincode, json", "none, gzip, zlib"];
+    for (entries, codecs, compressions, [known, compressed]) in [
+        (&limits[..], vec![Codec::Bincode, Codec::Json], vec![Compression::Gzip, Compression::Zlib], older),
+        (&listed[..], vec![Codec::Json], vec![Compression::Zlib], ["json, 200", "none, zlib"]),
+    ] {
+        let server = RawServer::bind().await;
+        let address = server.address().to_string();
+        let builder = Client::builder().deadline(PATIENCE).codec(Codec::Json);
+        let (client, mut raw) = tokio::join!(builder.connect(&address), async {
+            let mut raw = server.accept().await;
+            raw.send(&hello(entries)).await;
+            raw.frame().await;
+            raw
+        });
+        let client = client.unwrap();
+        let call = |options: CallOptions| {
+            let shop = ShopClient::new(client.with(options));
+            tokio::spawn(async move { shop.add(1, 2).await })
+        };
+        let refused = async |options: CallOptions, wanted: String, known: &str| {
+            let status = ended(call(options)).await.unwrap_err();
+            assert_eq!((status.code(), status.outcome()), (Code::InvalidArgument, Outcome::NotSent), "{status}");
+            assert!(status.message().contains(&wanted), "{status}");
+            assert!(status.message().ends_with(&format!("it knows {known}")), "{status}");
+        };
+        for codec in Codec::ALL {
+            let options = CallOptions::new().codec(codec.clone());
+            if codecs.contains(&codec) {
+                // Nothing came of the calls before that were refused.
+                let call = call(options);
+                let request = raw.frame().await;
+                let value: &[u8] = if codec == Codec::Json { b"3" } else { &[6] };
+                raw.send(&Response { codec: request.codec, ..Response::ok(request.id, value) }.bytes()).await;
+                assert_eq!(ended(call).await.unwrap(), 3);
+            } else {
+                refused(options, format!("codec `{codec}`"), known).await;
+            }
+        }
+        for compression in Compression::ALL {
+            let options = CallOptions::new().compression(compression.clone());
+            if compression == Compression::None || compressions.contains(&compression) {
+                let call = call(options);
+                let request = raw.frame().await;
+                raw.send(&Response { codec: request.codec, ..Response::ok(request.id, b"3") }.bytes()).await;
+                assert_eq!(ended(call).await.unwrap(), 3);
+            } else {
+                refused(options, format!("compression `{compression}`"), compressed).await;
+            }
+        }
+    }
 }
 
 #[tokio::test]
