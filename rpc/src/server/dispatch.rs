@@ -10,12 +10,11 @@ use std::{
 use tracing::error;
 
 use super::{
-    layered::Layers,
     limit::{Bucket, Buckets, Limits, Ticker},
     pace::{Pace, Threads},
 };
 use crate::{
-    Code, Context, Method, Outcome, Service, Status,
+    Code, Context, Layer, Method, Outcome, Service, Status,
     measure::{MethodStats, Stats},
     service::Descriptor,
 };
@@ -35,6 +34,9 @@ pub struct Incoming<'a> {
 
 /// Judges each call before its body is touched; an error is the call's answer. It must not block.
 pub(crate) type Interceptor = Arc<dyn Fn(&mut Incoming<'_>) -> Result<(), Status> + Send + Sync>;
+
+/// Layers of a server, shared by its routes.
+pub(crate) type Layers = Arc<[Arc<dyn Layer>]>;
 
 /// All services of a server.
 pub(crate) struct Dispatch {
