@@ -40,8 +40,8 @@ mod unanswered;
 
 pub use blob::Blob;
 pub use call::{
-    Answer, CallError, Code, Context, Extensions, Invocation, Layer, Metadata, Next, NoInstance, Outcome, Peer,
-    ServiceError, Status,
+    Answer, CallError, Code, Context, Extensions, InvalidMetadata, Invocation, Layer, Metadata, Next, NoInstance,
+    Outcome, Peer, ServiceError, Status,
 };
 pub use client::{
     AnyChannel, Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy,

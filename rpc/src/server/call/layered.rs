@@ -10,15 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{
-    call::{Call, Encoded, known_compression, refused},
-    dispatch::Route,
-};
+use super::{Call, Encoded, known_compression, refused};
 use crate::{
-    Answer, Code, Compression, Context, Invocation, Layer, Next, Status,
+    Answer, Code, Compression, Context, Invocation, Next, Status,
     buffer::FrameBuf,
     call::Innermost,
     proto::{Frame, HEADER, Header},
+    server::dispatch::Route,
     service::{
         Reply, Running,
         reply::{ReplyOut, ResponseForm},
@@ -110,6 +108,3 @@ impl Running for Layered {
         Poll::Ready(())
     }
 }
-
-/// Layers of a server, shared by its routes.
-pub(super) type Layers = Arc<[Arc<dyn Layer>]>;
