@@ -26,8 +26,8 @@ const CRATES: [(&str, &str); 6] = [
 
 /// Layers of `ms-rpc`, from the bottom up, as ARCHITECTURE.md lists them: a module uses those in its own line or above it.
 const LAYERS: &[&[&str]] = &[
-    &["code", "shard", "sync", "unanswered", "recycle"],
-    &["blob", "buffer", "codec", "compress", "body", "measure"],
+    &["code", "custom", "shard", "sync", "unanswered", "recycle"],
+    &["blob", "buffer", "codec", "compress", "body", "encodings", "measure"],
     &["proto"],
     &["call", "net"],
     &["layers", "meter", "service"],

@@ -25,8 +25,8 @@ struct App {
 /// The routes of the application, over a proxy that finds `goods` in `registry`.
 pub(crate) fn routes(args: &OrderArgs, registry: Arc<dyn MsRegister>) -> Router {
     let proxy = ClientProxy::builder(registry)
-        .codec(args.codec)
-        .compression(args.compression)
+        .codec(args.codec.clone())
+        .compression(args.compression.clone())
         .balancer(args.balancer.clone())
         .connections_per_instance(args.connections)
         .deadline(Duration::from_millis(args.deadline_ms))

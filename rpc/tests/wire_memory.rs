@@ -54,6 +54,12 @@ fn zeros(format: &[u8]) -> Vec<u8> {
     [format, &block.repeat(1 << 10)].concat()
 }
 
+/// A zstd frame of zeros without its end, 1 GiB of them as 8,192 blocks of one repeated byte.
+fn zstd_zeros() -> Vec<u8> {
+    let block = ((128u32 << 10) << 3 | 1 << 1).to_le_bytes();
+    [&[0x28, 0xb5, 0x2f, 0xfd, 0, (21 - 10) << 3][..], &[block[0], block[1], block[2], 0].repeat(1 << 13)].concat()
+}
+
 async fn one_request_each(server: &RunningServer) {
     let mut raw = Raw::client(server.address()).await;
     let gzip = zeros(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
@@ -64,9 +70,15 @@ async fn one_request_each(server: &RunningServer) {
     // Under the codec's own limit, and far beyond the body.
     let large = [&[252][..], &(60u32 << 20).to_le_bytes()].concat();
     let bincode = |method, arguments: &Vec<u8>| Request::bincode(0, method, 1, arguments.clone());
+    let message_pack =
+        |method, arguments: &[u8]| Request { codec: 2, ..bincode(method, &[&[0x91], arguments].concat()) };
     let cases = [
         ("a gzip body of 1 GiB", exhausted, Request { compression: 1, ..bincode("echo", &gzip) }),
         ("a zlib body of 1 GiB", exhausted, Request { compression: 2, ..bincode("echo", &zlib) }),
+        ("a zstd body of 1 GiB", exhausted, Request { compression: 3, ..bincode("echo", &zstd_zeros()) }),
+        ("a MessagePack text of 4 GiB", invalid, message_pack("text", &[0xdb, 255, 255, 255, 255])),
+        ("a MessagePack blob of 4 GiB", invalid, message_pack("echo", &[0xc6, 255, 255, 255, 255])),
+        ("MessagePack nested 10^6 deep", invalid, message_pack("nested", &[0x91; 1_000_000])),
         ("a text of 2^60 bytes", invalid, bincode("text", &huge)),
         ("a blob of 2^60 bytes", invalid, bincode("echo", &huge)),
         ("a text of 60 MiB", invalid, bincode("text", &large)),
