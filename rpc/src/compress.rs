@@ -106,7 +106,10 @@ impl Compression {
         let mut out = Vec::new();
         let most = limit as u64 + 1;
         let done = match self {
-            Self::None => Ok(out.extend_from_slice(&compressed[..compressed.len().min(limit + 1)])),
+            Self::None => {
+                out.extend_from_slice(&compressed[..compressed.len().min(limit + 1)]);
+                Ok(())
+            }
             Self::Gzip => streams::from_gzip(compressed, most, &mut out),
             Self::Zlib => streams::from_zlib(compressed, most, &mut out),
             #[cfg(feature = "zstd")]

@@ -1,4 +1,4 @@
-//! What codecs and compressions of the user's own have in common: a number, a name, and a guard against their panics.
+//! Common parts of codecs and compressions of the user's own: number, name, and a guard against panics.
 
 use std::{
     any::Any,

@@ -71,7 +71,7 @@ impl MethodStats {
         let mut cumulative = 0;
         for (at, bound) in BOUNDS.iter().map(Some).chain([None]).enumerate() {
             cumulative += sum(&|counts| counts.times[at].load(Ordering::Relaxed));
-            let bound = bound.map_or("+Inf".to_owned(), |micros| (*micros as f64 / 1e6).to_string());
+            let bound = bound.map_or_else(|| "+Inf".to_owned(), |micros| (*micros as f64 / 1e6).to_string());
             counter!("ms_rpc_call_seconds_bucket", &with("le", bound)).absolute(cumulative);
         }
         counter!("ms_rpc_call_seconds_count", &names.to_vec()).absolute(cumulative);

@@ -7,6 +7,7 @@ mod capacity;
 mod connection;
 mod dispatch;
 mod drain;
+mod error;
 mod handoff;
 mod limit;
 mod limits;
@@ -27,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use ms_register::{Instance, MsRegister, RegisterError, ServiceName};
+use ms_register::{Instance, MsRegister, ServiceName};
 use tokio::{net::TcpListener, time::timeout};
 use tracing::{info, warn};
 
@@ -50,6 +51,7 @@ use pool::Pool;
 use turns::Turns;
 
 pub use dispatch::Incoming;
+pub use error::ServerError;
 pub use limit::RateLimit;
 pub use limits::ServerLimits;
 pub(crate) use local::LocalServer;
@@ -472,48 +474,4 @@ impl fmt::Debug for Server {
         let names: Vec<_> = self.services.iter().map(|(name, _)| name).collect();
         f.debug_struct("Server").field("address", &self.address).field("services", &names).finish_non_exhaustive()
     }
-}
-
-/// Why a server does not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServerError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; is another process using the port? port 0 picks a free one")]
-    Bind {
-        /// As given.
-        address: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// A service that cannot be served.
-    #[error("service `{name}` cannot be served: {reason}")]
-    Service {
-        /// Its name.
-        name: String,
-        /// The broken rule, and what to do.
-        reason: String,
-    },
-    /// No address that peers can dial.
-    #[error("no address to advertise for {bound}: {reason}; give one with `advertise(\"host:port\")`")]
-    Advertise {
-        /// Where the server listens.
-        bound: SocketAddr,
-        /// Why none was found.
-        reason: String,
-    },
-    /// A bound out of its range.
-    #[error("the server's limit `{field}` is {reason}")]
-    Limit {
-        /// Name of the field of [`ServerLimits`].
-        field: &'static str,
-        /// The value, and the range.
-        reason: String,
-    },
-    /// A codec or compression with the number of another.
-    #[error("{0}")]
-    Encoding(String),
-    /// The registry refuses, or is away.
-    #[error(transparent)]
-    Register(#[from] RegisterError),
 }

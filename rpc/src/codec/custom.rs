@@ -118,7 +118,7 @@ impl Custom<dyn CustomCodec> {
         let mut value = None;
         let mut read = |deserializer: &mut dyn erased_serde::Deserializer<'_>| {
             let read = T::deserialize(Depth::new(deserializer, body.len()));
-            let done = read.as_ref().map(|_| ()).map_err(|error| serde::de::Error::custom(error));
+            let done = read.as_ref().map(|_| ()).map_err(serde::de::Error::custom);
             value = Some(read);
             done
         };

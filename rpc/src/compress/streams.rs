@@ -1,4 +1,4 @@
-//! The built-in compressions: each form is one stream, and nothing follows it. gzip may have several members.
+//! Built-in compressions. A compressed body is one stream, and nothing follows it; only gzip may have several members.
 
 use std::io::{self, Read, Write};
 
@@ -47,18 +47,18 @@ pub(super) fn lz4(body: &[u8]) -> io::Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
-/// Appends at most `most` bytes.
+/// Expands gzip: appends at most `most` bytes.
 pub(super) fn from_gzip(compressed: &[u8], most: u64, out: &mut Vec<u8>) -> io::Result<()> {
     read::MultiGzDecoder::new(compressed).take(most).read_to_end(out).map(|_| ())
 }
 
-/// The same. The decoder looks no further than the end of the stream.
+/// Expands zlib: appends at most `most` bytes. The decoder looks no further than the end of the stream.
 pub(super) fn from_zlib(mut compressed: &[u8], most: u64, out: &mut Vec<u8>) -> io::Result<()> {
     let read = bufread::ZlibDecoder::new(&mut compressed).take(most).read_to_end(out)?;
     is_alone(compressed, read, most)
 }
 
-/// The same. The window, which is memory that the frame asks for, may have the limit's size, and 8 MiB in any case: encoders
+/// Expands zstd: appends at most `most` bytes. The window, which is memory that the frame asks for, may have the limit's size, and 8 MiB in any case: encoders
 /// that do not know the size of their input may use that much (RFC 8878, section 3.1.1.1.2).
 #[cfg(feature = "zstd")]
 pub(super) fn from_zstd(mut compressed: &[u8], most: u64, out: &mut Vec<u8>) -> io::Result<()> {
@@ -71,7 +71,7 @@ pub(super) fn from_zstd(mut compressed: &[u8], most: u64, out: &mut Vec<u8>) -> 
     is_alone(compressed, read, most)
 }
 
-/// The same. The decoder reserves memory for whole blocks, as large as the frame says: blocks of more than 64 KiB and more than the
+/// Expands LZ4: appends at most `most` bytes. The decoder reserves memory for whole blocks, as large as the frame says: blocks of more than 64 KiB and more than the
 /// limit are refused, and so are old frames, whose blocks have 8 MiB.
 pub(super) fn from_lz4(compressed: &[u8], most: u64, out: &mut Vec<u8>) -> io::Result<()> {
     let block = match compressed {

@@ -46,7 +46,7 @@ proptest! {
 
 #[test]
 fn a_stream_is_whole_and_alone() {
-    let body: Vec<u8> = (0..200_000u64).map(|n| (n * n >> 7) as u8 & 15).collect();
+    let body: Vec<u8> = (0..200_000u64).map(|n| ((n * n) >> 7) as u8 & 15).collect();
     for compression in compressing() {
         let mut compressed = shrunk(&compression, &body);
         assert_eq!(compression.expand(&compressed, body.len()).unwrap(), body);

@@ -5,6 +5,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::{
+    Blob, Codec,
     proto::{Frame, HEADER, Header, Kind},
     recycle::CHUNK,
 };
@@ -92,4 +93,28 @@ async fn a_claimed_length_reserves_nothing() {
     }
     let reserved = reader.reserved();
     assert!(reserved <= 4 * CHUNK, "{reserved} bytes");
+}
+
+/// A frame of 2 KiB is cut from a read buffer of 64 KiB, which nothing that is kept of it may hold.
+#[test]
+fn a_small_frame_does_not_keep_the_read_buffer_alive() {
+    let blob = [1; 2000];
+    let bytes = frame(1, &[&[251, 208, 7][..], &blob].concat());
+    let mut reader = Inbound::new(1 << 20);
+    let filled = reader.fill(|space| match space {
+        Space::Append(buffer, _) => {
+            buffer.extend_from_slice(&bytes);
+            Poll::Ready(Ok::<_, ()>(bytes.len()))
+        }
+        Space::Fill(..) => Poll::Pending,
+    });
+    assert_eq!(filled, Poll::Ready(Ok(bytes.len())));
+    let body = reader.next_frame().unwrap().unwrap().body;
+    let cut = body.as_ptr_range();
+    let decoded: Blob = body.decode(&Codec::Bincode).unwrap();
+    assert_eq!(decoded[..], blob);
+    assert!(!cut.contains(&decoded.as_ptr()), "the blob is a slice of the read buffer");
+    let kept = bytes::Bytes::from(body);
+    assert_eq!(kept[3..], blob);
+    assert!(!cut.contains(&kept.as_ptr()), "the body is a slice of the read buffer");
 }

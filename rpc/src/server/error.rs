@@ -1,0 +1,47 @@
+use std::net::SocketAddr;
+
+use ms_register::RegisterError;
+
+/// Reason that a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; is another process using the port? port 0 picks a free one")]
+    Bind {
+        /// As given.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A service that cannot be served.
+    #[error("service `{name}` cannot be served: {reason}")]
+    Service {
+        /// Its name.
+        name: String,
+        /// The broken rule, and what to do.
+        reason: String,
+    },
+    /// No address that peers can dial.
+    #[error("no address to advertise for {bound}: {reason}; give one with `advertise(\"host:port\")`")]
+    Advertise {
+        /// Where the server listens.
+        bound: SocketAddr,
+        /// Why none was found.
+        reason: String,
+    },
+    /// A bound out of its range.
+    #[error("the server's limit `{field}` is {reason}")]
+    Limit {
+        /// Name of the field of [`ServerLimits`](crate::ServerLimits).
+        field: &'static str,
+        /// The value, and the range.
+        reason: String,
+    },
+    /// A codec or compression with the number of another.
+    #[error("{0}")]
+    Encoding(String),
+    /// The registry refuses, or is away.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+}
