@@ -17,7 +17,7 @@ impl Encodings {
         }
     }
 
-    /// The same for a compression.
+    /// Adds a compression of the user's own; the built-in ones are there.
     pub(crate) fn add_compression(&mut self, compression: Compression) {
         if Compression::built_in(compression.number()).is_none() {
             self.compressions.push(compression);
@@ -56,7 +56,7 @@ impl Encodings {
         format!("codec {number} is unknown here: use {}", list(self.codecs()))
     }
 
-    /// The same for a compression.
+    /// Message for a request with a compression that is unknown here.
     #[cold]
     pub(crate) fn unknown_compression(&self, number: u8) -> String {
         format!("compression {number} is unknown here: use {}", list(self.compressions()))

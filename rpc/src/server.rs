@@ -246,8 +246,8 @@ impl Server {
         self
     }
 
-    /// The same for a compression. Answers are compressed as the client wants it, by `compress_above` and `compression_level` of
-    /// [`limits`](Self::limits).
+    /// Knows a compression of the user's own beside the built-in ones, and lists it in HELLO. Answers are compressed as the client
+    /// wants it, by `compress_above` and `compression_level` of [`limits`](Self::limits).
     pub fn compression(mut self, compression: Compression) -> Self {
         self.encodings.add_compression(compression);
         self

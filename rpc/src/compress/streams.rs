@@ -58,21 +58,22 @@ pub(super) fn from_zlib(mut compressed: &[u8], most: u64, out: &mut Vec<u8>) -> 
     is_alone(compressed, read, most)
 }
 
-/// Expands zstd: appends at most `most` bytes. The window, which is memory that the frame asks for, may have the limit's size, and 8 MiB in any case: encoders
-/// that do not know the size of their input may use that much (RFC 8878, section 3.1.1.1.2).
+/// Expands zstd: appends at most `most` bytes. The window, which is memory that the frame asks for, may have the limit's
+/// size, and 8 MiB in any case: encoders that do not know the size of their input may use that much (RFC 8878, section
+/// 3.1.1.1.2).
 #[cfg(feature = "zstd")]
 pub(super) fn from_zstd(mut compressed: &[u8], most: u64, out: &mut Vec<u8>) -> io::Result<()> {
     if compressed.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut compressed)?.single_frame();
-    decoder.window_log_max(most.next_power_of_two().ilog2().clamp(23, 27))?;
+    decoder.window_log_max(most.saturating_sub(1).next_power_of_two().ilog2().clamp(23, 27))?;
     let read = decoder.take(most).read_to_end(out)?;
     is_alone(compressed, read, most)
 }
 
-/// Expands LZ4: appends at most `most` bytes. The decoder reserves memory for whole blocks, as large as the frame says: blocks of more than 64 KiB and more than the
-/// limit are refused, and so are old frames, whose blocks have 8 MiB.
+/// Expands LZ4: appends at most `most` bytes. The decoder reserves memory for whole blocks, as large as the frame says: blocks
+/// of more than 64 KiB and more than the limit are refused, and so are old frames, whose blocks have 8 MiB.
 pub(super) fn from_lz4(compressed: &[u8], most: u64, out: &mut Vec<u8>) -> io::Result<()> {
     let block = match compressed {
         [0x04, 0x22, 0x4d, 0x18, _, sizes, ..] => 1u64 << (8 + 2 * (sizes >> 4 & 7)),
