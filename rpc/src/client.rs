@@ -4,10 +4,10 @@ mod balance;
 mod by_name;
 mod channel;
 mod connection;
+mod ejection;
 mod endpoint;
 mod fan_out;
 mod fork;
-mod health;
 mod hold;
 mod in_process;
 mod info;
@@ -18,6 +18,7 @@ mod redial;
 mod request;
 mod resolver;
 mod retry;
+mod roster;
 mod stub;
 
 use std::{fmt, io, sync::Arc};
@@ -31,11 +32,12 @@ use options::{ClientConfig, config_setters};
 use request::{CallRequest, EncodeArguments};
 
 #[cfg(feature = "internals")]
-pub(crate) use balance::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy};
+pub(crate) use balance::{Choices, Clock, Key, Listed, LoadEstimate, LoadEstimates, Policy};
 
-pub use balance::{Balancer, Balancing};
+pub use balance::{Balance, Balancer, Balancing, Candidate, Candidates, PickContext};
 pub use by_name::Arguments;
 pub use channel::{AnyChannel, Channel};
+pub use ejection::EjectionConfig;
 pub use fan_out::TypedClient;
 pub use in_process::InProcess;
 pub(crate) use in_process::{ServeFrame, Served};
@@ -131,12 +133,12 @@ impl ClientBuilder {
     /// # Errors
     /// `Unavailable`: the other side is no ms-rpc server.
     pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
-        let (health, load) = (Arc::default(), Arc::default());
+        let (ejection, load) = (Arc::default(), Arc::default());
         let connection = Connection::over::<Box<dyn Transport>>(
             Box::new(transport),
             "the other end",
             &self.config,
-            health,
+            ejection,
             load,
             |_| (),
         )

@@ -42,8 +42,9 @@ pub use call::{
     ServiceError, Status,
 };
 pub use client::{
-    AnyChannel, Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy,
-    Dial, InProcess, Outgoing, ProxyBuilder, Stub, TypedClient,
+    AnyChannel, Arguments, Balance, Balancer, Balancing, CallInfo, CallOptions, Candidate, Candidates, Channel, Client,
+    ClientBuilder, ClientProxy, Dial, EjectionConfig, InProcess, Outgoing, PickContext, ProxyBuilder, Stub,
+    TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;

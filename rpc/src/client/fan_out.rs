@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     by_name::Arguments,
+    instances::Member,
     options::CallOptions,
     proxy::ClientProxy,
     request::{EncodeArguments, time_of},
@@ -122,7 +123,7 @@ async fn to_all<C: Future>(
     // The time that the registry took is part of the calls' time.
     let waited = began.elapsed();
     let calls = instances.selected().map(|endpoint| {
-        let instance = endpoint.instance().clone();
+        let instance = Instance::clone(endpoint.instance());
         let call = call(instance.id(), waited);
         async move { (instance, call.await) }
     });

@@ -1,8 +1,8 @@
-//! How busy a connection is, and how long its answers take. Time comes in as an argument.
+//! Load estimate (peak EWMA): calls in flight, and how long answers take. Time is an argument.
 //!
-//! Whoever holds the connection's lock writes the number of calls; the connection's task alone writes the time of answers,
-//! once for all that arrive together, from readings of the clock that it has made anyway. Nobody adds, so no write is more
-//! than a plain store. Picks read both, and a clock as coarse as these readings.
+//! A connection stores its number of calls under its lock; its task alone stores the time of answers, once for all that
+//! arrive together, from clock readings that it makes anyway. So every write is a plain store. A `Picker` has no such task:
+//! it counts calls with atomic additions. Picks read both, and a clock as coarse as these readings.
 
 use std::{
     sync::{
@@ -14,17 +14,17 @@ use std::{
 
 use tokio::time::Instant;
 
-/// In this time an answer's length loses half of its weight against later ones.
+/// Time in which a peak falls by half.
 const HALF_LIFE_MS: f32 = 2_000.0;
-/// Below this nothing is worth a new calculation.
+/// Age below which a peak is not calculated anew.
 const STEP_MS: u32 = 16;
-/// What the first refusal costs at least, and all of them at most, in nanoseconds.
+/// Least cost of a first refusal, and highest peak, in nanoseconds.
 const REFUSAL: f32 = 1e6;
 const MOST: f32 = 60e9;
-/// What a call in flight counts on a connection that has answered nothing yet: one is enough to try it.
+/// Cost of a call in flight on a connection without an answer so far: one call is enough to try it.
 const UNKNOWN: f32 = 1e9;
 
-/// The time of the last event on any connection of a service, in milliseconds since its start.
+/// Time of the last event on any connection of a service, in milliseconds since the clock was made.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
@@ -48,7 +48,7 @@ impl Clock {
     pub(crate) fn set(&self, now: Instant) -> u32 {
         let since = now.saturating_duration_since(self.start);
         let ms = (since.as_secs() as u32).wrapping_mul(1000).wrapping_add(since.subsec_millis());
-        // Most often it is the same, and then nobody's copy is void.
+        // An equal time is not stored: the other cores keep their copies of the cache line.
         if self.read() != ms {
             self.now.store(ms, Ordering::Relaxed);
         }
@@ -56,34 +56,44 @@ impl Clock {
     }
 }
 
-/// Of one connection. On cache lines of its own: it is written at every call.
+/// Load estimate of one connection. On cache lines of its own: it is written at every call.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(crate) struct Load {
+pub(crate) struct LoadEstimate {
     in_flight: AtomicU32,
-    /// The peak of what answers took, as the bits of an `f32` in nanoseconds, and below them when that was, in milliseconds.
+    /// Peak of the answers' times, as the bits of an `f32` in nanoseconds; in the lower half its time, in milliseconds.
     peak: AtomicU64,
     clock: Arc<Clock>,
 }
 
-impl Load {
+impl LoadEstimate {
     pub(crate) fn new(clock: Arc<Clock>) -> Self {
         Self { clock, ..Self::default() }
     }
 
-    /// How many calls there are now.
+    /// Stores the number of calls.
     #[inline]
     pub(crate) fn set_in_flight(&self, calls: usize) {
         self.in_flight.store(calls as u32, Ordering::Relaxed);
     }
 
-    /// Something happened.
+    /// One more call, where nothing orders the writers.
+    pub(crate) fn enter(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One call less, where nothing orders the writers.
+    pub(crate) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Advances the clock.
     #[inline]
     pub(crate) fn tick(&self, now: Instant) {
         self.clock.set(now);
     }
 
-    /// Of the answers that came together, the one that took longest took so long. A longer one than expected counts at once,
+    /// Records answers that came together, by the longest time that one took. A longer time than expected counts at once,
     /// shorter ones little by little.
     #[inline]
     pub(crate) fn answered(&self, took: Duration, now: Instant) {
@@ -97,7 +107,7 @@ impl Load {
         }
     }
 
-    /// Calls were refused, or the server broke over them: that counts as twice the time expected, and again with each.
+    /// Records refusals and internal errors: each doubles the time expected.
     pub(crate) fn refused(&self, now: Instant) {
         let now = self.clock.set(now);
         let expected = faded(self.peak.load(Ordering::Relaxed), now);
@@ -115,32 +125,32 @@ fn age(peak: u64, now: u32) -> u32 {
     if age > u32::MAX / 2 { 0 } else { age }
 }
 
-/// What is left of the peak by now.
+/// Remainder of the peak at `now`.
 #[inline]
 fn faded(peak: u64, now: u32) -> f32 {
     let (nanos, age) = (f32::from_bits((peak >> 32) as u32), age(peak, now));
     if age < STEP_MS { nanos } else { nanos * remainder(age) }
 }
 
-/// The part that is left of anything after so many milliseconds.
+/// Fraction that is left after `age` milliseconds.
 fn remainder(age: u32) -> f32 {
     (-(age as f32) / HALF_LIFE_MS).exp2()
 }
 
-/// Of all connections of an instance.
+/// Load estimates of all connections of an instance.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum Loads {
-    /// Not connected, or of no interest.
+pub(crate) enum LoadEstimates {
+    /// Not connected, or not needed by the balancer.
     #[default]
     None,
-    One(Arc<Load>),
-    Many(Box<[Arc<Load>]>),
+    One(Arc<LoadEstimate>),
+    Many(Box<[Arc<LoadEstimate>]>),
 }
 
-impl Loads {
+impl LoadEstimates {
     #[inline]
     pub(crate) fn in_flight(&self) -> u32 {
-        let of = |load: &Load| load.in_flight.load(Ordering::Relaxed);
+        let of = |load: &LoadEstimate| load.in_flight.load(Ordering::Relaxed);
         match self {
             Self::None => 0,
             Self::One(load) => of(load),
@@ -148,22 +158,28 @@ impl Loads {
         }
     }
 
-    /// How long one more call can be expected to take: the peak, for each call that is ahead of it and for itself.
+    /// Expected time of an answer, in nanoseconds; 0 before the first.
     #[inline]
-    pub(super) fn cost(&self, now: u32) -> f32 {
-        let of = |load: &Load| faded(load.peak.load(Ordering::Relaxed), now);
-        let peak = match self {
+    pub(super) fn peak(&self, now: u32) -> f32 {
+        let of = |load: &LoadEstimate| faded(load.peak.load(Ordering::Relaxed), now);
+        match self {
             Self::None => 0.0,
             Self::One(load) => of(load),
             Self::Many(loads) => loads.iter().map(|load| of(load)).fold(0.0, f32::max),
-        };
+        }
+    }
+
+    /// Expected time of one more call: the peak, for each call that is ahead of it and for itself.
+    #[inline]
+    pub(super) fn cost(&self, now: u32) -> f32 {
+        let peak = self.peak(now);
         let in_flight = self.in_flight() as f32;
         if peak < 1.0 { in_flight * UNKNOWN } else { peak * (in_flight + 1.0) }
     }
 }
 
-impl FromIterator<Arc<Load>> for Loads {
-    fn from_iter<I: IntoIterator<Item = Arc<Load>>>(loads: I) -> Self {
+impl FromIterator<Arc<LoadEstimate>> for LoadEstimates {
+    fn from_iter<I: IntoIterator<Item = Arc<LoadEstimate>>>(loads: I) -> Self {
         let mut loads = loads.into_iter();
         match (loads.next(), loads.next()) {
             (None, _) => Self::None,
@@ -179,13 +195,13 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn cost(load: &Arc<Load>) -> f32 {
-        Loads::One(load.clone()).cost(load.clock.read()) / 1e6
+    fn cost(load: &Arc<LoadEstimate>) -> f32 {
+        LoadEstimates::One(load.clone()).cost(load.clock.read()) / 1e6
     }
 
     #[test]
     fn a_long_answer_counts_at_once_and_fades_by_half_in_two_seconds() {
-        let (load, start) = (Arc::new(Load::default()), Instant::now());
+        let (load, start) = (Arc::new(LoadEstimate::default()), Instant::now());
         assert_eq!(cost(&load), 0.0, "nothing is known: it is tried");
         load.set_in_flight(1);
         assert_eq!(cost(&load), 1_000.0, "but not by all at once");
@@ -207,7 +223,7 @@ mod tests {
 
     #[test]
     fn frequent_short_answers_bring_it_down_as_fast_as_rare_ones() {
-        let (load, start) = (Arc::new(Load::default()), Instant::now());
+        let (load, start) = (Arc::new(LoadEstimate::default()), Instant::now());
         load.answered(100 * MS, start);
         (0..20_000).for_each(|tenth| load.answered(MS, start + tenth * MS / 10));
         assert!((50.0..51.5).contains(&cost(&load)), "{}", cost(&load));
@@ -215,7 +231,7 @@ mod tests {
 
     #[test]
     fn each_refusal_costs_twice_as_much_up_to_a_minute() {
-        let (load, start) = (Arc::new(Load::default()), Instant::now());
+        let (load, start) = (Arc::new(LoadEstimate::default()), Instant::now());
         let costs = [(); 3].map(|()| {
             load.refused(start);
             cost(&load)
@@ -229,15 +245,15 @@ mod tests {
 
     #[test]
     fn an_instance_is_the_sum_of_its_connections() {
-        let loads: [Arc<Load>; 3] = std::array::from_fn(|_| Arc::default());
+        let loads: [Arc<LoadEstimate>; 3] = std::array::from_fn(|_| Arc::default());
         for (at, load) in (1..).zip(&loads) {
             load.set_in_flight(at);
             load.answered(at as u32 * MS, Instant::now());
         }
         let [one, ..] = &loads;
-        assert_eq!(Loads::from_iter([one.clone()]).in_flight(), 1);
-        let all = Loads::from_iter(loads);
+        assert_eq!(LoadEstimates::from_iter([one.clone()]).in_flight(), 1);
+        let all = LoadEstimates::from_iter(loads);
         assert_eq!((all.in_flight(), all.cost(0)), (6, 21e6));
-        assert_eq!(Loads::from_iter([]).cost(0), 0.0);
+        assert_eq!(LoadEstimates::from_iter([]).cost(0), 0.0);
     }
 }
