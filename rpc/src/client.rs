@@ -13,6 +13,7 @@ mod in_process;
 mod info;
 mod instances;
 mod options;
+mod picker;
 mod proxy;
 mod redial;
 mod request;
@@ -43,6 +44,7 @@ pub use in_process::InProcess;
 pub(crate) use in_process::{ServeFrame, Served};
 pub use info::CallInfo;
 pub use options::{CallOptions, Outgoing};
+pub use picker::{Pick, Picker};
 pub use proxy::{ClientProxy, ProxyBuilder};
 pub use stub::Stub;
 

@@ -43,8 +43,8 @@ pub use call::{
 };
 pub use client::{
     AnyChannel, Arguments, Balance, Balancer, Balancing, CallInfo, CallOptions, Candidate, Candidates, Channel, Client,
-    ClientBuilder, ClientProxy, Dial, EjectionConfig, InProcess, Outgoing, PickContext, ProxyBuilder, Stub,
-    TypedClient,
+    ClientBuilder, ClientProxy, Dial, EjectionConfig, InProcess, Outgoing, Pick, PickContext, Picker, ProxyBuilder,
+    Stub, TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;

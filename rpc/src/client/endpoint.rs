@@ -202,16 +202,14 @@ impl Member for Endpoint {
         &self.instance
     }
 
-    /// The same connections. A change of weight or metadata keeps the address.
-    fn renewed(&self, instance: &Instance) -> Option<Self> {
-        let same_address = self.instance.host() == instance.host() && self.instance.port() == instance.port();
-        same_address.then(|| Self {
+    fn with_instance(&self, instance: Arc<Instance>) -> Self {
+        Self {
             number: self.number,
-            instance: Arc::new(instance.clone()),
+            instance,
             ejection: self.ejection.clone(),
             slots: self.slots.clone(),
             next: cursor(self.slots.len()),
-        })
+        }
     }
 
     fn ejection(&self) -> &EjectionState {

@@ -19,8 +19,8 @@ pub(crate) trait Member: fmt::Debug + Send + Sync + Sized + 'static {
 
     fn instance(&self) -> &Arc<Instance>;
 
-    /// The same state under a changed entry of the registry; `None` if that has another address.
-    fn renewed(&self, instance: &Instance) -> Option<Self>;
+    /// The same state under a changed entry of the registry, whose address is the same.
+    fn with_instance(&self, instance: Arc<Instance>) -> Self;
 
     fn ejection(&self) -> &EjectionState;
 

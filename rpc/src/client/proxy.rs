@@ -214,8 +214,8 @@ impl ProxyBuilder {
 
     /// Ejection of instances that do not answer. A setting out of its range fails every call with `InvalidArgument`, unsent;
     /// [`EjectionConfig::check`] tells beforehand.
-    pub fn ejection(mut self, config: EjectionConfig) -> Self {
-        self.settings.ejection = config;
+    pub fn ejection(mut self, change: impl FnOnce(&mut EjectionConfig)) -> Self {
+        change(&mut self.settings.ejection);
         self
     }
 

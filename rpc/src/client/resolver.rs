@@ -73,7 +73,7 @@ impl Resolver {
         settings: &Settings,
     ) -> Arc<Self> {
         let (endpoints, connections) = (AtomicU64::new(0), settings.connections_per_instance);
-        let make = move |instance| {
+        let make = move |instance, _: &Arc<Clock>| {
             let number = EndpointNumber(endpoints.fetch_add(1, Ordering::Relaxed));
             Endpoint::new(number, instance, connections)
         };

@@ -43,7 +43,7 @@ pub(crate) struct Roster<M: Member> {
     ejection: EjectionConfig,
     clock: Arc<Clock>,
     instances: ArcSwap<Instances<M>>,
-    make: Box<dyn Fn(Instance) -> M + Send + Sync>,
+    make: Box<dyn Fn(Instance, &Arc<Clock>) -> M + Send + Sync>,
     /// Wakes waiters after a change.
     changed: Notify,
     /// Wakes the following task for a refresh.
@@ -63,7 +63,7 @@ impl<M: Member> Roster<M> {
         registry: Arc<dyn MsRegister>,
         balancing: Balancing,
         ejection: EjectionConfig,
-        make: impl Fn(Instance) -> M + Send + Sync + 'static,
+        make: impl Fn(Instance, &Arc<Clock>) -> M + Send + Sync + 'static,
     ) -> Arc<Self> {
         let policy = Arc::new(Policy::new(balancing));
         let watch = registry.watch(&service);
@@ -105,6 +105,11 @@ impl<M: Member> Roster<M> {
         &self.clock
     }
 
+    /// The list as it is now, for longer than a borrow.
+    pub(crate) fn instances(&self) -> Arc<Instances<M>> {
+        self.instances.load_full()
+    }
+
     #[inline]
     pub(crate) fn load(&self) -> Guard<Arc<Instances<M>>> {
         self.instances.load()
@@ -140,7 +145,7 @@ impl<M: Member> Roster<M> {
     pub(crate) async fn listed(&self, deadline: Instant) -> Result<Arc<Instances<M>>, Status> {
         loop {
             let changed = self.changed();
-            let instances = self.instances.load_full();
+            let instances = self.instances();
             if instances.selected().next().is_some() {
                 return Ok(instances);
             }
@@ -195,10 +200,11 @@ impl<M: Member> Roster<M> {
             let known = Self::find(&before, instance.id()).map(|at| &before.all[at]);
             match known {
                 Some(known) if **known.instance() == instance => known.clone(),
-                known => {
-                    let renewed = known.and_then(|known| known.renewed(&instance));
-                    Arc::new(renewed.unwrap_or_else(|| (self.make)(instance)))
+                // A change of weight or metadata keeps the address, and with it connections and estimates.
+                Some(known) if same_address(known.instance(), &instance) => {
+                    Arc::new(known.with_instance(Arc::new(instance)))
                 }
+                _ => Arc::new((self.make)(instance, &self.clock)),
             }
         };
         let all = hold.instances().into_iter().map(member).collect();
@@ -277,6 +283,10 @@ impl<M: Member> Drop for Roster<M> {
             watcher.abort();
         }
     }
+}
+
+fn same_address(a: &Instance, b: &Instance) -> bool {
+    a.host() == b.host() && a.port() == b.port()
 }
 
 pub(crate) struct Waiting<'a>(&'a AtomicU32);

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
+use crate::{Code, Outcome};
 
 /// Instances with these ids and weights, all connected, and a balancer over them.
 struct Scene {
@@ -361,4 +362,52 @@ proptest! {
             }
         }
     }
+}
+
+#[derive(Debug)]
+struct Fixed(Option<usize>);
+
+impl Balance for Fixed {
+    fn pick(&self, _: &Candidates, _: &PickContext<'_>) -> usize {
+        self.0.unwrap()
+    }
+}
+
+fn over(balancing: Balancing, count: u32) -> Choices {
+    let candidates = (0..count).map(|slot| candidate(slot * 2, &slot.to_string(), 1.0, LoadEstimates::None));
+    Choices::new(&Policy::new(balancing), &Arc::default(), candidates)
+}
+
+#[test]
+fn a_custom_balancer_that_fails_is_named() {
+    let clock = Arc::<Clock>::default();
+    let call = PickContext { key: None, clock: &clock };
+    let fixed = |index| Balancing::custom("fixed", move |_| Fixed(index));
+    assert_eq!(over(fixed(Some(2)), 3).pick(&call).unwrap(), Some(4));
+    assert_eq!(over(fixed(None), 1).pick(&call).unwrap(), Some(0), "there is nothing to choose");
+    assert_eq!(over(fixed(None), 0).pick(&call).unwrap(), None);
+    let hasty = Balancing::custom("fixed", |_| -> Fixed { panic!("at its making") });
+    for (balancing, message) in [
+        (fixed(Some(3)), "balancer `fixed` returned index 3 of 3 candidates: use 0 to 2"),
+        (fixed(None), "balancer `fixed` panicked during a pick"),
+        (hasty, "balancer `fixed` panicked when it was made: its factory must take any candidates"),
+    ] {
+        let choices = over(balancing, 3);
+        for status in [choices.pick(&call), choices.pick_other(&call, |_| false)].map(Result::unwrap_err) {
+            assert_eq!(
+                (status.code(), status.outcome(), status.message()),
+                (Code::Internal, Outcome::NotSent, message)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_custom_balancing_equals_its_clones_alone() {
+    let make = || Balancing::custom("fixed", |_| Fixed(None)).near("eu-1");
+    let one = make();
+    assert_eq!(one, one.clone());
+    assert_ne!(one, make());
+    assert_eq!(one.to_string(), "fixed,near=eu-1");
+    assert!("fixed,near=eu-1".parse::<Balancing>().unwrap_err().contains("balancer \"fixed\" is unknown"));
 }

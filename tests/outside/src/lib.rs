@@ -1,0 +1,1 @@
+//! Extensions of ms-rpc that see its public API alone: one file of `tests/` a seam.
