@@ -18,9 +18,8 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    implementations::Implementation,
     peer::{Caller, Ends, Failure, Peer},
-    process::{self, Usage},
+    process::Usage,
 };
 use turns::Turns;
 
@@ -123,20 +122,6 @@ pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
-}
-
-/// Runs the driver until its plan is done.
-pub(crate) fn start(drive: &Drive) -> Result<(), Failure> {
-    let implementation = Implementation::named(&drive.implementation)?;
-    process::allow_many_sockets()?;
-    if let Some(cpu) = drive.cpu {
-        process::pin(cpu)?;
-    }
-    let runtime = process::runtime(drive.threads)?;
-    let driving = runtime.spawn((implementation.drive)(drive.address, drive.plan));
-    let outcome = runtime.block_on(driving)?;
-    runtime.shutdown_background();
-    outcome
 }
 
 /// Connects and makes the calls; compiled once for each implementation.

@@ -3,6 +3,7 @@
 
 mod child;
 mod drive;
+mod driver;
 mod faults;
 mod implementations;
 mod marked;
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
         Command::QueueNode { directory, cpu } => mq::serve(&directory, cpu),
         Command::Node { options } => ms_tests::run_node(&options),
         Command::Serve(serve) => serve::run(&serve),
-        Command::Drive(drive) => drive::start(&drive),
+        Command::Drive(drive) => driver::start(&drive),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! Dates as the old form has them. Pure but for [`now`] and [`now_millis`].
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
@@ -9,7 +9,7 @@ pub(crate) fn now() -> u64 {
 
 /// Milliseconds since 1970.
 pub(crate) fn now_millis() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, crate::state::millis)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
 /// `2006-01-02 15:04:05`, in UTC.
@@ -26,6 +26,11 @@ pub(crate) fn date(seconds: u64) -> String {
     let year = 400 * era + year + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

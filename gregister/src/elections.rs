@@ -179,7 +179,7 @@ impl Elections {
                 service: service.to_string(),
                 candidate: seat.candidate.clone(),
                 record: seat.record.clone(),
-                ttl_ms: crate::state::millis(seat.ttl),
+                ttl_ms: crate::clock::millis(seat.ttl),
             }));
             changes.extend(contest.seats.iter().filter_map(|seat| {
                 let (service, candidate) = (service.to_string(), seat.candidate.clone());

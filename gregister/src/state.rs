@@ -230,7 +230,7 @@ impl State {
                 service: name.to_string(),
                 record: entry.record.clone(),
                 lease: entry.lease.clone(),
-                ttl_ms: millis(entry.ttl),
+                ttl_ms: crate::clock::millis(entry.ttl),
                 since: entry.since,
             }));
         }
@@ -339,7 +339,7 @@ impl State {
             self.ends.insert((service, record.id), self.clock + ttl);
             return Ok(true);
         }
-        let ttl_ms = millis(ttl);
+        let ttl_ms = crate::clock::millis(ttl);
         self.change(|revision| Change::Put { revision, service: service.to_string(), record, lease, ttl_ms, since });
         Ok(true)
     }
@@ -352,7 +352,7 @@ impl State {
         record.check().map_err(|error| Refusal::Invalid(error.to_string()))?;
         let changed = self.elections.stand(&seat, &record, ttl, self.clock).map_err(Refusal::Invalid)?;
         if let Some(ttl) = changed {
-            let ((service, candidate), ttl_ms) = (seat, millis(ttl));
+            let ((service, candidate), ttl_ms) = (seat, crate::clock::millis(ttl));
             let service = service.to_string();
             self.change(|revision| Change::Stand { revision, service, candidate, record, ttl_ms });
         }
@@ -446,10 +446,6 @@ impl State {
             Change::Terms { .. } => {}
         }
     }
-}
-
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 mod restore;

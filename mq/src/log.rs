@@ -1,5 +1,6 @@
 //! The log: segments of one directory, written in batches, synced in groups, freed oldest first.
 
+mod damage;
 mod recovery;
 mod scan;
 
@@ -20,7 +21,8 @@ use crate::{
     varint::Reader,
 };
 
-pub use recovery::{Damage, OpenError};
+pub use damage::Damage;
+pub use recovery::OpenError;
 use scan::Scan;
 
 /// What file systems count in.

@@ -8,6 +8,7 @@ mod inner;
 mod look;
 mod meter;
 mod owner;
+mod stage;
 mod writer;
 
 use std::{

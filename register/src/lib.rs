@@ -33,6 +33,7 @@ mod background;
 mod backoff;
 mod connect;
 mod election;
+mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[cfg(feature = "gregister")]
@@ -65,6 +66,7 @@ mod zookeeper;
 
 pub use connect::{connect, connect_in_background};
 pub use election::{Election, Leadership, Master, MasterSnapshot, MasterWatch};
+pub use error::RegisterError;
 #[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdConfig};
 #[cfg(feature = "gregister")]
@@ -74,7 +76,7 @@ pub use memory::Memory;
 #[cfg(feature = "nacos")]
 pub use nacos::{Nacos, NacosConfig};
 pub use owner::{Registration, RegistrationState};
-pub use register::{MsRegister, RegisterError};
+pub use register::MsRegister;
 pub use snapshot::{Freshness, Snapshot};
 pub use static_list::Static;
 pub use watch::{SnapshotWatch, WatchClosed};

@@ -88,7 +88,7 @@ impl Zookeeper {
     }
 
     fn check_service(&self, service: &ServiceName) -> Result<(), RegisterError> {
-        layout::check_step(service.as_str())
+        stored::check_step(service.as_str())
             .map_err(|reason| RegisterError::InvalidName { name: service.to_string(), reason })
     }
 }

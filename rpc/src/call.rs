@@ -16,6 +16,6 @@ pub use extensions::Extensions;
 pub use invocation::Invocation;
 pub(crate) use layer::Innermost;
 pub use layer::{Layer, Next};
-pub use metadata::Metadata;
+pub use metadata::{InvalidMetadata, Metadata};
 pub use peer::Peer;
 pub use status::{CallError, NoInstance, Outcome, ServiceError, Status};

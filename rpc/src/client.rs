@@ -25,7 +25,6 @@ mod stub;
 use std::{fmt, io, sync::Arc};
 
 use async_trait::async_trait;
-use serde::de::DeserializeOwned;
 
 use crate::{Answer, Status, net::Transport};
 use connection::Connection;

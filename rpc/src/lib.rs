@@ -38,8 +38,8 @@ mod unanswered;
 
 pub use blob::Blob;
 pub use call::{
-    Answer, CallError, Code, Context, Extensions, Invocation, Layer, Metadata, Next, NoInstance, Outcome, Peer,
-    ServiceError, Status,
+    Answer, CallError, Code, Context, Extensions, InvalidMetadata, Invocation, Layer, Metadata, Next, NoInstance,
+    Outcome, Peer, ServiceError, Status,
 };
 pub use client::{
     AnyChannel, Arguments, Balance, Balancer, Balancing, CallInfo, CallOptions, Candidate, Candidates, Channel, Client,

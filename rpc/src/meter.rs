@@ -1,7 +1,7 @@
 //! What is counted, through the `metrics` facade: nothing, as long as the program installs no recorder. All of it happens
 //! when something changes or fails; a call that goes well counts nothing.
 //!
-//! The names are documented in the README.
+//! Names are documented in docs/metrics.md.
 
 use std::time::{Duration, Instant};
 

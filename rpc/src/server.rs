@@ -8,7 +8,6 @@ mod connection;
 mod dispatch;
 mod drain;
 mod handoff;
-mod layered;
 mod limit;
 mod limits;
 mod local;

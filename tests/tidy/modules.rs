@@ -174,7 +174,6 @@ impl Reader {
             UseTree::Name(name) => (name.ident.to_string(), with(&name.ident)),
             UseTree::Rename(rename) => (rename.rename.to_string(), with(&rename.ident)),
             UseTree::Glob(_) => ("*".to_owned(), before.to_vec()),
-            _ => return,
         };
         if let Some(path) = self.absolute(&path) {
             self.module.imports.push((name, path));

@@ -1,6 +1,5 @@
 use std::{
     collections::BTreeMap,
-    fmt,
     io::{self, ErrorKind},
     sync::Arc,
 };
@@ -8,13 +7,13 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
-    Current, Files, Layout, Log, Sealed, begin,
+    Current, Damage, Files, Layout, Log, Sealed, begin,
     scan::{Scan, Scanned},
     segment_name,
 };
 use crate::{
     batch::Place,
-    message::{MessageId, Millis, NodeId},
+    message::{Millis, NodeId},
     record::Record,
     segment::{HEADER, SegmentHeader},
     store::{File, Store},
@@ -30,28 +29,6 @@ pub(crate) struct Recovered {
     /// No record is from later.
     pub(crate) time: Millis,
     pub(crate) damage: Vec<Damage>,
-}
-
-/// Bytes that were certain once and cannot be read any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The segment's number.
-    pub segment: u32,
-    /// Where in it.
-    pub offset: u64,
-    /// The messages that are lost; `None` where nobody can tell. What is done with may come back.
-    pub lost: Option<Vec<MessageId>>,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "segment {} is damaged at byte {}: ", self.segment, self.offset)?;
-        match &self.lost {
-            Some(ids) if ids.is_empty() => f.write_str("no message is lost; what is done with may come back"),
-            Some(ids) => write!(f, "lost are the messages {ids:?}; what is done with may come back"),
-            None => f.write_str("nobody can tell which messages are lost"),
-        }
-    }
 }
 
 /// Why a log cannot be opened.

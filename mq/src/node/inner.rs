@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::{cache::Cache, writer::Stage};
+use super::{cache::Cache, stage::Stage};
 use crate::{
     Damage, MessageId, MqError, NodeId,
     batch::{Batch, Place},

@@ -1,7 +1,7 @@
 //! How a node stands, through the `metrics` facade: nothing, as long as the program installs no recorder. The engine only
 //! counts; what it has counted is handed on now and then.
 //!
-//! The names are documented in the README.
+//! Names are documented in docs/metrics.md.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 

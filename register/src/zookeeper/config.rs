@@ -105,7 +105,7 @@ impl ZookeeperConfig {
         if base.is_empty() {
             return invalid("its base is empty: the instances would mix with all other nodes");
         }
-        if let Some(reason) = base.split('/').find_map(|step| super::layout::check_step(step).err()) {
+        if let Some(reason) = base.split('/').find_map(|step| super::stored::check_step(step).err()) {
             return invalid(&format!("its base: {reason}"));
         }
         if base.split('/').next() == Some("zookeeper") {

@@ -12,7 +12,7 @@ use zookeeper_client::{Client, Error, OneshotWatcher, SessionState, Stat};
 
 use super::{
     candidate::{Queued, ZookeeperCandidate},
-    layout::{self, Contest, Layout},
+    layout::{Contest, Layout},
     link::Link,
 };
 use crate::{
@@ -90,7 +90,7 @@ impl Election for ZookeeperElection {
 }
 
 fn check(service: &ServiceName) -> Result<(), RegisterError> {
-    layout::check_step(service.as_str())
+    super::stored::check_step(service.as_str())
         .map_err(|reason| RegisterError::InvalidName { name: service.to_string(), reason })
 }
 

@@ -1,9 +1,6 @@
 use std::time::UNIX_EPOCH;
 
-use super::{
-    ZookeeperConfig, ZookeeperLayout, ZookeeperPayload,
-    layout::{Layout, Stored},
-};
+use super::{ZookeeperConfig, ZookeeperLayout, ZookeeperPayload, layout::Layout, stored::Stored};
 use crate::{Instance, ServiceName};
 
 /// Every form that is written.

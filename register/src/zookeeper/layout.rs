@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use super::stored::{Stored, check_step};
 use super::{
     ZookeeperConfig, ZookeeperLayout,
     stored::{curator, normal},
@@ -14,14 +15,6 @@ pub(super) struct Layout {
     form: ZookeeperLayout,
     /// An absolute path without a slash at its end.
     base: Arc<str>,
-}
-
-/// What a node holds.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Stored {
-    Instance(Instance),
-    /// Nothing that is to be listed, and nothing to warn of.
-    Nothing,
 }
 
 /// Where the candidates of a service contend.
@@ -102,16 +95,5 @@ impl Layout {
             ZookeeperLayout::Curator(_) => instances,
             ZookeeperLayout::MasterNormal => normal::apart(instances),
         }
-    }
-}
-
-/// Whether this can be one step of a path: ZooKeeper takes `.` and `..` for none.
-pub(super) fn check_step(step: &str) -> Result<(), String> {
-    if step.is_empty() || step == "." || step == ".." {
-        return Err(format!("{step:?} cannot be a node in ZooKeeper"));
-    }
-    match step.chars().find(|c| c.is_control() || !c.is_ascii()) {
-        Some(c) => Err(format!("{c:?} cannot be in the name of a node in ZooKeeper")),
-        None => Ok(()),
     }
 }

@@ -11,9 +11,10 @@ use tracing::{debug, warn};
 use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState, WatchedEvent};
 
 use super::{
-    layout::{Layout, Stored},
+    layout::Layout,
     link::{Link, Session},
     nodes::{self, Node},
+    stored::Stored,
 };
 use crate::{Instance, RegisterError, ServiceName, backoff::Backoff, warned::Warned, watch::SnapshotCell};
 

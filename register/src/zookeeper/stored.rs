@@ -5,6 +5,27 @@ pub(super) mod normal;
 
 use serde_json::Value;
 
+use crate::Instance;
+
+/// What a node holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Stored {
+    Instance(Instance),
+    /// Nothing that is to be listed, and nothing to warn of.
+    Nothing,
+}
+
+/// Returns an error unless this can be one step of a path: ZooKeeper takes `.` and `..` for none.
+pub(super) fn check_step(step: &str) -> Result<(), String> {
+    if step.is_empty() || step == "." || step == ".." {
+        return Err(format!("{step:?} cannot be a node in ZooKeeper"));
+    }
+    match step.chars().find(|c| c.is_control() || !c.is_ascii()) {
+        Some(c) => Err(format!("{c:?} cannot be in the name of a node in ZooKeeper")),
+        None => Ok(()),
+    }
+}
+
 /// A weight as others write it: a number, or one as text. 0 is what they write to take an instance out of service.
 fn weight(value: &Value) -> Result<f64, String> {
     let number = match value {

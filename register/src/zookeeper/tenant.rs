@@ -8,9 +8,10 @@ use tracing::debug;
 use zookeeper_client::{Client, CreateMode, Error, EventType};
 
 use super::{
-    layout::{Layout, Stored},
+    layout::Layout,
     link::{Link, Session, is_lost},
     nodes,
+    stored::Stored,
     stored::normal,
 };
 use crate::{RegisterError, ServiceName, backoff::Backoff, owner::Tenant};

@@ -5,7 +5,7 @@ use std::{cell::RefCell, fmt, future::Future, net::SocketAddr, pin::Pin, sync::A
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::{Code, Extensions, Metadata, Peer, Status};
+use super::{Extensions, InvalidMetadata, Metadata, Peer, metadata::invalid};
 use crate::unanswered::Unanswered;
 
 /// The surroundings of one call: its deadline, the caller, and the metadata and extensions that came along. Cheap to clone.
@@ -104,16 +104,15 @@ impl Context {
     /// Sends a pair back with the answer of the method that runs here, whatever that is; does nothing outside of a call.
     ///
     /// # Errors
-    /// `InvalidArgument`: as [`Metadata::insert`], or the pairs exceed 8 KiB together.
-    pub fn respond_with(key: &str, value: &str) -> Result<(), Status> {
+    /// As [`Metadata::insert`], or the pairs exceed 8 KiB together.
+    pub fn respond_with(key: &str, value: &str) -> Result<(), InvalidMetadata> {
         CURRENT.with_borrow_mut(|current| current.as_mut().map_or(Ok(()), |context| context.add_response(key, value)))
     }
 
-    fn add_response(&mut self, key: &str, value: &str) -> Result<(), Status> {
+    fn add_response(&mut self, key: &str, value: &str) -> Result<(), InvalidMetadata> {
         if self.response.encoded().len() + key.len() + value.len() > MAX_RESPONSE_METADATA {
-            let message =
-                format!("metadata {key:?}: the pairs of an answer have at most {MAX_RESPONSE_METADATA} bytes");
-            return Err(Status::new(Code::InvalidArgument, message));
+            let reason = format!("the pairs of an answer have at most {MAX_RESPONSE_METADATA} bytes");
+            return Err(invalid(key, &reason));
         }
         self.response.insert(key, value)
     }
@@ -294,7 +293,7 @@ mod tests {
         Context::enter(&mut slot, || {
             Context::respond_with("cache", "hit").unwrap();
             let error = Context::respond_with("large", &"x".repeat(9_000)).unwrap_err();
-            assert!(error.message().contains("8192"), "{error}");
+            assert!(error.reason.contains("8192"), "{error}");
         });
         let response = slot.as_mut().and_then(Context::take_response).unwrap();
         assert_eq!((response.get("cache"), response.iter().count()), (Some("hit"), 1));

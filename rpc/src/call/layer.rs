@@ -43,7 +43,7 @@ pub trait Layer: fmt::Debug + Send + Sync + 'static {
     async fn call(&self, call: &mut Invocation, next: Next<'_>) -> Result<Answer, Status>;
 }
 
-/// What a call goes through after the last layer.
+/// The call itself, behind the last layer.
 #[async_trait]
 pub(crate) trait Innermost: Send + Sync {
     async fn run(&self, call: &mut Invocation) -> Result<Answer, Status>;

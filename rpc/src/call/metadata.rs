@@ -4,7 +4,6 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{Code, Status};
 use crate::proto::{BadHead, append_pair, read_pairs};
 
 /// Keys and values that travel with a call, in either direction. Cheap to clone.
@@ -44,8 +43,8 @@ impl Metadata {
     /// Adds a text.
     ///
     /// # Errors
-    /// `InvalidArgument`: the key is empty, too long or ends in `-bin`; the value is too long; there are 255 pairs already.
-    pub fn insert(&mut self, key: &str, value: &str) -> Result<(), Status> {
+    /// The key is empty, too long or ends in `-bin`; the value is too long; there are 255 pairs already.
+    pub fn insert(&mut self, key: &str, value: &str) -> Result<(), InvalidMetadata> {
         if key.ends_with(Self::BINARY_SUFFIX) {
             return Err(invalid(key, "a key that ends in `-bin` holds bytes: use `insert_bytes`"));
         }
@@ -55,15 +54,15 @@ impl Metadata {
     /// Adds bytes; `key` ends in `-bin`.
     ///
     /// # Errors
-    /// `InvalidArgument`: the key is too long or does not end in `-bin`; the value is too long; there are 255 pairs already.
-    pub fn insert_bytes(&mut self, key: &str, value: &[u8]) -> Result<(), Status> {
+    /// The key is too long or does not end in `-bin`; the value is too long; there are 255 pairs already.
+    pub fn insert_bytes(&mut self, key: &str, value: &[u8]) -> Result<(), InvalidMetadata> {
         if !key.ends_with(Self::BINARY_SUFFIX) {
             return Err(invalid(key, "bytes need a key that ends in `-bin`"));
         }
         self.append(key, value)
     }
 
-    fn append(&mut self, key: &str, value: &[u8]) -> Result<(), Status> {
+    fn append(&mut self, key: &str, value: &[u8]) -> Result<(), InvalidMetadata> {
         if key.is_empty() {
             return Err(invalid(key, "a key has at least one byte"));
         }
@@ -97,8 +96,19 @@ impl Metadata {
     }
 }
 
-fn invalid(key: &str, reason: &str) -> Status {
-    Status::new(Code::InvalidArgument, format!("metadata {key:?}: {reason}"))
+/// A pair of metadata that cannot travel.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("metadata {key:?}: {reason}")]
+#[non_exhaustive]
+pub struct InvalidMetadata {
+    /// Its key.
+    pub key: String,
+    /// The broken rule.
+    pub reason: String,
+}
+
+pub(super) fn invalid(key: &str, reason: &str) -> InvalidMetadata {
+    InvalidMetadata { key: key.to_owned(), reason: reason.to_owned() }
 }
 
 /// Prints keys alone: values may be secrets.
@@ -135,11 +145,11 @@ mod tests {
             metadata.insert(&"k".repeat(256), "x"),
             metadata.insert("long", &"x".repeat(65_536)),
         ] {
-            assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+            refused.unwrap_err();
         }
         assert!(metadata.is_empty());
         (0..255).for_each(|_| metadata.insert("k", "v").unwrap());
-        assert!(metadata.insert("k", "v").unwrap_err().message().contains("255"));
+        assert!(metadata.insert("k", "v").unwrap_err().reason.contains("255"));
         assert_eq!(metadata.iter().count(), 255);
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Code, Metadata};
+use super::{Code, InvalidMetadata, Metadata};
 use crate::{Codec, codec::CodecError};
 
 /// Progress of a failed call. Decides on a retry.
@@ -171,6 +171,12 @@ impl fmt::Debug for Status {
 }
 
 impl std::error::Error for Status {}
+
+impl From<InvalidMetadata> for Status {
+    fn from(error: InvalidMetadata) -> Self {
+        Self::new(Code::InvalidArgument, error.to_string())
+    }
+}
 
 impl From<ms_register::RegisterError> for Status {
     fn from(error: ms_register::RegisterError) -> Self {

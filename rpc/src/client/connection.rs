@@ -21,8 +21,8 @@ use tokio::{
 use super::{
     balance::LoadEstimate,
     ejection::EjectionState,
-    options::ClientConfig,
-    request::{CallRequest, EncodeArguments, LONGEST, not_sent},
+    options::{ClientConfig, LONGEST},
+    request::{CallRequest, EncodeArguments, not_sent},
 };
 use crate::{
     Code, Compression, Status,

@@ -2,20 +2,15 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use futures_util::{future::join_all, stream::StreamExt};
+use futures_util::future::join_all;
 use ms_register::Instance;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    by_name::Arguments,
-    instances::Member,
-    options::CallOptions,
-    proxy::ClientProxy,
-    request::{EncodeArguments, time_of},
-    resolver::Resolver,
-    stub::Stub,
+    by_name::Arguments, instances::Member, options::CallOptions, proxy::ClientProxy, request::time_of,
+    resolver::Resolver, stub::Stub,
 };
 use crate::Status;
 

@@ -1,11 +1,14 @@
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use super::{balance::Key, info::CallInfo, request::LONGEST};
+use super::{balance::Key, info::CallInfo};
 use crate::{
     Codec, Compression, Layer, Status,
     measure::Stats,
     proto::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME},
 };
+
+/// No time that a user gives counts for more: beyond what a clock can add there is no deadline.
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Options of a call: each one that is set overrides the client's default.
 ///

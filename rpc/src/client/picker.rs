@@ -20,7 +20,8 @@ use super::{
     balance::{Balancing, Clock, Key, LoadEstimate, LoadEstimates, PickContext},
     ejection::{EjectionConfig, EjectionState},
     instances::Member,
-    request::{LONGEST, not_sent},
+    options::LONGEST,
+    request::not_sent,
     roster::Roster,
 };
 use crate::{Code, Outcome, Status};

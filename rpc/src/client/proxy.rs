@@ -5,7 +5,6 @@ use std::{
 };
 
 use ms_register::{Instance, MsRegister, ServiceName};
-use serde::de::DeserializeOwned;
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep},

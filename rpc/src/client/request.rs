@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{
     balance::Key,
     info::CallInfo,
-    options::{CallOptions, ClientConfig, Outgoing},
+    options::{CallOptions, ClientConfig, LONGEST, Outgoing},
 };
 use crate::{
     Answer, Code, Codec, Compression, Context, Invocation, Metadata, Outcome, Status,
@@ -24,9 +24,6 @@ use crate::{
     codec::CodecError,
     proto::{HEADER, Header, Kind, LARGEST_MAX_FRAME, RequestHead, append_pair},
 };
-
-/// No time that a user gives counts for more: beyond what a clock can add there is no deadline.
-pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The time that a call has: the least of the options', the client's, and what the ambient call has left.
 #[inline]

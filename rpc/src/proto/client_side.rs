@@ -34,7 +34,7 @@ pub(crate) fn read_hello(header: &Header, body: &[u8]) -> Result<Option<ServerHe
     }
 }
 
-/// What a frame means to a client whose server has said HELLO.
+/// Meaning of a frame to a client whose server has said HELLO.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ClientEvent {
     Response,
@@ -85,7 +85,7 @@ impl ClientSide {
         self.next_check
     }
 
-    /// What is due at `now`: after [`Due::Ping`] a ping is to be written, and this to be asked again.
+    /// Returns the duty at `now`: after [`Due::Ping`] a ping is to be written, and this to be asked again.
     pub(crate) fn timeout(&mut self, busy: bool, output: Output, now: Instant) -> Due {
         self.checks_often = busy;
         let due = self.keepalive.due(busy, output, now);

@@ -70,7 +70,7 @@ impl<A> InFlight<A> {
     /// The most calls that it holds: ids have no room for more.
     pub(crate) const MOST: usize = 1 << SLOT_BITS;
 
-    /// How many calls have a slot.
+    /// Number of calls that have a slot.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -79,7 +79,7 @@ impl<A> InFlight<A> {
         self.len == 0
     }
 
-    /// Whether there are calls whose time has not begun.
+    /// Returns true if the time of some calls has not begun.
     pub(crate) fn has_new(&self) -> bool {
         !self.new.is_empty()
     }
@@ -102,7 +102,7 @@ impl<A> InFlight<A> {
         self.earliest
     }
 
-    /// The id given last: ids rise.
+    /// No call has a higher id.
     pub(crate) fn last_id(&self) -> u64 {
         // Every slot is below this sequence's next id.
         (self.sequence << SLOT_BITS) | (Self::MOST as u64 - 1)
@@ -133,7 +133,7 @@ impl<A> InFlight<A> {
         id
     }
 
-    /// Settles the call with this id; whom to wake, unless nobody waits for it any more.
+    /// Settles the call with this id; returns its waker, unless no caller waits for it any more.
     pub(crate) fn complete(&mut self, id: u64, answer: A) -> Option<Waker> {
         let slot = self.slots.get_mut(index(id)).filter(|slot| slot.id == id)?;
         slot.settle(Settled::Answer(answer))
@@ -155,7 +155,7 @@ impl<A> InFlight<A> {
         }
     }
 
-    /// How the call was settled, and frees its slot; or leaves a waker.
+    /// Returns how the call was settled, and frees its slot; or leaves a waker.
     #[inline]
     pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Settled<A>> {
         let Some(slot) = self.slots.get_mut(index(id)).filter(|slot| slot.id == id) else {
@@ -176,7 +176,7 @@ impl<A> InFlight<A> {
         matches!(self.free(id), Some(State::Waiting(_)))
     }
 
-    /// Settles what is overdue at `now`; whom to wake, and when the time of the one began that waited longest.
+    /// Settles the calls that are overdue at `now`; returns their wakers, and when the time of the oldest began.
     pub(crate) fn expire(&mut self, now: Instant) -> (Vec<Waker>, Option<Instant>) {
         let (mut woken, mut oldest) = (Vec::new(), None::<Instant>);
         self.earliest = None;
@@ -195,7 +195,7 @@ impl<A> InFlight<A> {
         (woken, oldest)
     }
 
-    /// Settles every waiting call that `how` has an end for; whom to wake.
+    /// Settles every waiting call that `how` has an end for; returns their wakers.
     pub(crate) fn settle_all(&mut self, how: impl Fn(u64) -> Option<Settled<A>>) -> Vec<Waker> {
         let settle = |slot: &mut Slot<A>| match slot.state {
             State::Waiting(_) => slot.settle(how(slot.id)?),

@@ -41,7 +41,7 @@ enum Phase {
     Lingering,
 }
 
-/// What a frame asks of the server.
+/// Demand of a frame on the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ServerEvent {
     /// Nothing: it was dealt with, or is to be ignored.

@@ -10,7 +10,8 @@ use tokio::net::UdpSocket;
 
 use super::ServerError;
 
-/// The address that a server listens on, if it is one; else the address from which this machine reaches its registry.
+/// Address to advertise: the one that the server listens on, or, where that is unspecified, the one from which this machine
+/// reaches its registry.
 pub(super) async fn choose(bound: SocketAddr, registry: &str) -> Result<Instance, ServerError> {
     let ip = if bound.ip().is_unspecified() {
         towards(registry).await.map_err(|reason| ServerError::Advertise { bound, reason })?

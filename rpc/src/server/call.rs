@@ -9,6 +9,8 @@
 //! and when it is polled, and everything else is decided here. A call that ends without an answer is dropped: its method, the
 //! compensation for an answer that did not go out, and its permit go with it.
 
+mod layered;
+
 use std::{
     any::Any,
     future::Future,
@@ -22,7 +24,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::error;
 
-use super::{capacity::Permit, dispatch::Route, layered, limit::Admission};
+use super::{capacity::Permit, dispatch::Route, limit::Admission};
 use crate::{
     Code, Codec, Compression, Context, Outcome, Status,
     buffer::FrameBuf,

@@ -171,7 +171,7 @@ impl<T: Socket> Connection<T> {
             self.calls.slots().come_back(returned, now, self.writer.buffer());
         }
         if self.side.is_shut() {
-            // These answers came too late: our side is shut.
+            // Answers that came too late: our side is shut.
             self.writer = Writer::default();
         }
         if draining {

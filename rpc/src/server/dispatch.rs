@@ -10,12 +10,11 @@ use std::{
 use tracing::error;
 
 use super::{
-    layered::Layers,
     limit::{Bucket, Buckets, Limits, Ticker},
     pace::{Pace, Threads},
 };
 use crate::{
-    Code, Context, Method, Outcome, Service, Status,
+    Code, Context, Layer, Method, Outcome, Service, Status,
     measure::{MethodStats, Stats},
     service::Descriptor,
 };
@@ -36,6 +35,9 @@ pub struct Incoming<'a> {
 /// Judges each call before its body is touched; an error is the call's answer. It must not block.
 pub(crate) type Interceptor = Arc<dyn Fn(&mut Incoming<'_>) -> Result<(), Status> + Send + Sync>;
 
+/// Layers of a server, shared by its routes.
+pub(crate) type Layers = Arc<[Arc<dyn Layer>]>;
+
 /// All services of a server.
 pub(crate) struct Dispatch {
     services: HashMap<String, Entry>,
@@ -47,7 +49,7 @@ struct Entry {
     methods: HashMap<&'static str, Arc<Route>>,
 }
 
-/// Where a call goes.
+/// One method of one service, with all that its calls need.
 pub(crate) struct Route {
     /// The name that the service is served under.
     pub(crate) name: Arc<str>,
@@ -56,16 +58,16 @@ pub(crate) struct Route {
     pub(crate) method: usize,
     pub(crate) buckets: Buckets,
     pub(crate) layers: Layers,
-    /// Of first polls: what the method does before it waits, if it does.
+    /// Pace of first polls: up to the first wait.
     pub(crate) pace: Pace,
-    /// Of all others.
+    /// Pace of all later polls.
     pub(crate) later_pace: Pace,
     /// `None` unless the server is measured.
     pub(crate) stats: Option<Arc<MethodStats>>,
 }
 
 impl Route {
-    /// Whether this is where these names lead.
+    /// Returns true if this is the route of these names.
     #[inline]
     pub(crate) fn is(&self, service: &str, method: &str) -> bool {
         *self.name == *service && self.method_name() == method

@@ -59,7 +59,7 @@ impl Connections {
         drop(open);
         meter::connections(count);
         let listed = Listed { number, connections: self.clone() };
-        // Not under the lock: a runtime that shuts down drops the task here, which takes itself off the list.
+        // Spawned outside the lock: a runtime that shuts down drops the task here, which takes itself off the list.
         let task = tokio::spawn(connection(outbox, listed));
         let mut open = self.lock();
         let is_over = open.aborted || (open.draining && shakes_hands);

@@ -66,7 +66,7 @@ pub(crate) struct Limits {
     pub(crate) methods: HashMap<(String, String), RateLimit>,
 }
 
-/// The time of a server: read from the system once per batch of requests, by whoever reads the batch.
+/// The time of a server: read from the system once per batch of requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Ticker {
     start: Instant,
@@ -101,7 +101,7 @@ pub(crate) struct Bucket {
     limiter: RateLimiter<NotKeyed, InMemoryState, Ticker, NoOpMiddleware<Nanos>>,
     ticker: Ticker,
     wait: Duration,
-    /// What it limits, for the message.
+    /// Name of the limited thing, for the message.
     name: String,
 }
 
@@ -116,11 +116,11 @@ impl Bucket {
     }
 }
 
-/// What the limits say of one call.
+/// Verdict of the limits on one call.
 #[derive(Debug)]
 pub(crate) enum Admission {
     Granted,
-    /// Ask again for this bucket and those after it, when this time has passed.
+    /// To be asked again, for this bucket and those after it, when this time has passed.
     Wait {
         bucket: usize,
         after: Duration,

@@ -28,7 +28,7 @@ pub(crate) enum Threads {
     Blocking,
 }
 
-/// What is known of one method. Shared by all connections; races only delay what is learned.
+/// Knowledge about one method. Shared by all connections; races only delay the learning.
 #[derive(Debug)]
 pub(crate) struct Pace(AtomicU8);
 
@@ -36,7 +36,7 @@ pub(crate) struct Pace(AtomicU8);
 const PROBES: u8 = 4;
 /// The same for a method that was slow, timed on a pool.
 const SLOW_PROBES: u8 = 64;
-/// It took long once. The thread may have waited for a processor: the next poll tells.
+/// State after one long poll: the thread may have waited for a processor, so the next poll decides.
 const SUSPECT: u8 = 50;
 const COMPUTES: u8 = 100;
 const BLOCKS: u8 = 170;

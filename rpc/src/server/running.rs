@@ -44,8 +44,8 @@ impl RunningServer {
         self.address
     }
 
-    /// Serves a stream that stands already, beside those that are accepted, such as one half of a pipe in a test. `peer` is
-    /// what is known of its other end; name and credentials are replaced by those of its HELLO.
+    /// Serves a stream that stands already, beside those that are accepted, such as one half of a pipe in a test. `peer` describes
+    /// its other end; name and credentials are replaced by those of its HELLO.
     pub fn serve_over(&self, transport: impl Transport, peer: Peer) {
         serve::<Box<dyn Transport>>(Box::new(transport), peer, &self.shared, &self.connections);
     }
@@ -64,7 +64,7 @@ impl RunningServer {
         self.life.clone()
     }
 
-    /// What it has registered.
+    /// Registrations of this server.
     pub fn registrations(&self) -> &[Registration] {
         &self.registrations
     }

@@ -1,10 +1,10 @@
-//! What ends a server.
+//! Signals that end a server.
 
 use std::future::{Future, pending};
 
 use tracing::info;
 
-/// What a shutdown signal brings with it: perhaps a second one.
+/// Companion of a shutdown signal: perhaps a second one.
 pub trait SecondSignal: Send {
     /// Waits for the second signal.
     fn wait(self) -> impl Future<Output = ()> + Send;
@@ -39,7 +39,7 @@ pub fn shutdown_signal() -> impl Future<Output = NextSignal> + Send + 'static {
     }
 }
 
-/// None where the process may not listen for it.
+/// Absent where the process may not listen for it.
 #[cfg(unix)]
 #[derive(Debug)]
 struct Signals {

@@ -13,11 +13,11 @@ use crate::Service;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum HealthState {
-    /// It listens, and is not listed in its registries yet.
+    /// The server listens, and is not registered yet.
     Starting,
-    /// It takes calls.
+    /// The server takes calls.
     Serving,
-    /// It has begun to shut down: it is being taken off its registries, and finishes what is in flight.
+    /// The server shuts down: it deregisters, and finishes the calls in flight.
     Draining,
 }
 
@@ -42,7 +42,7 @@ pub trait Health {
     async fn service(&self, name: String) -> Option<HealthState>;
 }
 
-/// The state of a server, shared by all who change or tell it.
+/// The state of a server, shared by those parts that change it and those that report it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Life(Arc<AtomicU8>);
 

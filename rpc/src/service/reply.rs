@@ -136,7 +136,7 @@ impl<'a> ReplyOut<'a> {
     pub(crate) fn status(&mut self, status: &Status) {
         let flags = if status.outcome() == Outcome::Refused { flag::NOT_EXECUTED } else { 0 };
         let retry_after = status.retry_after().map_or(0, |after| {
-            // Rounded up: who comes back at that time must not be too early.
+            // Rounded up: a caller that comes back at that time must not be too early.
             u32::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
         });
         self.head(status.code(), flags, retry_after, status.message());

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::{ZookeeperPayload, layout::Stored};
+use super::super::{ZookeeperPayload, stored::Stored};
 use crate::{Instance, ServiceName};
 
 const CLASS: &str = "@class";

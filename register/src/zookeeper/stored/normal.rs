@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::layout::Stored;
+use super::super::stored::Stored;
 use crate::Instance;
 
 /// What the names of the nodes begin with; ZooKeeper adds the digits.

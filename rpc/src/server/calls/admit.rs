@@ -37,7 +37,7 @@ pub(in crate::server) struct Admitted {
     pub(in crate::server) deadline: Instant,
 }
 
-/// A head without metadata, and what it leads to.
+/// A head without metadata, and its route.
 ///
 /// Nearly every request has the head of the one before, but for its timeout: comparing it takes a tenth of the instructions
 /// of parsing it and looking its route up (`bench rpc`, instructions per call). To be deleted when heads get short.
@@ -158,7 +158,7 @@ impl Admitter {
 }
 
 /// Returns an error if the connection or the server has no room for another call. The framework's own services answer under
-/// any load: a busy server must not look like a dead one to those who ask for its health.
+/// any load: a busy server must not look like a dead one to a health check.
 #[inline]
 fn check_capacity(shared: &Shared, service: &str, bytes: usize, (calls, held): (usize, usize)) -> Result<(), Status> {
     let limits = &shared.limits;
@@ -196,7 +196,7 @@ impl Known {
         Ok(Self { head: KnownHead::new(known), argc: head.argc, route })
     }
 
-    /// What the parser would make of a head with this timeout.
+    /// The parsed form of this head with another timeout.
     #[inline]
     fn head(&self, timeout_ms: u32) -> RequestHead<'_> {
         let (service, method) = (&*self.route.name, self.route.method_name());

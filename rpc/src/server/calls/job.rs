@@ -12,7 +12,7 @@ use crate::{
 /// another answer. With 1 MiB a hundred clients that do not read took 159 MiB, with 512 KiB 67 MiB.
 pub(crate) const OUTPUT_LIMIT: usize = 512 << 10;
 
-/// What other threads leave for a connection's task.
+/// Mailbox of a connection's task.
 pub(crate) type Outbox = Mailbox<Returned>;
 
 /// One poll of a call on a pool.

@@ -8,7 +8,7 @@ use crate::server::{
 /// Times the polls of one connection: see [`pace`].
 #[derive(Debug, Default)]
 pub(in crate::server) struct Timing {
-    /// This batch has a call that was not timed.
+    /// True if a call of this batch was not timed.
     untimed: bool,
     /// Number of polls that are timed, whatever is known of their methods.
     suspicious: u32,

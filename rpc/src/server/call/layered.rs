@@ -10,15 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{
-    call::{Call, Encoded},
-    dispatch::Route,
-};
+use super::{Call, Encoded};
 use crate::{
-    Answer, Code, Compression, Context, Invocation, Layer, Next, Outcome, Status,
+    Answer, Code, Compression, Context, Invocation, Next, Outcome, Status,
     buffer::FrameBuf,
     call::Innermost,
     proto::{Frame, HEADER, Header},
+    server::dispatch::Route,
     service::{
         Reply, Running,
         reply::{ReplyOut, ResponseForm},
@@ -105,6 +103,3 @@ impl Running for Layered {
         Poll::Ready(())
     }
 }
-
-/// Layers of a server, shared by its routes.
-pub(super) type Layers = Arc<[Arc<dyn Layer>]>;
