@@ -163,7 +163,7 @@ impl Pick {
         let next = self.next.load(Ordering::Relaxed);
         self.next.store(next.wrapping_add(1), Ordering::Relaxed);
         self.choices
-            .pick(&PickContext { key: Some(self.keys[next % self.keys.len()]), clock: &self.clock })
+            .pick(&PickContext { key: Some(self.keys[next % self.keys.len()]), bytes: None, clock: &self.clock })
             .ok()
             .flatten()
     }

@@ -22,7 +22,7 @@ pub(crate) use candidates::Listed;
 pub use candidates::{Balance, Candidate, Candidates, PickContext};
 pub(crate) use choices::Choices;
 pub(crate) use estimate::{Clock, LoadEstimate, LoadEstimates};
-pub(crate) use key::Key;
+pub(crate) use key::{CallKey, Key};
 
 #[cfg(test)]
 mod tests;

@@ -94,7 +94,7 @@ impl Picker {
             return Err(status);
         }
         self.0.clock().set(Instant::now());
-        let call = PickContext { key: key.map(Key::new), clock: self.0.clock() };
+        let call = PickContext { key: key.map(Key::new), bytes: key, clock: self.0.clock() };
         let slot = match avoid {
             [] => instances.pick(&call)?,
             _ => instances.pick_other(&call, |slot| avoid.contains(&instances.all[slot as usize].instance.id()))?,

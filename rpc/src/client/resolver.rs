@@ -175,12 +175,12 @@ impl Resolver {
     }
 
     #[inline]
-    fn pick_context(&self, request: &CallRequest<'_>) -> PickContext<'_> {
+    fn pick_context<'a>(&'a self, request: &CallRequest<'a>) -> PickContext<'a> {
         let key = match request.key {
             None if self.roster.balancing().hashes_addresses() => callers_address(),
-            key => key,
+            key => key.map(|key| key.hashes),
         };
-        PickContext { key, clock: self.roster.clock() }
+        PickContext { key, bytes: request.key.map(|key| &*key.bytes), clock: self.roster.clock() }
     }
 
     /// The instance of this id, if it is connected; else it is dialled meanwhile.

@@ -25,11 +25,18 @@ pub trait Balance: fmt::Debug + Send + Sync + 'static {
 /// Properties of a call that a pick may depend on.
 #[derive(Debug)]
 pub struct PickContext<'a> {
+    /// Hashes of the key, or of the caller's address where a balancer hashes that.
     pub(crate) key: Option<Key>,
+    pub(crate) bytes: Option<&'a [u8]>,
     pub(crate) clock: &'a Clock,
 }
 
 impl PickContext<'_> {
+    /// The call's [key](crate::CallOptions::key).
+    pub fn key(&self) -> Option<&[u8]> {
+        self.bytes
+    }
+
     /// Hash of the call's [key](crate::CallOptions::key), well mixed in all 64 bits; `None` for a call without a key. The
     /// same in every process and on every machine.
     pub fn key_hash(&self) -> Option<u64> {

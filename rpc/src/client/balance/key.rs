@@ -3,7 +3,21 @@
 use std::{
     io::{Cursor, Write},
     net::IpAddr,
+    sync::Arc,
 };
+
+/// Key of a call: its bytes and their hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallKey {
+    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) hashes: Key,
+}
+
+impl CallKey {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.into(), hashes: Key::new(bytes) }
+    }
+}
 
 /// Hashes of a call's key: the same in every process, on every machine, in every version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

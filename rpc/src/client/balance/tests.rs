@@ -51,7 +51,7 @@ impl Scene {
 
     fn pick(&self, key: Option<&str>) -> usize {
         let key = key.map(|key| Key::new(key.as_bytes()));
-        self.choices.pick(&PickContext { key, clock: &self.clock }).unwrap().unwrap() as usize
+        self.choices.pick(&PickContext { key, bytes: None, clock: &self.clock }).unwrap().unwrap() as usize
     }
 
     /// Whose the keys are, of so many.
@@ -298,7 +298,7 @@ fn who_refuses_fast_is_not_favoured() {
 fn what_is_avoided_is_picked_only_when_nothing_else_is_left() {
     for balancer in Balancer::ALL {
         let scene = Scene::even(balancer, 3);
-        let ask = PickContext { key: Some(Key::new(b"k")), clock: &scene.clock };
+        let ask = PickContext { key: Some(Key::new(b"k")), bytes: None, clock: &scene.clock };
         for _ in 0..20 {
             assert_eq!(scene.choices.pick_other(&ask, |slot| slot != 1).unwrap(), Some(1), "{balancer}");
             assert_eq!(scene.choices.pick_other(&ask, |_| true).unwrap(), None);
@@ -354,7 +354,7 @@ proptest! {
             let scene = Scene::of(balancer, ids.clone(), &weights, |slot| instances[slot].0);
             for key in &keys {
                 let key = key.map(|key| Key::new(&[key]));
-                let picked = scene.choices.pick(&PickContext { key, clock: &scene.clock });
+                let picked = scene.choices.pick(&PickContext { key, bytes: None, clock: &scene.clock });
                 match picked.unwrap() {
                     Some(slot) => prop_assert!(instances[slot as usize].0, "{}", balancer),
                     None => prop_assert!(!instances.iter().any(|(connected, _)| *connected)),
@@ -381,7 +381,7 @@ fn over(balancing: Balancing, count: u32) -> Choices {
 #[test]
 fn a_custom_balancer_that_fails_is_named() {
     let clock = Arc::<Clock>::default();
-    let call = PickContext { key: None, clock: &clock };
+    let call = PickContext { key: None, bytes: None, clock: &clock };
     let fixed = |index| Balancing::custom("fixed", move |_| Fixed(index));
     assert_eq!(over(fixed(Some(2)), 3).pick(&call).unwrap(), Some(4));
     assert_eq!(over(fixed(None), 1).pick(&call).unwrap(), Some(0), "there is nothing to choose");
