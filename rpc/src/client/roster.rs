@@ -36,6 +36,10 @@ const MANY: usize = 256;
 /// Interval at which the age of an outdated list is measured.
 const AGE: Duration = Duration::from_secs(5);
 
+/// Makes the member of a new instance.
+type Make<M> = Box<dyn Fn(Instance, &Arc<Clock>) -> M + Send + Sync>;
+
+/// Current instances of a service. Writers take turns; readers take no lock.
 pub(crate) struct Roster<M: Member> {
     service: ServiceName,
     registry: Arc<dyn MsRegister>,
@@ -43,7 +47,7 @@ pub(crate) struct Roster<M: Member> {
     ejection: EjectionConfig,
     clock: Arc<Clock>,
     instances: ArcSwap<Instances<M>>,
-    make: Box<dyn Fn(Instance, &Arc<Clock>) -> M + Send + Sync>,
+    make: Make<M>,
     /// Wakes waiters after a change.
     changed: Notify,
     /// Wakes the following task for a refresh.

@@ -47,11 +47,13 @@ impl Default for Algorithm {
     }
 }
 
+type Factory = dyn Fn(&Candidates) -> Box<dyn Balance> + Send + Sync;
+
 /// Balancer of the program's own.
 #[derive(Clone)]
 pub(super) struct Custom {
     pub(super) name: Arc<str>,
-    pub(super) factory: Arc<dyn Fn(&Candidates) -> Box<dyn Balance> + Send + Sync>,
+    pub(super) factory: Arc<Factory>,
 }
 
 impl PartialEq for Custom {
