@@ -26,8 +26,8 @@ pub enum Balancer {
     /// `weighted-random`: any, with chances in proportion to the weights.
     WeightedRandom,
     /// `ip-hash`: always the same for one address: the instance number `crc32(address) % n` of those listed, sorted by id.
-    /// The address, as text, is [`CallOptions::key`](crate::CallOptions::key), or that of whoever made the call which
-    /// this call serves. Without one it takes turns.
+    /// The address, as text, is [`CallOptions::key`](crate::CallOptions::key), or that of the caller of the call that
+    /// is being served. Without one it takes turns.
     IpHash,
     /// `key-hash`: always the same for one [`CallOptions::key`](crate::CallOptions::key): the instance number
     /// `crc32(key) % n` of those listed, sorted by id. When one comes or goes, most keys move. A call without a key takes

@@ -411,3 +411,22 @@ fn a_custom_balancing_equals_its_clones_alone() {
     assert_eq!(one.to_string(), "fixed,near=eu-1");
     assert!("fixed,near=eu-1".parse::<Balancing>().unwrap_err().contains("balancer \"fixed\" is unknown"));
 }
+
+#[test]
+fn a_pick_sees_the_key_and_its_hash() {
+    #[derive(Debug)]
+    struct Pinned;
+    impl Balance for Pinned {
+        fn pick(&self, _: &Candidates, call: &PickContext<'_>) -> usize {
+            match (call.key(), call.key_hash()) {
+                (Some(key), Some(hash)) if hash == Key::new(key).hash() => key.len(),
+                _ => 0,
+            }
+        }
+    }
+    let (clock, choices) = (Arc::<Clock>::default(), over(Balancing::custom("pinned", |_| Pinned), 3));
+    let key = CallKey::new(b"ab");
+    let call = PickContext { key: Some(key.hashes), bytes: Some(&key.bytes), clock: &clock };
+    assert_eq!(choices.pick(&call).unwrap(), Some(4));
+    assert_eq!(choices.pick(&PickContext { key: None, bytes: None, clock: &clock }).unwrap(), Some(0));
+}
