@@ -45,6 +45,9 @@ pub trait Goods {
 /// The examples in the documents: each one is a documentation test of this crate.
 #[cfg(doctest)]
 mod documents {
+    #[doc = include_str!("../../docs/balancers.md")]
+    struct Balancers;
+
     #[doc = include_str!("../../docs/calls.md")]
     struct Calls;
 

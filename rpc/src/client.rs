@@ -4,20 +4,22 @@ mod balance;
 mod by_name;
 mod channel;
 mod connection;
+mod ejection;
 mod endpoint;
 mod fan_out;
 mod fork;
-mod health;
 mod hold;
 mod in_process;
 mod info;
 mod instances;
 mod options;
+mod picker;
 mod proxy;
 mod redial;
 mod request;
 mod resolver;
 mod retry;
+mod roster;
 mod stub;
 
 use std::{fmt, io, sync::Arc};
@@ -30,16 +32,18 @@ use options::{ClientConfig, config_setters};
 use request::{CallRequest, EncodeArguments};
 
 #[cfg(feature = "internals")]
-pub(crate) use balance::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy};
+pub(crate) use balance::{Choices, Clock, Key, Listed, LoadEstimate, LoadEstimates, Policy};
 
-pub use balance::{Balancer, Balancing};
+pub use balance::{Balance, Balancer, Balancing, Candidate, Candidates, PickContext};
 pub use by_name::Arguments;
 pub use channel::{AnyChannel, Channel};
+pub use ejection::EjectionConfig;
 pub use fan_out::TypedClient;
 pub use in_process::InProcess;
 pub(crate) use in_process::{ServeFrame, Served};
 pub use info::CallInfo;
 pub use options::{CallOptions, Outgoing};
+pub use picker::{Pick, Picker};
 pub use proxy::{ClientProxy, ProxyBuilder};
 pub use stub::Stub;
 
@@ -130,12 +134,12 @@ impl ClientBuilder {
     /// # Errors
     /// `Unavailable`: the other side is no ms-rpc server.
     pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
-        let (health, load) = (Arc::default(), Arc::default());
+        let (ejection, load) = (Arc::default(), Arc::default());
         let connection = Connection::over::<Box<dyn Transport>>(
             Box::new(transport),
             "the other end",
             &self.config,
-            health,
+            ejection,
             load,
             |_| (),
         )

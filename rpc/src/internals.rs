@@ -17,13 +17,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use ms_register::Instance;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use crate::{
     Balancer, Codec, Compression,
     buffer::FrameBuf,
-    client::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy},
+    client::{Candidate, Choices, Clock, Key, Listed, LoadEstimate, LoadEstimates, PickContext, Policy},
     proto::{DEFAULT_MAX_FRAME, Frame, HEADER, Header, InFlight, Kind, RequestHead, Settled},
 };
 
@@ -92,7 +93,7 @@ pub fn expand(compression: &Compression, compressed: &[u8]) -> Option<Vec<u8>> {
 pub struct Plan {
     policy: Arc<Policy>,
     clock: Arc<Clock>,
-    instances: Vec<(String, f64, Arc<Load>)>,
+    instances: Vec<(Arc<Instance>, Arc<LoadEstimate>)>,
     keys: Arc<[Key]>,
 }
 
@@ -100,35 +101,44 @@ impl Plan {
     /// Over that many.
     pub fn new(balancer: Balancer, instances: u32) -> Self {
         let (clock, start) = (Arc::<Clock>::default(), Instant::now());
-        let instance = |place: u32| {
-            let load = Load::new(clock.clone());
-            load.set_in_flight(place as usize % 5);
-            load.answered(Duration::from_micros(u64::from(place % 7 + 50)), start);
-            (format!("10.0.{}.{}:80", place / 256, place % 256), f64::from(place % 3 + 1), Arc::new(load))
+        let instance = |slot: u32| {
+            let load = LoadEstimate::new(clock.clone());
+            load.set_in_flight(slot as usize % 5);
+            load.answered(Duration::from_micros(u64::from(slot % 7 + 50)), start);
+            let instance = Instance::new(format!("10.0.{}.{}", slot / 256, slot % 256), 80);
+            (Arc::new(instance.with_weight(f64::from(slot % 3 + 1))), Arc::new(load))
         };
         let instances = (0..instances).map(instance).collect();
         let keys = (0..1024u32).map(|key| Key::new(&key.to_be_bytes())).collect();
         Self { policy: Arc::new(Policy::new(balancer.into())), clock, instances, keys }
     }
 
-    /// What is made of the first list of instances.
+    /// Makes the first list of instances.
     pub fn listed(&self) -> Listing {
-        let instances = (0..).zip(&self.instances).map(|(place, (id, weight, _))| (place, id.as_str(), *weight));
-        Listing(Arc::new(Listed::new(self.policy.balancing.balancer(), None, instances)))
+        Self::list(&self.policy, None, self.instances.iter())
     }
 
-    /// What is made when the one in the middle goes.
+    /// Makes the list without the instance in the middle.
     pub fn changed(&self, before: &Listing) -> Listing {
-        let instances = self.instances.iter().enumerate().filter(|(at, _)| *at != self.instances.len() / 2);
-        let instances = (0..).zip(instances).map(|(place, (_, (id, weight, _)))| (place, id.as_str(), *weight));
-        Listing(Arc::new(Listed::new(self.policy.balancing.balancer(), Some(&before.0), instances)))
+        let middle = self.instances.len() / 2;
+        let (left, right) = self.instances.split_at(middle);
+        Self::list(&self.policy, Some(&before.0), left.iter().chain(right.iter().skip(1)))
     }
 
-    /// What is made then, and when one is connected, lost or ejected.
+    fn list<'a>(
+        policy: &Policy,
+        before: Option<&Listed>,
+        instances: impl Iterator<Item = &'a (Arc<Instance>, Arc<LoadEstimate>)> + Clone,
+    ) -> Listing {
+        let listed = (0..).zip(instances).map(|(slot, (instance, _))| (slot, instance.id(), instance.weight()));
+        Listing(Arc::new(Listed::new(policy.balancing.needs_ring(), before, listed)))
+    }
+
+    /// Makes the balancer, as for each new list, and when an instance is connected, lost or ejected.
     pub fn pick(&self, listed: &Listing) -> Pick {
         let candidates = (0..).zip(&self.instances);
-        let candidates =
-            candidates.map(|(place, (_, weight, load))| Candidate::new(place, *weight, Loads::One(load.clone())));
+        let candidates = candidates
+            .map(|(slot, (instance, load))| Candidate::new(slot, instance.clone(), LoadEstimates::One(load.clone())));
         let choices = Choices::new(&self.policy, &listed.0, candidates);
         Pick { choices, clock: self.clock.clone(), keys: self.keys.clone(), next: AtomicUsize::new(0) }
     }
@@ -148,11 +158,14 @@ pub struct Pick {
 }
 
 impl Pick {
-    /// The place of the instance for the next call.
+    /// Slot of the instance for the next call.
     pub fn next(&self) -> Option<u32> {
         let next = self.next.load(Ordering::Relaxed);
         self.next.store(next.wrapping_add(1), Ordering::Relaxed);
-        self.choices.pick(&Ask { key: Some(self.keys[next % self.keys.len()]), clock: &self.clock })
+        self.choices
+            .pick(&PickContext { key: Some(self.keys[next % self.keys.len()]), bytes: None, clock: &self.clock })
+            .ok()
+            .flatten()
     }
 }
 

@@ -44,8 +44,9 @@ pub use call::{
     Outcome, Peer, ServiceError, Status,
 };
 pub use client::{
-    AnyChannel, Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy,
-    Dial, InProcess, Outgoing, ProxyBuilder, Stub, TypedClient,
+    AnyChannel, Arguments, Balance, Balancer, Balancing, CallInfo, CallOptions, Candidate, Candidates, Channel, Client,
+    ClientBuilder, ClientProxy, Dial, EjectionConfig, InProcess, Outgoing, Pick, PickContext, Picker, ProxyBuilder,
+    Stub, TypedClient,
 };
 pub use codec::{Codec, CustomCodec, ReadValue};
 pub use compress::{Compression, CustomCompression};

@@ -15,7 +15,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use ms_register::{Instance, Memory, MsRegister, ServiceName};
 use ms_rpc::{
     Balancer, CallOptions, Client, ClientProxy, Code, HealthClient, HealthState, Outcome, RunningServer, Server,
-    ServiceHealth,
+    ServiceHealth, layers::Timeout,
 };
 use raw::{Raw, RawServer, Request, server_hello};
 use shop::{Probe, ShopClient, ShopServer, TestShop, registered};
@@ -159,6 +159,52 @@ async fn an_instance_that_does_not_answer_is_ejected() {
     for _ in 0..100 {
         assert_eq!(shop.who().await.unwrap(), "good");
     }
+}
+
+/// Calls whose deadline no server could hold say nothing about the server: it answers.
+#[tokio::test]
+async fn an_instance_that_answers_deadline_exceeded_is_not_ejected() {
+    let registry = Arc::new(Memory::new());
+    let (_good, _, good) = unregistered("good").await;
+    let shop = TestShop { name: "hurried".to_owned(), ..TestShop::default() };
+    let server = Server::bind("127.0.0.1:0").await.unwrap().layer(Timeout::new(Duration::from_millis(1)));
+    let server = server.serve(ShopServer::new(shop)).start().await.unwrap();
+    let hurried = Instance::new("127.0.0.1", server.address().port());
+    for instance in [&good, &hurried] {
+        registry.insert(&service(), instance.clone());
+    }
+    let shop = ShopClient::new(in_turn(&registry)).with(CallOptions::new().deadline(Duration::from_secs(10)));
+    warm(&shop, &["good", "hurried"]).await;
+    let hopeless = shop.with(CallOptions::new().instance(hurried.id()));
+    for _ in 0..20 {
+        let status = hopeless.wait().await.unwrap_err();
+        assert_eq!((status.code(), status.outcome()), (Code::DeadlineExceeded, Outcome::Unknown), "{status}");
+        assert!(status.message().contains("took longer than 1ms"), "the server answered: {status}");
+    }
+    let names = [shop.who().await.unwrap(), shop.who().await.unwrap()];
+    assert_ne!(names[0], names[1], "both are called in turn");
+}
+
+#[tokio::test]
+async fn ejection_keeps_to_its_settings() {
+    let registry = Arc::new(Memory::new());
+    let (_good, _, good) = unregistered("good").await;
+    let (dead, _task) = silent().await;
+    for instance in [&good, &dead] {
+        registry.insert(&service(), instance.clone());
+    }
+    let builder = || ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin);
+    let hurried = CallOptions::new().deadline(Duration::from_millis(20));
+    let touchy = builder().ejection(|ejection| ejection.consecutive_failures = 1).build();
+    let shop = ShopClient::new(&touchy).with(hurried.clone());
+    while shop.who().await.is_ok() {}
+    for _ in 0..20 {
+        assert_eq!(shop.who().await.unwrap(), "good", "one lost call is enough");
+    }
+    let wrong = builder().ejection(|ejection| ejection.max_share = 2.0).build();
+    let status = ShopClient::new(&wrong).who().await.unwrap_err();
+    assert_eq!((status.code(), status.outcome()), (Code::InvalidArgument, Outcome::NotSent));
+    assert_eq!(status.message(), "ejection: max_share is 2: use 0 to 1");
 }
 
 #[tokio::test]

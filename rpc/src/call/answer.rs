@@ -78,7 +78,8 @@ impl Answer {
         codec: &Codec,
         compression: &Compression,
     ) -> Result<Self, Status> {
-        let broken = |message: String| Status::new(Code::Internal, message).with_outcome(Outcome::Unknown);
+        let broken =
+            |message: String| Status::new(Code::Internal, message).with_outcome(Outcome::Unknown).answered_by_peer();
         let (head, value) = ResponseHead::parse(&frame.body).map_err(|error| broken(error.to_string()))?;
         let is_error = head.flags & flag::SERVICE_ERROR != 0;
         if head.code != 0 && !is_error {
@@ -160,7 +161,7 @@ fn remote_status(head: &ResponseHead<'_>) -> Status {
         _ => Outcome::Answered,
     };
     let status = Status::new(code, head.message).with_metadata(Metadata::from_encoded(head.pairs));
-    let status = status.with_outcome(outcome);
+    let status = status.with_outcome(outcome).answered_by_peer();
     match head.retry_after_ms {
         0 => status,
         ms => status.with_retry_after(Duration::from_millis(ms.into())),

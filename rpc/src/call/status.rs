@@ -46,6 +46,8 @@ struct Inner {
     detail: Option<(Codec, Bytes)>,
     no_instance: Option<NoInstance>,
     metadata: Metadata,
+    /// The peer answered, even if the outcome is unknown.
+    is_answer: bool,
 }
 
 impl Status {
@@ -54,7 +56,8 @@ impl Status {
         let message = message.into();
         let outcome = Outcome::Answered;
         let metadata = Metadata::default();
-        Self(Box::new(Inner { code, outcome, message, retry_after: None, detail: None, no_instance: None, metadata }))
+        let (retry_after, detail, no_instance, is_answer) = (None, None, None, false);
+        Self(Box::new(Inner { code, outcome, message, retry_after, detail, no_instance, metadata, is_answer }))
     }
 
     /// The kind of failure.
@@ -109,6 +112,18 @@ impl Status {
     pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.0.outcome = outcome;
         self
+    }
+
+    /// Marks what a peer answered, so that it is not taken for silence.
+    pub(crate) fn answered_by_peer(mut self) -> Self {
+        self.0.is_answer = true;
+        self
+    }
+
+    /// Returns true if the request may have left and no answer came, not even one that leaves the outcome unknown, such as a
+    /// server's `DeadlineExceeded`.
+    pub(crate) fn is_silence(&self) -> bool {
+        self.0.outcome == Outcome::Unknown && !self.0.is_answer
     }
 
     /// The same, with the word that the call was not executed: with `Unavailable` or `Unimplemented` it may be tried elsewhere.

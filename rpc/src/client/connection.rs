@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use super::{
-    balance::Load,
-    health::Health,
+    balance::LoadEstimate,
+    ejection::EjectionState,
     options::{ClientConfig, LONGEST},
     request::{CallRequest, EncodeArguments, not_sent},
 };
@@ -41,8 +41,8 @@ const OUTPUT_LIMIT: usize = 4 << 20;
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     hello: ServerHello,
-    /// Of the instance behind it.
-    health: Arc<Health>,
+    /// Ejection state of the instance behind it.
+    ejection: Arc<EjectionState>,
 }
 
 /// Why a connection takes no more calls.
@@ -93,7 +93,7 @@ struct Shared {
     /// Compression that answers may have, whatever their requests had.
     preferred: Compression,
     /// For the balancer.
-    load: Arc<Load>,
+    load: Arc<LoadEstimate>,
 }
 
 #[derive(Debug)]
@@ -124,8 +124,8 @@ impl Connection {
     pub(crate) async fn dial(
         address: &str,
         config: &ClientConfig,
-        health: Arc<Health>,
-        load: Arc<Load>,
+        ejection: Arc<EjectionState>,
+        load: Arc<LoadEstimate>,
         on_close: impl FnOnce(Closed) + Send + 'static,
     ) -> Result<Self, DialError> {
         let deadline = Instant::now() + config.connect_timeout.min(LONGEST);
@@ -141,11 +141,11 @@ impl Connection {
             match &config.dialer {
                 Some(dialer) => {
                     let stream = dialer.dial(address).await.map_err(unreachable)?;
-                    Ok(Self::over(stream, address, config, health, load, on_close).await?)
+                    Ok(Self::over(stream, address, config, ejection, load, on_close).await?)
                 }
                 None => {
                     let stream = tcp(address).await.map_err(unreachable)?;
-                    Ok(Self::over(stream, address, config, health, load, on_close).await?)
+                    Ok(Self::over(stream, address, config, ejection, load, on_close).await?)
                 }
             }
         };
@@ -157,8 +157,8 @@ impl Connection {
         mut io: T,
         address: &str,
         config: &ClientConfig,
-        health: Arc<Health>,
-        load: Arc<Load>,
+        ejection: Arc<EjectionState>,
+        load: Arc<LoadEstimate>,
         on_close: impl FnOnce(Closed) + Send + 'static,
     ) -> Result<Self, Status> {
         let preferred = Some(config.compression.number()).filter(|number| *number != 0);
@@ -195,7 +195,7 @@ impl Connection {
             load,
         });
         tokio::spawn(task::Task::new(io, inbound, shared.clone(), Box::new(on_close)));
-        Ok(Self { shared, hello, health })
+        Ok(Self { shared, hello, ejection })
     }
 
     /// The address that was dialled.
@@ -203,13 +203,13 @@ impl Connection {
         &self.shared.address
     }
 
-    /// Where outcomes of calls are noted.
-    pub(crate) fn health(&self) -> &Health {
-        &self.health
+    /// Ejection state that records answers.
+    pub(crate) fn ejection(&self) -> &EjectionState {
+        &self.ejection
     }
 
     /// How busy it is, and how long its answers take.
-    pub(crate) fn load(&self) -> &Arc<Load> {
+    pub(crate) fn load(&self) -> &Arc<LoadEstimate> {
         &self.shared.load
     }
 

@@ -8,9 +8,10 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use super::{
-    balance::{Load, Loads},
+    balance::{LoadEstimate, LoadEstimates},
     connection::{Connection, DialError},
-    health::Health,
+    ejection::EjectionState,
+    instances::Member,
     options::ClientConfig,
     redial::Redial,
     request::not_sent,
@@ -25,8 +26,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     number: EndpointNumber,
-    instance: Instance,
-    health: Arc<Health>,
+    instance: Arc<Instance>,
+    ejection: Arc<EjectionState>,
     slots: Arc<[Slot]>,
     /// Whose turn it is, among several.
     next: Option<Box<Cursor>>,
@@ -69,56 +70,16 @@ fn cursor(connections: usize) -> Option<Box<Cursor>> {
 impl Endpoint {
     pub(crate) fn new(number: EndpointNumber, instance: Instance, connections: usize) -> Self {
         let slots = (0..connections).map(|_| Slot::default()).collect();
-        Self { number, instance, health: Arc::default(), slots, next: cursor(connections) }
+        Self { number, instance: Arc::new(instance), ejection: Arc::default(), slots, next: cursor(connections) }
     }
 
     pub(crate) fn number(&self) -> EndpointNumber {
         self.number
     }
 
-    pub(crate) fn instance(&self) -> &Instance {
-        &self.instance
-    }
-
-    pub(crate) fn health(&self) -> &Arc<Health> {
-        &self.health
-    }
-
-    /// Whether this can stand for `instance` in a new list, with its connections. A change of weight or metadata keeps
-    /// the address.
-    pub(crate) fn same_address(&self, instance: &Instance) -> bool {
-        self.instance.host() == instance.host() && self.instance.port() == instance.port()
-    }
-
-    /// The same connections under what the registry says now.
-    pub(crate) fn take_over(&self, instance: Instance) -> Self {
-        Self {
-            number: self.number,
-            instance,
-            health: self.health.clone(),
-            slots: self.slots.clone(),
-            next: cursor(self.slots.len()),
-        }
-    }
-
-    pub(crate) fn is_live(&self) -> bool {
-        self.slots.iter().any(|slot| slot.open().is_some())
-    }
-
     /// Whether it could not be reached the last time.
     pub(crate) fn is_unreachable(&self) -> bool {
-        !self.is_live() && self.slots.iter().all(|slot| slot.lock().failed)
-    }
-
-    /// All its connections, if every place has an open one.
-    pub(crate) fn ready(&self) -> Option<Ready> {
-        self.slots.iter().map(|slot| slot.connection.load_full().filter(|connection| connection.is_open())).collect()
-    }
-
-    /// Of its open connections.
-    pub(crate) fn loads(&self) -> Loads {
-        let open = self.slots.iter().filter_map(Slot::open);
-        open.map(|connection| connection.load().clone()).collect()
+        !self.is_connected() && self.slots.iter().all(|slot| slot.lock().failed)
     }
 
     /// The place whose turn it is.
@@ -175,7 +136,7 @@ impl Endpoint {
     ) -> Result<Connection, DialError> {
         let strong = resolver.upgrade();
         let scope = strong.as_ref().and_then(|resolver| resolver.scope().map(str::to_owned));
-        let load = strong.map(|resolver| Arc::new(Load::new(resolver.clock().clone()))).unwrap_or_default();
+        let load = strong.map(|resolver| Arc::new(LoadEstimate::new(resolver.clock().clone()))).unwrap_or_default();
         let address = self.instance.address();
         let (id, slots, resolver) = (self.instance.id().to_owned(), Arc::downgrade(&self.slots), resolver.clone());
         let began = Instant::now();
@@ -192,7 +153,7 @@ impl Endpoint {
                 }
             });
         };
-        let connection = Connection::dial(&address, config, self.health.clone(), load, on_close).await?;
+        let connection = Connection::dial(&address, config, self.ejection.clone(), load, on_close).await?;
         let scopes = &connection.hello().scopes;
         match scope {
             // A port may have been taken over by another environment's server of the same name.
@@ -213,7 +174,7 @@ impl Endpoint {
                 info!("connected to {}", self.instance.address());
                 let incarnation = connection.hello().incarnation;
                 if std::mem::replace(&mut dialling.incarnation, incarnation) != incarnation {
-                    self.health.forget();
+                    self.ejection.forget();
                 }
                 slot.connection.store(Some(Arc::new(Sharded::new(Arc::new(connection)))));
                 None
@@ -231,6 +192,43 @@ impl Endpoint {
             resolver.is_gone(self.instance.id());
         }
         resolver.dialled(failed.map(|error| error.status));
+    }
+}
+
+impl Member for Endpoint {
+    type Ready = Ready;
+
+    fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    fn with_instance(&self, instance: Arc<Instance>) -> Self {
+        Self {
+            number: self.number,
+            instance,
+            ejection: self.ejection.clone(),
+            slots: self.slots.clone(),
+            next: cursor(self.slots.len()),
+        }
+    }
+
+    fn ejection(&self) -> &EjectionState {
+        &self.ejection
+    }
+
+    /// Load estimates of the open connections.
+    fn loads(&self) -> LoadEstimates {
+        let open = self.slots.iter().filter_map(Slot::open);
+        open.map(|connection| connection.load().clone()).collect()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.slots.iter().any(|slot| slot.open().is_some())
+    }
+
+    /// All connections, if every slot has an open one.
+    fn ready(&self) -> Option<Ready> {
+        self.slots.iter().map(|slot| slot.connection.load_full().filter(|connection| connection.is_open())).collect()
     }
 }
 

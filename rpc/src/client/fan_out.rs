@@ -9,7 +9,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    by_name::Arguments, options::CallOptions, proxy::ClientProxy, request::time_of, resolver::Resolver, stub::Stub,
+    by_name::Arguments, instances::Member, options::CallOptions, proxy::ClientProxy, request::time_of,
+    resolver::Resolver, stub::Stub,
 };
 use crate::Status;
 
@@ -117,7 +118,7 @@ async fn to_all<C: Future>(
     // The time that the registry took is part of the calls' time.
     let waited = began.elapsed();
     let calls = instances.selected().map(|endpoint| {
-        let instance = endpoint.instance().clone();
+        let instance = Instance::clone(endpoint.instance());
         let call = call(instance.id(), waited);
         async move { (instance, call.await) }
     });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::{
+    instances::Member,
     proxy::ClientProxy,
     request::{CallRequest, EncodeArguments, not_sent},
     resolver::Resolver,
@@ -28,12 +29,12 @@ pub(super) async fn fork<A: EncodeArguments>(
         return Err(not_sent(Code::FailedPrecondition, message));
     }
     let instances = resolver.listed(request.deadline()).await?;
-    if instances.listed.places().is_empty()
+    if instances.listed.slots().is_empty()
         && let Some(status) = resolver.nothing(&instances)
     {
         return Err(status);
     }
-    let ids = instances.listed.places().iter().map(|place| instances.all[*place as usize].instance().id());
+    let ids = instances.listed.slots().iter().map(|slot| instances.all[*slot as usize].instance().id());
     let requests: Vec<_> = ids.map(|id| request.to(id)).collect();
     let calls = requests.iter().map(|request| proxy.exchange(resolver, request, arguments, idempotent));
     let mut calls: FuturesUnordered<_> = calls.collect();

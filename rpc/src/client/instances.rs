@@ -1,57 +1,76 @@
-//! What a proxy knows of a service's instances at one moment. Shared, and never changed: a pick reads it without a lock.
+//! Instances of a service at one moment. Shared and immutable: a pick reads them without a lock.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use ms_register::{Freshness, Snapshot};
+use ms_register::{Freshness, Instance, Snapshot};
 use tokio::time::Instant;
 
 use super::{
-    balance::{Ask, Candidate, Choices, Listed, Loads, Policy},
-    endpoint::{Endpoint, Ready},
+    balance::{Candidate, Choices, Listed, LoadEstimates, PickContext, Policy},
+    ejection::EjectionState,
     request::not_sent,
 };
 use crate::{Code, NoInstance, Status};
 
+/// One instance, and its state on this side: an endpoint with connections, or what a program reports of its own ones.
+pub(crate) trait Member: fmt::Debug + Send + Sync + Sized + 'static {
+    /// What a call needs to use the instance without a further look.
+    type Ready: fmt::Debug + Send + Sync;
+
+    fn instance(&self) -> &Arc<Instance>;
+
+    /// The same state under a changed entry of the registry, whose address is the same.
+    fn with_instance(&self, instance: Arc<Instance>) -> Self;
+
+    fn ejection(&self) -> &EjectionState;
+
+    fn loads(&self) -> LoadEstimates;
+
+    /// Returns true if calls may be sent to it.
+    fn is_connected(&self) -> bool;
+
+    fn ready(&self) -> Option<Self::Ready>;
+}
+
+/// Members of a service's list, the candidates among them, and the balancers over these.
 #[derive(Debug)]
-pub(crate) struct Instances {
+pub(crate) struct Instances<M: Member> {
     policy: Arc<Policy>,
     pub(crate) snapshot: Snapshot,
     /// Sorted by id.
-    pub(crate) all: Vec<Arc<Endpoint>>,
-    /// Those that calls may go to, connected or not.
+    pub(crate) all: Vec<Arc<M>>,
+    /// Instances that calls may go to, connected or not.
     pub(crate) listed: Arc<Listed>,
-    /// Those of them in the zone that comes first.
+    /// The listed ones in the zone that comes first.
     listed_near: Option<Arc<Listed>>,
-    /// How many of them have an open connection, without the ejected ones unless there are no others.
+    /// Number of candidates: connected, and not ejected unless all are.
     pub(crate) live: usize,
-    /// These, or those of them in the zone that comes first.
+    /// Candidates in the zone that comes first; all, if there are none.
     first: Choices,
-    /// All of these, if they are not the first.
+    /// All candidates, if `first` is a zone's.
     then: Option<Choices>,
-    /// By place: the connections of an instance that has all of its own, to be used without a further look.
-    pub(crate) ready: Vec<Option<Ready>>,
-    /// How many are ejected.
+    /// By slot: the connections of an instance that has all of its own.
+    pub(crate) ready: Vec<Option<M::Ready>>,
+    /// Number of ejected instances.
     pub(crate) ejected: usize,
-    /// When the first of them comes back.
+    /// End of the ejection that ends first.
     pub(crate) next_return: Option<Instant>,
 }
 
-impl Instances {
-    /// `before` is what this takes the place of.
-    pub(crate) fn new(policy: Arc<Policy>, before: Option<&Self>, snapshot: Snapshot, all: Vec<Arc<Endpoint>>) -> Self {
-        let listed = |before: Option<&Arc<Listed>>, is_wanted: &dyn Fn(&Endpoint) -> bool| {
-            let wanted = all.iter().enumerate().filter(|(_, endpoint)| {
-                endpoint.instance().weight() > 0.0
-                    && policy.balancing.selects(endpoint.instance())
-                    && is_wanted(endpoint)
+impl<M: Member> Instances<M> {
+    /// `before` is the list that this one replaces.
+    pub(crate) fn new(policy: Arc<Policy>, before: Option<&Self>, snapshot: Snapshot, all: Vec<Arc<M>>) -> Self {
+        let listed = |before: Option<&Arc<Listed>>, is_wanted: &dyn Fn(&M) -> bool| {
+            let wanted = all.iter().enumerate().filter(|(_, member)| {
+                member.instance().weight() > 0.0 && policy.balancing.selects(member.instance()) && is_wanted(member)
             });
-            let described = wanted.map(|(place, endpoint)| {
-                let instance = endpoint.instance();
-                (place as u32, instance.id(), instance.weight())
+            let described = wanted.map(|(slot, member)| {
+                let instance = member.instance();
+                (slot as u32, instance.id(), instance.weight())
             });
-            Arc::new(Listed::new(policy.balancing.balancer(), before.map(|before| &**before), described))
+            Arc::new(Listed::new(policy.balancing.needs_ring(), before.map(|before| &**before), described))
         };
-        let is_near = |endpoint: &Endpoint| policy.balancing.is_near(endpoint.instance());
+        let is_near = |member: &M| policy.balancing.is_near(member.instance());
         let near_before = before.and_then(|before| before.listed_near.as_ref());
         let listed_near = policy.balancing.has_zone().then(|| listed(near_before, &is_near));
         let listed = listed(before.map(|before| &before.listed), &|_| true);
@@ -67,22 +86,22 @@ impl Instances {
     fn of(
         policy: Arc<Policy>,
         snapshot: Snapshot,
-        all: Vec<Arc<Endpoint>>,
+        all: Vec<Arc<M>>,
         listed: Arc<Listed>,
         listed_near: Option<Arc<Listed>>,
     ) -> Self {
         let now = Instant::now();
-        let ejections: Vec<_> = all.iter().map(|endpoint| endpoint.health().ejected_until(now)).collect();
-        let live: Vec<_> = all.iter().map(|endpoint| endpoint.is_live()).collect();
+        let ejections: Vec<_> = all.iter().map(|member| member.ejection().ejected_until(now)).collect();
+        let live: Vec<_> = all.iter().map(|member| member.is_connected()).collect();
         let choose = |listed: &Arc<Listed>, is_wanted: &dyn Fn(usize) -> bool| {
-            let wanted = listed.places().iter().filter(|place| is_wanted(**place as usize));
-            Choices::new(&policy, listed, wanted.map(|place| candidate(&policy, *place, &all[*place as usize])))
+            let wanted = listed.slots().iter().filter(|slot| is_wanted(**slot as usize));
+            Choices::new(&policy, listed, wanted.map(|slot| candidate(&policy, *slot, &*all[*slot as usize])))
         };
-        let healthy = |listed| choose(listed, &|place| live[place] && ejections[place].is_none());
+        let healthy = |listed| choose(listed, &|slot| live[slot] && ejections[slot].is_none());
         let near = listed_near.as_ref().map(healthy).filter(|near| !near.is_empty());
         let mut choices = healthy(&listed);
         if choices.is_empty() {
-            choices = choose(&listed, &|place| live[place]);
+            choices = choose(&listed, &|slot| live[slot]);
         }
         let live = choices.len();
         let (first, then) = match near {
@@ -93,7 +112,7 @@ impl Instances {
             live,
             first,
             then,
-            ready: all.iter().map(|endpoint| endpoint.ready()).collect(),
+            ready: all.iter().map(|member| member.ready()).collect(),
             ejected: ejections.iter().flatten().count(),
             next_return: ejections.iter().flatten().min().copied(),
             policy,
@@ -104,35 +123,46 @@ impl Instances {
         }
     }
 
-    /// The place of the instance with a connection, if there is one alone.
+    /// Slot of the instance with a connection, if there is one alone.
     #[inline]
     pub(crate) fn only(&self) -> Option<u32> {
         if self.then.is_none() { self.first.only() } else { None }
     }
 
-    /// The place of an instance with a connection; those nearby first.
+    /// Slot of a connected instance; those nearby first.
+    ///
+    /// # Errors
+    /// `Internal`: a custom balancer failed.
     #[inline]
-    pub(crate) fn pick(&self, ask: &Ask<'_>) -> Option<u32> {
-        self.first.pick(ask)
+    pub(crate) fn pick(&self, call: &PickContext<'_>) -> Result<Option<u32>, Status> {
+        self.first.pick(call)
     }
 
-    /// The same, but none that is `avoided` if there is another: if need be one farther away.
-    pub(crate) fn pick_other(&self, ask: &Ask<'_>, avoided: impl Fn(u32) -> bool) -> Option<u32> {
-        let mut choices = [Some(&self.first), self.then.as_ref()].into_iter().flatten();
-        choices.find_map(|choices| choices.pick_other(ask, &avoided)).or_else(|| self.pick(ask))
+    /// The same without the avoided slots, if there are others: if need be one farther away.
+    pub(crate) fn pick_other(
+        &self,
+        call: &PickContext<'_>,
+        avoided: impl Fn(u32) -> bool,
+    ) -> Result<Option<u32>, Status> {
+        for choices in [Some(&self.first), self.then.as_ref()].into_iter().flatten() {
+            if let Some(other) = choices.pick_other(call, &avoided)? {
+                return Ok(Some(other));
+            }
+        }
+        self.pick(call)
     }
 
-    /// Those that the proxy has to do with, whatever their weight.
-    pub(crate) fn selected(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.all.iter().filter(|endpoint| self.policy.balancing.selects(endpoint.instance()))
+    /// Members that the selector admits, whatever their weight.
+    pub(crate) fn selected(&self) -> impl Iterator<Item = &Arc<M>> {
+        self.all.iter().filter(|member| self.policy.balancing.selects(member.instance()))
     }
 
-    /// How long looking at all of them takes, roughly.
+    /// Rough time of a refresh.
     pub(crate) fn effort(&self) -> Duration {
         Duration::from_micros(self.all.len() as u64)
     }
 
-    /// Why there is nothing to choose from; none as long as the registry has not answered: that is worth waiting for.
+    /// Error for an empty list; `None` while the registry has not answered: that is worth waiting for.
     pub(crate) fn nothing(&self, service: &str, registry: &str) -> Option<Status> {
         let (count, wanted) = (self.all.len(), self.policy.balancing.wanted());
         let selected = self.selected().count();
@@ -154,7 +184,7 @@ impl Instances {
         Some(not_sent(code, message).with_no_instance(why))
     }
 
-    /// Why a call waited for a connection in vain.
+    /// Error for a call that waited for a connection in vain.
     pub(crate) fn not_connected(&self, service: &str, registry: &str, last_error: Option<&Status>) -> Status {
         let message = match (last_error, self.all.len()) {
             (_, 0) => format!("the registry {registry} has not said yet who serves `{service}`"),
@@ -165,7 +195,7 @@ impl Instances {
     }
 }
 
-fn candidate(policy: &Policy, place: u32, endpoint: &Endpoint) -> Candidate {
-    let loads = if policy.balancing.balancer().watches_load() { endpoint.loads() } else { Loads::None };
-    Candidate::new(place, endpoint.instance().weight(), loads)
+fn candidate<M: Member>(policy: &Policy, slot: u32, member: &M) -> Candidate {
+    let loads = if policy.balancing.watches_load() { member.loads() } else { LoadEstimates::None };
+    Candidate::new(slot, member.instance().clone(), loads)
 }

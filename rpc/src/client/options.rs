@@ -1,6 +1,6 @@
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use super::{balance::Key, info::CallInfo};
+use super::{balance::CallKey, info::CallInfo};
 use crate::{
     Codec, Compression, Layer, Status,
     measure::Stats,
@@ -26,7 +26,7 @@ pub struct CallOptions {
     pub(crate) metadata: Vec<(String, String)>,
     pub(crate) idempotent: bool,
     pub(crate) instance: Option<String>,
-    pub(crate) key: Option<Key>,
+    pub(crate) key: Option<CallKey>,
     pub(crate) fork: bool,
     pub(crate) info: Option<CallInfo>,
     pub(crate) layers: Vec<Arc<dyn Layer>>,
@@ -68,7 +68,7 @@ impl CallOptions {
     /// [`Balancer::IpHash`](crate::Balancer::IpHash) it is an address, as text. It is not sent.
     #[must_use]
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.key = Some(Key::new(key.as_ref()));
+        self.key = Some(CallKey::new(key.as_ref()));
         self
     }
 

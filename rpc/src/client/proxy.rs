@@ -13,9 +13,10 @@ use tracing::debug;
 
 use super::{
     balance::Balancing,
+    ejection::EjectionConfig,
     options::{CallOptions, ClientConfig, config_setters},
     request::{CallRequest, EncodeArguments, not_sent},
-    resolver::{Picked, Resolver, Tried},
+    resolver::{Picked, Resolver, Settings, Tried},
     retry::{self, ATTEMPTS, Verdict},
 };
 use crate::{Answer, Code, Status, meter};
@@ -44,8 +45,7 @@ pub struct ClientProxy {
 struct Inner {
     registry: Arc<dyn MsRegister>,
     config: Arc<ClientConfig>,
-    balancing: Balancing,
-    connections_per_instance: usize,
+    settings: Settings,
     resolvers: RwLock<HashMap<String, Arc<Resolver>>>,
 }
 
@@ -60,8 +60,11 @@ impl ClientProxy {
         ProxyBuilder {
             registry,
             config: ClientConfig::default(),
-            balancing: Balancing::default(),
-            connections_per_instance: 1,
+            settings: Settings {
+                balancing: Balancing::default(),
+                ejection: EjectionConfig::default(),
+                connections_per_instance: 1,
+            },
         }
     }
 
@@ -97,13 +100,13 @@ impl ClientProxy {
             return Ok(resolver);
         }
         let name = ServiceName::new(service)?;
+        self.inner.settings.ejection.check()?;
         let runtime = Handle::try_current()
             .map_err(|_| not_sent(Code::FailedPrecondition, "calls are made from within a tokio runtime"))?;
         let mut resolvers = self.inner.resolvers.write().unwrap_or_else(PoisonError::into_inner);
         let resolver = resolvers.entry(service.to_owned()).or_insert_with(|| {
-            let Inner { registry, config, balancing, connections_per_instance, .. } = &*self.inner;
-            let (registry, config) = (registry.clone(), config.clone());
-            Resolver::start(&runtime, name, registry, config, balancing.clone(), *connections_per_instance)
+            let Inner { registry, config, settings, .. } = &*self.inner;
+            Resolver::start(&runtime, name, registry.clone(), config.clone(), settings)
         });
         Ok(resolver.clone())
     }
@@ -122,7 +125,7 @@ impl ClientProxy {
         match picked.connection.exchange(request, arguments).await {
             Ok(answer) => {
                 attempt_ended(resolver, &picked, request);
-                picked.connection.health().answered();
+                picked.connection.ejection().answered();
                 Ok(answer)
             }
             // On the heap: the calls that need no second attempt, nearly all, are smaller for it.
@@ -170,7 +173,7 @@ impl ClientProxy {
             status = match picked.connection.exchange(request, arguments).await {
                 Ok(answer) => {
                     attempt_ended(resolver, &picked, request);
-                    picked.connection.health().answered();
+                    picked.connection.ejection().answered();
                     return Ok(answer);
                 }
                 Err(status) => status,
@@ -183,10 +186,8 @@ impl ClientProxy {
 #[inline]
 fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>) {
     if let Some(info) = request.info {
-        let instances = resolver.instances.load();
-        let found = instances.all.iter().find(|endpoint| endpoint.number() == picked.endpoint);
-        let id = found.map_or_else(|| picked.connection.address(), |endpoint| endpoint.instance().id());
-        info.end_attempt(id.to_owned());
+        let id = resolver.id_of(picked.endpoint);
+        info.end_attempt(id.unwrap_or_else(|| picked.connection.address().to_owned()));
     }
 }
 
@@ -196,24 +197,31 @@ fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>
 pub struct ProxyBuilder {
     registry: Arc<dyn MsRegister>,
     config: ClientConfig,
-    balancing: Balancing,
-    connections_per_instance: usize,
+    settings: Settings,
 }
 
 impl ProxyBuilder {
     config_setters!();
 
-    /// Balancing of calls: over which instances, and in which way. A [`Balancer`](crate::Balancer), or more.
+    /// Balancing of calls: over which instances, and in which way. A [`Balancer`](crate::Balancer), or more, or one of the
+    /// program's own: [`Balancing::custom`].
     /// Default: [`Balancer::P2c`](crate::Balancer::P2c) over all of them.
     pub fn balancer(mut self, balancing: impl Into<Balancing>) -> Self {
-        self.balancing = balancing.into();
+        self.settings.balancing = balancing.into();
+        self
+    }
+
+    /// Ejection of instances that do not answer. A setting out of its range fails every call with `InvalidArgument`, unsent;
+    /// [`EjectionConfig::check`] tells beforehand.
+    pub fn ejection(mut self, change: impl FnOnce(&mut EjectionConfig)) -> Self {
+        change(&mut self.settings.ejection);
         self
     }
 
     /// Connections to each instance, at least 1. One carries many calls at once; more help where one core is too little
     /// for the framing. Default 1.
     pub fn connections_per_instance(mut self, connections: usize) -> Self {
-        self.connections_per_instance = connections.max(1);
+        self.settings.connections_per_instance = connections.max(1);
         self
     }
 
@@ -223,8 +231,7 @@ impl ProxyBuilder {
             inner: Arc::new(Inner {
                 registry: self.registry,
                 config: Arc::new(self.config),
-                balancing: self.balancing,
-                connections_per_instance: self.connections_per_instance,
+                settings: self.settings,
                 resolvers: RwLock::default(),
             }),
             options: CallOptions::new(),

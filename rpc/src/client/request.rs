@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    balance::Key,
+    balance::{CallKey, Key},
     info::CallInfo,
     options::{CallOptions, ClientConfig, LONGEST, Outgoing},
 };
@@ -72,7 +72,7 @@ pub(crate) struct CallRequest<'a> {
     /// The only instance that will do.
     pub(crate) instance: Option<&'a str>,
     /// What the balancer hashes.
-    pub(crate) key: Option<Key>,
+    pub(crate) key: Option<&'a CallKey>,
     /// All instances, and the first success.
     pub(crate) fork: bool,
     /// Records what became of the call.
@@ -121,7 +121,7 @@ impl<'a> CallRequest<'a> {
             argc,
             codec: options.codec.as_ref().unwrap_or(&config.codec).clone(),
             instance: options.instance.as_deref(),
-            key: options.key,
+            key: options.key.as_ref(),
             fork: options.fork && options.instance.is_none(),
             info: options.info.as_ref(),
             compression: options.compression.as_ref().unwrap_or(&config.compression).clone(),
@@ -163,7 +163,7 @@ impl<'a> CallRequest<'a> {
             argc: call.argc,
             codec: call.codec.clone(),
             instance: options.instance.as_deref(),
-            key: options.key,
+            key: options.key.as_ref(),
             fork: options.fork && options.instance.is_none(),
             info: options.info.as_ref(),
             compression: options.compression.as_ref().unwrap_or(&config.compression).clone(),

@@ -1,26 +1,26 @@
-//! Any of them.
+//! Random balancers.
 
-use super::choices::{Ask, Balance, Candidates};
+use super::candidates::{Balance, Candidate, Candidates, PickContext};
 
 #[derive(Debug)]
 pub(super) struct Random;
 
 impl Balance for Random {
-    fn pick(&self, candidates: &Candidates, _: &Ask<'_>) -> u32 {
-        candidates.place(fastrand::usize(..candidates.len()))
+    fn pick(&self, candidates: &Candidates, _: &PickContext<'_>) -> usize {
+        fastrand::usize(..candidates.len())
     }
 }
 
 #[derive(Debug)]
 pub(super) struct WeightedRandom {
-    /// The sum of the weights up to each.
+    /// Prefix sums of the weights.
     cumulative: Box<[f64]>,
 }
 
 impl WeightedRandom {
     pub(super) fn new(candidates: &Candidates) -> Self {
-        let sums = candidates.all().iter().scan(0.0, |sum, candidate| {
-            *sum += candidate.weight;
+        let sums = candidates.iter().map(Candidate::weight).scan(0.0, |sum, weight| {
+            *sum += weight;
             Some(*sum)
         });
         Self { cumulative: sums.collect() }
@@ -28,9 +28,9 @@ impl WeightedRandom {
 }
 
 impl Balance for WeightedRandom {
-    fn pick(&self, candidates: &Candidates, _: &Ask<'_>) -> u32 {
+    fn pick(&self, candidates: &Candidates, _: &PickContext<'_>) -> usize {
         let drawn = fastrand::f64() * self.cumulative.last().copied().unwrap_or_default();
         let index = self.cumulative.partition_point(|upto| *upto <= drawn);
-        candidates.place(index.min(candidates.len() - 1))
+        index.min(candidates.len() - 1)
     }
 }

@@ -1,135 +1,42 @@
-//! The instances that a call may go to, and the pick among them.
+//! Factory of the balancers, and the pick among the candidates.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use super::{
-    Balancer, Clock, Key, Loads, Policy,
+    balancer::Balancer,
+    balancing::{Algorithm, Custom, Policy},
+    candidates::{Balance, Candidate, Candidates, Listed, PickContext},
     chance::{Random, WeightedRandom},
     hash::{Bounded, Consistent, Modulo},
     least::{LeastConnections, P2c},
-    ring::Ring,
     turns::{RoundRobin, WeightedRoundRobin},
 };
+use crate::{Code, Outcome, Status};
 
-/// Picks one of the candidates that it was made for.
-pub(crate) trait Balance: fmt::Debug + Send + Sync {
-    /// The place of one of them. There are at least two.
-    fn pick(&self, candidates: &Candidates, ask: &Ask<'_>) -> u32;
-}
-
-/// What a pick depends on, besides the instances.
-#[derive(Debug)]
-pub(crate) struct Ask<'a> {
-    pub(crate) key: Option<Key>,
-    pub(crate) clock: &'a Clock,
-}
-
-/// One instance that may be picked.
-#[derive(Clone, Debug)]
-pub(crate) struct Candidate {
-    /// Its place in the list of all instances, which is sorted by id.
-    pub(crate) place: u32,
-    pub(crate) weight: f64,
-    pub(crate) loads: Loads,
-    /// 1 by the weight.
-    lightness: f32,
-}
-
-impl Candidate {
-    /// Only numbers that can be added up and divided by are weights, and these come from outside.
-    const WEIGHTS: std::ops::RangeInclusive<f64> = 1e-9..=1e9;
-
-    /// `weight` is above 0.
-    pub(crate) fn new(place: u32, weight: f64, loads: Loads) -> Self {
-        let weight = weight.clamp(*Self::WEIGHTS.start(), *Self::WEIGHTS.end());
-        Self { place, weight, loads, lightness: (1.0 / weight) as f32 }
-    }
-
-    /// What weighs more counts as less busy.
-    #[inline]
-    pub(super) fn by_weight(&self, load: f32) -> f32 {
-        load * self.lightness
-    }
-}
-
-/// Those that may be picked, sorted by place.
-#[derive(Debug, Default)]
-pub(crate) struct Candidates(Box<[Candidate]>);
-
-impl Candidates {
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    #[inline]
-    pub(super) fn all(&self) -> &[Candidate] {
-        &self.0
-    }
-
-    #[inline]
-    pub(super) fn place(&self, index: usize) -> u32 {
-        self.0[index].place
-    }
-
-    /// The index of this place, if it may be picked.
-    #[inline]
-    pub(super) fn find(&self, place: u32) -> Option<usize> {
-        // Most often all are there.
-        match self.0.get(place as usize) {
-            Some(candidate) if candidate.place == place => Some(place as usize),
-            _ => self.0.binary_search_by_key(&place, |candidate| candidate.place).ok(),
-        }
-    }
-}
-
-/// Those that are listed and may be picked once they are connected: what hashes go by, so that a lost connection moves
-/// no key but its own.
-#[derive(Debug, Default)]
-pub(crate) struct Listed {
-    pub(super) places: Box<[u32]>,
-    pub(super) ring: Option<Arc<Ring>>,
-}
-
-impl Listed {
-    /// `instances`: place, id and weight, in order. What was listed before makes this cheaper.
-    pub(crate) fn new<'a>(
-        balancer: Balancer,
-        before: Option<&Self>,
-        instances: impl Iterator<Item = (u32, &'a str, f64)> + Clone,
-    ) -> Self {
-        let ring_before = before.and_then(|before| before.ring.as_ref());
-        let ring = balancer.needs_ring().then(|| Ring::new(ring_before, instances.clone()));
-        Self { places: instances.map(|(place, ..)| place).collect(), ring }
-    }
-
-    pub(crate) fn places(&self) -> &[u32] {
-        &self.places
-    }
-}
-
-/// Candidates, and who picks among them.
+/// Candidates, and the balancer that was made for them.
 #[derive(Debug)]
 pub(crate) struct Choices {
     candidates: Candidates,
-    balance: Box<dyn Balance>,
+    balance: Made,
+}
+
+#[derive(Debug)]
+enum Made {
+    BuiltIn(Box<dyn Balance>),
+    Custom(Guarded),
 }
 
 impl Choices {
-    /// `candidates`, sorted by place, are among those `listed`.
-    pub(crate) fn new(policy: &Arc<Policy>, listed: &Arc<Listed>, candidates: impl Iterator<Item = Candidate>) -> Self {
-        let candidates = Candidates(candidates.collect());
-        let (policy, listed) = (policy.clone(), listed.clone());
-        let balance: Box<dyn Balance> = match policy.balancing.balancer() {
-            Balancer::P2c => Box::new(P2c),
-            Balancer::LeastConnections => Box::new(LeastConnections),
-            Balancer::RoundRobin => Box::new(RoundRobin(policy)),
-            Balancer::WeightedRoundRobin => Box::new(WeightedRoundRobin::new(policy, &candidates)),
-            Balancer::Random => Box::new(Random),
-            Balancer::WeightedRandom => Box::new(WeightedRandom::new(&candidates)),
-            Balancer::IpHash | Balancer::KeyHash => Box::new(Modulo { policy, listed }),
-            Balancer::ConsistentHash => Box::new(Consistent { policy, listed }),
-            Balancer::BoundedHash(percent) => Box::new(Bounded::new(policy, listed, &candidates, percent)),
+    /// `candidates` are sorted by slot, and among those `listed`.
+    pub(crate) fn new(policy: &Policy, listed: &Arc<Listed>, candidates: impl Iterator<Item = Candidate>) -> Self {
+        let candidates = Candidates::new(candidates);
+        let balance = match policy.balancing.algorithm() {
+            Algorithm::BuiltIn(balancer) => Made::BuiltIn(built_in(*balancer, policy, listed, &candidates)),
+            Algorithm::Custom(custom) => Made::Custom(Guarded::new(custom, &candidates)),
         };
         Self { candidates, balance }
     }
@@ -142,29 +49,97 @@ impl Choices {
         self.len() == 0
     }
 
-    /// Where there is nothing to choose.
+    /// Slot of the only candidate.
     #[inline]
     pub(crate) fn only(&self) -> Option<u32> {
-        match self.candidates.all() {
-            [only] => Some(only.place),
+        match &*self.candidates {
+            [only] => Some(only.slot),
             _ => None,
         }
     }
 
-    /// The place of the instance for the next call.
+    /// Slot of the instance for the next call.
+    ///
+    /// # Errors
+    /// `Internal`: a custom balancer failed.
     #[inline]
-    pub(crate) fn pick(&self, ask: &Ask<'_>) -> Option<u32> {
-        match self.candidates.all() {
-            [] => None,
-            [only] => Some(only.place),
-            _ => Some(self.balance.pick(&self.candidates, ask)),
+    pub(crate) fn pick(&self, call: &PickContext<'_>) -> Result<Option<u32>, Status> {
+        Ok(self.pick_index(call)?.map(|index| self.candidates[index].slot))
+    }
+
+    /// The same without the avoided slots.
+    pub(crate) fn pick_other(
+        &self,
+        call: &PickContext<'_>,
+        avoided: impl Fn(u32) -> bool,
+    ) -> Result<Option<u32>, Status> {
+        let Some(first) = self.pick_index(call)? else { return Ok(None) };
+        let from_there = (first..self.len()).chain(0..first);
+        Ok(from_there.map(|index| self.candidates[index].slot).find(|slot| !avoided(*slot)))
+    }
+
+    #[inline]
+    fn pick_index(&self, call: &PickContext<'_>) -> Result<Option<usize>, Status> {
+        match (&*self.candidates, &self.balance) {
+            ([], _) => Ok(None),
+            ([_], _) => Ok(Some(0)),
+            (_, Made::BuiltIn(balance)) => Ok(Some(balance.pick(&self.candidates, call))),
+            (_, Made::Custom(guarded)) => guarded.pick(&self.candidates, call).map(Some),
+        }
+    }
+}
+
+fn built_in(balancer: Balancer, policy: &Policy, listed: &Arc<Listed>, candidates: &Candidates) -> Box<dyn Balance> {
+    let (turns, listed) = (policy.turns.clone(), listed.clone());
+    match balancer {
+        Balancer::P2c => Box::new(P2c),
+        Balancer::LeastConnections => Box::new(LeastConnections),
+        Balancer::RoundRobin => Box::new(RoundRobin(turns)),
+        Balancer::WeightedRoundRobin => Box::new(WeightedRoundRobin::new(turns, candidates)),
+        Balancer::Random => Box::new(Random),
+        Balancer::WeightedRandom => Box::new(WeightedRandom::new(candidates)),
+        Balancer::IpHash | Balancer::KeyHash => Box::new(Modulo { turns, listed }),
+        Balancer::ConsistentHash => Box::new(Consistent { turns, listed }),
+        Balancer::BoundedHash(percent) => Box::new(Bounded::new(turns, listed, candidates, percent)),
+    }
+}
+
+/// Custom balancer whose panics and wrong indices become errors of the call.
+struct Guarded {
+    name: Arc<str>,
+    /// `None`: the factory panicked, or there is nothing to choose.
+    balance: Option<Box<dyn Balance>>,
+}
+
+impl Guarded {
+    fn new(custom: &Custom, candidates: &Candidates) -> Self {
+        let make = || (custom.factory)(candidates);
+        let made = (candidates.len() > 1).then(|| catch_unwind(AssertUnwindSafe(make)));
+        Self { name: custom.name.clone(), balance: made.and_then(Result::ok) }
+    }
+
+    fn pick(&self, candidates: &Candidates, call: &PickContext<'_>) -> Result<usize, Status> {
+        let Some(balance) = &self.balance else {
+            return Err(self.fault("panicked when it was made: its factory must take any candidates"));
+        };
+        let count = candidates.len();
+        match catch_unwind(AssertUnwindSafe(|| balance.pick(candidates, call))) {
+            Ok(index) if index < count => Ok(index),
+            Ok(index) => {
+                Err(self.fault(&format!("returned index {index} of {count} candidates: use 0 to {}", count - 1)))
+            }
+            Err(_) => Err(self.fault("panicked during a pick")),
         }
     }
 
-    /// The same, but none that is `avoided`.
-    pub(crate) fn pick_other(&self, ask: &Ask<'_>, avoided: impl Fn(u32) -> bool) -> Option<u32> {
-        let first = self.candidates.find(self.pick(ask)?)?;
-        let from_there = (first..self.len()).chain(0..first);
-        from_there.map(|index| self.candidates.place(index)).find(|place| !avoided(*place))
+    #[cold]
+    fn fault(&self, what: &str) -> Status {
+        Status::new(Code::Internal, format!("balancer `{}` {what}", self.name)).with_outcome(Outcome::NotSent)
+    }
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded").field("name", &self.name).finish_non_exhaustive()
     }
 }

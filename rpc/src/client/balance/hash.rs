@@ -1,4 +1,4 @@
-//! The same instance for the same key.
+//! Hashing balancers: calls of one key go to one instance.
 
 use std::sync::{
     Arc,
@@ -6,83 +6,75 @@ use std::sync::{
 };
 
 use super::{
-    Key, Policy,
-    choices::{Ask, Balance, Candidate, Candidates, Listed},
+    candidates::{Balance, Candidate, Candidates, Listed, PickContext},
+    key::Key,
+    turns::Turns,
 };
 
-/// So many points of a ring are looked at for one that may be picked. Where hardly any may, another rule is the faster one.
+/// Points of a ring that are examined for one that may be picked. Where hardly any may, the modulus is faster.
 const LOOKS: usize = 256;
 
-/// The instance of this number, of those listed.
+/// Hash modulo the number of listed instances.
 #[derive(Debug)]
 pub(super) struct Modulo {
-    pub(super) policy: Arc<Policy>,
+    pub(super) turns: Arc<Turns>,
     pub(super) listed: Arc<Listed>,
 }
 
 impl Balance for Modulo {
-    fn pick(&self, candidates: &Candidates, ask: &Ask<'_>) -> u32 {
-        let Some(key) = ask.key else { return in_turn(&self.policy, candidates) };
-        let place = self.listed.places[(key.crc % self.listed.places.len() as u32) as usize];
-        match candidates.find(place) {
-            Some(_) => place,
-            None => of_the_rest(key, candidates),
-        }
+    fn pick(&self, candidates: &Candidates, call: &PickContext<'_>) -> usize {
+        let Some(key) = call.key else { return self.turns.next(candidates) };
+        let slot = self.listed.slots[(key.crc % self.listed.slots.len() as u32) as usize];
+        candidates.find(slot).unwrap_or_else(|| among_the_rest(key, candidates))
     }
 }
 
-/// Whose keys cannot go where they belong are spread over all others.
-fn of_the_rest(key: Key, candidates: &Candidates) -> u32 {
-    candidates.place((key.crc % candidates.len() as u32) as usize)
+/// Spreads the keys of an instance that cannot be picked over all others.
+fn among_the_rest(key: Key, candidates: &Candidates) -> usize {
+    (key.crc % candidates.len() as u32) as usize
 }
 
-fn in_turn(policy: &Policy, candidates: &Candidates) -> u32 {
-    candidates.place((policy.next.advance() % candidates.len() as u32) as usize)
-}
-
-/// The next on the ring.
+/// Consistent hash: the next point on the ring.
 #[derive(Debug)]
 pub(super) struct Consistent {
-    pub(super) policy: Arc<Policy>,
+    pub(super) turns: Arc<Turns>,
     pub(super) listed: Arc<Listed>,
 }
 
 impl Balance for Consistent {
-    fn pick(&self, candidates: &Candidates, ask: &Ask<'_>) -> u32 {
-        let Some(key) = ask.key else { return in_turn(&self.policy, candidates) };
-        let Some(ring) = &self.listed.ring else { return of_the_rest(key, candidates) };
-        let mut places = ring.from(key.position).take(LOOKS);
-        places.find(|place| candidates.find(*place).is_some()).unwrap_or_else(|| of_the_rest(key, candidates))
+    fn pick(&self, candidates: &Candidates, call: &PickContext<'_>) -> usize {
+        let Some(key) = call.key else { return self.turns.next(candidates) };
+        let Some(ring) = &self.listed.ring else { return among_the_rest(key, candidates) };
+        let mut found = ring.from(key.position).take(LOOKS).filter_map(|slot| candidates.find(slot));
+        found.next().unwrap_or_else(|| among_the_rest(key, candidates))
     }
 }
 
-/// The next on the ring that does not have more than its share in flight.
+/// Consistent hash with bounded loads: the next point of an instance that does not exceed its share in flight.
 #[derive(Debug)]
 pub(super) struct Bounded {
-    policy: Arc<Policy>,
+    turns: Arc<Turns>,
     listed: Arc<Listed>,
-    /// The bound for each call in flight, by an instance's weight.
+    /// Bound for each call in flight, per weight.
     of_weight: f64,
-    /// The calls in flight when they were counted last, and all that were picked for since.
+    /// Calls in flight at the last count, plus picks since.
     in_flight: AtomicU32,
-    /// So many picks later they are counted again.
+    /// Picks until the next count.
     recount: AtomicU32,
 }
 
 impl Bounded {
-    pub(super) fn new(policy: Arc<Policy>, listed: Arc<Listed>, candidates: &Candidates, percent: u32) -> Self {
-        let weights: f64 = candidates.all().iter().map(|candidate| candidate.weight).sum();
+    pub(super) fn new(turns: Arc<Turns>, listed: Arc<Listed>, candidates: &Candidates, percent: u32) -> Self {
+        let weights: f64 = candidates.iter().map(Candidate::weight).sum();
         let of_weight = f64::from(percent.max(100)) / 100.0 / weights;
-        Self { policy, listed, of_weight, in_flight: AtomicU32::new(0), recount: AtomicU32::new(0) }
+        Self { turns, listed, of_weight, in_flight: AtomicU32::new(0), recount: AtomicU32::new(0) }
     }
 
-    /// With one more. Among many instances it takes long to count, and a few calls that have ended meanwhile are no matter.
+    /// Calls in flight, this one included. Counting is slow among many instances, so a count serves a quarter as many picks
+    /// as there are candidates: calls that end meanwhile matter little.
     fn in_flight(&self, candidates: &Candidates) -> u32 {
         let (counted, next) = match self.recount.load(Ordering::Relaxed) {
-            0 => (
-                candidates.all().iter().map(|candidate| candidate.loads.in_flight()).sum(),
-                candidates.len() as u32 / 4,
-            ),
+            0 => (candidates.iter().map(Candidate::in_flight).sum(), candidates.len() as u32 / 4),
             picks => (self.in_flight.load(Ordering::Relaxed), picks - 1),
         };
         self.recount.store(next, Ordering::Relaxed);
@@ -92,20 +84,20 @@ impl Bounded {
 }
 
 impl Balance for Bounded {
-    fn pick(&self, candidates: &Candidates, ask: &Ask<'_>) -> u32 {
-        let Some(key) = ask.key else { return in_turn(&self.policy, candidates) };
-        let Some(ring) = &self.listed.ring else { return of_the_rest(key, candidates) };
+    fn pick(&self, candidates: &Candidates, call: &PickContext<'_>) -> usize {
+        let Some(key) = call.key else { return self.turns.next(candidates) };
+        let Some(ring) = &self.listed.ring else { return among_the_rest(key, candidates) };
         // A whole number is below a bound if it is below the bound rounded up.
         let bound = f64::from(self.in_flight(candidates)) * self.of_weight;
-        let has_room = |candidate: &Candidate| f64::from(candidate.loads.in_flight()) < bound * candidate.weight;
+        let has_room = |candidate: &Candidate| f64::from(candidate.in_flight()) < bound * candidate.weight();
         let mut first = None;
-        for place in ring.from(key.position).take(LOOKS) {
-            let Some(index) = candidates.find(place) else { continue };
-            if has_room(&candidates.all()[index]) {
-                return place;
+        for slot in ring.from(key.position).take(LOOKS) {
+            let Some(index) = candidates.find(slot) else { continue };
+            if has_room(&candidates[index]) {
+                return index;
             }
-            first = first.or(Some(place));
+            first = first.or(Some(index));
         }
-        first.unwrap_or_else(|| of_the_rest(key, candidates))
+        first.unwrap_or_else(|| among_the_rest(key, candidates))
     }
 }

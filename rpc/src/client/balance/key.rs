@@ -1,15 +1,29 @@
-//! What a call is hashed by.
+//! Key of a call, hashed.
 
 use std::{
     io::{Cursor, Write},
     net::IpAddr,
+    sync::Arc,
 };
 
-/// The hashes of a call's key: the same in every process, on every machine, in every version.
+/// Key of a call: its bytes and their hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallKey {
+    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) hashes: Key,
+}
+
+impl CallKey {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.into(), hashes: Key::new(bytes) }
+    }
+}
+
+/// Hashes of a call's key: the same in every process, on every machine, in every version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) crc: u32,
-    /// Where it is on a ring.
+    /// Position on a ring.
     pub(crate) position: u32,
 }
 
@@ -18,7 +32,12 @@ impl Key {
         Self { crc: crc32fast::hash(bytes), position: (spread(fnv(bytes)) >> 32) as u32 }
     }
 
-    /// Of an address as it is written, without a port.
+    /// 64 well-mixed bits.
+    pub(super) fn hash(self) -> u64 {
+        spread(u64::from(self.position) << 32 | u64::from(self.crc))
+    }
+
+    /// Key of an address as it is written, without a port.
     pub(crate) fn of_address(address: IpAddr) -> Self {
         let mut text = Cursor::new([0; LONGEST_ADDRESS]);
         // It fits.

@@ -1,4 +1,4 @@
-//! A ring of hashes: every instance has many points on it, and a key belongs to the next point.
+//! Ring of hashes: each instance has many points on it, and a key belongs to the next point.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,50 +9,50 @@ const POINTS: f64 = 64.0;
 /// A weight above this counts as this.
 const HEAVIEST: f64 = 10.0;
 
-/// Where an instance's points are depends on nothing but its id and weight: so the others' keys stay when it goes.
+/// Ring of hashes. Points of an instance depend on its id and weight alone, so the others keep their keys when it leaves.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// In the order of their places, which is that of their ids.
+    /// Sorted by slot, and so by id.
     members: Box<[Member]>,
-    /// Sorted: the position in the upper half, the place in the lower.
+    /// Sorted: position in the upper half, slot in the lower.
     points: Box<[u64]>,
 }
 
 /// An instance on the ring.
 #[derive(Debug, PartialEq, Eq)]
 struct Member {
-    place: u32,
-    /// How many points it has.
+    slot: u32,
+    /// Number of points.
     count: u32,
-    /// Of its id.
+    /// Hash of the id.
     hash: u64,
 }
 
 impl Member {
-    fn new(place: u32, id: &str, weight: f64) -> Self {
-        Self { place, count: (weight.min(HEAVIEST) * POINTS).ceil() as u32, hash: fnv(id.as_bytes()) }
+    fn new(slot: u32, id: &str, weight: f64) -> Self {
+        Self { slot, count: (weight.min(HEAVIEST) * POINTS).ceil() as u32, hash: fnv(id.as_bytes()) }
     }
 
     fn points(&self) -> impl Iterator<Item = u64> {
         (0..u64::from(self.count)).map(|point| {
             let position = spread(self.hash.wrapping_add(point.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-            at(position, self.place)
+            at(position, self.slot)
         })
     }
 }
 
-/// Of a position only the upper half counts.
-fn at(position: u64, place: u32) -> u64 {
-    (position >> 32 << 32) | u64::from(place)
+/// Joins the upper half of a position with a slot.
+fn at(position: u64, slot: u32) -> u64 {
+    (position >> 32 << 32) | u64::from(slot)
 }
 
 impl Ring {
-    /// `before` is a ring of mostly the same instances, which makes this one cheaper and no other.
+    /// `before` is a ring of mostly the same instances: it makes this one cheaper and does not change it.
     pub(super) fn new<'a>(
         before: Option<&Arc<Self>>,
         instances: impl Iterator<Item = (u32, &'a str, f64)>,
     ) -> Arc<Self> {
-        let members: Box<[_]> = instances.map(|(place, id, weight)| Member::new(place, id, weight)).collect();
+        let members: Box<[_]> = instances.map(|(slot, id, weight)| Member::new(slot, id, weight)).collect();
         if let Some(before) = before.filter(|before| before.members == members) {
             return before.clone();
         }
@@ -60,34 +60,34 @@ impl Ring {
         Arc::new(Self { points: points.unwrap_or_else(|| sorted(members.iter())).into(), members })
     }
 
-    /// The points of these members. Those of before are neither hashed nor sorted again, but get the places of now. `None`:
-    /// there is too little in common.
+    /// Points of these members. Points of members that stay are neither hashed nor sorted again, but get their new slots.
+    /// Returns `None` if there is too little in common.
     fn changed_to(&self, members: &[Member]) -> Option<Vec<u64>> {
-        let of_now: HashMap<_, _> = members.iter().map(|member| ((member.hash, member.count), member.place)).collect();
-        let mut places = vec![GONE; self.members.last()?.place as usize + 1];
+        let of_now: HashMap<_, _> = members.iter().map(|member| ((member.hash, member.count), member.slot)).collect();
+        let mut slots = vec![GONE; self.members.last()?.slot as usize + 1];
         let mut last = None;
         for member in &self.members {
-            let Some(place) = of_now.get(&(member.hash, member.count)).copied() else { continue };
-            // Else two ids have one hash, and their order among equals would not be that of their places.
-            if last.is_some_and(|last| last >= place) {
+            let Some(slot) = of_now.get(&(member.hash, member.count)).copied() else { continue };
+            // Else two ids have one hash, and their order among equals would not be that of their slots.
+            if last.is_some_and(|last| last >= slot) {
                 return None;
             }
-            last = Some(place);
-            places[member.place as usize] = place;
+            last = Some(slot);
+            slots[member.slot as usize] = slot;
         }
-        let mut kept = places.iter().copied().filter(|place| *place != GONE).peekable();
-        let new: Vec<_> = members.iter().filter(|member| kept.next_if_eq(&member.place).is_none()).collect();
+        let mut kept = slots.iter().copied().filter(|slot| *slot != GONE).peekable();
+        let new: Vec<_> = members.iter().filter(|member| kept.next_if_eq(&member.slot).is_none()).collect();
         if new.len() > members.len() / 2 {
             return None;
         }
         let mut new = sorted(new.into_iter()).into_iter().peekable();
         let mut points = Vec::with_capacity(members.iter().map(|member| member.count as usize).sum());
         for point in &*self.points {
-            let place = places[*point as u32 as usize];
-            if place == GONE {
+            let slot = slots[*point as u32 as usize];
+            if slot == GONE {
                 continue;
             }
-            let point = at(*point, place);
+            let point = at(*point, slot);
             while let Some(before) = new.next_if(|new| *new < point) {
                 points.push(before);
             }
@@ -97,7 +97,7 @@ impl Ring {
         Some(points)
     }
 
-    /// The places from `position` on, once round, most of them several times.
+    /// Slots from `position` on, once round, most of them several times.
     #[inline]
     pub(super) fn from(&self, position: u32) -> impl Iterator<Item = u32> {
         let first = self.points.partition_point(|point| (point >> 32) as u32 <= position);
@@ -106,7 +106,7 @@ impl Ring {
     }
 }
 
-/// No place.
+/// Marks a slot whose member is gone.
 const GONE: u32 = u32::MAX;
 
 fn sorted<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Vec<u64> {
@@ -117,59 +117,4 @@ fn sorted<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Vec<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    type List = Vec<(u32, String, f64)>;
-
-    /// Instances by id and weight; those of weight 0 have places, and are not on the ring.
-    fn lists() -> impl Strategy<Value = Vec<List>> {
-        let weight = prop_oneof![Just(0.0), Just(1.0), Just(1.0), 0.01f64..12.0];
-        let list = prop::collection::btree_map(0u32..30, weight, 0..20).prop_map(|list| {
-            let placed = (0..).zip(list).map(|(place, (id, weight))| (place, format!("10.0.0.{id:02}:80"), weight));
-            placed.filter(|(.., weight)| *weight > 0.0).collect()
-        });
-        prop::collection::vec(list, 2..6)
-    }
-
-    fn ring(before: Option<&Arc<Ring>>, list: &List) -> Arc<Ring> {
-        Ring::new(before, list.iter().map(|(place, id, weight)| (*place, id.as_str(), *weight)))
-    }
-
-    proptest! {
-        /// Every key goes where it would if there had been no list before.
-        #[test]
-        fn a_changed_ring_is_that_of_its_instances(lists in lists()) {
-            let mut before = ring(None, &lists[0]);
-            for list in &lists[1..] {
-                let (changed, anew) = (ring(Some(&before), list), ring(None, list));
-                prop_assert_eq!(&changed.points, &anew.points);
-                before = changed;
-            }
-        }
-    }
-
-    #[test]
-    fn ids_of_one_hash_are_on_the_ring_both() {
-        let members = |places: &[u32]| places.iter().map(|place| Member { place: *place, count: 9, hash: 7 }).collect();
-        let anew = |members: Box<[Member]>| Ring { points: sorted(members.iter()).into(), members };
-        for (before, after) in [(&[0, 1][..], &[1, 2][..]), (&[0, 1], &[0]), (&[0], &[0, 1]), (&[1], &[0, 1, 2, 3])] {
-            let (before, after) = (anew(members(before)), anew(members(after)));
-            let changed = before.changed_to(&after.members);
-            assert!(changed.is_none_or(|points| *points == *after.points));
-        }
-    }
-
-    #[test]
-    fn most_points_are_kept_and_an_equal_list_makes_none() {
-        let list = |ids: std::ops::Range<u32>| (0..).zip(ids).map(|(place, id)| (place, id.to_string(), 1.0)).collect();
-        let before = ring(None, &list(100..200));
-        let same = ring(Some(&before), &list(100..200));
-        assert!(Arc::ptr_eq(&before, &same));
-        let changed_to = |ids| before.changed_to(&ring(None, &list(ids)).members);
-        assert!(changed_to(101..201).is_some());
-        assert!(changed_to(180..300).is_none(), "that would be no cheaper");
-    }
-}
+mod tests;

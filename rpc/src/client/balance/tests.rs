@@ -5,17 +5,24 @@ use std::{
 };
 
 use allocation_counter::measure;
+use ms_register::Instance;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
+use crate::{Code, Outcome};
 
 /// Instances with these ids and weights, all connected, and a balancer over them.
 struct Scene {
     ids: Vec<String>,
-    loads: Vec<Arc<Load>>,
+    loads: Vec<Arc<LoadEstimate>>,
     choices: Choices,
     clock: Arc<Clock>,
+}
+
+fn candidate(slot: u32, id: &str, weight: f64, loads: LoadEstimates) -> Candidate {
+    let instance = Instance::new("10.0.0.1", 80).with_id(id).with_weight(weight);
+    Candidate::new(slot, Arc::new(instance), loads)
 }
 
 impl Scene {
@@ -31,20 +38,20 @@ impl Scene {
     /// Those that are not connected are listed all the same.
     fn of(balancer: Balancer, ids: Vec<String>, weights: &[f64], is_connected: impl Fn(usize) -> bool) -> Self {
         let clock = Arc::<Clock>::default();
-        let loads: Vec<_> = ids.iter().map(|_| Arc::new(Load::new(clock.clone()))).collect();
+        let loads: Vec<_> = ids.iter().map(|_| Arc::new(LoadEstimate::new(clock.clone()))).collect();
         let policy = Arc::new(Policy::new(balancer.into()));
-        let listed = (0..).zip(&ids).zip(weights).map(|((place, id), weight)| (place, id.as_str(), *weight));
-        let listed = Arc::new(Listed::new(balancer, None, listed));
-        let connected = (0..ids.len()).filter(|place| is_connected(*place));
-        let candidates =
-            connected.map(|place| Candidate::new(place as u32, weights[place], Loads::One(loads[place].clone())));
+        let listed = (0..).zip(&ids).zip(weights).map(|((slot, id), weight)| (slot, id.as_str(), *weight));
+        let listed = Arc::new(Listed::new(policy.balancing.needs_ring(), None, listed));
+        let connected = (0..ids.len()).filter(|slot| is_connected(*slot));
+        let candidates = connected
+            .map(|slot| candidate(slot as u32, &ids[slot], weights[slot], LoadEstimates::One(loads[slot].clone())));
         let choices = Choices::new(&policy, &listed, candidates);
         Self { ids, loads, choices, clock }
     }
 
     fn pick(&self, key: Option<&str>) -> usize {
         let key = key.map(|key| Key::new(key.as_bytes()));
-        self.choices.pick(&Ask { key, clock: &self.clock }).unwrap() as usize
+        self.choices.pick(&PickContext { key, bytes: None, clock: &self.clock }).unwrap().unwrap() as usize
     }
 
     /// Whose the keys are, of so many.
@@ -58,8 +65,8 @@ impl Scene {
         shares
     }
 
-    fn hold(&self, place: usize, calls: usize) {
-        self.loads[place].set_in_flight(calls);
+    fn hold(&self, slot: usize, calls: usize) {
+        self.loads[slot].set_in_flight(calls);
     }
 }
 
@@ -144,7 +151,7 @@ fn a_consistent_hash_moves_only_the_keys_of_who_leaves() {
             let gone = left.remove(leaver);
             let rest = Scene::of(Balancer::ConsistentHash, left, &weights[1..], |_| true);
             // Whether it is not listed any more, or only not connected.
-            let lost = Scene::of(Balancer::ConsistentHash, ids.clone(), &weights, |place| place != leaver);
+            let lost = Scene::of(Balancer::ConsistentHash, ids.clone(), &weights, |slot| slot != leaver);
             let (after, meanwhile) = (rest.owners(KEYS), lost.owners(KEYS));
             assert_eq!(after, meanwhile);
             let moved = before.iter().zip(&after).filter(|(before, after)| before != after);
@@ -162,7 +169,7 @@ fn a_consistent_hash_moves_only_the_keys_of_who_leaves() {
 fn a_lost_connection_moves_no_keys_but_its_own() {
     let ids: Vec<_> = (0..10).map(|at| format!("10.0.0.{at}:80")).collect();
     for balancer in [Balancer::IpHash, Balancer::KeyHash, Balancer::ConsistentHash, Balancer::BoundedHash(125)] {
-        let scene = |without: usize| Scene::of(balancer, ids.clone(), &[1.0; 10], |place| place != without);
+        let scene = |without: usize| Scene::of(balancer, ids.clone(), &[1.0; 10], |slot| slot != without);
         let (all, lost) = (scene(99), scene(3));
         let pairs: Vec<_> =
             all.owners(5000).into_iter().zip(lost.owners(5000)).map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
@@ -179,7 +186,7 @@ fn a_lost_connection_moves_no_keys_but_its_own() {
 #[test]
 fn a_key_without_any_connected_neighbour_still_has_one_owner() {
     let ids: Vec<_> = (0..2000).map(|at| format!("10.0.{}.{}:80", at / 250, at % 250)).collect();
-    let scene = Scene::of(Balancer::ConsistentHash, ids, &[1.0; 2000], |place| place == 1000 || place == 1001);
+    let scene = Scene::of(Balancer::ConsistentHash, ids, &[1.0; 2000], |slot| slot == 1000 || slot == 1001);
     let owners = scene.owners(200);
     assert_eq!(owners, scene.owners(200));
     assert_eq!(owners.into_iter().collect::<std::collections::HashSet<_>>().len(), 2);
@@ -191,14 +198,14 @@ fn a_bounded_hash_passes_on_what_is_above_the_share() {
     let owner = scene.pick(Some("popular"));
     let mut in_flight = [0; 4];
     for call in 1..=400u32 {
-        let place = scene.pick(Some("popular"));
-        in_flight[place] += 1;
-        scene.hold(place, in_flight[place]);
+        let slot = scene.pick(Some("popular"));
+        in_flight[slot] += 1;
+        scene.hold(slot, in_flight[slot]);
         let most = (f64::from(call) * 1.25 / 4.0).ceil() as usize;
         assert!(in_flight.iter().all(|calls| *calls <= most), "{in_flight:?} after {call} calls");
     }
     assert_eq!(in_flight[owner], 125, "{in_flight:?}");
-    (0..4).for_each(|place| scene.hold(place, 0));
+    (0..4).for_each(|slot| scene.hold(slot, 0));
     assert_eq!(scene.pick(Some("popular")), owner, "it gets them back");
     let unbounded = Scene::even(Balancer::ConsistentHash, 4);
     unbounded.hold(owner, 1000);
@@ -233,13 +240,13 @@ fn while_one_instance_holds_a_call_the_next_five_go_elsewhere() {
 fn the_least_busy_is_found_exactly_among_128_and_mostly_among_more() {
     for count in [2, 100, 128] {
         let scene = Scene::even(Balancer::LeastConnections, count);
-        (0..count).for_each(|place| scene.hold(place, 2));
+        (0..count).for_each(|slot| scene.hold(slot, 2));
         scene.hold(count / 2, 1);
         assert!((0..100).all(|_| scene.pick(None) == count / 2));
     }
     fastrand::seed(7);
     let scene = Scene::even(Balancer::LeastConnections, 10_000);
-    (0..5_000).for_each(|place| scene.hold(place, 9));
+    (0..5_000).for_each(|slot| scene.hold(slot, 9));
     let busy = (0..10_000).filter(|_| scene.pick(None) < 5_000).count();
     // All of 8 are busy once in 256 times: 39 of 10,000, sigma 6.2.
     assert!((20..=58).contains(&busy), "{busy}");
@@ -273,15 +280,15 @@ fn who_refuses_fast_is_not_favoured() {
     let (scene, start) = (Scene::even(Balancer::P2c, 3), Instant::now());
     let (mut now, mut refusals, mut calls) = (start, 0, 0);
     while now < start + Duration::from_secs(60) {
-        let place = scene.pick(None);
+        let slot = scene.pick(None);
         calls += 1;
-        if place == 1 {
+        if slot == 1 {
             refusals += 1;
             now += Duration::from_micros(10);
             scene.loads[1].refused(now);
         } else {
             now += Duration::from_millis(100);
-            scene.loads[place].answered(Duration::from_millis(100), now);
+            scene.loads[slot].answered(Duration::from_millis(100), now);
         }
     }
     assert!(calls >= 600 && refusals <= 60, "{refusals} of {calls} calls were refused");
@@ -291,14 +298,14 @@ fn who_refuses_fast_is_not_favoured() {
 fn what_is_avoided_is_picked_only_when_nothing_else_is_left() {
     for balancer in Balancer::ALL {
         let scene = Scene::even(balancer, 3);
-        let ask = Ask { key: Some(Key::new(b"k")), clock: &scene.clock };
+        let ask = PickContext { key: Some(Key::new(b"k")), bytes: None, clock: &scene.clock };
         for _ in 0..20 {
-            assert_eq!(scene.choices.pick_other(&ask, |place| place != 1), Some(1), "{balancer}");
-            assert_eq!(scene.choices.pick_other(&ask, |_| true), None);
+            assert_eq!(scene.choices.pick_other(&ask, |slot| slot != 1).unwrap(), Some(1), "{balancer}");
+            assert_eq!(scene.choices.pick_other(&ask, |_| true).unwrap(), None);
         }
         let nobody = Scene::even(balancer, 0);
-        assert_eq!(nobody.choices.pick(&ask), None);
-        assert_eq!(nobody.choices.pick_other(&ask, |_| false), None);
+        assert_eq!(nobody.choices.pick(&ask).unwrap(), None);
+        assert_eq!(nobody.choices.pick_other(&ask, |_| false).unwrap(), None);
     }
 }
 
@@ -344,15 +351,82 @@ proptest! {
         let weights: Vec<_> = instances.iter().map(|(_, weight)| *weight).collect();
         let ids: Vec<_> = (0..instances.len()).map(|at| format!("10.0.0.{at:03}:80")).collect();
         for balancer in Balancer::ALL {
-            let scene = Scene::of(balancer, ids.clone(), &weights, |place| instances[place].0);
+            let scene = Scene::of(balancer, ids.clone(), &weights, |slot| instances[slot].0);
             for key in &keys {
                 let key = key.map(|key| Key::new(&[key]));
-                let picked = scene.choices.pick(&Ask { key, clock: &scene.clock });
-                match picked {
-                    Some(place) => prop_assert!(instances[place as usize].0, "{}", balancer),
+                let picked = scene.choices.pick(&PickContext { key, bytes: None, clock: &scene.clock });
+                match picked.unwrap() {
+                    Some(slot) => prop_assert!(instances[slot as usize].0, "{}", balancer),
                     None => prop_assert!(!instances.iter().any(|(connected, _)| *connected)),
                 }
             }
         }
     }
+}
+
+#[derive(Debug)]
+struct Fixed(Option<usize>);
+
+impl Balance for Fixed {
+    fn pick(&self, _: &Candidates, _: &PickContext<'_>) -> usize {
+        self.0.unwrap()
+    }
+}
+
+fn over(balancing: Balancing, count: u32) -> Choices {
+    let candidates = (0..count).map(|slot| candidate(slot * 2, &slot.to_string(), 1.0, LoadEstimates::None));
+    Choices::new(&Policy::new(balancing), &Arc::default(), candidates)
+}
+
+#[test]
+fn a_custom_balancer_that_fails_is_named() {
+    let clock = Arc::<Clock>::default();
+    let call = PickContext { key: None, bytes: None, clock: &clock };
+    let fixed = |index| Balancing::custom("fixed", move |_| Fixed(index));
+    assert_eq!(over(fixed(Some(2)), 3).pick(&call).unwrap(), Some(4));
+    assert_eq!(over(fixed(None), 1).pick(&call).unwrap(), Some(0), "there is nothing to choose");
+    assert_eq!(over(fixed(None), 0).pick(&call).unwrap(), None);
+    let hasty = Balancing::custom("fixed", |_| -> Fixed { panic!("at its making") });
+    for (balancing, message) in [
+        (fixed(Some(3)), "balancer `fixed` returned index 3 of 3 candidates: use 0 to 2"),
+        (fixed(None), "balancer `fixed` panicked during a pick"),
+        (hasty, "balancer `fixed` panicked when it was made: its factory must take any candidates"),
+    ] {
+        let choices = over(balancing, 3);
+        for status in [choices.pick(&call), choices.pick_other(&call, |_| false)].map(Result::unwrap_err) {
+            assert_eq!(
+                (status.code(), status.outcome(), status.message()),
+                (Code::Internal, Outcome::NotSent, message)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_custom_balancing_equals_its_clones_alone() {
+    let make = || Balancing::custom("fixed", |_| Fixed(None)).near("eu-1");
+    let one = make();
+    assert_eq!(one, one.clone());
+    assert_ne!(one, make());
+    assert_eq!(one.to_string(), "fixed,near=eu-1");
+    assert!("fixed,near=eu-1".parse::<Balancing>().unwrap_err().contains("balancer \"fixed\" is unknown"));
+}
+
+#[test]
+fn a_pick_sees_the_key_and_its_hash() {
+    #[derive(Debug)]
+    struct Pinned;
+    impl Balance for Pinned {
+        fn pick(&self, _: &Candidates, call: &PickContext<'_>) -> usize {
+            match (call.key(), call.key_hash()) {
+                (Some(key), Some(hash)) if hash == Key::new(key).hash() => key.len(),
+                _ => 0,
+            }
+        }
+    }
+    let (clock, choices) = (Arc::<Clock>::default(), over(Balancing::custom("pinned", |_| Pinned), 3));
+    let key = CallKey::new(b"ab");
+    let call = PickContext { key: Some(key.hashes), bytes: Some(&key.bytes), clock: &clock };
+    assert_eq!(choices.pick(&call).unwrap(), Some(4));
+    assert_eq!(choices.pick(&PickContext { key: None, bytes: None, clock: &clock }).unwrap(), Some(0));
 }
