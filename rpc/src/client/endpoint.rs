@@ -8,19 +8,43 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use super::{
-    balance::{LoadEstimate, LoadEstimates},
-    connection::{Connection, DialError},
+    balance::{Clock, LoadEstimate, LoadEstimates},
+    connection::{Closed, Connection, DialError},
     ejection::EjectionState,
     instances::Member,
     options::ClientConfig,
     redial::Redial,
     request::not_sent,
-    resolver::Resolver,
 };
 use crate::{
-    Code, meter,
+    Code, Status, meter,
     shard::{Cursor, Sharded, Share},
 };
+
+/// The owner of a service's endpoints: gives what a dial needs, and is told what became of it.
+pub(crate) trait Dialler: Send + Sync + 'static {
+    fn service(&self) -> &str;
+
+    fn config(&self) -> &Arc<ClientConfig>;
+
+    /// Where the registry says that the instances belong.
+    fn scope(&self) -> Option<&str>;
+
+    /// Clock that connections advance and picks read.
+    fn clock(&self) -> &Arc<Clock>;
+
+    /// A connection came up, or failed to.
+    fn dialled(&self, error: Option<Status>);
+
+    /// A connection takes no more calls.
+    fn closed(&self, id: &str, why: Closed);
+
+    /// Dials a connection again that was lost a while ago.
+    fn dial(self: &Arc<Self>, id: &str, at: usize);
+
+    /// An instance is known to be gone: if its removal is held, the registry is believed.
+    fn is_gone(&self, id: &str);
+}
 
 /// One instance and its connections.
 #[derive(Debug)]
@@ -94,23 +118,28 @@ impl Endpoint {
 
     /// An open connection, at this place if possible. A place without one is dialled in the background, even when another
     /// place has one. `urgent`: calls wait, and no instance of the service is connected.
-    pub(crate) fn connection(self: &Arc<Self>, first: usize, resolver: &Arc<Resolver>, urgent: bool) -> Option<Shared> {
+    pub(crate) fn connection<D: Dialler>(
+        self: &Arc<Self>,
+        first: usize,
+        dialler: &Arc<D>,
+        urgent: bool,
+    ) -> Option<Shared> {
         if let Some(open) = self.slots[first].open() {
             return Some(open);
         }
-        self.dial(first, resolver, urgent);
+        self.dial(first, dialler, urgent);
         self.slots.iter().find_map(Slot::open)
     }
 
     /// Dials this place when its time has come, if it has no connection.
-    pub(crate) fn dial_again(self: &Arc<Self>, at: usize, resolver: &Arc<Resolver>) {
+    pub(crate) fn dial_again<D: Dialler>(self: &Arc<Self>, at: usize, dialler: &Arc<D>) {
         if self.slots[at].open().is_none() {
-            self.dial(at, resolver, true);
+            self.dial(at, dialler, true);
         }
     }
 
     /// Starts a dial of this place, unless one is under way or its time has not come.
-    fn dial(self: &Arc<Self>, at: usize, resolver: &Arc<Resolver>, urgent: bool) {
+    fn dial<D: Dialler>(self: &Arc<Self>, at: usize, dialler: &Arc<D>, urgent: bool) {
         let began = Instant::now();
         let mut dialling = self.slots[at].lock();
         if dialling.under_way || !dialling.redial.is_due(urgent, began) {
@@ -118,38 +147,38 @@ impl Endpoint {
         }
         dialling.under_way = true;
         drop(dialling);
-        let (endpoint, resolver, config) = (self.clone(), Arc::downgrade(resolver), resolver.config().clone());
+        let (endpoint, dialler, config) = (self.clone(), Arc::downgrade(dialler), dialler.config().clone());
         let under_way = UnderWay { endpoint: self.clone(), at };
         tokio::spawn(async move {
-            let dialled = endpoint.connect(at, &config, &resolver).await;
+            let dialled = endpoint.connect(at, &config, &dialler).await;
             drop(under_way);
-            endpoint.dialled(at, began, dialled, &resolver);
+            endpoint.dialled(at, began, dialled, &dialler);
         });
     }
 
     /// Dials, and makes sure that the server belongs where the registry says.
-    async fn connect(
+    async fn connect<D: Dialler>(
         &self,
         at: usize,
         config: &ClientConfig,
-        resolver: &Weak<Resolver>,
+        dialler: &Weak<D>,
     ) -> Result<Connection, DialError> {
-        let strong = resolver.upgrade();
-        let scope = strong.as_ref().and_then(|resolver| resolver.scope().map(str::to_owned));
-        let load = strong.map(|resolver| Arc::new(LoadEstimate::new(resolver.clock().clone()))).unwrap_or_default();
+        let strong = dialler.upgrade();
+        let scope = strong.as_ref().and_then(|dialler| dialler.scope().map(str::to_owned));
+        let load = strong.map(|dialler| Arc::new(LoadEstimate::new(dialler.clock().clone()))).unwrap_or_default();
         let address = self.instance.address();
-        let (id, slots, resolver) = (self.instance.id().to_owned(), Arc::downgrade(&self.slots), resolver.clone());
+        let (id, slots, dialler) = (self.instance.id().to_owned(), Arc::downgrade(&self.slots), dialler.clone());
         let began = Instant::now();
         let on_close = move |why| {
-            let (Some(slots), Some(proxy)) = (slots.upgrade(), resolver.upgrade()) else { return };
+            let (Some(slots), Some(owner)) = (slots.upgrade(), dialler.upgrade()) else { return };
             let now = Instant::now();
             let due = slots[at].lock().redial.lost(now - began, now, fastrand::f64());
-            meter::connection_lost(proxy.service());
-            proxy.closed(&id, why);
+            meter::connection_lost(owner.service());
+            owner.closed(&id, why);
             tokio::spawn(async move {
                 sleep_until(due).await;
-                if let Some(proxy) = resolver.upgrade() {
-                    proxy.dial(&id, at);
+                if let Some(owner) = dialler.upgrade() {
+                    owner.dial(&id, at);
                 }
             });
         };
@@ -165,7 +194,13 @@ impl Endpoint {
         }
     }
 
-    fn dialled(&self, at: usize, began: Instant, dialled: Result<Connection, DialError>, resolver: &Weak<Resolver>) {
+    fn dialled<D: Dialler>(
+        &self,
+        at: usize,
+        began: Instant,
+        dialled: Result<Connection, DialError>,
+        dialler: &Weak<D>,
+    ) {
         let slot = &self.slots[at];
         let mut dialling = slot.lock();
         dialling.failed = dialled.is_err();
@@ -186,12 +221,12 @@ impl Endpoint {
             }
         };
         drop(dialling);
-        let Some(resolver) = resolver.upgrade() else { return };
-        meter::dialled(resolver.service(), failed.is_none());
+        let Some(dialler) = dialler.upgrade() else { return };
+        meter::dialled(dialler.service(), failed.is_none());
         if failed.as_ref().is_some_and(|error| error.refused) {
-            resolver.is_gone(self.instance.id());
+            dialler.is_gone(self.instance.id());
         }
-        resolver.dialled(failed.map(|error| error.status));
+        dialler.dialled(failed.map(|error| error.status));
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::debug;
 use super::{
     balance::Balancing,
     ejection::EjectionConfig,
+    endpoint::Dialler,
     options::{CallOptions, ClientConfig, config_setters},
     request::{CallRequest, EncodeArguments, not_sent},
     resolver::{Picked, Resolver, Settings, Tried},

@@ -19,7 +19,7 @@ use super::{
     balance::{Balancing, Clock, PickContext},
     connection::Closed,
     ejection::EjectionConfig,
-    endpoint::{Endpoint, EndpointNumber, Shared},
+    endpoint::{Dialler, Endpoint, EndpointNumber, Shared},
     instances::{Instances, Member},
     options::ClientConfig,
     request::{CallRequest, callers_address, not_sent},
@@ -85,23 +85,6 @@ impl Resolver {
             budget: Budget::new(),
             started: Instant::now(),
         })
-    }
-
-    pub(crate) fn service(&self) -> &str {
-        self.roster.service()
-    }
-
-    pub(crate) fn config(&self) -> &Arc<ClientConfig> {
-        &self.config
-    }
-
-    pub(crate) fn scope(&self) -> Option<&str> {
-        self.roster.registry().scope()
-    }
-
-    /// Clock that connections advance and picks read.
-    pub(crate) fn clock(&self) -> &Arc<Clock> {
-        self.roster.clock()
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -253,33 +236,47 @@ impl Resolver {
             state.answered();
         }
     }
+}
 
-    /// A connection came up, or failed to.
-    pub(crate) fn dialled(&self, error: Option<Status>) {
+impl Dialler for Resolver {
+    fn service(&self) -> &str {
+        self.roster.service()
+    }
+
+    fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+
+    fn scope(&self) -> Option<&str> {
+        self.roster.registry().scope()
+    }
+
+    fn clock(&self) -> &Arc<Clock> {
+        self.roster.clock()
+    }
+
+    fn dialled(&self, error: Option<Status>) {
         if error.is_some() {
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
         }
         self.roster.connections_changed();
     }
 
-    /// A connection takes no more calls.
-    pub(crate) fn closed(&self, id: &str, why: Closed) {
+    fn closed(&self, id: &str, why: Closed) {
         if why == Closed::WentAway {
             self.roster.is_gone(id);
         }
         self.roster.connections_changed();
     }
 
-    /// Dials a connection again that was lost a while ago.
-    pub(crate) fn dial(self: &Arc<Self>, id: &str, at: usize) {
+    fn dial(self: &Arc<Self>, id: &str, at: usize) {
         let instances = self.roster.load();
         if let Some(slot) = Roster::find(&instances, id) {
             instances.all[slot].dial_again(at, self);
         }
     }
 
-    /// An instance is known to be gone: if its removal is held, the registry is believed.
-    pub(crate) fn is_gone(&self, id: &str) {
+    fn is_gone(&self, id: &str) {
         self.roster.is_gone(id);
     }
 }
