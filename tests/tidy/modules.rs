@@ -73,7 +73,7 @@ impl Modules {
             return self.resolve(&path, depth - 1);
         }
         let all = module.imports.iter().filter(|(known, _)| known == "*");
-        let found = all.map(|(_, path)| [&path[..], &[name.clone()]].concat());
+        let found = all.map(|(_, path)| [&path[..], std::slice::from_ref(name)].concat());
         found
             .filter_map(|path| self.resolve(&path, depth - 1))
             .find(|(at, name)| self.modules[at].defines.contains(name))
