@@ -113,6 +113,6 @@ mod tests {
         let tally = load.stop().await.unwrap();
         assert!(tally.calls() >= 100, "{}", tally.calls());
         assert_eq!(tally.failed().count() as u64, (tally.calls() + 6) / 10);
-        assert!(tally.first_failures().contains("Aborted"), "{}", tally.first_failures());
+        assert!(tally.first_failures().contains("aborted"), "{}", tally.first_failures());
     }
 }

@@ -149,6 +149,6 @@ mod tests {
         assert_eq!(tally.overrun(ms(90)), ms(9));
         assert_eq!(tally.fewest_serving(ms(30), begin, begin + ms(1_000)), 2, "7 failed, 6 and 8 are of two");
         assert_eq!(tally.fewest_serving(ms(30), begin + ms(90), begin + ms(1_000)), 3);
-        assert_eq!(tally.first_failures(), "1 x Answered, Aborted: 127.0.0.1:* said no");
+        assert_eq!(tally.first_failures(), "1 x Answered, aborted: 127.0.0.1:* said no");
     }
 }
