@@ -49,7 +49,7 @@ pub enum RegisterError {
     Unreachable {
         /// Its URL.
         registry: String,
-        /// What was seen.
+        /// Observation that shows it.
         reason: String,
     },
     /// The registry took longer than allowed.
@@ -57,7 +57,7 @@ pub enum RegisterError {
     Timeout {
         /// Its URL.
         registry: String,
-        /// What was asked.
+        /// Request that was made.
         operation: &'static str,
         /// The time allowed.
         after: Duration,
@@ -70,14 +70,14 @@ pub enum RegisterError {
         /// Its words.
         reason: String,
     },
-    /// What this kind of registry cannot do.
+    /// The operation does not exist in this kind of registry.
     #[error("registry {registry} has no {what}: {instead}")]
     Unsupported {
         /// Its URL.
         registry: String,
-        /// What was asked for.
+        /// Operation asked for.
         what: &'static str,
-        /// What to use.
+        /// Alternative to use.
         instead: &'static str,
     },
     /// Nobody leads at the moment.
@@ -85,7 +85,7 @@ pub enum RegisterError {
     NoMaster {
         /// The registry's URL.
         registry: String,
-        /// Whose master was asked for.
+        /// Election whose master was asked for.
         service: String,
     },
     /// The registry was closed by this process.
@@ -103,7 +103,7 @@ pub enum RegisterError {
 }
 
 impl RegisterError {
-    /// Whether the same request may succeed later without a change on the caller's side.
+    /// Returns true if the same request may succeed later without a change on the caller's side.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Timeout { .. })
     }

@@ -185,7 +185,7 @@ mod tests {
             codec.encode(&(1u8, &blob, 2u8), &mut out).unwrap();
             assert!(out.data().len() < 16, "only what stands around it is copied");
 
-            let body = Bytes::from(out.gather(FrameBuf::default().mark()));
+            let body = out.to_bytes();
             let (_, decoded, _): (u8, Blob, u8) = codec.decode(&body, body.len()).unwrap();
             assert_eq!(decoded, blob);
             assert!(body.as_ptr_range().contains(&decoded.as_ptr()));
@@ -198,7 +198,7 @@ mod tests {
             let (small, half) = (Blob::from(vec![1; 2000]), Blob::from(vec![2; 32 << 10]));
             let mut out = FrameBuf::default();
             codec.encode(&(&small, &half), &mut out).unwrap();
-            let body = Bytes::from(out.gather(FrameBuf::default().mark()));
+            let body = out.to_bytes();
             let inside = |blob: &Blob| body.as_ptr_range().contains(&blob.as_ptr());
             let (few, many): (Blob, Blob) = codec.decode(&body, 64 << 10).unwrap();
             assert_eq!((&few, &many), (&small, &half));

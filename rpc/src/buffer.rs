@@ -38,8 +38,8 @@ struct Segment {
     bytes: Bytes,
 }
 
-/// A place in a [`FrameBuf`] to return to.
-#[derive(Clone, Copy, Debug)]
+/// A place in a [`FrameBuf`] to return to; the default is its start.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark {
     data: usize,
     segments: usize,
@@ -157,7 +157,12 @@ impl FrameBuf {
         other.clear();
     }
 
-    /// What has come since the mark, in one piece.
+    /// All bytes, in one piece.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        self.gather(Mark::default()).into()
+    }
+
+    /// The bytes since the mark, in one piece.
     pub(crate) fn gather(&self, mark: Mark) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.since(mark));
         let mut from = mark.data;
@@ -298,7 +303,7 @@ mod tests {
             buffer.seal();
             assert!(buffer.capacity() <= 2 * KEEP + 50_000 || n > 15);
         }
-        assert_eq!(buffer.gather(FrameBuf::default().mark()), expected);
+        assert_eq!(buffer.to_bytes(), expected);
     }
 
     proptest! {
@@ -316,7 +321,7 @@ mod tests {
             model.extend_from_slice(&tail);
             prop_assert!(other.is_empty());
             prop_assert_eq!(buffer.len(), model.len());
-            prop_assert_eq!(buffer.gather(FrameBuf::default().mark()), model.clone());
+            prop_assert_eq!(buffer.to_bytes(), model.clone());
             let mut slices = vec![IoSlice::new(&[]); room];
             let filled = buffer.slices(skip, &mut slices);
             let seen: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
@@ -328,7 +333,7 @@ mod tests {
             let skip = skip.min(end.len());
             rest.advance(skip);
             prop_assert_eq!(rest.len(), end.len() - skip);
-            prop_assert_eq!(rest.gather(FrameBuf::default().mark()), &end[skip..]);
+            prop_assert_eq!(rest.to_bytes(), &end[skip..]);
             if !first.is_empty() {
                 prop_assert_eq!(buffer.since(mark), tail.len());
                 buffer.truncate(mark);

@@ -103,7 +103,7 @@ impl Numbers {
 }
 
 impl Offered {
-    /// Not to compress is always known.
+    /// `Compression::None` is always known.
     pub(crate) fn new(codecs: &[u8], compressions: &[u8]) -> Self {
         let mut compressions = Numbers::new(compressions);
         compressions.0[0] |= 1;

@@ -64,7 +64,7 @@ impl Buffer {
 
     /// A copy of all that was appended.
     pub fn to_bytes(&self) -> Bytes {
-        self.0.gather(FrameBuf::default().mark()).into()
+        self.0.to_bytes()
     }
 
     /// Empties it, and keeps its memory.

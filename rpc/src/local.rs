@@ -60,7 +60,7 @@ impl Server {
     /// on or registered.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start) that concern names and limits.
+    /// As for [`start`](Self::start) that concern names and limits.
     pub fn into_local(self) -> Result<Local, ServerError> {
         self.check()?;
         Ok(Local::of(self.local()))

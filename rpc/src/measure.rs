@@ -155,7 +155,7 @@ impl ClientStats {
     }
 }
 
-/// What was counted since the last publication is published at the end.
+/// Publishes at the end the counts since the last publication.
 impl Drop for Stats {
     fn drop(&mut self) {
         self.publish();

@@ -144,7 +144,7 @@ async fn handshakes_are_bounded_and_delay_nobody_else() {
     for _ in 0..8 {
         silent.push(TcpStream::connect(server.address()).await.unwrap());
     }
-    // Those within go on, and another comes in once the silent ones are given up.
+    // Handshakes within the bound go on, and another comes in once the silent ones are given up.
     assert_eq!(shop.add(3, 4).await.unwrap(), 7);
     let late = timeout(Duration::from_secs(5), knock(server.address(), b'!')).await.unwrap();
     let late = match late {

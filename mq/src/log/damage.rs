@@ -9,7 +9,7 @@ use crate::MessageId;
 pub struct Damage {
     /// The segment's number.
     pub segment: u32,
-    /// Where in it.
+    /// Place in the file.
     pub offset: u64,
     /// The messages that are lost; `None` where nobody can tell. What is done with may come back.
     pub lost: Option<Vec<MessageId>>,

@@ -37,7 +37,7 @@ impl Stage {
         self.callers
     }
 
-    /// What ends when the stage is reached.
+    /// Ends when the stage is reached.
     pub(super) fn reached(&mut self) -> Waiter {
         self.callers += 1;
         self.completion.get_or_insert_default().wait()

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::Instance;
 
-/// What a node holds.
+/// Content of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Stored {
     Instance(Instance),
-    /// Nothing that is to be listed, and nothing to warn of.
+    /// A node that is neither listed nor warned of.
     Nothing,
 }
 

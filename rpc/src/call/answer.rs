@@ -150,7 +150,7 @@ fn encode<T: Serialize + ?Sized>(codec: &Codec, value: &T) -> Result<Body, Statu
     codec
         .encode(value, &mut out)
         .map_err(|error| Status::new(Code::Internal, format!("an answer cannot be encoded: {error}")))?;
-    Ok(out.gather(FrameBuf::default().mark()).into())
+    Ok(out.to_bytes().into())
 }
 
 fn remote_status(head: &ResponseHead<'_>) -> Status {

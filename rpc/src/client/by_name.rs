@@ -32,7 +32,7 @@ impl AnyChannel {
                 return Err(not_sent(Code::InvalidArgument, message));
             }
         };
-        let request = CallRequest::new(service, method, argc, self.config(), options)?.with_codec(Codec::Json);
+        let request = CallRequest::new(service, method, argc, self.config(), options)?.with_codec(&Codec::Json);
         let arguments = if argc == 0 { &Value::Array(Vec::new()) } else { arguments };
         self.exchange(&request, options, arguments, options.idempotent).await?.into_value()
     }

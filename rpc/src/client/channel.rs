@@ -103,12 +103,7 @@ impl<C: Channel> From<Arc<C>> for AnyChannel {
 #[async_trait]
 impl Channel for AnyChannel {
     async fn invoke(&self, call: &mut Invocation) -> Result<Answer, Status> {
-        if let Via::Custom { channel, .. } = &self.via {
-            return channel.invoke(call).await;
-        }
-        let (arguments, idempotent) = (Encoded(call.arguments.clone()), call.idempotent);
-        let request = CallRequest::of(call, self.config(), self.options());
-        self.carry(&request, &arguments, idempotent).await
+        Carrier { channel: self, options: self.options() }.run(call).await
     }
 }
 

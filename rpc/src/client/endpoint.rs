@@ -27,7 +27,7 @@ pub(crate) trait Dialler: Send + Sync + 'static {
 
     fn config(&self) -> &Arc<ClientConfig>;
 
-    /// Where the registry says that the instances belong.
+    /// Scope that the registry's instances belong to.
     fn scope(&self) -> Option<&str>;
 
     /// Clock that connections advance and picks read.

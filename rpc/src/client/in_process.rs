@@ -1,15 +1,13 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use bytes::Bytes;
-
 use super::{
     options::{CallOptions, ClientConfig},
-    request::{CallRequest, EncodeArguments},
+    request::{CallRequest, EncodeArguments, not_sent},
 };
 use crate::{
-    Answer, Status,
+    Answer, Code, Status,
     buffer::FrameBuf,
-    proto::{Frame, HEADER, Header, Kind, LARGEST_MAX_FRAME},
+    proto::{Frame, Header, LARGEST_MAX_FRAME},
 };
 
 /// The response frame of a call that is served within the process.
@@ -47,11 +45,11 @@ impl InProcess {
         // The time of the call begins.
         request.deadline();
         request.encode(arguments, LARGEST_MAX_FRAME, &mut sent)?;
-        let body = Bytes::from(sent.gather(FrameBuf::default().mark())).slice(HEADER..);
-        let (codec, compression) = (request.codec.number(), sent.copied_since(FrameBuf::default().mark())[7]);
-        let header = Header { kind: Kind::Request, compression, codec, id: 1 };
-        let answer = self.server.serve(Frame { header, body: body.into() }).await;
-        request.answered(Answer::read(answer, LARGEST_MAX_FRAME, &request.codec, &request.compression))
+        let Some(Frame { header, body }) = Frame::encoded_in(&sent) else {
+            return Err(not_sent(Code::Internal, "a request was encoded that is no frame"));
+        };
+        let answer = self.server.serve(Frame { header: Header { id: 1, ..header }, body }).await;
+        request.answered(Answer::read(answer, LARGEST_MAX_FRAME, request.codec, request.compression))
     }
 }
 

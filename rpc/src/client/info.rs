@@ -1,4 +1,4 @@
-//! What became of a call besides its result.
+//! Facts of a call besides its result.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -14,7 +14,7 @@ use crate::{Code, NoInstance, Status};
 
 /// One instance, and its state on this side: an endpoint with connections, or what a program reports of its own ones.
 pub(crate) trait Member: fmt::Debug + Send + Sync + Sized + 'static {
-    /// What a call needs to use the instance without a further look.
+    /// Connections of an instance that a call may use without a further look.
     type Ready: fmt::Debug + Send + Sync;
 
     fn instance(&self) -> &Arc<Instance>;

@@ -64,7 +64,7 @@ impl Picker {
     /// A picker with other settings of ejection.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new), and those of [`EjectionConfig::check`].
+    /// As for [`new`](Self::new), and for [`EjectionConfig::check`].
     pub fn with_ejection(
         registry: Arc<dyn MsRegister>,
         service: &str,
@@ -108,7 +108,7 @@ impl Picker {
     /// Waits until an instance can be picked: for the registry's first list, and for one that is connected.
     ///
     /// # Errors
-    /// Those of [`pick`](Self::pick): at once if the registry lists no instance to call, else after `timeout`.
+    /// As for [`pick`](Self::pick): at once if the registry lists no instance to call, else after `timeout`.
     pub async fn wait_ready(&self, timeout: Duration) -> Result<(), Status> {
         let deadline = Instant::now() + timeout.min(LONGEST);
         let _waiting = self.0.waiting();

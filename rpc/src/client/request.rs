@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Answer, Code, Codec, Compression, Context, Invocation, Metadata, Outcome, Status,
-    buffer::{FrameBuf, HAND_OFF},
+    buffer::{FrameBuf, HAND_OFF, Mark},
     codec::CodecError,
     proto::{HEADER, Header, Kind, LARGEST_MAX_FRAME, RequestHead, append_pair},
 };
@@ -68,7 +68,7 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) service: &'a str,
     pub(crate) method: &'a str,
     pub(crate) argc: u8,
-    pub(crate) codec: Codec,
+    pub(crate) codec: &'a Codec,
     /// The only instance that will do.
     pub(crate) instance: Option<&'a str>,
     /// What the balancer hashes.
@@ -77,9 +77,8 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) fork: bool,
     /// Records what became of the call.
     pub(crate) info: Option<&'a CallInfo>,
-    pub(crate) compression: Compression,
-    compress_above: usize,
-    level: Option<i32>,
+    pub(crate) compression: &'a Compression,
+    config: &'a ClientConfig,
     pairs: Cow<'static, [u8]>,
     timeout: Duration,
     /// Known from the moment at which time begins to pass: when something is waited for, or an attempt has been made. A
@@ -95,7 +94,7 @@ impl<'a> CallRequest<'a> {
         service: &'a str,
         method: &'a str,
         argc: u8,
-        config: &ClientConfig,
+        config: &'a ClientConfig,
         options: &'a CallOptions,
     ) -> Result<Self, Status> {
         let timeout = time_of(config, options);
@@ -115,23 +114,46 @@ impl<'a> CallRequest<'a> {
             }
             Cow::Owned(pairs)
         };
-        Ok(Self {
+        let codec = options.codec.as_ref().unwrap_or(&config.codec);
+        Ok(Self::with(service, method, argc, codec, config, options, pairs, timeout))
+    }
+
+    /// The request of a call that went through layers.
+    pub(crate) fn of(call: &'a Invocation, config: &'a ClientConfig, options: &'a CallOptions) -> Self {
+        let pairs = Cow::Owned(call.context.all_metadata().encoded().to_vec());
+        let timeout = call.context.remaining();
+        let deadline = OnceLock::from(call.context.deadline());
+        let request = Self::with(&call.service, &call.method, call.argc, &call.codec, config, options, pairs, timeout);
+        Self { deadline, ..request }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields that the two constructors do not share")]
+    fn with(
+        service: &'a str,
+        method: &'a str,
+        argc: u8,
+        codec: &'a Codec,
+        config: &'a ClientConfig,
+        options: &'a CallOptions,
+        pairs: Cow<'static, [u8]>,
+        timeout: Duration,
+    ) -> Self {
+        Self {
             service,
             method,
             argc,
-            codec: options.codec.as_ref().unwrap_or(&config.codec).clone(),
+            codec,
             instance: options.instance.as_deref(),
             key: options.key.as_ref(),
             fork: options.fork && options.instance.is_none(),
             info: options.info.as_ref(),
-            compression: options.compression.as_ref().unwrap_or(&config.compression).clone(),
-            compress_above: config.compress_above,
-            level: config.compression_level,
+            compression: options.compression.as_ref().unwrap_or(&config.compression),
+            config,
             pairs,
             timeout,
             deadline: OnceLock::new(),
             took: AtomicU64::new(0),
-        })
+        }
     }
 
     /// The call as layers and channels see it. Its time begins.
@@ -141,7 +163,7 @@ impl<'a> CallRequest<'a> {
         idempotent: bool,
     ) -> Result<Invocation, Status> {
         let mut encoded = FrameBuf::default();
-        arguments.encode(&self.codec, &mut encoded).map_err(|error| self.not_encoded(&error))?;
+        arguments.encode(self.codec, &mut encoded).map_err(|error| self.not_encoded(&error))?;
         Ok(Invocation {
             service: self.service.into(),
             method: self.method.into(),
@@ -150,30 +172,9 @@ impl<'a> CallRequest<'a> {
             codec: self.codec.clone(),
             compression: Compression::None,
             argc: self.argc,
-            arguments: encoded.gather(FrameBuf::default().mark()).into(),
+            arguments: encoded.to_bytes(),
             max_frame: LARGEST_MAX_FRAME,
         })
-    }
-
-    /// The request of a call that went through layers.
-    pub(crate) fn of(call: &'a Invocation, config: &ClientConfig, options: &'a CallOptions) -> Self {
-        Self {
-            service: &call.service,
-            method: &call.method,
-            argc: call.argc,
-            codec: call.codec.clone(),
-            instance: options.instance.as_deref(),
-            key: options.key.as_ref(),
-            fork: options.fork && options.instance.is_none(),
-            info: options.info.as_ref(),
-            compression: options.compression.as_ref().unwrap_or(&config.compression).clone(),
-            compress_above: config.compress_above,
-            level: config.compression_level,
-            pairs: Cow::Owned(call.context.all_metadata().encoded().to_vec()),
-            timeout: call.context.remaining(),
-            deadline: OnceLock::from(call.context.deadline()),
-            took: AtomicU64::new(0),
-        }
     }
 
     fn not_encoded(&self, CodecError(error): &CodecError) -> Status {
@@ -223,8 +224,6 @@ impl<'a> CallRequest<'a> {
         CallRequest {
             instance: Some(instance),
             fork: false,
-            codec: self.codec.clone(),
-            compression: self.compression.clone(),
             pairs: self.pairs.clone(),
             deadline: OnceLock::from(self.deadline()),
             took: AtomicU64::new(0),
@@ -233,7 +232,7 @@ impl<'a> CallRequest<'a> {
     }
 
     /// The same call in another codec.
-    pub(crate) fn with_codec(mut self, codec: Codec) -> Self {
+    pub(crate) fn with_codec(mut self, codec: &'a Codec) -> Self {
         self.codec = codec;
         self
     }
@@ -266,10 +265,10 @@ impl<'a> CallRequest<'a> {
         out.data().extend_from_slice(&[0; HEADER]);
         head.write(out.data()).map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
         let body = out.mark();
-        arguments.encode(&self.codec, out).map_err(|error| self.not_encoded(&error))?;
+        arguments.encode(self.codec, out).map_err(|error| self.not_encoded(&error))?;
         let mut compression = 0;
         if self.compression.number() != 0
-            && out.since(body) >= self.compress_above
+            && out.since(body) >= self.config.compress_above
             && let Some(compressed) = self.compress(&out.gather(body))?
         {
             out.truncate(body);
@@ -289,7 +288,9 @@ impl<'a> CallRequest<'a> {
     #[cold]
     fn compress(&self, body: &[u8]) -> Result<Option<Vec<u8>>, Status> {
         let failed = |error| format!("the arguments of {} cannot be compressed: {error}", self.name());
-        self.compression.shrink(body, self.level).map_err(|error| not_sent(Code::InvalidArgument, failed(error)))
+        self.compression
+            .shrink(body, self.config.compression_level)
+            .map_err(|error| not_sent(Code::InvalidArgument, failed(error)))
     }
 
     /// When the call's time is over. It begins now, if it has not begun.
@@ -324,7 +325,7 @@ impl<'a> CallRequest<'a> {
     pub(crate) fn refresh_timeout(&self, frame: &mut FrameBuf) -> Result<(), Status> {
         let timeout_ms = self.remaining_ms()?;
         // Behind the header, the head's length and its flags.
-        frame.patch(FrameBuf::default().mark(), HEADER + 3, &timeout_ms.to_be_bytes());
+        frame.patch(Mark::default(), HEADER + 3, &timeout_ms.to_be_bytes());
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! What generated clients are made of.
+//! Parts of generated clients.
 
 use std::{
     sync::{Arc, OnceLock},

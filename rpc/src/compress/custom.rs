@@ -53,6 +53,6 @@ pub trait CustomCompression: Send + Sync + 'static {
     /// The body, of at most `limit` bytes. Bytes from a peer claim what they like: memory should grow with the output.
     ///
     /// # Errors
-    /// It is no compressed form, bytes follow its end, or the body has more than `limit` bytes.
+    /// The input is no compressed form, bytes follow its end, or the body has more than `limit` bytes.
     fn expand(&self, compressed: &[u8], limit: usize) -> Result<Vec<u8>, CustomError>;
 }

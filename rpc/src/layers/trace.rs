@@ -61,7 +61,7 @@ impl Propagate for TraceContext {
         let Some(served) = Context::current() else { return };
         for key in KEYS {
             if let Some(value) = served.metadata(key) {
-                // What came in a head fits into one.
+                // A value from a head fits into one.
                 let _ = metadata.insert(key, value);
             }
         }

@@ -8,8 +8,9 @@ use crate::Peer;
 
 /// Turns an accepted socket into a stream to serve: for TLS, or for a proxy's preamble.
 ///
-/// It runs in a task of the connection's own, for at most [`ServerLimits::max_handshakes`](crate::ServerLimits) sockets at a
-/// time, and is dropped when [`ServerLimits::hello_timeout`](crate::ServerLimits) has passed or the server drains.
+/// The handshake runs in a task of the connection's own, for at most [`ServerLimits::max_handshakes`](crate::ServerLimits)
+/// sockets at a time, and is dropped when [`ServerLimits::hello_timeout`](crate::ServerLimits) has passed or the server
+/// drains.
 ///
 /// ```
 /// # use std::{io, net::SocketAddr};

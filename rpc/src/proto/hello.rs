@@ -34,7 +34,7 @@ pub(crate) struct ServerHello {
 impl ServerHello {
     /// bincode and JSON: what a server knows that does not say.
     const ASSUMED_CODECS: [u8; 2] = [0, 1];
-    /// None, gzip and zlib.
+    /// `Compression::None`, gzip and zlib.
     const ASSUMED_COMPRESSIONS: [u8; 3] = [0, 1, 2];
 
     pub(crate) fn to_frame(&self) -> Vec<u8> {

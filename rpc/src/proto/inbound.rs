@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::frame::{HEADER, Header, Malformed};
 use crate::{
     body::Body,
+    buffer::FrameBuf,
     recycle::{self, CHUNK},
 };
 
@@ -22,6 +23,15 @@ const START: usize = 1 << 10;
 pub(crate) struct Frame {
     pub(crate) header: Header,
     pub(crate) body: Body,
+}
+
+impl Frame {
+    /// The one frame that was encoded into `bytes`.
+    pub(crate) fn encoded_in(bytes: &FrameBuf) -> Option<Self> {
+        let bytes = bytes.to_bytes();
+        let (header, length) = Header::parse(&bytes, usize::MAX).ok()??;
+        (length == bytes.len()).then(|| Self { header, body: bytes.slice(HEADER..).into() })
+    }
 }
 
 /// Cuts received bytes into frames. Memory grows with the bytes that arrive, never by a length that a peer claims; an

@@ -44,7 +44,7 @@ enum Phase {
 /// Demand of a frame on the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ServerEvent {
-    /// Nothing: it was dealt with, or is to be ignored.
+    /// No action: the frame was dealt with, or is to be ignored.
     Nothing,
     /// The client said HELLO.
     Hello(ClientHello),

@@ -11,7 +11,7 @@ pub enum ServerError {
     Bind {
         /// As given.
         address: String,
-        /// What the system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// A service that cannot be served.
@@ -25,7 +25,7 @@ pub enum ServerError {
     /// No address that peers can dial.
     #[error("no address to advertise for {bound}: {reason}; give one with `advertise(\"host:port\")`")]
     Advertise {
-        /// Where the server listens.
+        /// Address that the server listens on.
         bound: SocketAddr,
         /// Why none was found.
         reason: String,

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Peer,
     buffer::FrameBuf,
-    proto::{Frame, HEADER, Header},
+    proto::{Frame, Header, Kind},
     unanswered::Unanswered,
 };
 
@@ -47,11 +47,8 @@ impl LocalServer {
             (Ok(_), None) => {}
         }
         out.take_sent(out.len()).for_each(Unanswered::answered);
-        let frame = Bytes::from(out.gather(FrameBuf::default().mark()));
-        let header = Header::parse(&frame, usize::MAX).ok().flatten().map(|(header, _)| header);
-        Frame {
-            header: header.unwrap_or_else(|| Header::control(crate::proto::Kind::Response, form.id)),
-            body: frame.slice(HEADER..).into(),
-        }
+        // The caller takes an empty body for a malformed response.
+        let nothing = || Frame { header: Header::control(Kind::Response, form.id), body: Bytes::new().into() };
+        Frame::encoded_in(&out).unwrap_or_else(nothing)
     }
 }

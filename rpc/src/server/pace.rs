@@ -17,7 +17,7 @@ pub(crate) const LONG: Duration = Duration::from_micros(200);
 /// A poll in which the thread slept for so long blocks beyond doubt: one is enough.
 const BLOCKED: Duration = Duration::from_millis(5);
 
-/// Where a method's polls belong.
+/// Threads that a method's polls belong on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Threads {
     /// On the connection's task.
@@ -53,7 +53,7 @@ impl Pace {
         }))
     }
 
-    /// Where the next poll belongs.
+    /// Threads that the next poll belongs on.
     #[inline]
     pub(crate) fn threads(&self) -> Threads {
         match self.0.load(Ordering::Relaxed) {

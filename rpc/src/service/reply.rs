@@ -98,7 +98,7 @@ impl ResponseForm {
     }
 }
 
-/// Where a method's answer is written.
+/// Buffer that a method's answer is written to.
 pub(crate) struct ReplyOut<'a> {
     frame: &'a mut FrameBuf,
     start: Mark,

@@ -147,7 +147,7 @@ async fn a_faulty_codec_fails_its_own_calls_alone() {
         assert!(error.message().contains("codec `faulty` (131)"), "{text}: {error}");
         assert_eq!(other.unwrap().id, 5, "after {text}");
     }
-    // What it left out is an error at the other side.
+    // A value that was left out is an error at the other side.
     let error = shop.echo("forget in encode".to_owned()).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
     server.shutdown().await;
@@ -175,9 +175,12 @@ async fn numbers_are_checked() {
         }
     }
 
-    for number in [3, 127, 255] {
+    for number in [0, 2, 3, 127, 255] {
         let error = Codec::custom(Numbered(number)).unwrap_err().to_string();
         assert!(error.contains(&format!("`numbered` has the number {number}: use one from 128 to 254")), "{error}");
+    }
+    for number in [128, 254] {
+        Codec::custom(Numbered(number)).unwrap();
     }
     let (server, _) = shop::server().await;
     let error = server.codec(own()).codec(Codec::custom(Numbered(130)).unwrap()).start().await.unwrap_err().to_string();

@@ -63,7 +63,7 @@ async fn a_server_and_a_proxy_speak_it() {
     let shop = ShopClient::new(&proxy);
     assert_eq!(shop.echo(text()).await.unwrap(), text());
     assert_eq!(shop.find(5).await.unwrap().id, 5);
-    // What a client wants holds for answers to requests that are not compressed.
+    // A client's wish holds for answers to requests that are not compressed.
     let plain = ShopClient::new(proxy.with(CallOptions::new().compression(Compression::None)));
     assert_eq!(plain.echo(text()).await.unwrap(), text());
     assert_eq!((requests.load(Ordering::Relaxed), answers.load(Ordering::Relaxed)), (1, 2));

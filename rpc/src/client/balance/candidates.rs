@@ -17,7 +17,7 @@ use super::{
 pub trait Balance: fmt::Debug + Send + Sync + 'static {
     /// Index of the candidate for the next call. There are at least two candidates: a single one is used without asking.
     ///
-    /// It runs on the caller's task, on several threads at once: it must not block, and should not allocate. If it panics, or
+    /// The balancer runs on the caller's task, on several threads at once: it must not block, and should not allocate. If it panics, or
     /// returns an index out of range, the call fails with `Internal`, unsent, and the error names the balancer.
     fn pick(&self, candidates: &Candidates, call: &PickContext<'_>) -> usize;
 }

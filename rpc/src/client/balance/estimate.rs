@@ -140,7 +140,7 @@ fn remainder(age: u32) -> f32 {
 /// Load estimates of all connections of an instance.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum LoadEstimates {
-    /// Not connected, or not needed by the balancer.
+    /// No estimate: the instance is not connected, or the balancer needs none.
     #[default]
     None,
     One(Arc<LoadEstimate>),

@@ -10,7 +10,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::{Shared, State};
 use crate::{
     Answer, Code, Outcome, Status,
-    buffer::{FrameBuf, give_scratch, take_scratch},
+    buffer::{FrameBuf, Mark, give_scratch, take_scratch},
     client::request::{CallRequest, EncodeArguments, not_sent},
     proto::{Frame, Settled},
 };
@@ -48,7 +48,7 @@ impl<'a, 'r, A: EncodeArguments + ?Sized> Exchange<'a, 'r, A> {
 
     /// Encodes without a lock: the user's code runs there.
     fn begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
-        if !self.shared.offered.has(&self.request.codec, &self.request.compression) {
+        if !self.shared.offered.has(self.request.codec, self.request.compression) {
             return Poll::Ready(Err(self.not_offered()));
         }
         let mut frame = take_scratch();
@@ -95,7 +95,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
             return Poll::Ready(Err(not_sent(Code::Unavailable, message)));
         }
         let id = state.calls.insert(self.request.remaining(), cx.waker().clone());
-        frame.patch(FrameBuf::default().mark(), 9, &id.to_be_bytes());
+        frame.patch(Mark::default(), 9, &id.to_be_bytes());
         state.out.append(&mut frame);
         // Whoever gets a place looks whether there is one for the next.
         let woken = [state.notify(), state.next_waiting()];
@@ -149,7 +149,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
     #[cold]
     fn not_offered(&self) -> Status {
         let (name, address) = (self.request.name(), &self.shared.address);
-        let lacks = self.shared.offered.lacks(&self.request.codec, &self.request.compression);
+        let lacks = self.shared.offered.lacks(self.request.codec, self.request.compression);
         not_sent(Code::InvalidArgument, format!("{name} was not sent: {address} {lacks}"))
     }
 
@@ -208,10 +208,10 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         let answer = match settled {
             Settled::Answer(frame) => {
                 let compression = match frame.header.compression {
-                    number if number == self.request.compression.number() => &self.request.compression,
+                    number if number == self.request.compression.number() => self.request.compression,
                     _ => &self.shared.preferred,
                 };
-                let answer = Answer::read(frame, self.shared.max_answer, &self.request.codec, compression);
+                let answer = Answer::read(frame, self.shared.max_answer, self.request.codec, compression);
                 self.request.answered(answer)
             }
             settled => Err(self.unanswered(&settled, closed.as_deref())),

@@ -9,13 +9,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::{Call, Encoded, known_compression, refused};
 use crate::{
     Answer, Code, Compression, Context, Invocation, Next, Status,
     buffer::FrameBuf,
     call::Innermost,
-    proto::{Frame, HEADER, Header},
+    proto::{Frame, Header, Kind},
     server::dispatch::Route,
     service::{
         Reply, Running,
@@ -68,15 +69,9 @@ impl Innermost for Method {
         let mut out = FrameBuf::default();
         poll_fn(|cx| method.poll(&self.route, cx, &mut out)).await;
         let unanswered = out.take_sent(out.len()).next();
-        let mut body = bytes::Bytes::from(out.gather(FrameBuf::default().mark()));
-        let header =
-            Header::parse(&body, usize::MAX).ok().flatten().map_or_else(|| self.header(), |(header, _)| header);
-        let mut answer = Answer::read(
-            Frame { header, body: body.split_off(HEADER).into() },
-            call.max_frame,
-            &call.codec,
-            &Compression::None,
-        )?;
+        let response =
+            Frame::encoded_in(&out).unwrap_or_else(|| Frame { header: self.header(), body: Bytes::new().into() });
+        let mut answer = Answer::read(response, call.max_frame, &call.codec, &Compression::None)?;
         if let Some(unanswered) = unanswered {
             answer.tie(unanswered);
         }
@@ -86,7 +81,7 @@ impl Innermost for Method {
 
 impl Method {
     fn header(&self) -> Header {
-        Header::control(crate::proto::Kind::Request, self.form.id)
+        Header::control(Kind::Request, self.form.id)
     }
 }
 
