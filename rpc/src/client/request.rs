@@ -127,6 +127,7 @@ impl<'a> CallRequest<'a> {
         Self { deadline, ..request }
     }
 
+    #[inline]
     #[expect(clippy::too_many_arguments, reason = "the fields that the two constructors do not share")]
     fn with(
         service: &'a str,
@@ -179,6 +180,12 @@ impl<'a> CallRequest<'a> {
 
     fn not_encoded(&self, CodecError(error): &CodecError) -> Status {
         not_sent(Code::InvalidArgument, format!("the arguments of {} cannot be encoded: {error}", self.name()))
+    }
+
+    /// Returns true if the channel is measured: only then is [`took`](Self::took) asked for.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.config.stats.is_some()
     }
 
     /// Notes the time between an attempt's request and its answer.

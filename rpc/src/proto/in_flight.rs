@@ -134,6 +134,7 @@ impl<A> InFlight<A> {
     }
 
     /// Settles the call with this id; returns its waker, unless no caller waits for it any more.
+    #[inline]
     pub(crate) fn complete(&mut self, id: u64, answer: A) -> Option<Waker> {
         let slot = self.slots.get_mut(index(id)).filter(|slot| slot.id == id)?;
         slot.settle(Settled::Answer(answer))

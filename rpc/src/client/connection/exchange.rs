@@ -182,7 +182,8 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
 
     fn poll_answer(&mut self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         let mut state = self.shared.lock();
-        let (began, deadline) = (state.calls.began(id), state.calls.deadline(id));
+        let deadline = state.calls.deadline(id);
+        let began = if self.request.is_timed() { state.calls.began(id) } else { None };
         let heard = state.heard;
         let Poll::Ready(settled) = state.calls.poll(id, cx.waker()) else {
             drop(state);
