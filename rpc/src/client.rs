@@ -24,7 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{Answer, Status, net::Transport};
-use connection::Connection;
+use connection::{Connection, Expected};
 use options::{ClientConfig, config_setters};
 use request::CallRequest;
 
@@ -134,7 +134,7 @@ impl ClientBuilder {
     /// # Errors
     /// `Unavailable`: nobody listens, or it is no ms-rpc server, or it took longer than the connect timeout.
     pub async fn connect(self, address: &str) -> Result<Client, Status> {
-        let connection = Connection::dial(address, &self.config, Arc::default(), Arc::default(), |_| ()).await?;
+        let connection = Connection::dial(address, &self.config, Expected::default(), |_| ()).await?;
         Ok(self.client(connection))
     }
 
@@ -147,16 +147,9 @@ impl ClientBuilder {
     /// # Errors
     /// `Unavailable`: the other side is no ms-rpc server.
     pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
-        let (health, load) = (Arc::default(), Arc::default());
-        let connection = Connection::over::<Box<dyn Transport>>(
-            Box::new(transport),
-            "the other end",
-            &self.config,
-            health,
-            load,
-            |_| (),
-        )
-        .await?;
+        let transport: Box<dyn Transport> = Box::new(transport);
+        let connection =
+            Connection::over(transport, "the other end", &self.config, Expected::default(), |_| ()).await?;
         Ok(self.client(connection))
     }
 }

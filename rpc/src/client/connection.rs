@@ -57,17 +57,26 @@ pub(crate) enum Closed {
 /// What is called once, when new calls are no longer taken.
 type OnClose = Box<dyn FnOnce(Closed) + Send>;
 
-/// Why there is no connection.
+/// Failure to make a connection.
 #[derive(Debug)]
 pub(crate) struct DialError {
     pub(crate) status: Status,
-    /// Nobody listens there.
-    pub(crate) refused: bool,
+    pub(crate) kind: DialFailure,
+}
+
+/// Kind of a [`DialError`], as far as it decides about the next dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DialFailure {
+    /// Nothing listens at the address.
+    Refused,
+    /// The server is registered in other scopes.
+    OtherScope,
+    Other,
 }
 
 impl From<Status> for DialError {
     fn from(status: Status) -> Self {
-        Self { status, refused: false }
+        Self { status, kind: DialFailure::Other }
     }
 }
 
@@ -75,6 +84,15 @@ impl From<DialError> for Status {
     fn from(error: DialError) -> Self {
         error.status
     }
+}
+
+/// Instance behind a new connection, as its resolver knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Expected<'a> {
+    /// Scope of the registry that lists it.
+    pub(crate) scope: Option<&'a str>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) load: Arc<Load>,
 }
 
 /// What the task and the callers share.
@@ -118,13 +136,15 @@ impl Connection {
     pub(crate) async fn dial(
         address: &str,
         config: &ClientConfig,
-        health: Arc<Health>,
-        load: Arc<Load>,
+        expected: Expected<'_>,
         on_close: impl FnOnce(Closed) + Send + 'static,
     ) -> Result<Self, DialError> {
         let deadline = Instant::now() + config.connect_timeout.min(LONGEST);
         let unreachable = |error: io::Error| DialError {
-            refused: error.kind() == io::ErrorKind::ConnectionRefused,
+            kind: match error.kind() {
+                io::ErrorKind::ConnectionRefused => DialFailure::Refused,
+                _ => DialFailure::Other,
+            },
             status: not_sent(Code::Unavailable, format!("{address} cannot be reached: {error}")),
         };
         let late = |_| {
@@ -135,26 +155,25 @@ impl Connection {
             match &config.dialer {
                 Some(dialer) => {
                     let stream = dialer.dial(address).await.map_err(unreachable)?;
-                    Ok(Self::over(stream, address, config, health, load, on_close).await?)
+                    Self::over(stream, address, config, expected, on_close).await
                 }
                 None => {
                     let stream = tcp(address).await.map_err(unreachable)?;
-                    Ok(Self::over(stream, address, config, health, load, on_close).await?)
+                    Self::over(stream, address, config, expected, on_close).await
                 }
             }
         };
         timeout_at(deadline, connecting).await.map_err(late)?
     }
 
-    /// The same over a transport that stands already.
+    /// Exchanges HELLO over a transport, and starts the task.
     pub(crate) async fn over<T: Socket>(
         mut io: T,
         address: &str,
         config: &ClientConfig,
-        health: Arc<Health>,
-        load: Arc<Load>,
+        Expected { scope, health, load }: Expected<'_>,
         on_close: impl FnOnce(Closed) + Send + 'static,
-    ) -> Result<Self, Status> {
+    ) -> Result<Self, DialError> {
         let preferred = (config.compression != Compression::None).then(|| config.compression.number());
         let hello = ClientHello {
             name: config.name.clone(),
@@ -165,6 +184,15 @@ impl Connection {
         let (inbound, hello) = task::shake_hands(&mut io, &hello, config.max_frame)
             .await
             .map_err(|reason| not_sent(Code::Unavailable, format!("{address} is no ms-rpc server: {reason}")))?;
+        // A port may have been taken over by another environment's server of the same name.
+        if let Some(scope) = scope
+            && !hello.scopes.is_empty()
+            && !hello.scopes.iter().any(|known| known == scope)
+        {
+            let message = format!("{address} is registered in {}, not in {scope}", hello.scopes.join(", "));
+            let status = not_sent(Code::Unavailable, message);
+            return Err(DialError { status, kind: DialFailure::OtherScope });
+        }
         let shared = Arc::new(Shared {
             address: address.to_owned(),
             state: Mutex::new(State {

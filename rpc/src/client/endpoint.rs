@@ -5,19 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::ArcSwapOption;
 use ms_register::Instance;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{
     balance::{Load, Loads},
-    connection::{Connection, DialError},
+    connection::{Connection, DialError, DialFailure, Expected},
     health::Health,
     options::ClientConfig,
     redial::Redial,
-    request::not_sent,
     resolver::Resolver,
 };
 use crate::{
-    Code, meter,
+    meter,
     shard::{Cursor, Sharded, Share},
 };
 
@@ -51,6 +50,8 @@ struct Dialling {
     under_way: bool,
     /// The last dial failed.
     failed: bool,
+    /// The last dial met a server of another scope, and a warning said so.
+    other_scope: bool,
     redial: Redial,
     /// Which start of the server the last connection met.
     incarnation: u64,
@@ -148,6 +149,11 @@ impl Endpoint {
         }
     }
 
+    /// Permits a dial of a server that was of another scope: the registry's list has changed.
+    pub(crate) fn list_changed(&self) {
+        self.slots.iter().map(Slot::lock).filter(|slot| slot.other_scope).for_each(|mut slot| slot.redial.reset());
+    }
+
     /// Starts a dial of this place, unless one is under way or its time has not come.
     fn dial(self: &Arc<Self>, at: usize, resolver: &Arc<Resolver>, urgent: bool) {
         let began = Instant::now();
@@ -192,16 +198,8 @@ impl Endpoint {
                 }
             });
         };
-        let connection = Connection::dial(&address, config, self.health.clone(), load, on_close).await?;
-        let scopes = &connection.hello().scopes;
-        match scope {
-            // A port may have been taken over by another environment's server of the same name.
-            Some(scope) if !scopes.is_empty() && !scopes.contains(&scope) => {
-                let message = format!("{address} is registered in {}, not in {scope}", scopes.join(", "));
-                Err(not_sent(Code::Unavailable, message).into())
-            }
-            _ => Ok(connection),
-        }
+        let expected = Expected { scope: scope.as_deref(), health: self.health.clone(), load };
+        Connection::dial(&address, config, expected, on_close).await
     }
 
     fn dialled(&self, at: usize, began: Instant, dialled: Result<Connection, DialError>, resolver: &Weak<Resolver>) {
@@ -210,7 +208,6 @@ impl Endpoint {
         dialling.failed = dialled.is_err();
         let failed = match dialled {
             Ok(connection) => {
-                info!("connected to {}", self.instance.address());
                 let incarnation = connection.hello().incarnation;
                 if std::mem::replace(&mut dialling.incarnation, incarnation) != incarnation {
                     self.health.forget();
@@ -219,15 +216,29 @@ impl Endpoint {
                 None
             }
             Err(error) => {
-                debug!("{}", error.status);
-                dialling.redial.failed(began, Instant::now(), fastrand::f64());
+                let now = Instant::now();
+                match error.kind {
+                    DialFailure::OtherScope => dialling.redial.misplaced(now),
+                    _ => dialling.redial.failed(began, now, fastrand::f64()),
+                }
                 Some(error)
             }
         };
+        let other_scope = failed.as_ref().is_some_and(|error| error.kind == DialFailure::OtherScope);
+        let is_news = std::mem::replace(&mut dialling.other_scope, other_scope) != other_scope;
         drop(dialling);
+        match &failed {
+            None => info!("connected to {}", self.instance.address()),
+            Some(error) if other_scope && is_news => warn!(
+                "{}: it is not called; if it is another environment's server on a reused port, remove the instance from the \
+                 registry, else start the server with this scope",
+                error.status.message()
+            ),
+            Some(error) => debug!("{}", error.status),
+        }
         let Some(resolver) = resolver.upgrade() else { return };
         meter::dialled(resolver.service(), failed.is_none());
-        if failed.as_ref().is_some_and(|error| error.refused) {
+        if failed.as_ref().is_some_and(|error| error.kind == DialFailure::Refused) {
             resolver.is_gone(self.instance.id());
         }
         resolver.dialled(failed.map(|error| error.status));

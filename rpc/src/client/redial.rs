@@ -4,7 +4,8 @@
 //! [`FIRST`](Redial::FIRST), and so spreads them out: at that time and not at the next call, which would bunch them again.
 //! From then on it depends on whether calls wait: if none of the service's
 //! instances is connected, each dials once in that time, and thus stays spread out; else the pauses grow 1.6-fold to 10 s,
-//! each drawn from its whole length (full jitter).
+//! each drawn from its whole length (full jitter). A server that accepts and closes at once counts as a failed dial, and one
+//! that belongs to another scope is left alone for the longest pause, or until the registry's list changes.
 
 use std::time::Duration;
 
@@ -42,16 +43,29 @@ impl Redial {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// A connection ended that had lived for `lived`; returns when to dial again.
+    /// Notes the end of a connection that had lived for `lived`; returns the time of the next dial that no call asks for.
     pub(crate) fn lost(&mut self, lived: Duration, now: Instant, chance: f64) -> Instant {
-        if lived >= Self::SHORT_LIFE {
+        let lived_long = lived >= Self::SHORT_LIFE;
+        if lived_long {
             self.failures = 0;
         }
-        let due = now + Self::FIRST.mul_f64(chance);
-        self.urgently = Some(due);
-        self.at_ease = Some(now + self.pause().mul_f64(chance));
+        let (first, at_ease) = (now + Self::FIRST.mul_f64(chance), now + self.pause().mul_f64(chance));
+        self.urgently = Some(first);
+        self.at_ease = Some(at_ease);
         self.failures = self.failures.saturating_add(1);
-        due
+        if lived_long { first } else { at_ease }
+    }
+
+    /// Notes a server that does not belong to the registry's scope: even calls that wait do not dial it before the longest
+    /// pause is over.
+    pub(crate) fn misplaced(&mut self, now: Instant) {
+        self.urgently = Some(now + Self::LONGEST);
+        self.at_ease = self.urgently;
+    }
+
+    /// Permits a dial at once.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
     }
 
     fn pause(&self) -> Duration {

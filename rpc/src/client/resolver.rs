@@ -1,49 +1,43 @@
 //! One service as a proxy sees it: the registry's snapshot turned into instances to call, and which of them has a
 //! connection. A pick reads shared immutable data: no lock, no I/O.
 
+mod follow;
+mod list;
+
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use ms_register::{Freshness, Instance, MsRegister, ServiceName, Snapshot, SnapshotWatch};
+use ms_register::{Freshness, Instance, MsRegister, ServiceName, Snapshot};
 use tokio::{
     runtime::Handle,
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
-use tracing::{info, warn};
 
 use super::{
     balance::{Ask, Balancer, Balancing, Clock, Policy},
-    connection::Closed,
-    endpoint::{Endpoint, EndpointNumber, Shared},
-    health::may_eject,
+    endpoint::{EndpointNumber, Shared},
     hold::Hold,
     instances::Instances,
     options::ClientConfig,
     request::{CallRequest, callers_address, not_sent},
     retry::Budget,
 };
-use crate::{
-    Code, Outcome, Status,
-    meter::{self, List},
-    shard::Cursor,
-};
+use crate::{Code, Status, shard::Cursor};
+use follow::follow;
 
 /// Who waits for a connection picks again after this time at the latest.
 const PICK_AGAIN: Duration = Duration::from_millis(50);
 
 /// So many picks may meet a connection that has just ended.
 const PICKS: usize = 4;
-
-/// Among more instances than this, finding those with a connection takes long enough to do it for many changes at once.
-const MANY: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Resolver {
@@ -283,154 +277,6 @@ impl Resolver {
             }
         }
     }
-
-    /// An attempt failed: an instance that does not answer is ejected, so that calls leave it alone for a while.
-    pub(crate) fn attempt_failed(&self, picked: &Picked, status: &Status) {
-        match status.outcome() {
-            Outcome::NotSent => {}
-            Outcome::Refused | Outcome::Answered => picked.connection.health().answered(),
-            Outcome::Unknown => {
-                if picked.connection.health().unanswered() {
-                    self.eject(picked.endpoint, status);
-                }
-            }
-        }
-    }
-
-    fn eject(&self, number: EndpointNumber, status: &Status) {
-        let _turn = self.turn();
-        let instances = self.instances.load();
-        let found = instances.all.iter().find(|endpoint| endpoint.number() == number);
-        let now = Instant::now();
-        let Some(endpoint) = found.filter(|endpoint| endpoint.health().ejected_until(now).is_none()) else { return };
-        if !may_eject(instances.ejected, instances.listed.places().len()) {
-            return;
-        }
-        let time = endpoint.health().eject(now);
-        let id = endpoint.instance().id();
-        warn!(
-            "`{}` {id} is not called for {time:?}: it left several calls in a row without an answer: {status}",
-            self.service
-        );
-        meter::ejected(self.service(), id);
-        self.publish(instances.refreshed());
-        self.refresh_soon.notify_one();
-    }
-
-    /// The registry says something new.
-    fn snapshot_changed(&self, snapshot: Snapshot) {
-        let mut hold = self.turn();
-        let held = hold.held();
-        hold.apply(&snapshot, Instant::now());
-        if hold.held() > held {
-            let missing = hold.held();
-            let url = self.registry.url();
-            warn!("{url} does not list {missing} instances of `{}` any more: they are called on for now", self.service);
-        }
-        self.rebuild(snapshot, &hold);
-    }
-
-    /// Makes the list of callers anew.
-    fn rebuild(&self, snapshot: Snapshot, hold: &Hold) {
-        let before = self.instances.load();
-        let endpoint = |instance: Instance| {
-            let known = before.all.binary_search_by(|endpoint| endpoint.instance().id().cmp(instance.id()));
-            match known.ok().map(|at| &before.all[at]) {
-                Some(known) if *known.instance() == instance => known.clone(),
-                Some(known) if known.same_address(&instance) => Arc::new(known.take_over(instance)),
-                _ => {
-                    let number = EndpointNumber(self.endpoints.fetch_add(1, Ordering::Relaxed));
-                    Arc::new(Endpoint::new(number, instance, self.connections_per_instance))
-                }
-            }
-        };
-        let all = hold.instances().into_iter().map(endpoint).collect();
-        self.publish(Instances::new(self.policy.clone(), Some(&before), snapshot, all));
-        self.measure(hold);
-        self.changed.notify_waiters();
-    }
-
-    fn measure(&self, hold: &Hold) {
-        let Instances { snapshot, all, live, ejected, .. } = &**self.instances.load();
-        let list = List { snapshot, all: all.len(), live: *live, held: hold.held(), ejected: *ejected };
-        meter::list(self.service(), &list);
-    }
-
-    fn publish(&self, instances: Instances) {
-        self.instances.store(Arc::new(instances));
-    }
-
-    /// Looks at everything anew; returns how long to leave it at that.
-    fn refresh(&self) -> Duration {
-        let mut hold = self.turn();
-        let instances = self.instances.load();
-        if hold.expire(Instant::now()) {
-            info!("the instances of `{}` that are not listed any more are left", self.service);
-            self.rebuild(instances.snapshot.clone(), &hold);
-        } else {
-            self.publish(instances.refreshed());
-            self.measure(&hold);
-        }
-        instances.effort()
-    }
-
-    /// When something changes by itself: a held instance is left, an ejected one comes back.
-    fn next_change(&self) -> Option<Instant> {
-        let expiry = self.turn().next_expiry();
-        expiry.into_iter().chain(self.instances.load().next_return).min()
-    }
-
-    /// A connection came up, or failed to.
-    pub(crate) fn dialled(&self, error: Option<Status>) {
-        if error.is_some() {
-            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
-        }
-        self.connections_changed();
-    }
-
-    /// A connection takes no more calls.
-    pub(crate) fn closed(&self, id: &str, why: Closed) {
-        if why == Closed::WentAway {
-            self.is_gone(id);
-        }
-        self.connections_changed();
-    }
-
-    /// A place of an instance lost its connection a while ago.
-    pub(crate) fn dial(self: &Arc<Self>, id: &str, at: usize) {
-        let instances = self.instances.load();
-        let found = instances.all.binary_search_by(|endpoint| endpoint.instance().id().cmp(id));
-        if let Ok(place) = found {
-            instances.all[place].dial_again(at, self);
-        }
-    }
-
-    /// An instance shows itself that it is gone: then the registry is believed.
-    pub(crate) fn is_gone(&self, id: &str) {
-        let mut hold = self.turn();
-        if hold.let_go(id) {
-            info!("`{}` {id}, which is not listed any more, is gone", self.service);
-            self.rebuild(self.instances.load().snapshot.clone(), &hold);
-        }
-    }
-
-    fn connections_changed(&self) {
-        let turn = self.turn();
-        let instances = self.instances.load();
-        if instances.all.len() <= MANY {
-            self.publish(instances.refreshed());
-        } else {
-            self.refresh_soon.notify_one();
-        }
-        drop(turn);
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.changed.notify_waiters();
-        }
-    }
-
-    fn turn(&self) -> MutexGuard<'_, Hold> {
-        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Resolver {
@@ -453,45 +299,5 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// While a list is out of date, its age is measured so often.
-const AGE: Duration = Duration::from_secs(5);
-
-async fn follow(mut watch: SnapshotWatch, refresh_soon: Arc<Notify>, resolver: Weak<Resolver>) {
-    let mut snapshot = Some(watch.current());
-    let mut closed = false;
-    loop {
-        let Some(strong) = resolver.upgrade() else { return };
-        let pause = match snapshot.take() {
-            Some(snapshot) => {
-                strong.snapshot_changed(snapshot);
-                Duration::ZERO
-            }
-            None => strong.refresh(),
-        };
-        let is_live = strong.instances.load().snapshot.freshness() == Freshness::Live;
-        let in_a_while = (!is_live).then(|| Instant::now() + AGE);
-        let next = strong.next_change().into_iter().chain(in_a_while).min();
-        drop(strong);
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
-        let next_change = async {
-            match next {
-                Some(time) => sleep_until(time).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            changed = watch.changed(), if !closed => match changed {
-                Ok(changed) => snapshot = Some(changed),
-                // The last list stays.
-                Err(_) => closed = true,
-            },
-            () = refresh_soon.notified() => {}
-            () = next_change => {}
-        }
     }
 }

@@ -1,0 +1,137 @@
+//! Dialling of instances, in paused time over pipes: pauses between dials, scopes, addresses, subsets of many instances.
+
+#![allow(clippy::unwrap_used)]
+
+mod raw;
+mod shop;
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ms_register::{Instance, Memory, MsRegister, ServiceName};
+use ms_rpc::{CallOptions, ClientProxy, Code, Dial, Transport};
+use raw::{hello, server_hello};
+use shop::ShopClient;
+use tokio::{io::{AsyncReadExt, AsyncWriteExt}, time::sleep};
+
+fn service() -> ServiceName {
+    "shop".parse().unwrap()
+}
+
+/// Server at the other end of a pipe: it says this HELLO and closes.
+#[derive(Clone, Debug)]
+struct HelloAndClose {
+    hello: Vec<u8>,
+    dials: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl Dial for HelloAndClose {
+    async fn dial(&self, _: &str) -> io::Result<Box<dyn Transport>> {
+        self.dials.fetch_add(1, Ordering::SeqCst);
+        let (near, mut far) = tokio::io::duplex(4096);
+        let hello = self.hello.clone();
+        tokio::spawn(async move {
+            far.write_all(&hello).await.unwrap();
+            far.read_u8().await.unwrap();
+        });
+        Ok(Box::new(near))
+    }
+}
+
+impl HelloAndClose {
+    fn new(hello: Vec<u8>) -> Self {
+        Self { hello, dials: Arc::default() }
+    }
+
+    fn dials(&self) -> usize {
+        self.dials.load(Ordering::SeqCst)
+    }
+}
+
+fn listed(instances: impl IntoIterator<Item = Instance>) -> Arc<Memory> {
+    let registry = Arc::new(Memory::new());
+    instances.into_iter().for_each(|instance| registry.insert(&service(), instance));
+    registry
+}
+
+/// Log of the warnings of one test.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Collects what is logged on this thread at `level` and above, as long as the guard lives.
+    fn start(level: tracing::Level) -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines_with(&self, text: &str) -> Vec<String> {
+        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_hello_and_closes_is_dialled_ever_more_seldom() {
+    let dial = HelloAndClose::new(server_hello());
+    let proxy = ClientProxy::builder(listed([Instance::new("a", 1)])).dialer(dial.clone()).build();
+    let shop = ShopClient::new(&proxy).with(CallOptions::new().deadline(Duration::from_millis(100)));
+    shop.who().await.unwrap_err();
+    sleep(Duration::from_secs(600)).await;
+    // Once it is dialled in 5 s on average; every 0.45 s would be 1,300 times.
+    assert!((60..250).contains(&dial.dials()), "{} dials", dial.dials());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_another_scope_waits_for_the_list_to_change() {
+    let (log, _guard) = Log::start(tracing::Level::WARN);
+    let mut entries = vec![(3, b"etcd/elsewhere".as_slice())];
+    let (frame, in_flight) = ((4u32 << 20).to_be_bytes(), 1024u32.to_be_bytes());
+    entries.extend([(4, frame.as_slice()), (5, in_flight.as_slice())]);
+    let dial = HelloAndClose::new(hello(&entries));
+    let registry = listed([Instance::new("a", 1)]);
+    let scope = registry.scope().unwrap().to_owned();
+    let proxy = ClientProxy::builder(registry.clone()).dialer(dial.clone()).build();
+    let shop = ShopClient::new(&proxy).with(CallOptions::new().deadline(Duration::from_secs(5)));
+    let error = shop.who().await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    assert!(error.message().contains("etcd/elsewhere") && error.message().contains(&scope), "{error}");
+    assert_eq!(dial.dials(), 1, "even while a call waits");
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(dial.dials(), 1, "without calls");
+
+    shop.who().await.unwrap_err();
+    assert_eq!(dial.dials(), 2, "the longest pause is over");
+    registry.insert(&service(), Instance::new("b", 1));
+    tokio::task::yield_now().await;
+    shop.who().await.unwrap_err();
+    assert_eq!(dial.dials(), 4, "both, as the list has changed");
+    let warnings = log.lines_with("registered in etcd/elsewhere, not in");
+    assert_eq!(warnings.len(), 2, "one for each instance: {warnings:?}");
+    assert!(warnings[0].contains(&scope), "{warnings:?}");
+}
