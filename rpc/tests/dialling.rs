@@ -18,7 +18,10 @@ use ms_register::{Instance, Memory, MsRegister, ServiceName};
 use ms_rpc::{CallOptions, ClientProxy, Code, Dial, Transport};
 use raw::{hello, server_hello};
 use shop::ShopClient;
-use tokio::{io::{AsyncReadExt, AsyncWriteExt}, time::sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::sleep,
+};
 
 fn service() -> ServiceName {
     "shop".parse().unwrap()

@@ -19,7 +19,7 @@ use super::{
     options::{CallOptions, ClientConfig, config_setters},
     request::{CallRequest, not_sent},
     resolver::{Picked, Resolver, Tried},
-    retry::{self, ATTEMPTS, Verdict},
+    retry::{Failures, Verdict},
 };
 use crate::{Answer, Code, Status, meter};
 
@@ -143,11 +143,7 @@ impl ClientProxy {
         let picked = resolver.connection(request, &Tried::new()).await?;
         request.attempt_begins();
         match picked.connection.exchange(request, arguments).await {
-            Ok(answer) => {
-                attempt_ended(resolver, &picked, request);
-                picked.connection.health().answered();
-                Ok(answer)
-            }
+            Ok(answer) => Ok(succeeded(resolver, &picked, request, answer)),
             // On the heap: the calls that need no second attempt, nearly all, are smaller for it.
             Err(status) => Box::pin(Self::try_again(resolver, request, arguments, idempotent, (picked, status))).await,
         }
@@ -162,55 +158,62 @@ impl ClientProxy {
         failed: (Picked, Status),
     ) -> Result<Answer, Status> {
         let (mut picked, mut status) = failed;
-        let mut tried = Tried::new();
-        let mut attempt = 0;
+        let (mut tried, mut failures) = (Tried::new(), Failures::new());
         loop {
-            attempt_ended(resolver, &picked, request);
+            let instance = attempt_ended(resolver, &picked, request);
             resolver.attempt_failed(&picked, &status);
-            attempt += 1;
-            let verdict = retry::judge(&status, idempotent);
-            if verdict == Verdict::GiveUp || attempt == ATTEMPTS {
-                return Err(status);
-            }
-            if verdict == Verdict::WithinBudget {
-                // Who sheds load says when to come back.
-                let pause = retry::backoff(attempt - 1).max(status.retry_after().unwrap_or_default());
-                if Instant::now() + pause >= request.deadline() {
-                    return Err(status);
+            match failures.judge(&status, idempotent) {
+                Verdict::GiveUp => return Err(failures.result(status, &instance)),
+                // No other instance may serve what this one does not.
+                Verdict::OnceElsewhere if !resolver.has_others(request) => {
+                    return Err(failures.result(status, &instance));
                 }
-                let granted = resolver.budget().withdraw(resolver.uptime());
-                meter::budget(resolver.service(), resolver.budget().saved(), granted);
-                if !granted {
-                    return Err(status);
+                Verdict::AtOnce | Verdict::OnceElsewhere => {}
+                Verdict::WithinBudget => {
+                    let pause = failures.pause(&status);
+                    if Instant::now() + pause >= request.deadline() || !resolver.grants_retry() {
+                        return Err(failures.result(status, &instance));
+                    }
+                    sleep(pause).await;
                 }
-                sleep(pause).await;
             }
             meter::retried(resolver.service(), status.outcome());
             debug!("{} is tried again: {status}", request.name());
             tried.push(picked.endpoint);
-            picked = resolver.connection(request, &tried).await?;
+            picked = match resolver.connection(request, &tried).await {
+                Ok(picked) => picked,
+                Err(status) => return Err(failures.result(status, &instance)),
+            };
             request.attempt_begins();
             status = match picked.connection.exchange(request, arguments).await {
-                Ok(answer) => {
-                    attempt_ended(resolver, &picked, request);
-                    picked.connection.health().answered();
-                    return Ok(answer);
-                }
+                Ok(answer) => return Ok(succeeded(resolver, &picked, request, answer)),
                 Err(status) => status,
             };
         }
     }
 }
 
-/// Records the end of an attempt on that instance, if the call asks for it.
+/// Notes an answer of that instance.
 #[inline]
-fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>) {
-    if let Some(info) = request.info {
-        let instances = resolver.instances.load();
-        let found = instances.all.iter().find(|endpoint| endpoint.number() == picked.endpoint);
-        let id = found.map_or_else(|| picked.connection.address(), |endpoint| endpoint.instance().id());
-        info.end_attempt(id.to_owned());
+fn succeeded(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>, mut answer: Answer) -> Answer {
+    picked.connection.health().answered();
+    if request.info.is_some() || !answer.is_success() {
+        answer.set_instance(attempt_ended(resolver, picked, request));
     }
+    answer
+}
+
+/// Records the end of an attempt, if the call asks for it; returns the instance's id, or the address of one that has left
+/// the registry meanwhile.
+#[cold]
+fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>) -> String {
+    let instances = resolver.instances.load();
+    let found = instances.all.iter().find(|endpoint| endpoint.number() == picked.endpoint);
+    let id = found.map_or_else(|| picked.connection.address(), |endpoint| endpoint.instance().id()).to_owned();
+    if let Some(info) = request.info {
+        info.end_attempt(id.clone());
+    }
+    id
 }
 
 /// Settings of a [`ClientProxy`].

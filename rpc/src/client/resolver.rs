@@ -30,7 +30,7 @@ use super::{
     request::{CallRequest, callers_address, not_sent},
     retry::Budget,
 };
-use crate::{Code, Status, shard::Cursor};
+use crate::{Code, Status, meter, shard::Cursor};
 use follow::follow;
 
 /// Who waits for a connection picks again after this time at the latest.
@@ -135,8 +135,16 @@ impl Resolver {
         &self.budget
     }
 
-    pub(crate) fn uptime(&self) -> Duration {
-        self.started.elapsed()
+    /// Takes a retry from the budget; false if nothing is left.
+    pub(crate) fn grants_retry(&self) -> bool {
+        let granted = self.budget.withdraw(self.started.elapsed());
+        meter::budget(self.service(), self.budget.saved(), granted);
+        granted
+    }
+
+    /// Returns true if the call may go to more than one instance.
+    pub(crate) fn has_others(&self, request: &CallRequest<'_>) -> bool {
+        request.instance.is_none() && self.instances.load().listed.places().len() > 1
     }
 
     /// What calls choose from at the moment.

@@ -10,14 +10,17 @@ use crate::{Code, Outcome, Status};
 /// Attempts of one call, the first included.
 pub(crate) const ATTEMPTS: u32 = 3;
 
-/// What follows a failed attempt.
+/// Consequence of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The failure is the call's result.
     GiveUp,
-    /// Elsewhere, at once: nothing was sent, so no load was caused.
+    /// Another attempt elsewhere, at once: nothing was sent, so no load was caused.
     AtOnce,
-    /// Elsewhere, after a back-off, if the budget allows it.
+    /// Another attempt elsewhere, at once and outside the budget, the first time; then the failure is the result. The
+    /// instance does not serve the method, as during an update; a second one that does not says that none does.
+    OnceElsewhere,
+    /// Another attempt elsewhere, after a back-off, if the budget allows it.
     WithinBudget,
 }
 
@@ -25,15 +28,54 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(status: &Status, idempotent: bool) -> Verdict {
     match (status.outcome(), status.code()) {
         (Outcome::NotSent, Code::Unavailable) => Verdict::AtOnce,
-        // Shed, or not served there. A rate limit is not: trying elsewhere would only get around it.
-        (Outcome::Refused, Code::Unavailable | Code::Unimplemented) => Verdict::WithinBudget,
+        (Outcome::Refused, Code::Unimplemented) => Verdict::OnceElsewhere,
+        // Shed. A rate limit is not: trying elsewhere would only get around it.
+        (Outcome::Refused, Code::Unavailable) => Verdict::WithinBudget,
         (Outcome::Unknown, Code::Unavailable) if idempotent => Verdict::WithinBudget,
         _ => Verdict::GiveUp,
     }
 }
 
-/// The wait before the next attempt: anything up to 50 ms, then 100 ms, and so on to 1 s.
-pub(crate) fn backoff(attempt: u32) -> Duration {
+/// Failed attempts of one call.
+#[derive(Debug)]
+pub(crate) struct Failures {
+    attempts: u32,
+    /// Outcome of the attempt that came farthest: an attempt that may have been executed is never forgotten.
+    worst: Outcome,
+    /// An attempt was refused as unimplemented.
+    unimplemented: bool,
+}
+
+impl Failures {
+    pub(crate) fn new() -> Self {
+        Self { attempts: 0, worst: Outcome::NotSent, unimplemented: false }
+    }
+
+    /// Notes a failed attempt and judges it.
+    pub(crate) fn judge(&mut self, status: &Status, idempotent: bool) -> Verdict {
+        self.attempts += 1;
+        self.worst = self.worst.max(status.outcome());
+        match judge(status, idempotent) {
+            _ if self.attempts >= ATTEMPTS => Verdict::GiveUp,
+            Verdict::OnceElsewhere if std::mem::replace(&mut self.unimplemented, true) => Verdict::GiveUp,
+            verdict => verdict,
+        }
+    }
+
+    /// Back-off before the next attempt; never shorter than the retry-after of a server that sheds load.
+    pub(crate) fn pause(&self, status: &Status) -> Duration {
+        backoff(self.attempts.saturating_sub(1)).max(status.retry_after().unwrap_or_default())
+    }
+
+    /// The call's result: the last failure, with the outcome of the attempt that came farthest, and the instance tried last.
+    pub(crate) fn result(&self, last: Status, instance: &str) -> Status {
+        let outcome = self.worst.max(last.outcome());
+        last.with_outcome(outcome).with_instance(instance)
+    }
+}
+
+/// Random wait before the next attempt: up to 50 ms, then 100 ms, and so on to 1 s (full jitter).
+fn backoff(attempt: u32) -> Duration {
     let most = Duration::from_millis(50).saturating_mul(1 << attempt.min(10)).min(Duration::from_secs(1));
     most.mul_f64(fastrand::f64())
 }
@@ -107,13 +149,31 @@ mod tests {
             assert_eq!(verdict(Code::Unavailable, Outcome::NotSent, idempotent), AtOnce);
             assert_eq!(verdict(Code::InvalidArgument, Outcome::NotSent, idempotent), GiveUp);
             assert_eq!(verdict(Code::Unavailable, Outcome::Refused, idempotent), WithinBudget);
-            assert_eq!(verdict(Code::Unimplemented, Outcome::Refused, idempotent), WithinBudget);
+            assert_eq!(verdict(Code::Unimplemented, Outcome::Refused, idempotent), OnceElsewhere);
             assert_eq!(verdict(Code::ResourceExhausted, Outcome::Refused, idempotent), GiveUp);
             assert_eq!(verdict(Code::Unavailable, Outcome::Answered, idempotent), GiveUp);
             assert_eq!(verdict(Code::DeadlineExceeded, Outcome::Unknown, idempotent), GiveUp);
         }
         assert_eq!(verdict(Code::Unavailable, Outcome::Unknown, false), GiveUp);
         assert_eq!(verdict(Code::Unavailable, Outcome::Unknown, true), WithinBudget);
+    }
+
+    #[test]
+    fn the_result_has_the_outcome_of_the_attempt_that_came_farthest() {
+        let failed = |code, outcome| Status::new(code, "").with_outcome(outcome);
+        let mut failures = Failures::new();
+        assert_eq!(failures.judge(&failed(Code::Unavailable, Outcome::Unknown), true), Verdict::WithinBudget);
+        assert_eq!(failures.judge(&failed(Code::Unavailable, Outcome::Refused), true), Verdict::WithinBudget);
+        let result = failures.result(failed(Code::Unavailable, Outcome::NotSent), "a:1");
+        assert_eq!((result.outcome(), result.instance()), (Outcome::Unknown, Some("a:1")));
+    }
+
+    #[test]
+    fn a_method_that_two_instances_do_not_have_is_not_asked_for_again() {
+        let mut failures = Failures::new();
+        let status = Status::new(Code::Unimplemented, "").with_outcome(Outcome::Refused);
+        assert_eq!(failures.judge(&status, true), Verdict::OnceElsewhere);
+        assert_eq!(failures.judge(&status, true), Verdict::GiveUp);
     }
 
     #[test]
