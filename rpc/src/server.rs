@@ -272,7 +272,7 @@ impl Server {
         let names = self.check()?;
         let instance = self.instance().await?;
         let shared = Arc::new(self.shared(&instance));
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(Connections::new(self.address));
         let accept = self.listener.map(|listener| {
             tokio::spawn(running::accept(listener, self.acceptor, shared.clone(), connections.clone()))
         });

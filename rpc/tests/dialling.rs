@@ -17,7 +17,7 @@ use std::{
 use ms_register::{Instance, Memory, MsRegister, ServiceName};
 use ms_rpc::{CallOptions, ClientProxy, Code, Dial, Transport};
 use raw::{hello, server_hello};
-use shop::ShopClient;
+use shop::{ShopClient, registered};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::sleep,
@@ -137,4 +137,73 @@ async fn a_server_of_another_scope_waits_for_the_list_to_change() {
     let warnings = log.lines_with("registered in etcd/elsewhere, not in");
     assert_eq!(warnings.len(), 2, "one for each instance: {warnings:?}");
     assert!(warnings[0].contains(&scope), "{warnings:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_lost_is_one_warning_and_one_line_when_it_is_back() {
+    let (log, _guard) = Log::start(tracing::Level::INFO);
+    let registry = listed([Instance::new("a", 1)]);
+    let proxy = ClientProxy::new(registry.clone());
+    let mut watch = registry.watch(&service());
+    proxy.instances("shop").unwrap();
+    for _ in 0..2 {
+        registry.set_down(true);
+        watch.wait_for(|snapshot| snapshot.is_failing()).await.unwrap();
+        sleep(Duration::from_secs(30)).await;
+        registry.set_down(false);
+        watch.wait_for(|snapshot| !snapshot.is_failing()).await.unwrap();
+        sleep(Duration::from_secs(30)).await;
+    }
+    let lost = log.lines_with("`shop` is called by the last list");
+    assert_eq!(lost.len(), 2, "{lost:?}");
+    assert!(lost[0].contains("WARN") && lost[0].contains("the registry memory:// is unreadable for"), "{lost:?}");
+    let back = log.lines_with("the registry memory:// is back: it lists 1 instances of `shop`");
+    assert_eq!(back.len(), 2, "{back:?}");
+}
+
+#[tokio::test]
+async fn gauges_follow_the_connections_and_tell_servers_apart() {
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    // A snapshot sets the recorder's gauges back to 0: those that are counted up and down add up over all snapshots.
+    let open = Mutex::new(std::collections::HashMap::new());
+    let gauge = |name: &str, label: &str| {
+        let mut found = f64::NAN;
+        for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+            let metrics_util::debugging::DebugValue::Gauge(value) = value else { continue };
+            let labelled = key.key().labels().next().map(|pair| pair.value().to_owned()).unwrap_or_default();
+            if key.key().name() == "ms_rpc_server_connections" {
+                *open.lock().unwrap().entry(labelled).or_default() += value.into_inner();
+            } else if key.key().name() == name && labelled == label {
+                found = value.into_inner();
+            }
+        }
+        if name == "ms_rpc_server_connections" { open.lock().unwrap()[label] } else { found }
+    };
+    let until = async |name: &str, label: &str, value: f64| {
+        let start = std::time::Instant::now();
+        while gauge(name, label) != value {
+            assert!(start.elapsed() < Duration::from_secs(5), "{name} {label}: {}", gauge(name, label));
+            tokio::task::yield_now().await;
+        }
+    };
+    let registry = Arc::new(Memory::new());
+    let (a, _) = registered(&registry, "a").await;
+    let (b, _) = registered(&registry, "b").await;
+    let (a_address, b_address) = (a.address().to_string(), b.address().to_string());
+    let shop = ShopClient::new(ClientProxy::new(registry.clone()));
+    let mut calls = 0;
+    while gauge("ms_rpc_instances_live", "shop") != 2.0 {
+        shop.add(1, 2).await.unwrap();
+        calls += 1;
+        assert!(calls < 10_000, "{} are live", gauge("ms_rpc_instances_live", "shop"));
+    }
+    until("ms_rpc_server_connections", &a_address, 1.0).await;
+    until("ms_rpc_server_connections", &b_address, 1.0).await;
+    registry.set_down(true);
+    drop(a);
+    until("ms_rpc_instances_live", "shop", 1.0).await;
+    until("ms_rpc_server_connections", &a_address, 0.0).await;
+    assert_eq!(gauge("ms_rpc_server_connections", &b_address), 1.0);
 }

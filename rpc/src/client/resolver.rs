@@ -3,6 +3,8 @@
 
 mod follow;
 mod list;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{

@@ -19,10 +19,12 @@ const AGE: Duration = Duration::from_secs(5);
 pub(super) async fn follow(mut watch: SnapshotWatch, refresh_soon: Arc<Notify>, resolver: Weak<Resolver>) {
     let mut snapshot = Some(watch.current());
     let mut closed = false;
+    let mut is_lost = false;
     loop {
         let Some(strong) = resolver.upgrade() else { return };
         let pause = match snapshot.take() {
             Some(snapshot) => {
+                strong.log_registry(&snapshot, std::mem::replace(&mut is_lost, snapshot.is_failing()));
                 strong.snapshot_changed(snapshot);
                 Duration::ZERO
             }
@@ -42,6 +44,7 @@ pub(super) async fn follow(mut watch: SnapshotWatch, refresh_soon: Arc<Notify>, 
             }
         };
         tokio::select! {
+            biased;
             changed = watch.changed(), if !closed => match changed {
                 Ok(changed) => snapshot = Some(changed),
                 // The last list stays.

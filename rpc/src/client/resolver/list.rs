@@ -40,37 +40,45 @@ impl Resolver {
         }
     }
 
-    fn eject(&self, number: EndpointNumber, status: &Status) {
-        let _turn = self.turn();
-        let instances = self.instances.load();
-        let found = instances.all.iter().find(|endpoint| endpoint.number() == number);
-        let now = Instant::now();
-        let Some(endpoint) = found.filter(|endpoint| endpoint.health().ejected_until(now).is_none()) else { return };
-        if !may_eject(instances.ejected, instances.listed.places().len()) {
-            return;
-        }
-        let time = endpoint.health().eject(now);
+    pub(super) fn eject(&self, number: EndpointNumber, status: &Status) {
+        let Some((endpoint, time)) = self.leave_out(number) else { return };
         let id = endpoint.instance().id();
         warn!(
             "`{}` {id} is not called for {time:?}: it left several calls in a row without an answer: {status}",
             self.service
         );
         meter::ejected(self.service(), id);
-        self.publish(instances.refreshed());
         self.refresh_soon.notify_one();
     }
 
-    /// The registry says something new.
+    /// Ejects the instance, unless it is ejected already or too many others are; returns for how long.
+    fn leave_out(&self, number: EndpointNumber) -> Option<(Arc<Endpoint>, Duration)> {
+        let _turn = self.turn();
+        let instances = self.instances.load();
+        let endpoint = instances.all.iter().find(|endpoint| endpoint.number() == number)?;
+        let now = Instant::now();
+        let is_ejected = endpoint.health().ejected_until(now).is_some();
+        if is_ejected || !may_eject(instances.ejected, instances.listed.places().len()) {
+            return None;
+        }
+        let time = endpoint.health().eject(now);
+        self.publish(instances.refreshed());
+        Some((endpoint.clone(), time))
+    }
+
+    /// Takes a new snapshot of the registry.
     pub(super) fn snapshot_changed(&self, snapshot: Snapshot) {
         let mut hold = self.turn();
-        let held = hold.held();
+        let before = hold.held();
         hold.apply(&snapshot, Instant::now());
-        if hold.held() > held {
-            let missing = hold.held();
+        let missing = hold.held();
+        self.rebuild(snapshot, &hold);
+        drop(hold);
+        if missing > before {
             let url = self.registry.url();
             warn!("{url} does not list {missing} instances of `{}` any more: they are called on for now", self.service);
         }
-        self.rebuild(snapshot, &hold);
+        self.measure();
     }
 
     /// Makes the list of callers anew.
@@ -90,13 +98,14 @@ impl Resolver {
         let all: Vec<_> = hold.instances().into_iter().map(endpoint).collect();
         all.iter().for_each(|endpoint| endpoint.list_changed());
         self.publish(Instances::new(self.policy.clone(), Some(&before), snapshot, all));
-        self.measure(hold);
         self.changed.notify_waiters();
     }
 
-    fn measure(&self, hold: &Hold) {
+    /// Sets the service's gauges. The follower alone does so: two that measured at once could set the older values last.
+    fn measure(&self) {
+        let held = self.turn().held();
         let Instances { snapshot, all, live, ejected, .. } = &**self.instances.load();
-        let list = List { snapshot, all: all.len(), live: *live, held: hold.held(), ejected: *ejected };
+        let list = List { snapshot, all: all.len(), live: *live, held, ejected: *ejected };
         meter::list(self.service(), &list);
     }
 
@@ -104,18 +113,22 @@ impl Resolver {
         self.instances.store(Arc::new(instances));
     }
 
-    /// Looks at everything anew; returns how long to leave it at that.
+    /// Looks at all instances anew; returns how long to leave it at that.
     pub(super) fn refresh(&self) -> Duration {
         let mut hold = self.turn();
         let instances = self.instances.load();
-        if hold.expire(Instant::now()) {
-            info!("the instances of `{}` that are not listed any more are left", self.service);
+        let expired = hold.expire(Instant::now());
+        if expired {
             self.rebuild(instances.snapshot.clone(), &hold);
         } else {
             self.publish(instances.refreshed());
-            self.measure(&hold);
         }
-        instances.effort()
+        drop(hold);
+        if expired {
+            info!("the instances of `{}` that are not listed any more are left", self.service);
+        }
+        self.measure();
+        if instances.all.len() > MANY { instances.effort() } else { Duration::ZERO }
     }
 
     /// When something changes by itself: a held instance is left, an ejected one comes back.
@@ -149,26 +162,47 @@ impl Resolver {
         }
     }
 
-    /// An instance shows itself that it is gone: then the registry is believed.
+    /// Leaves a held instance that shows itself that it is gone: then the registry is believed.
     pub(crate) fn is_gone(&self, id: &str) {
         let mut hold = self.turn();
-        if hold.let_go(id) {
-            info!("`{}` {id}, which is not listed any more, is gone", self.service);
+        let let_go = hold.let_go(id);
+        if let_go {
             self.rebuild(self.instances.load().snapshot.clone(), &hold);
+        }
+        drop(hold);
+        if let_go {
+            info!("`{}` {id}, which is not listed any more, is gone", self.service);
+            self.refresh_soon.notify_one();
         }
     }
 
+    /// Publishes which instances are connected: at once among a few, else with what else changes meanwhile.
     fn connections_changed(&self) {
         let turn = self.turn();
         let instances = self.instances.load();
         if instances.all.len() <= MANY {
             self.publish(instances.refreshed());
-        } else {
-            self.refresh_soon.notify_one();
         }
         drop(turn);
+        self.refresh_soon.notify_one();
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.changed.notify_waiters();
+        }
+    }
+
+    /// Logs once that the registry cannot be read any more, and once that it is back. `was_lost`: the same, one snapshot ago.
+    pub(super) fn log_registry(&self, snapshot: &Snapshot, was_lost: bool) {
+        let (service, url) = (&self.service, self.registry.url());
+        match (was_lost, snapshot.is_failing()) {
+            (false, true) => warn!(
+                "the registry {url} is {}: `{service}` is called by the last list, of {} instances",
+                snapshot.state(std::time::Instant::now()),
+                snapshot.instances().len()
+            ),
+            (true, false) => {
+                info!("the registry {url} is back: it lists {} instances of `{service}`", snapshot.instances().len());
+            }
+            _ => {}
         }
     }
 
