@@ -2,11 +2,13 @@
 
 mod balance;
 mod channel;
+mod config;
 mod connection;
 mod endpoint;
 mod fan_out;
 mod health;
 mod hold;
+mod home;
 mod in_process;
 mod info;
 mod instances;
@@ -15,6 +17,7 @@ mod proxy;
 mod redial;
 mod request;
 mod resolver;
+mod resolvers;
 mod retry;
 
 use std::{fmt, io, sync::Arc};
@@ -23,16 +26,17 @@ use async_trait::async_trait;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Answer, Status, net::Transport};
+use crate::{Answer, Code, Status, net::Transport};
 use connection::{Connection, Expected};
 use options::{ClientConfig, config_setters};
-use request::CallRequest;
+use request::{CallRequest, not_sent};
 
 #[cfg(feature = "internals")]
 pub(crate) use balance::{Ask, Candidate, Choices, Clock, Key, Listed, Load, Loads, Policy};
 
 pub use balance::{Balancer, Balancing};
 pub use channel::{Arguments, Channel, Stub};
+pub use config::{ConfigError, DiscoveryConfig, HoldConfig, KeepaliveConfig, RedialConfig, RetryConfig};
 pub use fan_out::TypedClient;
 pub use in_process::InProcess;
 pub(crate) use in_process::{ServeFrame, Served};
@@ -133,9 +137,15 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// `Unavailable`: nobody listens, or it is no ms-rpc server, or it took longer than the connect timeout.
+    /// `InvalidArgument`: a setting is out of its range.
     pub async fn connect(self, address: &str) -> Result<Client, Status> {
+        self.check()?;
         let connection = Connection::dial(address, &self.config, Expected::default(), |_| ()).await?;
         Ok(self.client(connection))
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        self.config.check().map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))
     }
 
     fn client(self, connection: Connection) -> Client {
@@ -145,8 +155,9 @@ impl ClientBuilder {
     /// Speaks over a stream that stands already, such as one half of a pipe in a test. There is no connect timeout.
     ///
     /// # Errors
-    /// `Unavailable`: the other side is no ms-rpc server.
+    /// `Unavailable`: the other side is no ms-rpc server. `InvalidArgument`: a setting is out of its range.
     pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
+        self.check()?;
         let transport: Box<dyn Transport> = Box::new(transport);
         let connection =
             Connection::over(transport, "the other end", &self.config, Expected::default(), |_| ()).await?;

@@ -41,8 +41,9 @@ pub use call::{
     ServiceError, Status,
 };
 pub use client::{
-    Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy, Dial,
-    InProcess, Outgoing, ProxyBuilder, Stub, TypedClient,
+    Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy, ConfigError,
+    Dial, DiscoveryConfig, HoldConfig, InProcess, KeepaliveConfig, Outgoing, ProxyBuilder, RedialConfig, RetryConfig,
+    Stub, TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;

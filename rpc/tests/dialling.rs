@@ -102,7 +102,7 @@ impl Log {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_hello_and_closes_is_dialled_ever_more_seldom() {
     let dial = HelloAndClose::new(server_hello());
-    let proxy = ClientProxy::builder(listed([Instance::new("a", 1)])).dialer(dial.clone()).build();
+    let proxy = ClientProxy::builder(listed([Instance::new("a", 1)])).dialer(dial.clone()).build().unwrap();
     let shop = ShopClient::new(&proxy).with(CallOptions::new().deadline(Duration::from_millis(100)));
     shop.who().await.unwrap_err();
     sleep(Duration::from_secs(600)).await;
@@ -119,7 +119,7 @@ async fn a_server_of_another_scope_waits_for_the_list_to_change() {
     let dial = HelloAndClose::new(hello(&entries));
     let registry = listed([Instance::new("a", 1)]);
     let scope = registry.scope().unwrap().to_owned();
-    let proxy = ClientProxy::builder(registry.clone()).dialer(dial.clone()).build();
+    let proxy = ClientProxy::builder(registry.clone()).dialer(dial.clone()).build().unwrap();
     let shop = ShopClient::new(&proxy).with(CallOptions::new().deadline(Duration::from_secs(5)));
     let error = shop.who().await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");

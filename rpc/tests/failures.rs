@@ -32,7 +32,7 @@ async fn old(registry: &Arc<Memory>) -> RunningServer {
 }
 
 fn proxy(registry: &Arc<Memory>) -> ClientProxy {
-    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build()
+    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build().unwrap()
 }
 
 /// Waits until calls go to all of the instances.
@@ -104,7 +104,7 @@ async fn an_attempt_that_may_have_been_executed_is_not_forgotten() {
 async fn the_refusal_of_a_clients_interceptor_was_not_sent() {
     let registry = Arc::new(Memory::new());
     let refuse = |_: &mut ms_rpc::Outgoing<'_>| Err(Status::new(Code::PermissionDenied, "no token"));
-    let proxy = ClientProxy::builder(registry).intercept(refuse).build();
+    let proxy = ClientProxy::builder(registry).intercept(refuse).build().unwrap();
     let refused = proxy.call("shop", "who", &json!([])).await.unwrap_err();
     assert_eq!((refused.code(), refused.outcome()), (Code::PermissionDenied, Outcome::NotSent));
     assert_eq!(refused.instance(), None);

@@ -102,7 +102,7 @@ fn client() -> ShopClient {
     let registry = Arc::new(Memory::new());
     let service: ServiceName = "shop".parse().unwrap();
     SERVERS.iter().for_each(|name| registry.insert(&service, Instance::new(*name, PORT)));
-    let proxy = ClientProxy::builder(registry).dialer(Network).build();
+    let proxy = ClientProxy::builder(registry).dialer(Network).build().unwrap();
     ShopClient::new(proxy).with(CallOptions::new().deadline(DEADLINE))
 }
 

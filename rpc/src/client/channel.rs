@@ -238,9 +238,9 @@ impl Stub {
     }
 
     /// The proxy, and the resolver that knows all instances.
-    pub(super) fn through_proxy(&self) -> Result<(&ClientProxy, &Arc<Resolver>), Status> {
+    pub(super) fn through_proxy(&self) -> Result<(&ClientProxy, Arc<Resolver>), Status> {
         match &self.channel {
-            Channel::Proxy(proxy) => Ok((proxy, self.resolver(proxy)?)),
+            Channel::Proxy(proxy) => Ok((proxy, self.fresh_resolver(proxy)?)),
             _ => {
                 let message = format!("only a proxy knows all instances of `{}`: make the client of one", self.service);
                 Err(not_sent(Code::FailedPrecondition, message))
@@ -259,6 +259,12 @@ impl Stub {
         }
     }
 
+    /// The resolver, or the one that has taken the place of a forgotten one.
+    fn fresh_resolver(&self, proxy: &ClientProxy) -> Result<Arc<Resolver>, Status> {
+        let resolver = self.resolver(proxy)?;
+        if resolver.is_forgotten() { proxy.resolver(&self.service) } else { Ok(resolver.clone()) }
+    }
+
     async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
         let argc = method.arguments.len() as u8;
         let options = self.options_of(method);
@@ -268,7 +274,8 @@ impl Stub {
             Channel::Proxy(proxy) => {
                 let resolver = self.resolver(proxy)?;
                 if request.fork {
-                    return Box::pin(fork(proxy, resolver, &request, arguments, idempotent)).await;
+                    let resolver = self.fresh_resolver(proxy)?;
+                    return Box::pin(fork(proxy, &resolver, &request, arguments, idempotent)).await;
                 }
                 proxy.exchange(resolver, &request, arguments, idempotent).await
             }

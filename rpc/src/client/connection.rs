@@ -16,6 +16,7 @@ use std::{
 use serde::Serialize;
 use tokio::{
     net::TcpStream,
+    runtime::{self, Handle},
     time::{Instant, timeout_at},
 };
 
@@ -24,6 +25,7 @@ use super::{
     health::Health,
     options::ClientConfig,
     request::{CallRequest, LONGEST, not_sent},
+    resolver::STALL,
 };
 use crate::{
     Code, Compression, Status,
@@ -108,6 +110,8 @@ struct Shared {
     max_answer: usize,
     /// For the balancer.
     load: Arc<Load>,
+    /// Runtime of the task.
+    runtime: runtime::Id,
 }
 
 #[derive(Debug)]
@@ -117,6 +121,10 @@ struct State {
     /// The task knows that `out` has something.
     notified: bool,
     task: Option<Waker>,
+    /// Number of times that the task looked for something to write.
+    runs: u32,
+    /// The same number at the begin of a call that heard nothing of the task in time.
+    stalled: Option<(u32, Instant)>,
     /// Requests up to this id have left for the socket.
     left: u64,
     max_in_flight: usize,
@@ -200,6 +208,8 @@ impl Connection {
                 out: FrameBuf::default(),
                 notified: false,
                 task: None,
+                runs: 0,
+                stalled: None,
                 left: 0,
                 max_in_flight: (hello.max_in_flight as usize).min(InFlight::<Frame>::MOST),
                 waiting: VecDeque::new(),
@@ -212,8 +222,9 @@ impl Connection {
             max_frame: hello.max_frame as usize,
             max_answer: config.max_frame,
             load,
+            runtime: Handle::current().id(),
         });
-        tokio::spawn(task::Task::new(io, inbound, shared.clone(), Box::new(on_close)));
+        tokio::spawn(task::Task::new(io, inbound, shared.clone(), config.keepalive.clone(), Box::new(on_close)));
         Ok(Self { shared, hello, health })
     }
 
@@ -285,6 +296,26 @@ impl Shared {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         woken.into_iter().chain(waiting.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
+    }
+
+    /// Gives up the connection if its task has not run since `began`, at which it had run `runs` times, and for a while:
+    /// its runtime is not driven. What was not written by then never will be.
+    fn give_up_if_stalled(&self, runs: u32, began: Instant) {
+        let mut state = self.lock();
+        if state.runs != runs {
+            return;
+        }
+        let since = state.stalled.filter(|(known, _)| *known == runs).map_or(began, |(_, since)| since.min(began));
+        state.stalled = Some((runs, since));
+        if since.elapsed() < STALL {
+            return;
+        }
+        let reason = "its runtime is not driven";
+        state.closed.get_or_insert_with(|| reason.to_owned());
+        state.out = FrameBuf::default();
+        let left = state.left;
+        drop(state);
+        self.close(reason, |id| Some(Settled::Lost { sent: id <= left }));
     }
 
     /// The number of calls has changed.

@@ -4,16 +4,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 use ms_register::Instance;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    runtime::{self, Handle},
+    time::{Instant, sleep_until},
+};
 use tracing::{debug, info, warn};
 
 use super::{
     balance::{Load, Loads},
+    config::RedialConfig,
     connection::{Connection, DialError, DialFailure, Expected},
     health::Health,
     options::ClientConfig,
     redial::Redial,
-    resolver::Resolver,
+    resolver::{Resolver, STALL},
 };
 use crate::{
     meter,
@@ -47,7 +51,8 @@ struct Slot {
 
 #[derive(Debug, Default)]
 struct Dialling {
-    under_way: bool,
+    /// Runtime and begin of the dial that is under way.
+    under_way: Option<(runtime::Id, Instant)>,
     /// The last dial failed.
     failed: bool,
     /// The last dial met a server of another scope, and a warning said so.
@@ -156,19 +161,24 @@ impl Endpoint {
 
     /// Starts a dial of this place, unless one is under way or its time has not come.
     fn dial(self: &Arc<Self>, at: usize, resolver: &Arc<Resolver>, urgent: bool) {
+        let Ok(runtime) = Handle::try_current() else { return };
         let began = Instant::now();
         let mut dialling = self.slots[at].lock();
-        if dialling.under_way || !dialling.redial.is_due(urgent, began) {
+        // A dial on a runtime that may not be driven holds up nobody for long.
+        let is_hopeful = |(on, since): (runtime::Id, Instant)| on == runtime.id() || began < since + STALL;
+        if dialling.under_way.is_some_and(is_hopeful) || !dialling.redial.is_due(urgent, began) {
             return;
         }
-        dialling.under_way = true;
+        let number = (runtime.id(), began);
+        dialling.under_way = Some(number);
         drop(dialling);
+        resolver.keep_following();
         let (endpoint, resolver, config) = (self.clone(), Arc::downgrade(resolver), resolver.config().clone());
-        let under_way = UnderWay { endpoint: self.clone(), at };
-        tokio::spawn(async move {
+        let under_way = UnderWay { endpoint: self.clone(), at, number };
+        runtime.spawn(async move {
             let dialled = endpoint.connect(at, &config, &resolver).await;
             drop(under_way);
-            endpoint.dialled(at, began, dialled, &resolver);
+            endpoint.dialled(at, began, dialled, &config.redial, &resolver);
         });
     }
 
@@ -188,10 +198,12 @@ impl Endpoint {
         let on_close = move |why| {
             let (Some(slots), Some(proxy)) = (slots.upgrade(), resolver.upgrade()) else { return };
             let now = Instant::now();
-            let due = slots[at].lock().redial.lost(now - began, now, fastrand::f64());
+            let due = slots[at].lock().redial.lost(&proxy.config().redial, now - began, now, fastrand::f64());
             meter::connection_lost(proxy.service());
             proxy.closed(&id, why);
-            tokio::spawn(async move {
+            // Without one its runtime has ended: the next call dials.
+            let Ok(runtime) = Handle::try_current() else { return };
+            runtime.spawn(async move {
                 sleep_until(due).await;
                 if let Some(proxy) = resolver.upgrade() {
                     proxy.dial(&id, at);
@@ -202,7 +214,14 @@ impl Endpoint {
         Connection::dial(&address, config, expected, on_close).await
     }
 
-    fn dialled(&self, at: usize, began: Instant, dialled: Result<Connection, DialError>, resolver: &Weak<Resolver>) {
+    fn dialled(
+        &self,
+        at: usize,
+        began: Instant,
+        dialled: Result<Connection, DialError>,
+        redial: &RedialConfig,
+        resolver: &Weak<Resolver>,
+    ) {
         let slot = &self.slots[at];
         let mut dialling = slot.lock();
         dialling.failed = dialled.is_err();
@@ -218,8 +237,8 @@ impl Endpoint {
             Err(error) => {
                 let now = Instant::now();
                 match error.kind {
-                    DialFailure::OtherScope => dialling.redial.misplaced(now),
-                    _ => dialling.redial.failed(began, now, fastrand::f64()),
+                    DialFailure::OtherScope => dialling.redial.misplaced(redial, now),
+                    _ => dialling.redial.failed(redial, began, now, fastrand::f64()),
                 }
                 Some(error)
             }
@@ -249,11 +268,12 @@ impl Endpoint {
 struct UnderWay {
     endpoint: Arc<Endpoint>,
     at: usize,
+    number: (runtime::Id, Instant),
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.endpoint.slots[self.at].lock().under_way = false;
+        self.endpoint.slots[self.at].lock().under_way.take_if(|dial| *dial == self.number);
     }
 }
 

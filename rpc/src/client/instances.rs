@@ -24,6 +24,8 @@ pub(crate) struct Instances {
     listed_near: Option<Arc<Listed>>,
     /// How many of them have an open connection, without the ejected ones unless there are no others.
     pub(crate) live: usize,
+    /// A call has to dial one that is not connected, or to start the follower of the registry.
+    pub(crate) unsettled: bool,
     /// These, or those of them in the zone that comes first.
     first: Choices,
     /// All of these, if they are not the first.
@@ -91,6 +93,7 @@ impl Instances {
         };
         Self {
             live,
+            unsettled: live < listed.places().len(),
             first,
             then,
             ready: all.iter().map(|endpoint| endpoint.ready()).collect(),

@@ -1,6 +1,13 @@
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use super::{balance::Key, info::CallInfo, request::LONGEST};
+use super::{
+    balance::Key,
+    config::{
+        ConfigError, DiscoveryConfig, HoldConfig, KeepaliveConfig, RedialConfig, RetryConfig, check_keepalive, within,
+    },
+    info::CallInfo,
+    request::LONGEST,
+};
 use crate::{
     Codec, Compression, Status,
     proto::{DEFAULT_MAX_FRAME, LARGEST_MAX_FRAME, SMALLEST_MAX_FRAME},
@@ -171,6 +178,11 @@ pub(crate) struct ClientConfig {
     pub(crate) interceptors: Vec<Interceptor>,
     pub(crate) method_defaults: MethodDefaults,
     pub(crate) dialer: Option<Arc<dyn crate::Dial>>,
+    pub(crate) keepalive: KeepaliveConfig,
+    pub(crate) retry: RetryConfig,
+    pub(crate) hold: HoldConfig,
+    pub(crate) redial: RedialConfig,
+    pub(crate) discovery: DiscoveryConfig,
 }
 
 impl Default for ClientConfig {
@@ -187,13 +199,30 @@ impl Default for ClientConfig {
             interceptors: Vec::new(),
             method_defaults: MethodDefaults::default(),
             dialer: None,
+            keepalive: KeepaliveConfig::default(),
+            retry: RetryConfig::default(),
+            hold: HoldConfig::default(),
+            redial: RedialConfig::default(),
+            discovery: DiscoveryConfig::default(),
         }
     }
 }
 
 impl ClientConfig {
-    pub(crate) fn set_max_frame(&mut self, bytes: usize) {
-        self.max_frame = bytes.clamp(SMALLEST_MAX_FRAME, LARGEST_MAX_FRAME);
+    /// Checks every setting that has a range.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        const MOST: usize = u16::MAX as usize;
+        within("max_frame", self.max_frame, SMALLEST_MAX_FRAME, LARGEST_MAX_FRAME)?;
+        for (field, length) in [("name", self.name.len()), ("credentials", self.credentials.len())] {
+            if length > MOST {
+                return Err(ConfigError { field, reason: format!("{length} bytes long: use at most {MOST}") });
+            }
+        }
+        check_keepalive(&self.keepalive)?;
+        self.retry.check()?;
+        self.hold.check()?;
+        self.redial.check()?;
+        self.discovery.check()
     }
 }
 
@@ -255,11 +284,11 @@ macro_rules! config_setters {
 
         /// The largest frame in bytes, also after decompression. Default 4 MiB, from 1 KiB to 64 MiB.
         pub fn max_frame(mut self, bytes: usize) -> Self {
-            self.config.set_max_frame(bytes);
+            self.config.max_frame = bytes;
             self
         }
 
-        /// Name of this client: servers see it in [`Peer::name`](crate::Peer::name).
+        /// Name of this client: servers see it in [`Peer::name`](crate::Peer::name). At most 65,535 bytes.
         pub fn name(mut self, name: impl Into<String>) -> Self {
             self.config.name = name.into();
             self
@@ -278,6 +307,12 @@ macro_rules! config_setters {
             F: Fn(&mut crate::Outgoing<'_>) -> Result<(), crate::Status> + Send + Sync + 'static,
         {
             self.config.interceptors.push(std::sync::Arc::new(interceptor));
+            self
+        }
+
+        /// Changes when a silent server is given up.
+        pub fn keepalive(mut self, change: impl FnOnce(&mut crate::KeepaliveConfig)) -> Self {
+            change(&mut self.config.keepalive);
             self
         }
 

@@ -1,27 +1,22 @@
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{borrow::Cow, sync::Arc};
 
-use ms_register::{Instance, MsRegister, ServiceName};
+use ms_register::{Instance, MsRegister};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::{
     balance::Balancing,
     channel::{Arguments, Channel},
+    config::{ConfigError, DiscoveryConfig, HoldConfig, RedialConfig, RetryConfig},
     options::{CallOptions, ClientConfig, config_setters},
-    request::{CallRequest, not_sent},
+    request::CallRequest,
     resolver::{Picked, Resolver, Tried},
+    resolvers::Resolvers,
     retry::{Failures, Verdict},
 };
-use crate::{Answer, Code, Status, meter};
+use crate::{Answer, Status, meter};
 
 /// Client that finds services through a registry: each call resolves the service, picks an instance, uses a pooled
 /// connection, and is retried elsewhere where that does no harm. Cheap to clone; make one per registry.
@@ -32,40 +27,26 @@ use crate::{Answer, Code, Status, meter};
 /// use serde_json::json;
 ///
 /// let registry = ms_register::connect("memory://").await?;
-/// let proxy = ClientProxy::builder(registry).codec(Codec::Bincode).compression(Compression::Gzip).build();
+/// let proxy = ClientProxy::builder(registry).codec(Codec::Bincode).compression(Compression::Gzip).build()?;
 /// let item = proxy.call("goods", "find", &json!([5])).await?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientProxy {
-    inner: Arc<Inner>,
+    resolvers: Arc<Resolvers>,
     pub(super) options: CallOptions,
-}
-
-#[derive(Debug)]
-struct Inner {
-    registry: Arc<dyn MsRegister>,
-    config: Arc<ClientConfig>,
-    balancing: Balancing,
-    connections_per_instance: usize,
-    resolvers: RwLock<HashMap<String, Arc<Resolver>>>,
 }
 
 impl ClientProxy {
     /// A proxy with default settings.
     pub fn new(registry: Arc<dyn MsRegister>) -> Self {
-        Self::builder(registry).build()
+        Self::builder(registry).make()
     }
 
     /// A builder for a proxy with other settings.
     pub fn builder(registry: Arc<dyn MsRegister>) -> ProxyBuilder {
-        ProxyBuilder {
-            registry,
-            config: ClientConfig::default(),
-            balancing: Balancing::default(),
-            connections_per_instance: 1,
-        }
+        ProxyBuilder { registry, config: ClientConfig::default(), balancing: Balancing::default() }
     }
 
     /// The same proxy, connections included, with these options merged over its own: they hold for calls by names,
@@ -105,33 +86,20 @@ impl ClientProxy {
     }
 
     pub(super) fn config(&self) -> &ClientConfig {
-        &self.inner.config
+        &self.resolvers.config
     }
 
     /// The options of calls of one method, its defaults included.
     pub(super) fn options_of(&self, service: &str, method: &str) -> Cow<'_, CallOptions> {
-        self.inner.config.method_defaults.under(service, method, &self.options)
+        self.resolvers.config.method_defaults.under(service, method, &self.options)
     }
 
     /// The resolver that follows `service`; started at its first call.
     pub(super) fn resolver(&self, service: &str) -> Result<Arc<Resolver>, Status> {
-        let known = self.inner.resolvers.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
-        if let Some(resolver) = known {
-            return Ok(resolver);
-        }
-        let name = ServiceName::new(service)?;
-        let runtime = Handle::try_current()
-            .map_err(|_| not_sent(Code::FailedPrecondition, "calls are made from within a tokio runtime"))?;
-        let mut resolvers = self.inner.resolvers.write().unwrap_or_else(PoisonError::into_inner);
-        let resolver = resolvers.entry(service.to_owned()).or_insert_with(|| {
-            let Inner { registry, config, balancing, connections_per_instance, .. } = &*self.inner;
-            let (registry, config) = (registry.clone(), config.clone());
-            Resolver::start(&runtime, name, registry, config, balancing.clone(), *connections_per_instance)
-        });
-        Ok(resolver.clone())
+        self.resolvers.get(service)
     }
 
-    /// Up to three attempts, each on another instance where there is one, all within the deadline.
+    /// Several attempts, each on another instance where there is one, all within the deadline.
     pub(super) async fn exchange<A: Serialize + ?Sized>(
         &self,
         resolver: &Arc<Resolver>,
@@ -140,7 +108,15 @@ impl ClientProxy {
         idempotent: bool,
     ) -> Result<Answer, Status> {
         resolver.budget().deposit();
-        let picked = resolver.connection(request, &Tried::new()).await?;
+        let mut fresh = None;
+        let picked = match resolver.connection(request, &Tried::new()).await {
+            Err(_) if resolver.is_forgotten() => {
+                let found = fresh.insert(self.resolver(request.service)?);
+                Box::pin(found.connection(request, &Tried::new())).await?
+            }
+            picked => picked?,
+        };
+        let resolver = fresh.as_ref().unwrap_or(resolver);
         request.attempt_begins();
         match picked.connection.exchange(request, arguments).await {
             Ok(answer) => Ok(succeeded(resolver, &picked, request, answer)),
@@ -158,7 +134,7 @@ impl ClientProxy {
         failed: (Picked, Status),
     ) -> Result<Answer, Status> {
         let (mut picked, mut status) = failed;
-        let (mut tried, mut failures) = (Tried::new(), Failures::new());
+        let (mut tried, mut failures) = (Tried::new(), Failures::new(&resolver.config().retry));
         loop {
             let instance = attempt_ended(resolver, &picked, request);
             resolver.attempt_failed(&picked, &status);
@@ -223,7 +199,6 @@ pub struct ProxyBuilder {
     registry: Arc<dyn MsRegister>,
     config: ClientConfig,
     balancing: Balancing,
-    connections_per_instance: usize,
 }
 
 impl ProxyBuilder {
@@ -236,24 +211,51 @@ impl ProxyBuilder {
         self
     }
 
-    /// Connections to each instance, at least 1. One carries many calls at once; more help where one core is too little
-    /// for the framing. Default 1.
-    pub fn connections_per_instance(mut self, connections: usize) -> Self {
-        self.connections_per_instance = connections.max(1);
+    /// Connections to each instance: see [`DiscoveryConfig::connections_per_instance`]. Default 1.
+    pub fn connections_per_instance(self, connections: usize) -> Self {
+        self.discovery(|discovery| discovery.connections_per_instance = connections)
+    }
+
+    /// Changes the bounds of connections and names.
+    pub fn discovery(mut self, change: impl FnOnce(&mut DiscoveryConfig)) -> Self {
+        change(&mut self.config.discovery);
+        self
+    }
+
+    /// Changes attempts, back-off and budget of retries.
+    ///
+    /// ```
+    /// # let registry = std::sync::Arc::new(ms_register::Memory::new());
+    /// let proxy = ms_rpc::ClientProxy::builder(registry).retry(|retry| retry.attempts = 1).build();
+    /// ```
+    pub fn retry(mut self, change: impl FnOnce(&mut RetryConfig)) -> Self {
+        change(&mut self.config.retry);
+        self
+    }
+
+    /// Changes for how long instances are called on that the registry lists no more.
+    pub fn hold(mut self, change: impl FnOnce(&mut HoldConfig)) -> Self {
+        change(&mut self.config.hold);
+        self
+    }
+
+    /// Changes the pauses between dials.
+    pub fn redial(mut self, change: impl FnOnce(&mut RedialConfig)) -> Self {
+        change(&mut self.config.redial);
         self
     }
 
     /// The proxy. Nothing is dialled or watched before the first call.
-    pub fn build(self) -> ClientProxy {
-        ClientProxy {
-            inner: Arc::new(Inner {
-                registry: self.registry,
-                config: Arc::new(self.config),
-                balancing: self.balancing,
-                connections_per_instance: self.connections_per_instance,
-                resolvers: RwLock::default(),
-            }),
-            options: CallOptions::new(),
-        }
+    ///
+    /// # Errors
+    /// A setting is out of its range.
+    pub fn build(self) -> Result<ClientProxy, ConfigError> {
+        self.config.check()?;
+        Ok(self.make())
+    }
+
+    fn make(self) -> ClientProxy {
+        let resolvers = Arc::new(Resolvers::new(self.registry, Arc::new(self.config), self.balancing));
+        ClientProxy { resolvers, options: CallOptions::new() }
     }
 }

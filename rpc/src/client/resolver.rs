@@ -8,8 +8,8 @@ mod tests;
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -17,23 +17,23 @@ use std::{
 use arc_swap::ArcSwap;
 use ms_register::{Freshness, Instance, MsRegister, ServiceName, Snapshot};
 use tokio::{
-    runtime::Handle,
     sync::Notify,
-    task::AbortHandle,
     time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{
-    balance::{Ask, Balancer, Balancing, Clock, Policy},
+    balance::{Ask, Balancer, Clock, Policy},
     endpoint::{EndpointNumber, Shared},
     hold::Hold,
     instances::Instances,
     options::ClientConfig,
     request::{CallRequest, callers_address, not_sent},
+    resolvers::Resolvers,
     retry::Budget,
 };
 use crate::{Code, Status, meter, shard::Cursor};
-use follow::follow;
+use follow::Follower;
+pub(crate) use follow::STALL;
 
 /// Who waits for a connection picks again after this time at the latest.
 const PICK_AGAIN: Duration = Duration::from_millis(50);
@@ -46,14 +46,19 @@ pub(crate) struct Resolver {
     service: ServiceName,
     registry: Arc<dyn MsRegister>,
     config: Arc<ClientConfig>,
-    connections_per_instance: usize,
     policy: Arc<Policy>,
     clock: Arc<Clock>,
     pub(super) instances: ArcSwap<Instances>,
     /// Something changed for those that wait for a connection.
     changed: Notify,
-    /// For the task that follows the registry: look at everything again.
-    refresh_soon: Arc<Notify>,
+    /// Task that follows the registry.
+    follower: Follower,
+    /// Table that this resolver is in.
+    table: Weak<Resolvers>,
+    /// Time of the last call that found no instance listed, in milliseconds since the start.
+    used: AtomicU64,
+    /// Removed from the table: calls look there for another.
+    forgotten: AtomicBool,
     /// Why the last dial failed, for the message.
     last_error: Mutex<Option<Status>>,
     /// Makers of `instances` take turns.
@@ -64,7 +69,6 @@ pub(crate) struct Resolver {
     endpoints: AtomicU64,
     budget: Budget,
     started: Instant,
-    watcher: OnceLock<AbortHandle>,
     /// Calls that wait for a connection; nobody is told of changes otherwise.
     waiting: AtomicU32,
 }
@@ -79,41 +83,64 @@ pub(crate) struct Picked {
 pub(crate) type Tried = Vec<EndpointNumber>;
 
 impl Resolver {
-    /// Watches the service from now on.
-    pub(crate) fn start(
-        runtime: &Handle,
-        service: ServiceName,
-        registry: Arc<dyn MsRegister>,
-        config: Arc<ClientConfig>,
-        balancing: Balancing,
-        connections_per_instance: usize,
-    ) -> Arc<Self> {
-        let policy = Arc::new(Policy::new(balancing));
-        let watch = registry.watch(&service);
-        let refresh_soon = Arc::new(Notify::new());
-        let resolver = Arc::new(Self {
-            hold: Mutex::new(Hold::new(registry.expiry())),
+    /// A resolver that does not follow the registry yet.
+    pub(crate) fn new(service: ServiceName, table: &Arc<Resolvers>) -> Self {
+        let policy = Arc::new(Policy::new(table.balancing.clone()));
+        let (registry, config) = (table.registry.clone(), table.config.clone());
+        Self {
+            hold: Mutex::new(Hold::new(registry.expiry(), &config.hold)),
             service,
             registry,
-            config,
-            connections_per_instance,
             instances: ArcSwap::from_pointee(Instances::new(policy.clone(), None, Snapshot::never(), Vec::new())),
             policy,
             clock: Arc::default(),
             changed: Notify::new(),
+            follower: Follower::default(),
+            table: Arc::downgrade(table),
+            used: AtomicU64::new(0),
+            forgotten: AtomicBool::new(false),
             last_error: Mutex::new(None),
             next_dial: Cursor::default(),
             endpoints: AtomicU64::new(0),
-            budget: Budget::new(),
+            budget: Budget::new(&config.retry),
+            config,
             started: Instant::now(),
-            watcher: OnceLock::new(),
-            refresh_soon: refresh_soon.clone(),
             waiting: AtomicU32::new(0),
-        });
-        // Not before there is something to follow for: on another thread it may run at once.
-        let following = runtime.spawn(follow(watch, refresh_soon, Arc::downgrade(&resolver)));
-        resolver.watcher.get_or_init(|| following.abort_handle());
-        resolver
+        }
+    }
+
+    /// Returns true if no instance is listed or held.
+    pub(super) fn lists_none(&self) -> bool {
+        self.instances.load().all.is_empty()
+    }
+
+    /// Returns true if the table has forgotten this resolver.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    /// Marks it as forgotten, if it lists none and no call needs it; returns true if so.
+    pub(super) fn forget(&self) -> bool {
+        let is_due = self.forget_at().is_some_and(|time| time <= Instant::now());
+        let is_over = is_due && self.waiting.load(Ordering::SeqCst) == 0;
+        self.forgotten.store(is_over, Ordering::Release);
+        is_over
+    }
+
+    /// Time at which it may be forgotten, as long as it lists none.
+    fn forget_at(&self) -> Option<Instant> {
+        let used = Duration::from_millis(self.used.load(Ordering::Relaxed));
+        self.lists_none().then(|| self.started + used + self.config.discovery.forget_after)
+    }
+
+    /// A call found no instance listed.
+    fn used_in_vain(&self) -> Result<(), Status> {
+        let now = self.started.elapsed().as_millis();
+        self.used.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if self.is_forgotten() {
+            return Err(not_sent(Code::Unavailable, format!("`{}` is not followed any more", self.service)));
+        }
+        Ok(())
     }
 
     pub(crate) fn service(&self) -> &str {
@@ -176,9 +203,13 @@ impl Resolver {
             return self.pick_instance(&instances, id);
         }
         if instances.listed.places().is_empty() {
+            self.used_in_vain()?;
             return self.nothing(&instances).map_or(Ok(None), Err);
         }
-        if instances.live < instances.listed.places().len() {
+        if instances.unsettled {
+            if self.follower.is_lost() {
+                self.keep_following();
+            }
             self.dial_next(&instances);
         }
         let is_tried = |place: u32| tried.contains(&instances.all[place as usize].number());
@@ -245,6 +276,7 @@ impl Resolver {
 
     async fn wait_for_connection(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Picked, Status> {
         let _waiting = Waiting::new(&self.waiting);
+        self.keep_following();
         let deadline = request.deadline();
         loop {
             let changed = self.changed.notified();
@@ -271,13 +303,15 @@ impl Resolver {
     }
 
     /// What is listed, once something is; waits for the registry's first answer until the deadline.
-    pub(crate) async fn listed(&self, deadline: Instant) -> Result<Arc<Instances>, Status> {
+    pub(crate) async fn listed(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Instances>, Status> {
         loop {
             let changed = self.changed.notified();
             let instances = self.instances.load_full();
             if instances.selected().next().is_some() {
                 return Ok(instances);
             }
+            self.used_in_vain()?;
+            self.keep_following();
             if let Some(status) = self.nothing(&instances) {
                 return Err(status);
             }
@@ -285,14 +319,6 @@ impl Resolver {
                 let (service, url) = (self.service.as_str(), self.registry.url());
                 return Err(instances.not_connected(service, url, None));
             }
-        }
-    }
-}
-
-impl Drop for Resolver {
-    fn drop(&mut self) {
-        if let Some(watcher) = self.watcher.get() {
-            watcher.abort();
         }
     }
 }

@@ -5,10 +5,8 @@ use std::{
     time::Duration,
 };
 
+use super::config::RetryConfig;
 use crate::{Code, Outcome, Status};
-
-/// Attempts of one call, the first included.
-pub(crate) const ATTEMPTS: u32 = 3;
 
 /// Consequence of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +36,8 @@ pub(crate) fn judge(status: &Status, idempotent: bool) -> Verdict {
 
 /// Failed attempts of one call.
 #[derive(Debug)]
-pub(crate) struct Failures {
+pub(crate) struct Failures<'a> {
+    config: &'a RetryConfig,
     attempts: u32,
     /// Outcome of the attempt that came farthest: an attempt that may have been executed is never forgotten.
     worst: Outcome,
@@ -46,9 +45,9 @@ pub(crate) struct Failures {
     unimplemented: bool,
 }
 
-impl Failures {
-    pub(crate) fn new() -> Self {
-        Self { attempts: 0, worst: Outcome::NotSent, unimplemented: false }
+impl<'a> Failures<'a> {
+    pub(crate) fn new(config: &'a RetryConfig) -> Self {
+        Self { config, attempts: 0, worst: Outcome::NotSent, unimplemented: false }
     }
 
     /// Notes a failed attempt and judges it.
@@ -56,7 +55,7 @@ impl Failures {
         self.attempts += 1;
         self.worst = self.worst.max(status.outcome());
         match judge(status, idempotent) {
-            _ if self.attempts >= ATTEMPTS => Verdict::GiveUp,
+            _ if self.attempts >= self.config.attempts => Verdict::GiveUp,
             Verdict::OnceElsewhere if std::mem::replace(&mut self.unimplemented, true) => Verdict::GiveUp,
             verdict => verdict,
         }
@@ -64,7 +63,7 @@ impl Failures {
 
     /// Back-off before the next attempt; never shorter than the retry-after of a server that sheds load.
     pub(crate) fn pause(&self, status: &Status) -> Duration {
-        backoff(self.attempts.saturating_sub(1)).max(status.retry_after().unwrap_or_default())
+        backoff(self.config, self.attempts.saturating_sub(1)).max(status.retry_after().unwrap_or_default())
     }
 
     /// The call's result: the last failure, with the outcome of the attempt that came farthest, and the instance tried last.
@@ -74,50 +73,55 @@ impl Failures {
     }
 }
 
-/// Random wait before the next attempt: up to 50 ms, then 100 ms, and so on to 1 s (full jitter).
-fn backoff(attempt: u32) -> Duration {
-    let most = Duration::from_millis(50).saturating_mul(1 << attempt.min(10)).min(Duration::from_secs(1));
+/// Random wait before the next attempt, up to a time that doubles with each (full jitter).
+fn backoff(config: &RetryConfig, attempt: u32) -> Duration {
+    let most = config.first_backoff.saturating_mul(1 << attempt.min(10)).min(config.longest_backoff);
     most.mul_f64(fastrand::f64())
 }
 
-/// How many retries a service's callers may cause: 10 % of the calls and 3 a second, which are saved up to a cap. So an
-/// outage is never answered with a multiple of the load for long. What is saved is for the calls that one dying instance
-/// loses at the same moment: as many as it had in flight.
+/// Budget of retries that the callers of one service share: 10 % of the calls and 3 a second by default, saved up to a bound.
+/// So an outage is never answered with a multiple of the load for long. The saved ones are for the calls that one dying
+/// instance loses at the same moment: as many as it had in flight.
 #[derive(Debug)]
 pub(crate) struct Budget {
     /// In thousandths of a retry.
     saved: AtomicI64,
     /// The time up to which the share per second was added, in milliseconds.
     credited: AtomicU64,
+    most: i64,
+    per_call: i64,
+    /// In thousandths of a retry for each 1,000 ms.
+    per_second: i64,
 }
 
 impl Budget {
     const RETRY: i64 = 1000;
-    /// At the start.
-    const FEW: i64 = 10 * Self::RETRY;
-    const MOST: i64 = 1000 * Self::RETRY;
-    const PER_CALL: i64 = Self::RETRY / 10;
-    const PER_MILLISECOND: i64 = 3 * Self::RETRY / 1000;
 
-    /// 10 retries.
-    pub(crate) fn new() -> Self {
-        Self { saved: AtomicI64::new(Self::FEW), credited: AtomicU64::new(0) }
-    }
-
-    /// A call was made.
-    #[inline]
-    pub(crate) fn deposit(&self) {
-        if self.saved.load(Ordering::Relaxed) < Self::MOST {
-            self.add(Self::PER_CALL);
+    pub(crate) fn new(config: &RetryConfig) -> Self {
+        let of = |retries: f64| (retries * Self::RETRY as f64) as i64;
+        Self {
+            saved: AtomicI64::new(of(config.budget_initial.into())),
+            credited: AtomicU64::new(0),
+            most: of(config.budget_most.into()),
+            per_call: of(config.budget_per_call),
+            per_second: of(config.budget_per_second),
         }
     }
 
-    /// Whether a retry may be made now, `since_start` after the budget was made.
+    /// Adds the share of a call.
+    #[inline]
+    pub(crate) fn deposit(&self) {
+        if self.saved.load(Ordering::Relaxed) < self.most {
+            self.add(self.per_call);
+        }
+    }
+
+    /// Takes a retry at `since_start`, the time since the budget was made; false if nothing is left.
     pub(crate) fn withdraw(&self, since_start: Duration) -> bool {
         let now = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX);
         let before = self.credited.fetch_max(now, Ordering::Relaxed);
         let elapsed = i64::try_from(now.saturating_sub(before)).unwrap_or(i64::MAX);
-        self.add(elapsed.saturating_mul(Self::PER_MILLISECOND));
+        self.add(elapsed.saturating_mul(self.per_second) / 1000);
         let take = |saved: i64| (saved >= Self::RETRY).then_some(saved - Self::RETRY);
         self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
@@ -128,7 +132,7 @@ impl Budget {
     }
 
     fn add(&self, amount: i64) {
-        let added = |saved: i64| Some(saved.saturating_add(amount).min(Self::MOST));
+        let added = |saved: i64| Some(saved.saturating_add(amount).min(self.most));
         // It never refuses.
         let _ = self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, added);
     }
@@ -161,7 +165,8 @@ mod tests {
     #[test]
     fn the_result_has_the_outcome_of_the_attempt_that_came_farthest() {
         let failed = |code, outcome| Status::new(code, "").with_outcome(outcome);
-        let mut failures = Failures::new();
+        let config = RetryConfig::default();
+        let mut failures = Failures::new(&config);
         assert_eq!(failures.judge(&failed(Code::Unavailable, Outcome::Unknown), true), Verdict::WithinBudget);
         assert_eq!(failures.judge(&failed(Code::Unavailable, Outcome::Refused), true), Verdict::WithinBudget);
         let result = failures.result(failed(Code::Unavailable, Outcome::NotSent), "a:1");
@@ -170,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_method_that_two_instances_do_not_have_is_not_asked_for_again() {
-        let mut failures = Failures::new();
+        let config = RetryConfig::default();
+        let mut failures = Failures::new(&config);
         let status = Status::new(Code::Unimplemented, "").with_outcome(Outcome::Refused);
         assert_eq!(failures.judge(&status, true), Verdict::OnceElsewhere);
         assert_eq!(failures.judge(&status, true), Verdict::GiveUp);
@@ -178,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_budget_is_a_tenth_of_the_calls_and_3_a_second() {
-        let budget = Budget::new();
+        let budget = Budget::new(&RetryConfig::default());
         let retries = |now: u64| (0..2000).filter(|_| budget.withdraw(Duration::from_millis(now))).count();
         assert_eq!(retries(0), 10, "it starts with a few");
         (0..50).for_each(|_| budget.deposit());
@@ -193,8 +199,8 @@ mod tests {
     #[test]
     fn the_back_off_has_a_cap() {
         for attempt in 0..100 {
-            assert!(backoff(attempt) <= Duration::from_secs(1));
+            assert!(backoff(&RetryConfig::default(), attempt) <= Duration::from_secs(1));
         }
-        assert!(backoff(0) <= Duration::from_millis(50));
+        assert!(backoff(&RetryConfig::default(), 0) <= Duration::from_millis(50));
     }
 }

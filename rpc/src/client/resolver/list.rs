@@ -48,7 +48,7 @@ impl Resolver {
             self.service
         );
         meter::ejected(self.service(), id);
-        self.refresh_soon.notify_one();
+        self.follower.refresh_soon();
     }
 
     /// Ejects the instance, unless it is ejected already or too many others are; returns for how long.
@@ -91,7 +91,7 @@ impl Resolver {
                 Some(known) if known.same_address(&instance) => Arc::new(known.take_over(instance)),
                 _ => {
                     let number = EndpointNumber(self.endpoints.fetch_add(1, Ordering::Relaxed));
-                    Arc::new(Endpoint::new(number, instance, self.connections_per_instance))
+                    Arc::new(Endpoint::new(number, instance, self.config.discovery.connections_per_instance))
                 }
             }
         };
@@ -109,7 +109,14 @@ impl Resolver {
         meter::list(self.service(), &list);
     }
 
-    fn publish(&self, instances: Instances) {
+    /// The follower has ended with its runtime: the next call starts another.
+    pub(super) fn follower_lost(&self) {
+        let _turn = self.turn();
+        self.publish(self.instances.load().refreshed());
+    }
+
+    fn publish(&self, mut instances: Instances) {
+        instances.unsettled |= self.follower.is_lost();
         self.instances.store(Arc::new(instances));
     }
 
@@ -172,7 +179,7 @@ impl Resolver {
         drop(hold);
         if let_go {
             info!("`{}` {id}, which is not listed any more, is gone", self.service);
-            self.refresh_soon.notify_one();
+            self.follower.refresh_soon();
         }
     }
 
@@ -184,7 +191,7 @@ impl Resolver {
             self.publish(instances.refreshed());
         }
         drop(turn);
-        self.refresh_soon.notify_one();
+        self.follower.refresh_soon();
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.changed.notify_waiters();
         }
