@@ -20,15 +20,17 @@ mod resolver;
 mod resolvers;
 mod retry;
 
-use std::{fmt, io, sync::Arc};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Answer, Code, Status, net::Transport};
+use crate::{
+    Answer, Code, Status,
+    net::{Target, Transport},
+};
 use connection::{Connection, Expected};
-use options::{ClientConfig, config_setters};
+use options::{ClientConfig, Credentials, config_setters};
 use request::{CallRequest, not_sent};
 
 #[cfg(feature = "internals")]
@@ -43,17 +45,6 @@ pub(crate) use in_process::{ServeFrame, Served};
 pub use info::CallInfo;
 pub use options::{CallOptions, Outgoing};
 pub use proxy::{ClientProxy, ProxyBuilder};
-
-/// Makes connections. For other transports than TCP, such as TLS, a pipe, or a simulated network.
-#[async_trait]
-pub trait Dial: fmt::Debug + Send + Sync + 'static {
-    /// Connects to `host:port`. It is cancelled when the connect timeout ends.
-    ///
-    /// # Errors
-    /// Of the kind [`io::ErrorKind::ConnectionRefused`] where nobody listens: then an instance that the registry lists no
-    /// more is given up at once.
-    async fn dial(&self, address: &str) -> io::Result<Box<dyn Transport>>;
-}
 
 /// A client of one address: one connection, many calls in flight. Cheap to clone.
 ///
@@ -140,7 +131,7 @@ impl ClientBuilder {
     /// `InvalidArgument`: a setting is out of its range.
     pub async fn connect(self, address: &str) -> Result<Client, Status> {
         self.check()?;
-        let connection = Connection::dial(address, &self.config, Expected::default(), |_| ()).await?;
+        let connection = Connection::dial(&Target::new(address), &self.config, Expected::default(), |_| ()).await?;
         Ok(self.client(connection))
     }
 

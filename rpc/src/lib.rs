@@ -42,14 +42,14 @@ pub use call::{
 };
 pub use client::{
     Arguments, Balancer, Balancing, CallInfo, CallOptions, Channel, Client, ClientBuilder, ClientProxy, ConfigError,
-    Dial, DiscoveryConfig, HoldConfig, InProcess, KeepaliveConfig, Outgoing, ProxyBuilder, RedialConfig, RetryConfig,
-    Stub, TypedClient,
+    DiscoveryConfig, HoldConfig, InProcess, KeepaliveConfig, Outgoing, ProxyBuilder, RedialConfig, RetryConfig, Stub,
+    TypedClient,
 };
 pub use codec::Codec;
 pub use compress::Compression;
 pub use local::Local;
 pub use ms_rpc_macros::service;
-pub use net::{Accept, Transport};
+pub use net::{Accept, Dial, Target, Transport};
 pub use server::{
     Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits, shutdown_signal,
 };

@@ -15,7 +15,7 @@ use std::{
 };
 
 use ms_register::{Instance, Memory, MsRegister, ServiceName};
-use ms_rpc::{CallOptions, ClientProxy, Code, Dial, Transport};
+use ms_rpc::{CallOptions, Client, ClientProxy, Code, Dial, Target, Transport};
 use raw::{hello, server_hello};
 use shop::{ShopClient, registered};
 use tokio::{
@@ -36,7 +36,7 @@ struct HelloAndClose {
 
 #[async_trait::async_trait]
 impl Dial for HelloAndClose {
-    async fn dial(&self, _: &str) -> io::Result<Box<dyn Transport>> {
+    async fn dial(&self, _: &Target<'_>) -> io::Result<Box<dyn Transport>> {
         self.dials.fetch_add(1, Ordering::SeqCst);
         let (near, mut far) = tokio::io::duplex(4096);
         let hello = self.hello.clone();
@@ -206,4 +206,77 @@ async fn gauges_follow_the_connections_and_tell_servers_apart() {
     until("ms_rpc_instances_live", "shop", 1.0).await;
     until("ms_rpc_server_connections", &a_address, 0.0).await;
     assert_eq!(gauge("ms_rpc_server_connections", &b_address), 1.0);
+}
+
+/// Dialler that notes what it is asked for, and connects nowhere.
+#[derive(Clone, Debug, Default)]
+struct Noted(Arc<Mutex<Vec<String>>>);
+
+#[async_trait::async_trait]
+impl Dial for Noted {
+    async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>> {
+        let zone = target.instance.and_then(|instance| instance.metadata().get("zone").cloned());
+        self.0.lock().unwrap().push(format!("{:?} {zone:?} {}", target.service, target.address));
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dialler_sees_the_service_and_the_instance() {
+    let noted = Noted::default();
+    let instance = Instance::new("a", 1).with_id("number one").with_metadata("zone", "eu");
+    let proxy = ClientProxy::builder(listed([instance])).dialer(noted.clone()).build().unwrap();
+    let short = CallOptions::new().deadline(Duration::from_millis(10));
+    ShopClient::new(&proxy).with(short).who().await.unwrap_err();
+    Client::builder().dialer(noted.clone()).connect("b:2").await.unwrap_err();
+    assert_eq!(*noted.0.lock().unwrap(), ["Some(\"shop\") Some(\"eu\") a:1", "None None b:2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_come_from_their_source_at_each_dial() {
+    let registry = Arc::new(Memory::new());
+    let (server, _) = registered(&registry, "a").await;
+    let address = server.address().to_string();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let builder = Client::builder().connect_timeout(Duration::from_secs(2)).credentials_with(move || {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            match number {
+                0 => Ok(b"token".to_vec()),
+                1 => Ok(vec![0; 65_536]),
+                2 => Err("the issuer is away".into()),
+                _ => std::future::pending().await,
+            }
+        }
+    });
+    builder.clone().connect(&address).await.unwrap();
+    for (reason, code) in [("65536 bytes", 1), ("the issuer is away", 2), ("within 2s", 3)] {
+        let error = builder.clone().connect(&address).await.unwrap_err();
+        assert!(error.code() == Code::Unavailable && error.message().contains(reason), "{code}: {error}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn settings_out_of_their_range_are_named() {
+    let builder = || ClientProxy::builder(Arc::new(Memory::new()));
+    let long = || "x".repeat(65_536);
+    for (builder, field, reason) in [
+        (builder().name(long()), "name", "65536 bytes"),
+        (builder().credentials(long()), "credentials", "65536 bytes"),
+        (builder().max_frame(1), "max_frame", "use 1024 to"),
+        (builder().retry(|retry| retry.attempts = 0), "retry.attempts", "use 1 to 10"),
+        (builder().retry(|retry| retry.budget_per_call = f64::NAN), "retry.budget_per_call", "use 0.0 to 1.0"),
+        (builder().redial(|redial| redial.first = Duration::from_secs(60)), "redial.first", "use 10ms to 10s"),
+        (builder().hold(|hold| hold.expiries = 101), "hold.expiries", "use 0 to 100"),
+        (builder().keepalive(|keepalive| keepalive.idle = Duration::ZERO), "keepalive.idle", "use 2s to"),
+        (builder().connections_per_instance(0), "discovery.connections_per_instance", "use 1 to 64"),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.field, field);
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    let error = Client::builder().name(long()).connect("nowhere:1").await.unwrap_err();
+    assert!(error.code() == Code::InvalidArgument && error.message().contains("`name` is 65536 bytes"), "{error}");
 }

@@ -15,7 +15,6 @@ use std::{
 
 use serde::Serialize;
 use tokio::{
-    net::TcpStream,
     runtime::{self, Handle},
     time::{Instant, timeout_at},
 };
@@ -30,7 +29,7 @@ use super::{
 use crate::{
     Code, Compression, Status,
     buffer::FrameBuf,
-    net::Socket,
+    net::{Socket, Target, tcp},
     proto::{ClientHello, Frame, HEADER, Header, InFlight, Kind, ServerHello, Settled},
 };
 use exchange::Exchange;
@@ -142,11 +141,12 @@ struct State {
 impl Connection {
     /// Dials, exchanges HELLO, and starts the task. `on_close` is called once, when new calls are no longer taken.
     pub(crate) async fn dial(
-        address: &str,
+        target: &Target<'_>,
         config: &ClientConfig,
         expected: Expected<'_>,
         on_close: impl FnOnce(Closed) + Send + 'static,
     ) -> Result<Self, DialError> {
+        let address = target.address;
         let deadline = Instant::now() + config.connect_timeout.min(LONGEST);
         let unreachable = |error: io::Error| DialError {
             kind: match error.kind() {
@@ -162,7 +162,7 @@ impl Connection {
         let connecting = async {
             match &config.dialer {
                 Some(dialer) => {
-                    let stream = dialer.dial(address).await.map_err(unreachable)?;
+                    let stream = dialer.dial(target).await.map_err(unreachable)?;
                     Self::over(stream, address, config, expected, on_close).await
                 }
                 None => {
@@ -185,7 +185,11 @@ impl Connection {
         let preferred = (config.compression != Compression::None).then(|| config.compression.number());
         let hello = ClientHello {
             name: config.name.clone(),
-            credentials: config.credentials.clone(),
+            credentials: config
+                .credentials
+                .get(config.connect_timeout)
+                .await
+                .map_err(|reason| not_sent(Code::Unavailable, format!("no credentials for {address}: {reason}")))?,
             compressions: preferred.into_iter().collect(),
             max_frame: config.max_frame as u32,
         };
@@ -262,12 +266,6 @@ impl Connection {
     ) -> Exchange<'a, 'r, A> {
         Exchange::new(&self.shared, request, arguments)
     }
-}
-
-async fn tcp(address: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 impl Drop for Connection {

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     meter,
+    net::Target,
     shard::{Cursor, Sharded, Share},
 };
 
@@ -190,6 +191,7 @@ impl Endpoint {
         resolver: &Weak<Resolver>,
     ) -> Result<Connection, DialError> {
         let strong = resolver.upgrade();
+        let service = strong.as_ref().map(|resolver| resolver.service().to_owned()).unwrap_or_default();
         let scope = strong.as_ref().and_then(|resolver| resolver.scope().map(str::to_owned));
         let load = strong.map(|resolver| Arc::new(Load::new(resolver.clock().clone()))).unwrap_or_default();
         let address = self.instance.address();
@@ -211,7 +213,8 @@ impl Endpoint {
             });
         };
         let expected = Expected { scope: scope.as_deref(), health: self.health.clone(), load };
-        Connection::dial(&address, config, expected, on_close).await
+        let target = Target::new(&address).of(&service, &self.instance);
+        Connection::dial(&target, config, expected, on_close).await
     }
 
     fn dialled(

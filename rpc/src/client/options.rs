@@ -1,4 +1,4 @@
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use super::{
     balance::Key,
@@ -161,6 +161,50 @@ pub struct Outgoing<'a> {
     pub metadata: &'a mut Vec<(String, String)>,
 }
 
+/// Largest value of HELLO in bytes: its length has 16 bits.
+const LONGEST_VALUE: usize = u16::MAX as usize;
+
+/// Credentials on their way from a source.
+type Fetched = Pin<Box<dyn Future<Output = Result<Vec<u8>, Box<dyn Error + Send + Sync>>> + Send>>;
+
+/// Credentials of a client.
+#[derive(Clone)]
+pub(crate) enum Credentials {
+    Fixed(Vec<u8>),
+    /// Asked at each dial.
+    Source(Arc<dyn Fn() -> Fetched + Send + Sync>),
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        Self::Fixed(Vec::new())
+    }
+}
+
+impl Credentials {
+    fn len(&self) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes.len(),
+            Self::Source(_) => 0,
+        }
+    }
+
+    /// The credentials of one dial, or the reason for having none within `limit`.
+    pub(crate) async fn get(&self, limit: Duration) -> Result<Vec<u8>, String> {
+        let bytes = match self {
+            Self::Fixed(bytes) => return Ok(bytes.clone()),
+            Self::Source(source) => match tokio::time::timeout(limit.min(LONGEST), source()).await {
+                Ok(bytes) => bytes.map_err(|error| error.to_string())?,
+                Err(_) => return Err(format!("the source did not answer within {limit:?}")),
+            },
+        };
+        match bytes.len() {
+            0..=LONGEST_VALUE => Ok(bytes),
+            length => Err(format!("they are {length} bytes long, at most {LONGEST_VALUE} can be sent")),
+        }
+    }
+}
+
 /// Interceptor of calls before they are encoded; its error is the call's result. It must not block.
 pub(crate) type Interceptor = Arc<dyn Fn(&mut Outgoing<'_>) -> Result<(), Status> + Send + Sync>;
 
@@ -174,7 +218,7 @@ pub(crate) struct ClientConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) max_frame: usize,
     pub(crate) name: String,
-    pub(crate) credentials: Vec<u8>,
+    pub(crate) credentials: Credentials,
     pub(crate) interceptors: Vec<Interceptor>,
     pub(crate) method_defaults: MethodDefaults,
     pub(crate) dialer: Option<Arc<dyn crate::Dial>>,
@@ -195,7 +239,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(3),
             max_frame: DEFAULT_MAX_FRAME,
             name: String::new(),
-            credentials: Vec::new(),
+            credentials: Credentials::default(),
             interceptors: Vec::new(),
             method_defaults: MethodDefaults::default(),
             dialer: None,
@@ -211,11 +255,11 @@ impl Default for ClientConfig {
 impl ClientConfig {
     /// Checks every setting that has a range.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        const MOST: usize = u16::MAX as usize;
         within("max_frame", self.max_frame, SMALLEST_MAX_FRAME, LARGEST_MAX_FRAME)?;
         for (field, length) in [("name", self.name.len()), ("credentials", self.credentials.len())] {
-            if length > MOST {
-                return Err(ConfigError { field, reason: format!("{length} bytes long: use at most {MOST}") });
+            if length > LONGEST_VALUE {
+                let reason = format!("{length} bytes long: use at most {LONGEST_VALUE}");
+                return Err(ConfigError { field, reason });
             }
         }
         check_keepalive(&self.keepalive)?;
@@ -296,7 +340,19 @@ macro_rules! config_setters {
 
         /// Credentials for the interceptors of servers, in [`Peer::credentials`](crate::Peer::credentials); at most 65,535 bytes.
         pub fn credentials(mut self, credentials: impl Into<Vec<u8>>) -> Self {
-            self.config.credentials = credentials.into();
+            self.config.credentials = crate::client::Credentials::Fixed(credentials.into());
+            self
+        }
+
+        /// Source of the credentials, asked at each dial, such as for a token that expires. Its time is part of the connect
+        /// timeout; its error, or more than 65,535 bytes, fails the dial, and the next dial asks again.
+        pub fn credentials_with<F, C>(mut self, source: F) -> Self
+        where
+            F: Fn() -> C + Send + Sync + 'static,
+            C: Future<Output = Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+        {
+            self.config.credentials =
+                crate::client::Credentials::Source(std::sync::Arc::new(move || Box::pin(source())));
             self
         }
 
