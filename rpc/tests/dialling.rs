@@ -15,7 +15,7 @@ use std::{
 };
 
 use ms_register::{Instance, Memory, MsRegister, ServiceName};
-use ms_rpc::{CallOptions, Client, ClientProxy, Code, Dial, Target, Transport};
+use ms_rpc::{Balancer, CallOptions, Client, ClientProxy, Code, Dial, Target, Transport};
 use raw::{hello, server_hello};
 use shop::{ShopClient, registered};
 use tokio::{
@@ -232,14 +232,14 @@ async fn a_dialler_sees_the_service_and_the_instance() {
     assert_eq!(*noted.0.lock().unwrap(), ["Some(\"shop\") Some(\"eu\") a:1", "None None b:2"]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn credentials_come_from_their_source_at_each_dial() {
     let registry = Arc::new(Memory::new());
     let (server, _) = registered(&registry, "a").await;
     let address = server.address().to_string();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
-    let builder = Client::builder().connect_timeout(Duration::from_secs(2)).credentials_with(move || {
+    let builder = Client::builder().connect_timeout(Duration::from_millis(700)).credentials_with(move || {
         let number = count.fetch_add(1, Ordering::SeqCst);
         async move {
             match number {
@@ -251,7 +251,7 @@ async fn credentials_come_from_their_source_at_each_dial() {
         }
     });
     builder.clone().connect(&address).await.unwrap();
-    for (reason, code) in [("65536 bytes", 1), ("the issuer is away", 2), ("within 2s", 3)] {
+    for (reason, code) in [("65536 bytes", 1), ("the issuer is away", 2), ("within 700ms", 3)] {
         let error = builder.clone().connect(&address).await.unwrap_err();
         assert!(error.code() == Code::Unavailable && error.message().contains(reason), "{code}: {error}");
     }
@@ -279,4 +279,40 @@ async fn settings_out_of_their_range_are_named() {
     }
     let error = Client::builder().name(long()).connect("nowhere:1").await.unwrap_err();
     assert!(error.code() == Code::InvalidArgument && error.message().contains("`name` is 65536 bytes"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_long_list_each_client_connects_a_subset() {
+    let (log, _guard) = Log::start(tracing::Level::WARN);
+    let registry = listed((1..=20).map(|port| Instance::new("a", port)));
+    let mut all = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        let noted = Noted::default();
+        let builder = ClientProxy::builder(registry.clone()).dialer(noted.clone());
+        let proxy = builder.discovery(|bounds| bounds.instances_per_service = 3).build().unwrap();
+        ShopClient::new(&proxy).with(CallOptions::new().deadline(Duration::from_secs(30))).who().await.unwrap_err();
+        let dialled: std::collections::BTreeSet<_> = noted.0.lock().unwrap().drain(..).collect();
+        assert_eq!(dialled.len(), 3, "{dialled:?}");
+        all.extend(dialled);
+    }
+    assert!(all.len() > 15, "together they connect nearly all: {all:?}");
+    let warnings = log.lines_with("`shop` has 20 instances: this client connects 3 of them");
+    assert_eq!(warnings.len(), 40, "one for each client");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_long_list_the_instance_of_a_key_is_dialled_on_demand() {
+    let registry = listed((1..=20).map(|port| Instance::new("a", port)));
+    let dialled = async |key: &str| {
+        let noted = Noted::default();
+        let builder = ClientProxy::builder(registry.clone()).dialer(noted.clone()).balancer(Balancer::KeyHash);
+        let proxy = builder.discovery(|bounds| bounds.instances_per_service = 3).build().unwrap();
+        let options = CallOptions::new().key(key).deadline(Duration::from_secs(5));
+        ShopClient::new(&proxy).with(options).who().await.unwrap_err();
+        noted.0.lock().unwrap().drain(..).collect::<std::collections::BTreeSet<_>>()
+    };
+    let first = dialled("one").await;
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!(first, dialled("one").await, "whichever client asks");
+    assert_ne!(first, dialled("two").await);
 }

@@ -26,6 +26,10 @@ pub(crate) struct Instances {
     pub(crate) live: usize,
     /// A call has to dial one that is not connected, or to start the follower of the registry.
     pub(crate) unsettled: bool,
+    /// Instances that may be connected.
+    most: usize,
+    /// All listed ones, connected or not, if there are more than may be connected and keys choose among all of them.
+    all_keys: Option<Arc<Choices>>,
     /// These, or those of them in the zone that comes first.
     first: Choices,
     /// All of these, if they are not the first.
@@ -40,10 +44,20 @@ pub(crate) struct Instances {
 
 impl Instances {
     /// `before` is what this takes the place of.
-    pub(crate) fn new(policy: Arc<Policy>, before: Option<&Self>, snapshot: Snapshot, all: Vec<Arc<Endpoint>>) -> Self {
+    /// `chosen`: which of `all` are connected, and how many that may be.
+    pub(crate) fn new(
+        policy: Arc<Policy>,
+        before: Option<&Self>,
+        snapshot: Snapshot,
+        all: Vec<Arc<Endpoint>>,
+        (chosen, most): (&[bool], usize),
+    ) -> Self {
+        // A key belongs to one of all instances, whichever client asks: they are dialled when they are called.
+        let hashes = policy.balancing.balancer().hashes();
         let listed = |before: Option<&Arc<Listed>>, is_wanted: &dyn Fn(&Endpoint) -> bool| {
-            let wanted = all.iter().enumerate().filter(|(_, endpoint)| {
-                endpoint.instance().weight() > 0.0
+            let wanted = all.iter().enumerate().filter(|(place, endpoint)| {
+                (hashes || chosen[*place])
+                    && endpoint.instance().weight() > 0.0
                     && policy.balancing.selects(endpoint.instance())
                     && is_wanted(endpoint)
             });
@@ -57,21 +71,26 @@ impl Instances {
         let near_before = before.and_then(|before| before.listed_near.as_ref());
         let listed_near = policy.balancing.has_zone().then(|| listed(near_before, &is_near));
         let listed = listed(before.map(|before| &before.listed), &|_| true);
-        Self::of(policy, snapshot, all, listed, listed_near)
+        let all_keys = (hashes && listed.places().len() > most).then(|| {
+            let candidate = |place: &u32| Candidate::new(*place, all[*place as usize].instance().weight(), Loads::None);
+            Arc::new(Choices::new(&policy, &listed, listed.places().iter().map(candidate)))
+        });
+        Self::of(policy, snapshot, all, (listed, listed_near), (most, all_keys))
     }
 
     /// The same with the connections and ejections as they are now.
     pub(crate) fn refreshed(&self) -> Self {
         let (policy, listed, near) = (self.policy.clone(), self.listed.clone(), self.listed_near.clone());
-        Self::of(policy, self.snapshot.clone(), self.all.clone(), listed, near)
+        let bound = (self.most, self.all_keys.clone());
+        Self::of(policy, self.snapshot.clone(), self.all.clone(), (listed, near), bound)
     }
 
     fn of(
         policy: Arc<Policy>,
         snapshot: Snapshot,
         all: Vec<Arc<Endpoint>>,
-        listed: Arc<Listed>,
-        listed_near: Option<Arc<Listed>>,
+        (listed, listed_near): (Arc<Listed>, Option<Arc<Listed>>),
+        (most, all_keys): (usize, Option<Arc<Choices>>),
     ) -> Self {
         let now = Instant::now();
         let ejections: Vec<_> = all.iter().map(|endpoint| endpoint.health().ejected_until(now)).collect();
@@ -93,7 +112,9 @@ impl Instances {
         };
         Self {
             live,
-            unsettled: live < listed.places().len(),
+            unsettled: live < listed.places().len().min(most),
+            most,
+            all_keys,
             first,
             then,
             ready: all.iter().map(|endpoint| endpoint.ready()).collect(),
@@ -117,6 +138,16 @@ impl Instances {
     #[inline]
     pub(crate) fn pick(&self, ask: &Ask<'_>) -> Option<u32> {
         self.first.pick(ask)
+    }
+
+    /// The place that a call belongs to, in a list too long to connect all of it.
+    pub(crate) fn wanted(&self, ask: &Ask<'_>) -> Option<u32> {
+        self.all_keys.as_ref()?.pick(ask)
+    }
+
+    /// Returns true if another instance may be connected.
+    pub(crate) fn has_room(&self) -> bool {
+        self.all.iter().filter(|endpoint| endpoint.is_live()).count() < self.most
     }
 
     /// The same, but none that is `avoided` if there is another: if need be one farther away.

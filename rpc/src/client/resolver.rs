@@ -3,6 +3,7 @@
 
 mod follow;
 mod list;
+mod subset;
 #[cfg(test)]
 mod tests;
 
@@ -53,10 +54,14 @@ pub(crate) struct Resolver {
     changed: Notify,
     /// Task that follows the registry.
     follower: Follower,
+    /// Number of the proxy among all clients, by chance.
+    client: u64,
     /// Table that this resolver is in.
     table: Weak<Resolvers>,
     /// Time of the last call that found no instance listed, in milliseconds since the start.
     used: AtomicU64,
+    /// A warning said that the list is longer than what is connected.
+    warned_of_subset: AtomicBool,
     /// Removed from the table: calls look there for another.
     forgotten: AtomicBool,
     /// Why the last dial failed, for the message.
@@ -91,13 +96,21 @@ impl Resolver {
             hold: Mutex::new(Hold::new(registry.expiry(), &config.hold)),
             service,
             registry,
-            instances: ArcSwap::from_pointee(Instances::new(policy.clone(), None, Snapshot::never(), Vec::new())),
+            instances: ArcSwap::from_pointee(Instances::new(
+                policy.clone(),
+                None,
+                Snapshot::never(),
+                Vec::new(),
+                (&[], config.discovery.instances_per_service),
+            )),
             policy,
             clock: Arc::default(),
             changed: Notify::new(),
             follower: Follower::default(),
             table: Arc::downgrade(table),
             used: AtomicU64::new(0),
+            warned_of_subset: AtomicBool::new(false),
+            client: table.client,
             forgotten: AtomicBool::new(false),
             last_error: Mutex::new(None),
             next_dial: Cursor::default(),
@@ -210,7 +223,10 @@ impl Resolver {
             if self.follower.is_lost() {
                 self.keep_following();
             }
-            self.dial_next(&instances);
+            match instances.wanted(&self.ask(request)) {
+                Some(place) => self.dial_wanted(&instances, place),
+                None => self.dial_next(&instances),
+            }
         }
         let is_tried = |place: u32| tried.contains(&instances.all[place as usize].number());
         // A connection may have ended since they were gathered; then another pick finds another.
@@ -270,6 +286,14 @@ impl Resolver {
         let at = self.next_dial.advance() % places.len() as u32;
         let endpoint = &instances.all[places[at as usize] as usize];
         if !endpoint.is_live() {
+            endpoint.connection(endpoint.turn(), self, instances.live == 0);
+        }
+    }
+
+    /// Dials the instance that a key belongs to, in a list too long to connect all of it.
+    fn dial_wanted(self: &Arc<Self>, instances: &Instances, place: u32) {
+        let endpoint = &instances.all[place as usize];
+        if instances.has_room() && !endpoint.is_live() {
             endpoint.connection(endpoint.turn(), self, instances.live == 0);
         }
     }

@@ -17,12 +17,14 @@ pub(crate) struct Resolvers {
     pub(super) registry: Arc<dyn MsRegister>,
     pub(super) config: Arc<ClientConfig>,
     pub(super) balancing: Balancing,
+    /// Random number of this client: proxies of many processes choose different subsets of long lists.
+    pub(super) client: u64,
     by_name: RwLock<HashMap<String, Arc<Resolver>>>,
 }
 
 impl Resolvers {
     pub(super) fn new(registry: Arc<dyn MsRegister>, config: Arc<ClientConfig>, balancing: Balancing) -> Self {
-        Self { registry, config, balancing, by_name: RwLock::default() }
+        Self { registry, config, balancing, client: fastrand::u64(..), by_name: RwLock::default() }
     }
 
     /// The resolver that follows `service`; started at its first call.

@@ -10,7 +10,7 @@ use ms_register::{Instance, Snapshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Picked, Resolver};
+use super::{Picked, Resolver, subset::subset};
 use crate::{
     Outcome, Status,
     client::{
@@ -78,6 +78,13 @@ impl Resolver {
             let url = self.registry.url();
             warn!("{url} does not list {missing} instances of `{}` any more: they are called on for now", self.service);
         }
+        let (listed, most) = (self.instances.load().all.len(), self.config.discovery.instances_per_service);
+        if listed > most && !self.warned_of_subset.swap(true, Ordering::Relaxed) {
+            warn!(
+                "`{}` has {listed} instances: this client connects {most} of them (`discovery.instances_per_service`)",
+                self.service
+            );
+        }
         self.measure();
     }
 
@@ -97,7 +104,19 @@ impl Resolver {
         };
         let all: Vec<_> = hold.instances().into_iter().map(endpoint).collect();
         all.iter().for_each(|endpoint| endpoint.list_changed());
-        self.publish(Instances::new(self.policy.clone(), Some(&before), snapshot, all));
+        let most = self.config.discovery.instances_per_service;
+        let balancing = &self.policy.balancing;
+        // Weight 0 and other versions get no calls: they take no place of those that do.
+        let callable: Vec<_> = all
+            .iter()
+            .map(|endpoint| endpoint.instance().weight() > 0.0 && balancing.selects(endpoint.instance()))
+            .collect();
+        let ids = all.iter().zip(&callable).filter(|(_, callable)| **callable);
+        let ids: Vec<_> =
+            ids.map(|(endpoint, _)| (endpoint.instance().id(), balancing.is_near(endpoint.instance()))).collect();
+        let mut chosen = subset(ids.into_iter(), most, self.client).into_iter();
+        let chosen: Vec<_> = callable.iter().map(|callable| *callable && chosen.next() == Some(true)).collect();
+        self.publish(Instances::new(self.policy.clone(), Some(&before), snapshot, all, (&chosen, most)));
         self.changed.notify_waiters();
     }
 
