@@ -293,8 +293,12 @@ impl Resolver {
     /// Dials the instance that a key belongs to, in a list too long to connect all of it.
     fn dial_wanted(self: &Arc<Self>, instances: &Instances, place: u32) {
         let endpoint = &instances.all[place as usize];
-        if instances.has_room() && !endpoint.is_live() {
-            endpoint.connection(endpoint.turn(), self, instances.live == 0);
+        if endpoint.is_live() || !instances.has_room() {
+            return;
+        }
+        endpoint.connection(endpoint.turn(), self, instances.live == 0);
+        if endpoint.is_unreachable() {
+            self.dial_next(instances);
         }
     }
 
