@@ -115,7 +115,7 @@ async fn a_number_that_is_listed_for_another_directory_is_refused() {
     let mut next = QueueNode::new(MS, &["--registry", &url, "--node-id", "6"]).unwrap();
     next.start().await.unwrap();
     let registry = ms_register::connect(&url).await.unwrap();
-    let mq = MqClient::new(registry);
+    let mq = MqClient::new(registry).unwrap();
     mq.declare("t", DEFAULT_QUEUE).await.unwrap();
     assert_eq!(mq.stats(Some("t")).await.unwrap().len(), 2);
     assert_eq!(first.stop().await.unwrap().code(), Some(0));

@@ -55,7 +55,7 @@ enum MqCommand {
 }
 
 pub(crate) async fn run(args: MqArgs) -> Result<(), Box<dyn Error>> {
-    let client = MqClient::new(ms_register::connect(&args.registry).await?);
+    let client = MqClient::new(ms_register::connect(&args.registry).await?)?;
     match args.command {
         MqCommand::Declare { topic, queue } => client.declare(&topic, &queue).await?,
         MqCommand::Push { topic, body, route_key, delay_ms, priority, dedup } => {

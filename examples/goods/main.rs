@@ -60,7 +60,7 @@ const HTTP_DRAIN: Duration = Duration::from_secs(10);
 async fn order_center(args: &OrderArgs, registry: Arc<dyn MsRegister>) -> Result<(), Box<dyn Error>> {
     // Listened for from here on: a signal during the start is not lost.
     let signal = shutdown_signal();
-    serve(args, order::routes(args, registry), Vec::new(), signal).await
+    serve(args, order::routes(args, registry)?, Vec::new(), signal).await
 }
 
 /// Two goods-centers and an order-center in one process, on one registry in memory.
@@ -76,7 +76,7 @@ async fn all_in_one() -> Result<(), Box<dyn Error>> {
     // Each listens, and is then registered.
     let first = center::server(&center, registry.clone()).await?.start().await?;
     let second = center::server(&center, registry.clone()).await?.start().await?;
-    let routes = order::routes(&order, registry).route("/healthz", get(healthz(&first)));
+    let routes = order::routes(&order, registry)?.route("/healthz", get(healthz(&first)));
     serve(&order, routes, vec![first, second], signal).await
 }
 

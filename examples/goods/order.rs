@@ -9,7 +9,7 @@ use axum::{
 };
 use goods_api::{GoodsClient, GoodsError, Item};
 use ms_register::MsRegister;
-use ms_rpc::{CallError, CallOptions, ClientProxy, Status, axum::RequestDeadline};
+use ms_rpc::{CallError, CallOptions, ClientProxy, ConfigError, Status, axum::RequestDeadline};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ struct App {
 }
 
 /// The routes of the application, over a proxy that finds `goods` in `registry`.
-pub(crate) fn routes(args: &OrderArgs, registry: Arc<dyn MsRegister>) -> Router {
+pub(crate) fn routes(args: &OrderArgs, registry: Arc<dyn MsRegister>) -> Result<Router, ConfigError> {
     let proxy = ClientProxy::builder(registry)
         .codec(args.codec.clone())
         .compression(args.compression.clone())
@@ -32,9 +32,9 @@ pub(crate) fn routes(args: &OrderArgs, registry: Arc<dyn MsRegister>) -> Router 
         .deadline(Duration::from_millis(args.deadline_ms))
         .method_defaults("goods", "find", CallOptions::new().idempotent())
         .name("order-center")
-        .build();
+        .build()?;
     let app = App { goods: GoodsClient::new(&proxy), proxy };
-    Router::new().route("/find", get(find)).route("/find-dynamic", get(find_dynamic)).with_state(app)
+    Ok(Router::new().route("/find", get(find)).route("/find-dynamic", get(find_dynamic)).with_state(app))
 }
 
 #[derive(Deserialize)]

@@ -37,10 +37,10 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     match cli.role {
         Some(Role::Producer { registry, args }) => {
-            producer::run(&MqClient::new(ms_register::connect(&registry).await?), &args).await?;
+            producer::run(&MqClient::new(ms_register::connect(&registry).await?)?, &args).await?;
         }
         Some(Role::Consumer { registry, args }) => {
-            consumer::run(&MqClient::new(ms_register::connect(&registry).await?), &args).await;
+            consumer::run(&MqClient::new(ms_register::connect(&registry).await?)?, &args).await;
         }
         None => all_in_one().await?,
     }
@@ -53,7 +53,7 @@ async fn all_in_one() -> Result<(), Box<dyn Error>> {
     let registry = Arc::new(Memory::new());
     let first = node(1, directory.path().join("1"), registry.clone()).await?;
     let second = node(2, directory.path().join("2"), registry.clone()).await?;
-    let client = MqClient::new(registry);
+    let client = MqClient::new(registry)?;
     let (produce, consume) = (ProducerArgs::default(), ConsumerArgs { count: Some(20), ..ConsumerArgs::default() });
     let (produced, ()) = tokio::join!(producer::run(&client, &produce), consumer::run(&client, &consume));
     drop(client);

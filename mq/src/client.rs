@@ -14,7 +14,7 @@ use std::{
 };
 
 use ms_register::{Instance, MsRegister};
-use ms_rpc::{Balancer, Balancing, CallError, CallOptions, ClientProxy, Status, TypedClient};
+use ms_rpc::{Balancer, Balancing, CallError, CallOptions, ClientProxy, ConfigError, Status, TypedClient};
 
 use crate::{
     Answer, Delivery, Extensions, MessageId, MqError, MqNodeClient as Stub, NODE_ID, NodeId, Pop, Push, Receipt,
@@ -63,18 +63,24 @@ pub struct MqClient {
 
 impl MqClient {
     /// The nodes that `registry` lists under `mq`, in turn.
-    pub fn new(registry: Arc<dyn MsRegister>) -> Self {
+    ///
+    /// # Errors
+    /// A setting of the proxy is out of its range.
+    pub fn new(registry: Arc<dyn MsRegister>) -> Result<Self, ConfigError> {
         Self::with_selection(registry, Selection::default())
     }
 
     /// The same with another choice of nodes: a [`Selection`], or any balancer of the proxy.
-    pub fn with_selection(registry: Arc<dyn MsRegister>, selection: impl Into<Balancing>) -> Self {
+    ///
+    /// # Errors
+    /// A setting of the proxy is out of its range.
+    pub fn with_selection(registry: Arc<dyn MsRegister>, selection: impl Into<Balancing>) -> Result<Self, ConfigError> {
         let balancing = selection.into();
         let proxy = || {
             ClientProxy::builder(registry.clone()).balancer(balancing.clone()).deadline(Duration::from_secs(5)).build()
         };
-        let short = proxy();
-        Self { any: Stub::new(&short), proxy: short, waiting: Stub::new(proxy()), turn: Arc::default() }
+        let short = proxy()?;
+        Ok(Self { any: Stub::new(&short), proxy: short, waiting: Stub::new(proxy()?), turn: Arc::default() })
     }
 
     fn at(&self, node: &Instance) -> Stub {

@@ -49,7 +49,7 @@ fn pop() -> Pop {
 async fn pushes_are_spread_and_receipts_find_their_way_back() {
     let registry = Arc::new(Memory::new());
     let (one, two) = (start(&registry, 1).await, start(&registry, 2).await);
-    let client = MqClient::new(registry.clone());
+    let client = MqClient::new(registry.clone()).unwrap();
     client.declare("t", "default").await.unwrap();
     client.declare("t", "default").await.unwrap();
     let mut pushed = HashSet::new();
@@ -74,7 +74,7 @@ async fn pushes_are_spread_and_receipts_find_their_way_back() {
 async fn a_dedup_key_leads_to_one_message_whatever_the_node() {
     let registry = Arc::new(Memory::new());
     let (_one, _two) = (start(&registry, 1).await, start(&registry, 2).await);
-    let client = MqClient::new(registry.clone());
+    let client = MqClient::new(registry.clone()).unwrap();
     let mut nodes = HashSet::new();
     for key in 0..20 {
         let push = || Push { dedup: Some(key.to_string()), ..Push::new("t", b"job".to_vec()) };
@@ -89,7 +89,7 @@ async fn a_dedup_key_leads_to_one_message_whatever_the_node() {
 async fn a_node_that_dies_is_left() {
     let registry = Arc::new(Memory::new());
     let (one, two) = (start(&registry, 1).await, start(&registry, 2).await);
-    let client = MqClient::new(registry.clone());
+    let client = MqClient::new(registry.clone()).unwrap();
     client.declare("t", "default").await.unwrap();
     registry.set_down(true);
     drop(one.server);
@@ -115,7 +115,7 @@ async fn a_node_that_dies_is_left() {
 async fn a_consumer_acks_what_succeeds_and_sees_again_what_fails() {
     let registry = Arc::new(Memory::new());
     let one = start(&registry, 1).await;
-    let client = MqClient::new(registry.clone());
+    let client = MqClient::new(registry.clone()).unwrap();
     client.declare("t", "default").await.unwrap();
     let seen: Arc<Mutex<HashMap<u8, u32>>> = Arc::default();
     let (done, all) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));

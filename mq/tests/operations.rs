@@ -28,7 +28,7 @@ async fn start(settings: impl FnOnce(&mut NodeConfig)) -> Running {
     let server = Server::bind("127.0.0.1:0").await.unwrap().serve(MqNodeServer::new(node.clone()));
     let server = server.start().await.unwrap();
     let instance = Instance::from_address(&server.address().to_string()).unwrap();
-    let proxy = ClientProxy::builder(Arc::new(Static::new(vec![instance]))).build();
+    let proxy = ClientProxy::builder(Arc::new(Static::new(vec![instance]))).build().unwrap();
     let mq = MqNodeClient::new(&proxy).with(CallOptions::new().deadline(std::time::Duration::from_secs(20)));
     Running { _directory: directory, node, _server: server, mq }
 }

@@ -78,7 +78,8 @@ impl Snapshot {
         self.problem.is_some()
     }
 
-    /// The registry's state in words, for an error message: `live`, `not read yet`, or what is wrong since when.
+    /// The registry's state in words, for an error message: `live`, `not read yet`, `not readable yet (..)` for a registry that has
+    /// never been read, or what is wrong since when.
     pub fn state(&self, now: Instant) -> impl fmt::Display + use<> {
         State { freshness: self.freshness, problem: self.problem.clone(), now }
     }
@@ -132,6 +133,8 @@ struct State {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.problem, self.freshness) {
+            // The time of the first failure says nothing about how long there has been no list.
+            (Some(problem), Freshness::Never) => write!(f, "not readable yet ({})", problem.reason),
             (Some(problem), _) => {
                 let seconds = self.now.saturating_duration_since(problem.since).as_secs_f64();
                 write!(f, "unreadable for {seconds:.1} s ({})", problem.reason)
@@ -177,6 +180,7 @@ mod tests {
     fn a_failure_before_the_first_read_is_not_an_empty_list() {
         let never = Snapshot::never().failed("down", Instant::now()).unwrap();
         assert_eq!(never.freshness(), Freshness::Never);
+        assert_eq!(never.state(Instant::now()).to_string(), "not readable yet (down)");
         let empty = never.refreshed(vec![]).unwrap();
         assert_eq!((empty.freshness(), empty.instances().len()), (Freshness::Live, 0));
     }

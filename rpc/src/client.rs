@@ -3,12 +3,14 @@
 mod balance;
 mod by_name;
 mod channel;
+mod config;
 mod connection;
 mod ejection;
 mod endpoint;
 mod fan_out;
 mod fork;
 mod hold;
+mod home;
 mod in_process;
 mod info;
 mod instances;
@@ -18,17 +20,19 @@ mod proxy;
 mod redial;
 mod request;
 mod resolver;
+mod resolvers;
 mod retry;
 mod roster;
 mod stub;
 
-use std::{fmt, io, sync::Arc};
+use std::sync::Arc;
 
-use async_trait::async_trait;
-
-use crate::{Answer, Status, net::Transport};
-use connection::Connection;
-use options::{ClientConfig, config_setters};
+use crate::{
+    Answer, Status,
+    net::{Target, Transport},
+};
+use connection::{Connection, Expected};
+use options::{ClientConfig, Credentials, config_setters};
 use request::{CallRequest, EncodeArguments};
 
 #[cfg(feature = "internals")]
@@ -37,6 +41,7 @@ pub(crate) use balance::{Choices, Clock, Key, Listed, LoadEstimate, LoadEstimate
 pub use balance::{Balance, Balancer, Balancing, Candidate, Candidates, PickContext};
 pub use by_name::Arguments;
 pub use channel::{AnyChannel, Channel};
+pub use config::{ConfigError, DiscoveryConfig, HoldConfig, KeepaliveConfig, RedialConfig, RetryConfig};
 pub use ejection::EjectionConfig;
 pub use fan_out::TypedClient;
 pub use in_process::InProcess;
@@ -46,17 +51,6 @@ pub use options::{CallOptions, Outgoing};
 pub use picker::{Pick, Picker};
 pub use proxy::{ClientProxy, ProxyBuilder};
 pub use stub::Stub;
-
-/// Makes connections. For other transports than TCP, such as TLS, a pipe, or a simulated network.
-#[async_trait]
-pub trait Dial: fmt::Debug + Send + Sync + 'static {
-    /// Connects to `host:port`. It is cancelled when the connect timeout ends.
-    ///
-    /// # Errors
-    /// Of the kind [`io::ErrorKind::ConnectionRefused`] where nobody listens: then an instance that the registry lists no
-    /// more is given up at once.
-    async fn dial(&self, address: &str) -> io::Result<Box<dyn Transport>>;
-}
 
 /// A client of one address: one connection, many calls in flight. Cheap to clone.
 ///
@@ -120,9 +114,15 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// `Unavailable`: nobody listens, or it is no ms-rpc server, or it took longer than the connect timeout.
+    /// `InvalidArgument`: a setting is out of its range.
     pub async fn connect(self, address: &str) -> Result<Client, Status> {
-        let connection = Connection::dial(address, &self.config, Arc::default(), Arc::default(), |_| ()).await?;
+        self.check()?;
+        let connection = Connection::dial(&Target::new(address), &self.config, Expected::default(), |_| ()).await?;
         Ok(self.client(connection))
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        Ok(self.config.check()?)
     }
 
     fn client(self, connection: Connection) -> Client {
@@ -132,18 +132,12 @@ impl ClientBuilder {
     /// Speaks over a stream that stands already, such as one half of a pipe in a test. There is no connect timeout.
     ///
     /// # Errors
-    /// `Unavailable`: the other side is no ms-rpc server.
+    /// `Unavailable`: the other side is no ms-rpc server. `InvalidArgument`: a setting is out of its range.
     pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
-        let (ejection, load) = (Arc::default(), Arc::default());
-        let connection = Connection::over::<Box<dyn Transport>>(
-            Box::new(transport),
-            "the other end",
-            &self.config,
-            ejection,
-            load,
-            |_| (),
-        )
-        .await?;
+        self.check()?;
+        let transport: Box<dyn Transport> = Box::new(transport);
+        let connection =
+            Connection::over(transport, "the other end", &self.config, Expected::default(), |_| ()).await?;
         Ok(self.client(connection))
     }
 }

@@ -45,8 +45,8 @@ pub use call::{
 };
 pub use client::{
     AnyChannel, Arguments, Balance, Balancer, Balancing, CallInfo, CallOptions, Candidate, Candidates, Channel, Client,
-    ClientBuilder, ClientProxy, Dial, EjectionConfig, InProcess, Outgoing, Pick, PickContext, Picker, ProxyBuilder,
-    Stub, TypedClient,
+    ClientBuilder, ClientProxy, ConfigError, DiscoveryConfig, EjectionConfig, HoldConfig, InProcess, KeepaliveConfig,
+    Outgoing, Pick, PickContext, Picker, ProxyBuilder, RedialConfig, RetryConfig, Stub, TypedClient,
 };
 pub use codec::{Codec, CustomCodec, ReadValue};
 pub use compress::{Compression, CustomCompression};
@@ -55,7 +55,7 @@ pub use custom::{Custom, CustomError, NumberError};
 pub use erased_serde;
 pub use local::Local;
 pub use ms_rpc_macros::service;
-pub use net::{Accept, Transport};
+pub use net::{Accept, Dial, Target, Transport};
 pub use server::{
     Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits, shutdown_signal,
 };

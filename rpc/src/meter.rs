@@ -91,8 +91,9 @@ pub(crate) fn shed(why: Shed) {
     counter!("ms_rpc_shed_total", "reason" => reason).increment(1);
 }
 
-pub(crate) fn connections(open: usize) {
-    gauge!("ms_rpc_server_connections").set(open as f64);
+/// Counts a connection of the server that listens on this address: `change` is 1 when it opens, -1 when it ends.
+pub(crate) fn connections(server: &str, change: f64) {
+    gauge!("ms_rpc_server_connections", "server" => server.to_owned()).increment(change);
 }
 
 pub(crate) fn panicked() {

@@ -1,6 +1,7 @@
 //! Sockets: what a connection reads from and writes to.
 
 mod accept;
+mod dial;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -23,6 +24,8 @@ use tokio_util::io::poll_read_buf;
 use crate::proto::{Inbound, Space};
 
 pub use accept::Accept;
+pub(crate) use dial::tcp;
+pub use dial::{Dial, Target};
 pub(crate) use timer::Timer;
 pub(crate) use write::Writer;
 

@@ -18,5 +18,6 @@ pub(crate) use head::{BadHead, KnownHead, RequestHead, ResponseHead, append_pair
 pub(crate) use hello::{ClientHello, ServerHello};
 pub(crate) use in_flight::{InFlight, Settled};
 pub(crate) use inbound::{Frame, Inbound, Space};
+pub use keepalive::KeepaliveConfig;
 pub(crate) use keepalive::{Due, Output};
 pub(crate) use server_side::{ServerEvent, ServerSide, ServerTimes};

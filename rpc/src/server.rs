@@ -304,7 +304,7 @@ impl Server {
         if let Some(stats) = &shared.stats {
             stats.publish_on(&tokio::runtime::Handle::current());
         }
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(Connections::new(self.address));
         let accept = self.listener.map(|listener| {
             tokio::spawn(running::accept(listener, self.acceptor, shared.clone(), connections.clone()))
         });

@@ -16,25 +16,34 @@ thread_local! {
     static SHARD: usize = shard();
 }
 
+/// Hasher that keeps the one number that an id consists of.
+struct Number(u64);
+
+impl Hasher for Number {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |number, byte| number.wrapping_mul(31) + u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+/// The number within an id that counts up, such as a thread's or a task's.
+#[inline]
+pub(crate) fn number_of(id: &impl Hash) -> u64 {
+    let mut number = Number(0);
+    id.hash(&mut number);
+    number.finish()
+}
+
 /// Threads that start one after the other get different shards.
 fn shard() -> usize {
-    struct Number(u64);
-    impl Hasher for Number {
-        fn finish(&self) -> u64 {
-            self.0
-        }
-
-        fn write(&mut self, bytes: &[u8]) {
-            self.0 = bytes.iter().fold(self.0, |number, byte| number.wrapping_mul(31) + u64::from(*byte));
-        }
-
-        fn write_u64(&mut self, number: u64) {
-            self.0 = number;
-        }
-    }
-    let mut number = Number(0);
-    std::thread::current().id().hash(&mut number);
-    number.finish() as usize % SHARDS
+    number_of(&std::thread::current().id()) as usize % SHARDS
 }
 
 /// Shared ownership whose reference counts are one per thread, as far as there are shards.

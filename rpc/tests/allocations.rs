@@ -120,8 +120,10 @@ fn counted(connections: usize, in_flight: usize) -> [f64; 2] {
 
     let runtime = runtime();
     let instance = Instance::from_address(&listening.recv().unwrap().to_string()).unwrap();
-    let proxy =
-        ClientProxy::builder(Arc::new(Static::new(vec![instance]))).connections_per_instance(connections).build();
+    let proxy = ClientProxy::builder(Arc::new(Static::new(vec![instance])))
+        .connections_per_instance(connections)
+        .build()
+        .unwrap();
     let goods = GoodsClient::new(proxy);
     runtime.block_on(async {
         call(&goods, in_flight).await;

@@ -21,7 +21,7 @@ fn service() -> ServiceName {
 
 /// A proxy with a connection to each of so many instances.
 async fn connected(registry: &Arc<Memory>, instances: usize, balancing: impl Into<Balancing>) -> ClientProxy {
-    let proxy = ClientProxy::builder(registry.clone()).balancer(balancing).build();
+    let proxy = ClientProxy::builder(registry.clone()).balancer(balancing).build().unwrap();
     let answers = proxy.broadcast("shop", "who", &json!([])).await.unwrap();
     assert_eq!(answers.iter().filter(|(_, answer)| answer.is_ok()).count(), instances, "{answers:?}");
     proxy
@@ -163,7 +163,7 @@ async fn only_the_version_that_is_asked_for_is_called() {
 #[tokio::test]
 async fn why_there_is_no_instance_is_told_apart() {
     let registry = Arc::new(Memory::new());
-    let proxy = |balancing: Balancing| ClientProxy::builder(registry.clone()).balancer(balancing).build();
+    let proxy = |balancing: Balancing| ClientProxy::builder(registry.clone()).balancer(balancing).build().unwrap();
     let error = |balancing: Balancing| async {
         let status = ShopClient::new(proxy(balancing)).who().await.unwrap_err();
         (status.no_instance().unwrap(), status.code(), status.message().to_owned())
@@ -226,7 +226,7 @@ async fn many_connections_of_an_instance_count_as_one() {
     let (_a, a) = registered(&registry, "a").await;
     let (_b, b) = registered(&registry, "b").await;
     let builder = ClientProxy::builder(registry.clone()).balancer(Balancer::LeastConnections);
-    let shop = ShopClient::new(builder.connections_per_instance(4).build());
+    let shop = ShopClient::new(builder.connections_per_instance(4).build().unwrap());
     let calls: Vec<_> = (0..200)
         .map(|_| {
             let shop = shop.clone();

@@ -98,7 +98,7 @@ async fn the_first_success_of_a_fork_wins_and_the_rest_is_cancelled() {
     let (_b, b) = registered(&registry, "b").await;
     let (_c, c) = registered(&registry, "c").await;
     registry.insert(&service(), dead());
-    let proxy = ClientProxy::builder(registry.clone()).deadline(std::time::Duration::from_secs(10)).build();
+    let proxy = ClientProxy::builder(registry.clone()).deadline(std::time::Duration::from_secs(10)).build().unwrap();
     let shop = ShopClient::new(&proxy);
     let started = |calls: usize| {
         let probes = [&a, &b, &c];

@@ -84,7 +84,8 @@ async fn defaults_of_a_method_stand_between_the_builder_and_its_options() {
         .method_defaults("shop", "metadata", metadata("of", "the method"))
         .method_defaults("shop", "wait_idempotnt", seconds(1))
         .method_defaults("other", "remaining_ms", seconds(1))
-        .build();
+        .build()
+        .unwrap();
     let shop = ShopClient::new(&proxy);
     assert_eq!((time_of(&shop).await, sees(&shop, "of").await.as_deref()), (20, Some("the method")));
     assert_eq!(time_of(&shop.with(seconds(30))).await, 30);
@@ -113,7 +114,7 @@ async fn a_default_can_declare_a_method_idempotent() {
     let registry = Arc::new(Memory::new());
     let _running = registered(&registry, "a").await;
     let builder = ClientProxy::builder(registry).method_defaults("shop", "who", CallOptions::new().idempotent());
-    let proxy = builder.build().with(CallOptions::new().fork());
+    let proxy = builder.build().unwrap().with(CallOptions::new().fork());
     assert_eq!(proxy.call("shop", "who", &json!([])).await.unwrap(), json!("a"));
     assert_eq!(ShopClient::new(&proxy).who().await.unwrap(), "a");
     let refused = proxy.call("shop", "add", &json!([1, 2])).await.unwrap_err();
@@ -130,7 +131,7 @@ async fn a_call_records_its_instance_attempts_and_metadata() {
         registry.insert(&service, instance);
     }
     let info = CallInfo::default();
-    let proxy = ClientProxy::builder(registry).deadline(PATIENCE).build().with(CallOptions::new().info(&info));
+    let proxy = ClientProxy::builder(registry).deadline(PATIENCE).build().unwrap().with(CallOptions::new().info(&info));
     let shop = ShopClient::new(&proxy);
 
     let call = tokio::spawn(async move { shop.add(1, 2).await });

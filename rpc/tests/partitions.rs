@@ -16,7 +16,7 @@ use std::{
 };
 
 use ms_register::{Instance, Memory, ServiceName};
-use ms_rpc::{CallOptions, ClientProxy, Code, Dial, Outcome, Peer, Server, Transport};
+use ms_rpc::{CallOptions, ClientProxy, Code, Dial, Outcome, Peer, Server, Target, Transport};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::JoinSet,
@@ -84,8 +84,8 @@ struct Network;
 
 #[async_trait::async_trait]
 impl Dial for Network {
-    async fn dial(&self, address: &str) -> io::Result<Box<dyn Transport>> {
-        Ok(Box::new(Simulated(TcpStream::connect(address).await?)))
+    async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>> {
+        Ok(Box::new(Simulated(TcpStream::connect(target.address).await?)))
     }
 }
 
@@ -102,7 +102,7 @@ fn client() -> ShopClient {
     let registry = Arc::new(Memory::new());
     let service: ServiceName = "shop".parse().unwrap();
     SERVERS.iter().for_each(|name| registry.insert(&service, Instance::new(*name, PORT)));
-    let proxy = ClientProxy::builder(registry).dialer(Network).build();
+    let proxy = ClientProxy::builder(registry).dialer(Network).build().unwrap();
     ShopClient::new(proxy).with(CallOptions::new().deadline(DEADLINE))
 }
 

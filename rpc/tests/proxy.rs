@@ -16,7 +16,7 @@ use shop::{Item, ShopClient, ShopServer, TestShop, registered};
 
 /// In turn, so that a test knows who is asked.
 fn proxy(registry: &Arc<Memory>) -> ClientProxy {
-    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build()
+    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build().unwrap()
 }
 
 fn service() -> ServiceName {
@@ -55,7 +55,8 @@ async fn weights_from_the_registry_count() {
     let registry = Arc::new(Memory::new());
     let (a, _) = registered(&registry, "a").await;
     let (_b, _) = registered(&registry, "b").await;
-    let shop = ShopClient::new(ClientProxy::builder(registry.clone()).balancer(Balancer::WeightedRandom).build());
+    let shop =
+        ShopClient::new(ClientProxy::builder(registry.clone()).balancer(Balancer::WeightedRandom).build().unwrap());
     warm(&shop, 2).await;
     let mut watch = registry.watch(&service());
     registry.insert(&service(), a.registrations()[0].instance().clone().with_weight(0.0));
@@ -91,7 +92,7 @@ async fn who_cannot_be_called_is_said_and_why() {
     down.set_down(true);
     let error = ShopClient::new(proxy(&down)).who().await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
-    assert!(error.message().contains("the registry memory:// is unreadable for"), "{error}");
+    assert!(error.message().contains("the registry memory:// is not readable yet ("), "{error}");
 
     let refused = Arc::new(Static::new(vec![Instance::new("127.0.0.1", 1)]));
     let shop = ShopClient::new(ClientProxy::new(refused)).with(CallOptions::new().deadline(Duration::from_millis(200)));
@@ -392,7 +393,7 @@ async fn an_instance_that_never_answers_does_not_keep_a_first_call_from_the_othe
         for id in ["0:0", "z:0"] {
             registry.insert(&service(), Instance::new("127.0.0.1", silent).with_id(id));
         }
-        let shop = ShopClient::new(ClientProxy::builder(registry.clone()).balancer(balancer).build());
+        let shop = ShopClient::new(ClientProxy::builder(registry.clone()).balancer(balancer).build().unwrap());
         assert_eq!(shop.who().await.unwrap(), "a", "{balancer}");
     }
 }

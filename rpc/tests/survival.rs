@@ -30,7 +30,7 @@ fn service() -> ServiceName {
 
 /// Calls every instance, however slow it is.
 fn in_turn(registry: &Arc<Memory>) -> ClientProxy {
-    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build()
+    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build().unwrap()
 }
 
 /// A server that is in no registry: tests list it by hand.

@@ -210,7 +210,7 @@ async fn a_proxy_takes_the_calls_above_goaway_elsewhere() {
     let server = RawServer::bind().await;
     let as_trait: Arc<dyn MsRegister> = registry.clone();
     registry.insert(&"shop".parse().unwrap(), Instance::from_address(&server.address().to_string()).unwrap());
-    let shop = ShopClient::new(ClientProxy::builder(as_trait).deadline(PATIENCE).build());
+    let shop = ShopClient::new(ClientProxy::builder(as_trait).deadline(PATIENCE).build().unwrap());
     let calls: Vec<_> = (0..3)
         .map(|_| {
             let shop = shop.clone();
@@ -410,7 +410,7 @@ async fn a_call_that_waits_for_a_connection_sleeps() {
     let silent = RawServer::bind().await;
     registry.insert(&"shop".parse().unwrap(), Instance::from_address(&silent.address().to_string()).unwrap());
     let builder = ClientProxy::builder(registry).connect_timeout(Duration::from_millis(500));
-    let shop = ShopClient::new(builder.deadline(Duration::from_secs(2)).build());
+    let shop = ShopClient::new(builder.deadline(Duration::from_secs(2)).build().unwrap());
     let mut call = Box::pin(shop.add(1, 2));
     let mut polls = 0;
     let result = std::future::poll_fn(|cx| {

@@ -110,7 +110,7 @@ impl Peer for MsProxy {
     async fn connect(address: SocketAddr, connections: usize) -> Result<Vec<GoodsClient>, Failure> {
         log();
         let registry = Static::new(vec![Instance::from_address(&address.to_string())?]);
-        let proxy = ClientProxy::builder(Arc::new(registry)).connections_per_instance(connections).build();
+        let proxy = ClientProxy::builder(Arc::new(registry)).connections_per_instance(connections).build()?;
         warm(GoodsClient::new(proxy), connections).await
     }
 

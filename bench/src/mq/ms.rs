@@ -61,7 +61,7 @@ impl Ms {
         let registry = Memory::new();
         let instance = Instance::from_address(&address.to_string())?.with_metadata(NODE_ID, "1");
         registry.insert(&SERVICE.parse::<ServiceName>()?, instance);
-        let client = MqClient::new(Arc::new(registry));
+        let client = MqClient::new(Arc::new(registry))?;
         Ok(Self { child, client })
     }
 

@@ -29,6 +29,8 @@ struct Extra {
     error: Option<(Code, String)>,
     metadata: Metadata,
     unanswered: Unanswered,
+    /// Instance that answered, for the status of a caller that does not know the error's type.
+    instance: Option<String>,
 }
 
 impl Answer {
@@ -90,7 +92,7 @@ impl Answer {
         let Some(codec) = codec else { return Err(broken(format!("the answer's codec {number} is unknown here"))) };
         let extra = (is_error || head.pairs.len() > 1).then(|| {
             let error = is_error.then(|| (Code::from_number(head.code), head.message.to_owned()));
-            Box::new(Extra { error, metadata: Metadata::from_encoded(head.pairs), unanswered: Unanswered::default() })
+            Box::new(Extra { error, metadata: Metadata::from_encoded(head.pairs), ..Extra::default() })
         });
         let mut body = frame.body;
         body.advance(value);
@@ -107,13 +109,20 @@ impl Answer {
     /// The parts that a response is written from: the method's own error, metadata, the encoded value, and the compensation
     /// for an answer that does not go out.
     pub(crate) fn into_parts(self) -> (Option<(Code, String)>, Metadata, Bytes, Unanswered) {
-        let Extra { error, metadata, unanswered } = self.extra.map(|extra| *extra).unwrap_or_default();
+        let Extra { error, metadata, unanswered, .. } = self.extra.map(|extra| *extra).unwrap_or_default();
         (error, metadata, self.body.into(), unanswered)
     }
 
     /// Ties a compensation to this answer: it runs if a layer drops the answer, or if that does not go out.
     pub(crate) fn tie(&mut self, unanswered: Unanswered) {
         self.extra.get_or_insert_default().unanswered = unanswered;
+    }
+
+    /// Names the instance that answered with the method's own error.
+    pub(crate) fn set_instance(&mut self, instance: String) {
+        if let Some(extra) = self.extra.as_mut().filter(|extra| extra.error.is_some()) {
+            extra.instance = Some(instance);
+        }
     }
 
     /// Returns true for a value, false for the method's own error.
@@ -133,11 +142,17 @@ impl Answer {
     /// The result for a caller that does not know the error type.
     #[inline]
     pub(crate) fn into_value<T: DeserializeOwned>(mut self) -> Result<T, Status> {
-        let Some(Extra { error: Some((code, message)), metadata, .. }) = self.extra.take().map(|extra| *extra) else {
+        let Some(Extra { error: Some((code, message)), metadata, instance, .. }) =
+            self.extra.take().map(|extra| *extra)
+        else {
             return self.decode("the answer");
         };
         let status = Status::new(code, message).with_metadata(metadata);
-        Err(status.with_detail(self.codec, self.body.into()))
+        let status = status.with_detail(self.codec, self.body.into());
+        Err(match instance {
+            Some(instance) => status.with_instance(&instance),
+            None => status,
+        })
     }
 
     fn decode<T: DeserializeOwned>(&self, what: &str) -> Result<T, Status> {

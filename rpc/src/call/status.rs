@@ -8,8 +8,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Code, InvalidMetadata, Metadata};
 use crate::{Codec, codec::CodecError};
 
-/// Progress of a failed call. Decides on a retry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Progress of a failed call, in ascending order. Decides on a retry; that of a retried call is the farthest of its attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// No byte of the request left this process: the call was not executed.
     NotSent,
@@ -48,16 +48,24 @@ struct Inner {
     metadata: Metadata,
     /// The peer answered, even if the outcome is unknown.
     is_answer: bool,
+    instance: Option<Box<str>>,
 }
 
 impl Status {
     /// A failure of this kind. `message` names the thing and, where there is one, the remedy.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
-        let outcome = Outcome::Answered;
-        let metadata = Metadata::default();
-        let (retry_after, detail, no_instance, is_answer) = (None, None, None, false);
-        Self(Box::new(Inner { code, outcome, message, retry_after, detail, no_instance, metadata, is_answer }))
+        Self(Box::new(Inner {
+            code,
+            outcome: Outcome::Answered,
+            message,
+            retry_after: None,
+            detail: None,
+            no_instance: None,
+            metadata: Metadata::default(),
+            instance: None,
+            is_answer: false,
+        }))
     }
 
     /// The kind of failure.
@@ -96,6 +104,17 @@ impl Status {
 
     pub(crate) fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.0.metadata = metadata;
+        self
+    }
+
+    /// Instance that was tried last: its id in the registry, or its address for a call over a [`Client`](crate::Client).
+    /// `None` if no instance was tried.
+    pub fn instance(&self) -> Option<&str> {
+        self.0.instance.as_deref()
+    }
+
+    pub(crate) fn with_instance(mut self, instance: &str) -> Self {
+        self.0.instance = Some(instance.into());
         self
     }
 
@@ -153,9 +172,14 @@ impl Status {
     }
 }
 
+/// Code and message, and the instance if the message does not name it.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.code, self.0.message)
+        write!(f, "{}: {}", self.0.code, self.0.message)?;
+        match self.instance() {
+            Some(instance) if !self.0.message.contains(instance) => write!(f, " (instance {instance})"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -166,6 +190,7 @@ impl fmt::Debug for Status {
             .field("message", &self.0.message)
             .field("outcome", &self.0.outcome)
             .field("retry_after", &self.0.retry_after)
+            .field("instance", &self.0.instance)
             .finish_non_exhaustive()
     }
 }

@@ -211,10 +211,18 @@ impl AnyChannel {
             Via::Connection(client) => {
                 request.attempt_begins();
                 let result = client.exchange(request, arguments).await;
+                let address = client.connection.address();
                 if let Some(info) = request.info {
-                    info.end_attempt(client.connection.address().to_owned());
+                    info.end_attempt(address.to_owned());
                 }
-                result
+                match result {
+                    Ok(mut answer) if !answer.is_success() => {
+                        answer.set_instance(address.to_owned());
+                        Ok(answer)
+                    }
+                    Err(status) => Err(status.with_instance(address)),
+                    answer => answer,
+                }
             }
             Via::Local(local) => {
                 request.attempt_begins();

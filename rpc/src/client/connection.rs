@@ -14,13 +14,14 @@ use std::{
 };
 
 use tokio::{
-    net::TcpStream,
+    runtime::{self, Handle},
     time::{Instant, timeout_at},
 };
 
 use super::{
     balance::LoadEstimate,
     ejection::EjectionState,
+    home::STALL,
     options::{ClientConfig, LONGEST},
     request::{CallRequest, EncodeArguments, not_sent},
 };
@@ -28,7 +29,7 @@ use crate::{
     Code, Compression, Status,
     buffer::FrameBuf,
     encodings::Offered,
-    net::Socket,
+    net::{Socket, Target, tcp},
     proto::{ClientHello, Frame, HEADER, Header, InFlight, Kind, ServerHello, Settled},
 };
 use exchange::Exchange;
@@ -57,17 +58,26 @@ pub(crate) enum Closed {
 /// What is called once, when new calls are no longer taken.
 type OnClose = Box<dyn FnOnce(Closed) + Send>;
 
-/// Why there is no connection.
+/// Failure to make a connection.
 #[derive(Debug)]
 pub(crate) struct DialError {
     pub(crate) status: Status,
-    /// Nobody listens there.
-    pub(crate) refused: bool,
+    pub(crate) kind: DialFailure,
+}
+
+/// Kind of a [`DialError`], as far as it decides about the next dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DialFailure {
+    /// Nothing listens at the address.
+    Refused,
+    /// The server is registered in other scopes.
+    OtherScope,
+    Other,
 }
 
 impl From<Status> for DialError {
     fn from(status: Status) -> Self {
-        Self { status, refused: false }
+        Self { status, kind: DialFailure::Other }
     }
 }
 
@@ -75,6 +85,15 @@ impl From<DialError> for Status {
     fn from(error: DialError) -> Self {
         error.status
     }
+}
+
+/// Instance behind a new connection, as its resolver knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Expected<'a> {
+    /// Scope of the registry that lists it.
+    pub(crate) scope: Option<&'a str>,
+    pub(crate) ejection: Arc<EjectionState>,
+    pub(crate) load: Arc<LoadEstimate>,
 }
 
 /// What the task and the callers share.
@@ -94,6 +113,8 @@ struct Shared {
     preferred: Compression,
     /// For the balancer.
     load: Arc<LoadEstimate>,
+    /// Runtime of the task.
+    runtime: runtime::Id,
 }
 
 #[derive(Debug)]
@@ -105,6 +126,10 @@ struct State {
     /// The task knows that `out` has something.
     notified: bool,
     task: Option<Waker>,
+    /// Number of times that the task looked for something to write.
+    runs: u32,
+    /// The same number at the begin of a call that heard nothing of the task in time.
+    stalled: Option<(u32, Instant)>,
     /// Requests up to this id have left for the socket.
     left: u64,
     max_in_flight: usize,
@@ -122,15 +147,18 @@ struct State {
 impl Connection {
     /// Dials, exchanges HELLO, and starts the task. `on_close` is called once, when new calls are no longer taken.
     pub(crate) async fn dial(
-        address: &str,
+        target: &Target<'_>,
         config: &ClientConfig,
-        ejection: Arc<EjectionState>,
-        load: Arc<LoadEstimate>,
+        expected: Expected<'_>,
         on_close: impl FnOnce(Closed) + Send + 'static,
     ) -> Result<Self, DialError> {
+        let address = target.address;
         let deadline = Instant::now() + config.connect_timeout.min(LONGEST);
         let unreachable = |error: io::Error| DialError {
-            refused: error.kind() == io::ErrorKind::ConnectionRefused,
+            kind: match error.kind() {
+                io::ErrorKind::ConnectionRefused => DialFailure::Refused,
+                _ => DialFailure::Other,
+            },
             status: not_sent(Code::Unavailable, format!("{address} cannot be reached: {error}")),
         };
         let late = |_| {
@@ -140,37 +168,49 @@ impl Connection {
         let connecting = async {
             match &config.dialer {
                 Some(dialer) => {
-                    let stream = dialer.dial(address).await.map_err(unreachable)?;
-                    Ok(Self::over(stream, address, config, ejection, load, on_close).await?)
+                    let stream = dialer.dial(target).await.map_err(unreachable)?;
+                    Self::over(stream, address, config, expected, on_close).await
                 }
                 None => {
                     let stream = tcp(address).await.map_err(unreachable)?;
-                    Ok(Self::over(stream, address, config, ejection, load, on_close).await?)
+                    Self::over(stream, address, config, expected, on_close).await
                 }
             }
         };
         timeout_at(deadline, connecting).await.map_err(late)?
     }
 
-    /// The same over a transport that stands already.
+    /// Exchanges HELLO over a transport, and starts the task.
     pub(crate) async fn over<T: Socket>(
         mut io: T,
         address: &str,
         config: &ClientConfig,
-        ejection: Arc<EjectionState>,
-        load: Arc<LoadEstimate>,
+        Expected { scope, ejection, load }: Expected<'_>,
         on_close: impl FnOnce(Closed) + Send + 'static,
-    ) -> Result<Self, Status> {
+    ) -> Result<Self, DialError> {
         let preferred = Some(config.compression.number()).filter(|number| *number != 0);
         let hello = ClientHello {
             name: config.name.clone(),
-            credentials: config.credentials.clone(),
+            credentials: config
+                .credentials
+                .get(config.connect_timeout)
+                .await
+                .map_err(|reason| not_sent(Code::Unavailable, format!("no credentials for {address}: {reason}")))?,
             compressions: preferred.into_iter().collect(),
             max_frame: config.max_frame as u32,
         };
         let (inbound, hello) = task::shake_hands(&mut io, &hello, config.max_frame)
             .await
             .map_err(|reason| not_sent(Code::Unavailable, format!("{address} is no ms-rpc server: {reason}")))?;
+        // A port may have been taken over by another environment's server of the same name.
+        if let Some(scope) = scope
+            && !hello.scopes.is_empty()
+            && !hello.scopes.iter().any(|known| known == scope)
+        {
+            let message = format!("{address} is registered in {}, not in {scope}", hello.scopes.join(", "));
+            let status = not_sent(Code::Unavailable, message);
+            return Err(DialError { status, kind: DialFailure::OtherScope });
+        }
         let shared = Arc::new(Shared {
             address: address.to_owned(),
             state: Mutex::new(State {
@@ -179,6 +219,8 @@ impl Connection {
                 out: FrameBuf::default(),
                 notified: false,
                 task: None,
+                runs: 0,
+                stalled: None,
                 left: 0,
                 max_in_flight: (hello.max_in_flight as usize).min(InFlight::<Frame>::MOST),
                 waiting: VecDeque::new(),
@@ -193,8 +235,9 @@ impl Connection {
             offered: Offered::new(&hello.codecs, &hello.compressions),
             preferred: config.compression.clone(),
             load,
+            runtime: Handle::current().id(),
         });
-        tokio::spawn(task::Task::new(io, inbound, shared.clone(), Box::new(on_close)));
+        tokio::spawn(task::Task::new(io, inbound, shared.clone(), config.keepalive.clone(), Box::new(on_close)));
         Ok(Self { shared, hello, ejection })
     }
 
@@ -234,12 +277,6 @@ impl Connection {
     }
 }
 
-async fn tcp(address: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 impl Drop for Connection {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
@@ -266,6 +303,26 @@ impl Shared {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         woken.into_iter().chain(waiting.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
+    }
+
+    /// Gives up the connection if its task has not run since `began`, at which it had run `runs` times, and for a while:
+    /// its runtime is not driven. What was not written by then never will be.
+    fn give_up_if_stalled(&self, runs: u32, began: Instant) {
+        let mut state = self.lock();
+        if state.runs != runs {
+            return;
+        }
+        let since = state.stalled.filter(|(known, _)| *known == runs).map_or(began, |(_, since)| since.min(began));
+        state.stalled = Some((runs, since));
+        if since.elapsed() < STALL {
+            return;
+        }
+        let reason = "its runtime is not driven";
+        state.closed.get_or_insert_with(|| reason.to_owned());
+        state.out = FrameBuf::default();
+        let left = state.left;
+        drop(state);
+        self.close(reason, |id| Some(Settled::Lost { sent: id <= left }));
     }
 
     /// The number of calls has changed.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{Code, Outcome, Status};
+use super::config::{ConfigError, within};
 
 /// Settings of outlier ejection: an instance that leaves several calls in a row without an answer gets no calls for a while.
 ///
@@ -48,22 +48,13 @@ impl EjectionConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// `InvalidArgument`: the first field that is out of its range, and the range.
-    pub fn check(&self) -> Result<(), Status> {
-        const MOST: Duration = Duration::from_secs(3600);
-        const DAY: Duration = Duration::from_secs(24 * 3600);
-        let wrong = if self.consecutive_failures == 0 {
-            "consecutive_failures is 0: use at least 1".to_owned()
-        } else if !(Duration::from_millis(1)..=MOST).contains(&self.first) {
-            format!("first is {:?}: use 1 ms to 1 h", self.first)
-        } else if !(self.first..=DAY).contains(&self.longest) {
-            format!("longest is {:?}: use `first`, {:?}, to 24 h", self.longest, self.first)
-        } else if !(0.0..=1.0).contains(&self.max_share) {
-            format!("max_share is {}: use 0 to 1", self.max_share)
-        } else {
-            return Ok(());
-        };
-        Err(Status::new(Code::InvalidArgument, format!("ejection: {wrong}")).with_outcome(Outcome::NotSent))
+    /// The first field that is out of its range, and the range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        const HOUR: Duration = Duration::from_secs(3600);
+        within("ejection.consecutive_failures", self.consecutive_failures, 1..)?;
+        within("ejection.first", self.first, Duration::from_millis(1)..=HOUR)?;
+        within("ejection.longest", self.longest, self.first..=24 * HOUR)?;
+        within("ejection.max_share", self.max_share, 0.0..=1.0)
     }
 
     /// Returns true if one more of `all` instances may be ejected.

@@ -4,20 +4,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 use ms_register::Instance;
-use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info};
+use tokio::{
+    runtime::{self, Handle},
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info, warn};
 
 use super::{
     balance::{Clock, LoadEstimate, LoadEstimates},
-    connection::{Closed, Connection, DialError},
+    config::RedialConfig,
+    connection::{Closed, Connection, DialError, DialFailure, Expected},
     ejection::EjectionState,
+    home::STALL,
     instances::Member,
     options::ClientConfig,
     redial::Redial,
-    request::not_sent,
 };
 use crate::{
-    Code, Status, meter,
+    Status, meter,
+    net::Target,
     shard::{Cursor, Sharded, Share},
 };
 
@@ -33,13 +38,16 @@ pub(crate) trait Dialler: Send + Sync + 'static {
     /// Clock that connections advance and picks read.
     fn clock(&self) -> &Arc<Clock>;
 
+    /// Makes sure that the registry is followed: the runtime that did so may have ended.
+    fn keep_following(&self);
+
     /// A connection came up, or failed to.
     fn dialled(&self, error: Option<Status>);
 
     /// A connection takes no more calls.
     fn closed(&self, id: &str, why: Closed);
 
-    /// Dials a connection again that was lost a while ago.
+    /// Dials a connection again that was lost a while ago, if its instance is still called.
     fn dial(self: &Arc<Self>, id: &str, at: usize);
 
     /// An instance is known to be gone: if its removal is held, the registry is believed.
@@ -73,9 +81,12 @@ struct Slot {
 
 #[derive(Debug, Default)]
 struct Dialling {
-    under_way: bool,
+    /// Runtime and begin of the dial that is under way.
+    under_way: Option<(runtime::Id, Instant)>,
     /// The last dial failed.
     failed: bool,
+    /// The last dial met a server of another scope, and a warning said so.
+    other_scope: bool,
     redial: Redial,
     /// Which start of the server the last connection met.
     incarnation: u64,
@@ -140,19 +151,24 @@ impl Endpoint {
 
     /// Starts a dial of this place, unless one is under way or its time has not come.
     fn dial<D: Dialler>(self: &Arc<Self>, at: usize, dialler: &Arc<D>, urgent: bool) {
+        let Ok(runtime) = Handle::try_current() else { return };
         let began = Instant::now();
         let mut dialling = self.slots[at].lock();
-        if dialling.under_way || !dialling.redial.is_due(urgent, began) {
+        // A dial on a runtime that may not be driven holds up nobody for long.
+        let is_hopeful = |(on, since): (runtime::Id, Instant)| on == runtime.id() || began < since + STALL;
+        if dialling.under_way.is_some_and(is_hopeful) || !dialling.redial.is_due(urgent, began) {
             return;
         }
-        dialling.under_way = true;
+        let number = (runtime.id(), began);
+        dialling.under_way = Some(number);
         drop(dialling);
+        dialler.keep_following();
         let (endpoint, dialler, config) = (self.clone(), Arc::downgrade(dialler), dialler.config().clone());
-        let under_way = UnderWay { endpoint: self.clone(), at };
-        tokio::spawn(async move {
+        let under_way = UnderWay { endpoint: self.clone(), at, number };
+        runtime.spawn(async move {
             let dialled = endpoint.connect(at, &config, &dialler).await;
             drop(under_way);
-            endpoint.dialled(at, began, dialled, &dialler);
+            endpoint.dialled(at, began, dialled, &config.redial, &dialler);
         });
     }
 
@@ -164,6 +180,7 @@ impl Endpoint {
         dialler: &Weak<D>,
     ) -> Result<Connection, DialError> {
         let strong = dialler.upgrade();
+        let service = strong.as_ref().map(|dialler| dialler.service().to_owned()).unwrap_or_default();
         let scope = strong.as_ref().and_then(|dialler| dialler.scope().map(str::to_owned));
         let load = strong.map(|dialler| Arc::new(LoadEstimate::new(dialler.clock().clone()))).unwrap_or_default();
         let address = self.instance.address();
@@ -172,26 +189,21 @@ impl Endpoint {
         let on_close = move |why| {
             let (Some(slots), Some(owner)) = (slots.upgrade(), dialler.upgrade()) else { return };
             let now = Instant::now();
-            let due = slots[at].lock().redial.lost(now - began, now, fastrand::f64());
+            let due = slots[at].lock().redial.lost(&owner.config().redial, now - began, now, fastrand::f64());
             meter::connection_lost(owner.service());
             owner.closed(&id, why);
-            tokio::spawn(async move {
+            // Without one its runtime has ended: the next call dials.
+            let Ok(runtime) = Handle::try_current() else { return };
+            runtime.spawn(async move {
                 sleep_until(due).await;
                 if let Some(owner) = dialler.upgrade() {
                     owner.dial(&id, at);
                 }
             });
         };
-        let connection = Connection::dial(&address, config, self.ejection.clone(), load, on_close).await?;
-        let scopes = &connection.hello().scopes;
-        match scope {
-            // A port may have been taken over by another environment's server of the same name.
-            Some(scope) if !scopes.is_empty() && !scopes.contains(&scope) => {
-                let message = format!("{address} is registered in {}, not in {scope}", scopes.join(", "));
-                Err(not_sent(Code::Unavailable, message).into())
-            }
-            _ => Ok(connection),
-        }
+        let expected = Expected { scope: scope.as_deref(), ejection: self.ejection.clone(), load };
+        let target = Target::new(&address).of(&service, &self.instance);
+        Connection::dial(&target, config, expected, on_close).await
     }
 
     fn dialled<D: Dialler>(
@@ -199,6 +211,7 @@ impl Endpoint {
         at: usize,
         began: Instant,
         dialled: Result<Connection, DialError>,
+        redial: &RedialConfig,
         dialler: &Weak<D>,
     ) {
         let slot = &self.slots[at];
@@ -206,7 +219,6 @@ impl Endpoint {
         dialling.failed = dialled.is_err();
         let failed = match dialled {
             Ok(connection) => {
-                info!("connected to {}", self.instance.address());
                 let incarnation = connection.hello().incarnation;
                 if std::mem::replace(&mut dialling.incarnation, incarnation) != incarnation {
                     self.ejection.forget();
@@ -215,15 +227,29 @@ impl Endpoint {
                 None
             }
             Err(error) => {
-                debug!("{}", error.status);
-                dialling.redial.failed(began, Instant::now(), fastrand::f64());
+                let now = Instant::now();
+                match error.kind {
+                    DialFailure::OtherScope => dialling.redial.misplaced(redial, now),
+                    _ => dialling.redial.failed(redial, began, now, fastrand::f64()),
+                }
                 Some(error)
             }
         };
+        let other_scope = failed.as_ref().is_some_and(|error| error.kind == DialFailure::OtherScope);
+        let is_news = std::mem::replace(&mut dialling.other_scope, other_scope) != other_scope;
         drop(dialling);
+        match &failed {
+            None => info!("connected to {}", self.instance.address()),
+            Some(error) if other_scope && is_news => warn!(
+                "{}: it is not called; if it is another environment's server on a reused port, remove the instance from the \
+                 registry, else start the server with this scope",
+                error.status.message()
+            ),
+            Some(error) => debug!("{}", error.status),
+        }
         let Some(dialler) = dialler.upgrade() else { return };
         meter::dialled(dialler.service(), failed.is_none());
-        if failed.as_ref().is_some_and(|error| error.refused) {
+        if failed.as_ref().is_some_and(|error| error.kind == DialFailure::Refused) {
             dialler.is_gone(self.instance.id());
         }
         dialler.dialled(failed.map(|error| error.status));
@@ -261,6 +287,11 @@ impl Member for Endpoint {
         self.slots.iter().any(|slot| slot.open().is_some())
     }
 
+    /// Permits a dial of a server that was of another scope.
+    fn list_changed(&self) {
+        self.slots.iter().map(Slot::lock).filter(|slot| slot.other_scope).for_each(|mut slot| slot.redial.reset());
+    }
+
     /// All connections, if every slot has an open one.
     fn ready(&self) -> Option<Ready> {
         self.slots.iter().map(|slot| slot.connection.load_full().filter(|connection| connection.is_open())).collect()
@@ -271,11 +302,12 @@ impl Member for Endpoint {
 struct UnderWay {
     endpoint: Arc<Endpoint>,
     at: usize,
+    number: (runtime::Id, Instant),
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.endpoint.slots[self.at].lock().under_way = false;
+        self.endpoint.slots[self.at].lock().under_way.take_if(|dial| *dial == self.number);
     }
 }
 

@@ -51,7 +51,7 @@ pub trait TypedClient: Clone + Send + Sync {
             let stub = self.stub();
             let (proxy, resolver) = stub.through_proxy()?;
             let call = |instance: &str, waited| call(Self::from_stub(stub.of_broadcast(instance, waited)));
-            to_all(proxy, resolver, stub.options(), call).await
+            to_all(proxy, &resolver, stub.options(), call).await
         }
     }
 

@@ -14,6 +14,8 @@ use std::{collections::BTreeMap, time::Duration};
 use ms_register::{Freshness, Instance, Snapshot};
 use tokio::time::Instant;
 
+use super::config::HoldConfig;
+
 #[derive(Debug)]
 pub(crate) struct Hold {
     period: Duration,
@@ -27,13 +29,10 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// Nothing is shorter: owners write again within 5 s of the registry's return, most often.
-    const SHORTEST: Duration = Duration::from_secs(10);
-
     /// `expiry`: how long the registry lists an instance that died.
-    pub(crate) fn new(expiry: Duration) -> Self {
+    pub(crate) fn new(expiry: Duration, config: &HoldConfig) -> Self {
         Self {
-            period: expiry.saturating_mul(2).max(Self::SHORTEST),
+            period: expiry.saturating_mul(config.expiries).max(config.shortest),
             listed: BTreeMap::new(),
             held: BTreeMap::new(),
             resyncs: 0,

@@ -1,6 +1,13 @@
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
-use super::{balance::CallKey, info::CallInfo};
+use super::{
+    balance::CallKey,
+    config::{
+        ConfigError, DiscoveryConfig, HoldConfig, KeepaliveConfig, RedialConfig, RetryConfig, check_keepalive, within,
+    },
+    ejection::EjectionConfig,
+    info::CallInfo,
+};
 use crate::{
     Codec, Compression, Layer, Status,
     measure::Stats,
@@ -187,6 +194,50 @@ pub struct Outgoing<'a> {
     pub metadata: &'a mut Vec<(String, String)>,
 }
 
+/// Largest value of HELLO in bytes: its length has 16 bits.
+const LONGEST_VALUE: usize = u16::MAX as usize;
+
+/// Credentials on their way from a source.
+type Fetched = Pin<Box<dyn Future<Output = Result<Vec<u8>, Box<dyn Error + Send + Sync>>> + Send>>;
+
+/// Credentials of a client.
+#[derive(Clone)]
+pub(crate) enum Credentials {
+    Fixed(Vec<u8>),
+    /// Asked at each dial.
+    Source(Arc<dyn Fn() -> Fetched + Send + Sync>),
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        Self::Fixed(Vec::new())
+    }
+}
+
+impl Credentials {
+    fn len(&self) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes.len(),
+            Self::Source(_) => 0,
+        }
+    }
+
+    /// The credentials of one dial, or the reason for having none within `limit`.
+    pub(crate) async fn get(&self, limit: Duration) -> Result<Vec<u8>, String> {
+        let bytes = match self {
+            Self::Fixed(bytes) => return Ok(bytes.clone()),
+            Self::Source(source) => match tokio::time::timeout(limit.min(LONGEST), source()).await {
+                Ok(bytes) => bytes.map_err(|error| error.to_string())?,
+                Err(_) => return Err(format!("the source did not answer within {limit:?}")),
+            },
+        };
+        match bytes.len() {
+            0..=LONGEST_VALUE => Ok(bytes),
+            length => Err(format!("they are {length} bytes long, at most {LONGEST_VALUE} can be sent")),
+        }
+    }
+}
+
 /// Interceptor of calls before they are encoded; its error is the call's result. It must not block.
 pub(crate) type Interceptor = Arc<dyn Fn(&mut Outgoing<'_>) -> Result<(), Status> + Send + Sync>;
 
@@ -201,11 +252,17 @@ pub(crate) struct ClientConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) max_frame: usize,
     pub(crate) name: String,
-    pub(crate) credentials: Vec<u8>,
+    pub(crate) credentials: Credentials,
     pub(crate) interceptors: Vec<Interceptor>,
     pub(crate) method_defaults: MethodDefaults,
     pub(crate) dialer: Option<Arc<dyn crate::Dial>>,
     pub(crate) stats: Option<Arc<Stats>>,
+    pub(crate) keepalive: KeepaliveConfig,
+    pub(crate) retry: RetryConfig,
+    pub(crate) hold: HoldConfig,
+    pub(crate) ejection: EjectionConfig,
+    pub(crate) redial: RedialConfig,
+    pub(crate) discovery: DiscoveryConfig,
 }
 
 impl Default for ClientConfig {
@@ -219,18 +276,37 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(3),
             max_frame: DEFAULT_MAX_FRAME,
             name: String::new(),
-            credentials: Vec::new(),
+            credentials: Credentials::default(),
             interceptors: Vec::new(),
             method_defaults: MethodDefaults::default(),
             dialer: None,
             stats: None,
+            keepalive: KeepaliveConfig::default(),
+            retry: RetryConfig::default(),
+            hold: HoldConfig::default(),
+            ejection: EjectionConfig::default(),
+            redial: RedialConfig::default(),
+            discovery: DiscoveryConfig::default(),
         }
     }
 }
 
 impl ClientConfig {
-    pub(crate) fn set_max_frame(&mut self, bytes: usize) {
-        self.max_frame = bytes.clamp(SMALLEST_MAX_FRAME, LARGEST_MAX_FRAME);
+    /// Checks every setting that has a range.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        within("max_frame", self.max_frame, SMALLEST_MAX_FRAME..=LARGEST_MAX_FRAME)?;
+        for (field, length) in [("name", self.name.len()), ("credentials", self.credentials.len())] {
+            if length > LONGEST_VALUE {
+                let reason = format!("{length} bytes long: use at most {LONGEST_VALUE}");
+                return Err(ConfigError { field, reason });
+            }
+        }
+        check_keepalive(&self.keepalive)?;
+        self.retry.check()?;
+        self.hold.check()?;
+        self.ejection.check()?;
+        self.redial.check()?;
+        self.discovery.check()
     }
 }
 
@@ -299,11 +375,11 @@ macro_rules! config_setters {
 
         /// The largest frame in bytes, also after decompression. Default 4 MiB, from 1 KiB to 64 MiB.
         pub fn max_frame(mut self, bytes: usize) -> Self {
-            self.config.set_max_frame(bytes);
+            self.config.max_frame = bytes;
             self
         }
 
-        /// Name of this client: servers see it in [`Peer::name`](crate::Peer::name).
+        /// Name of this client: servers see it in [`Peer::name`](crate::Peer::name). At most 65,535 bytes.
         pub fn name(mut self, name: impl Into<String>) -> Self {
             self.config.name = name.into();
             self
@@ -311,7 +387,19 @@ macro_rules! config_setters {
 
         /// Credentials for the interceptors of servers, in [`Peer::credentials`](crate::Peer::credentials); at most 65,535 bytes.
         pub fn credentials(mut self, credentials: impl Into<Vec<u8>>) -> Self {
-            self.config.credentials = credentials.into();
+            self.config.credentials = crate::client::Credentials::Fixed(credentials.into());
+            self
+        }
+
+        /// Source of the credentials, asked at each dial, such as for a token that expires. Its time is part of the connect
+        /// timeout; its error, or more than 65,535 bytes, fails the dial, and the next dial asks again.
+        pub fn credentials_with<F, C>(mut self, source: F) -> Self
+        where
+            F: Fn() -> C + Send + Sync + 'static,
+            C: Future<Output = Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+        {
+            self.config.credentials =
+                crate::client::Credentials::Source(std::sync::Arc::new(move || Box::pin(source())));
             self
         }
 
@@ -330,6 +418,12 @@ macro_rules! config_setters {
         /// at the first attempt, from when its request left to when its answer was read.
         pub fn measured(mut self) -> Self {
             self.config.stats = Some(crate::measure::Stats::new("client"));
+            self
+        }
+
+        /// Changes when a silent server is given up.
+        pub fn keepalive(mut self, change: impl FnOnce(&mut crate::KeepaliveConfig)) -> Self {
+            change(&mut self.config.keepalive);
             self
         }
 

@@ -18,11 +18,12 @@ use tokio::{
 
 use super::{
     balance::{Balancing, Clock, Key, LoadEstimate, LoadEstimates, PickContext},
+    config::HoldConfig,
     ejection::{EjectionConfig, EjectionState},
-    instances::Member,
+    instances::{Bound, Member},
     options::LONGEST,
     request::not_sent,
-    roster::Roster,
+    roster::{Roster, Settings},
 };
 use crate::{Code, Outcome, Status};
 
@@ -75,7 +76,11 @@ impl Picker {
         let name = ServiceName::new(service)?;
         let runtime = Handle::try_current()
             .map_err(|_| not_sent(Code::FailedPrecondition, "a picker is made within a tokio runtime"))?;
-        Ok(Self(Roster::start(&runtime, name, registry, balancing.into(), ejection, Picked::new)))
+        let (balancing, hold) = (balancing.into(), HoldConfig::default());
+        let settings = Settings { balancing, ejection, hold, bound: Bound::NONE, forget: None };
+        let roster = Roster::new(name, registry, settings, Picked::new);
+        roster.follow_on(&runtime);
+        Ok(Self(roster))
     }
 
     /// Picks an instance, without waiting. `key` is what hashing balancers hash; to [`Balancer::IpHash`](crate::Balancer) it
@@ -88,6 +93,9 @@ impl Picker {
     /// balancer failed.
     pub fn pick(&self, key: Option<&[u8]>, avoid: &[&str]) -> Result<Pick, Status> {
         let instances = self.0.load();
+        if instances.unsettled && self.0.is_unfollowed() {
+            self.0.keep_following();
+        }
         if instances.listed.slots().is_empty()
             && let Some(status) = self.0.nothing(&instances)
         {
@@ -112,6 +120,7 @@ impl Picker {
     pub async fn wait_ready(&self, timeout: Duration) -> Result<(), Status> {
         let deadline = Instant::now() + timeout.min(LONGEST);
         let _waiting = self.0.waiting();
+        self.0.keep_following();
         loop {
             let changed = self.0.changed();
             let instances = self.0.instances();

@@ -1,26 +1,21 @@
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{borrow::Cow, sync::Arc};
 
-use ms_register::{Instance, MsRegister, ServiceName};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep},
-};
+use ms_register::{Instance, MsRegister};
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::{
     balance::Balancing,
+    config::{ConfigError, DiscoveryConfig, HoldConfig, RedialConfig, RetryConfig},
     ejection::EjectionConfig,
     endpoint::Dialler,
     options::{CallOptions, ClientConfig, config_setters},
-    request::{CallRequest, EncodeArguments, not_sent},
-    resolver::{Picked, Resolver, Settings, Tried},
-    retry::{self, ATTEMPTS, Verdict},
+    request::{CallRequest, EncodeArguments},
+    resolver::{Picked, Resolver, Tried},
+    resolvers::Resolvers,
+    retry::{Failures, Verdict},
 };
-use crate::{Answer, Code, Status, meter};
+use crate::{Answer, Status, meter};
 
 /// Client that finds services through a registry: each call resolves the service, picks an instance, uses a pooled
 /// connection, and is retried elsewhere where that does no harm. Cheap to clone; make one per registry.
@@ -31,42 +26,26 @@ use crate::{Answer, Code, Status, meter};
 /// use serde_json::json;
 ///
 /// let registry = ms_register::connect("memory://").await?;
-/// let proxy = ClientProxy::builder(registry).codec(Codec::Bincode).compression(Compression::Gzip).build();
+/// let proxy = ClientProxy::builder(registry).codec(Codec::Bincode).compression(Compression::Gzip).build()?;
 /// let item = proxy.call("goods", "find", &json!([5])).await?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientProxy {
-    inner: Arc<Inner>,
+    resolvers: Arc<Resolvers>,
     pub(super) options: CallOptions,
-}
-
-#[derive(Debug)]
-struct Inner {
-    registry: Arc<dyn MsRegister>,
-    config: Arc<ClientConfig>,
-    settings: Settings,
-    resolvers: RwLock<HashMap<String, Arc<Resolver>>>,
 }
 
 impl ClientProxy {
     /// A proxy with default settings.
     pub fn new(registry: Arc<dyn MsRegister>) -> Self {
-        Self::builder(registry).build()
+        Self::builder(registry).make()
     }
 
     /// A builder for a proxy with other settings.
     pub fn builder(registry: Arc<dyn MsRegister>) -> ProxyBuilder {
-        ProxyBuilder {
-            registry,
-            config: ClientConfig::default(),
-            settings: Settings {
-                balancing: Balancing::default(),
-                ejection: EjectionConfig::default(),
-                connections_per_instance: 1,
-            },
-        }
+        ProxyBuilder { registry, config: ClientConfig::default(), balancing: Balancing::default() }
     }
 
     /// The same proxy, connections included, with these options merged over its own: they hold for calls by names,
@@ -86,33 +65,20 @@ impl ClientProxy {
     }
 
     pub(super) fn config(&self) -> &ClientConfig {
-        &self.inner.config
+        self.resolvers.config()
     }
 
     /// The options of calls of one method, its defaults included.
     pub(super) fn options_of(&self, service: &str, method: &str) -> Cow<'_, CallOptions> {
-        self.inner.config.method_defaults.under(service, method, &self.options)
+        self.config().method_defaults.under(service, method, &self.options)
     }
 
     /// The resolver that follows `service`; started at its first call.
     pub(super) fn resolver(&self, service: &str) -> Result<Arc<Resolver>, Status> {
-        let known = self.inner.resolvers.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
-        if let Some(resolver) = known {
-            return Ok(resolver);
-        }
-        let name = ServiceName::new(service)?;
-        self.inner.settings.ejection.check()?;
-        let runtime = Handle::try_current()
-            .map_err(|_| not_sent(Code::FailedPrecondition, "calls are made from within a tokio runtime"))?;
-        let mut resolvers = self.inner.resolvers.write().unwrap_or_else(PoisonError::into_inner);
-        let resolver = resolvers.entry(service.to_owned()).or_insert_with(|| {
-            let Inner { registry, config, settings, .. } = &*self.inner;
-            Resolver::start(&runtime, name, registry.clone(), config.clone(), settings)
-        });
-        Ok(resolver.clone())
+        self.resolvers.get(service)
     }
 
-    /// Up to three attempts, each on another instance where there is one, all within the deadline.
+    /// Several attempts, each on another instance where there is one, all within the deadline.
     pub(super) async fn exchange<A: EncodeArguments + ?Sized>(
         &self,
         resolver: &Arc<Resolver>,
@@ -124,17 +90,13 @@ impl ClientProxy {
         let picked = resolver.connection(request, &Tried::new()).await?;
         request.attempt_begins();
         match picked.connection.exchange(request, arguments).await {
-            Ok(answer) => {
-                attempt_ended(resolver, &picked, request);
-                picked.connection.ejection().answered();
-                Ok(answer)
-            }
+            Ok(answer) => Ok(succeeded(resolver, &picked, request, answer)),
             // On the heap: the calls that need no second attempt, nearly all, are smaller for it.
             Err(status) => Box::pin(Self::try_again(resolver, request, arguments, idempotent, (picked, status))).await,
         }
     }
 
-    /// Judges a failed attempt on that instance, and makes up to two more.
+    /// Judges a failed attempt on that instance, and makes further ones.
     async fn try_again<A: EncodeArguments + ?Sized>(
         resolver: &Arc<Resolver>,
         request: &CallRequest<'_>,
@@ -143,53 +105,60 @@ impl ClientProxy {
         failed: (Picked, Status),
     ) -> Result<Answer, Status> {
         let (mut picked, mut status) = failed;
-        let mut tried = Tried::new();
-        let mut attempt = 0;
+        let (mut tried, mut failures) = (Tried::new(), Failures::new(&resolver.config().retry));
         loop {
-            attempt_ended(resolver, &picked, request);
+            let instance = attempt_ended(resolver, &picked, request);
             resolver.attempt_failed(&picked, &status);
-            attempt += 1;
-            let verdict = retry::judge(&status, idempotent);
-            if verdict == Verdict::GiveUp || attempt == ATTEMPTS {
-                return Err(status);
-            }
-            if verdict == Verdict::WithinBudget {
-                // Who sheds load says when to come back.
-                let pause = retry::backoff(attempt - 1).max(status.retry_after().unwrap_or_default());
-                if Instant::now() + pause >= request.deadline() {
-                    return Err(status);
+            match failures.judge(&status, idempotent) {
+                Verdict::GiveUp => return Err(failures.result(status, &instance)),
+                // No other instance may serve what this one does not.
+                Verdict::OnceElsewhere if !resolver.has_others(request) => {
+                    return Err(failures.result(status, &instance));
                 }
-                let granted = resolver.budget().withdraw(resolver.uptime());
-                meter::budget(resolver.service(), resolver.budget().saved(), granted);
-                if !granted {
-                    return Err(status);
+                Verdict::AtOnce | Verdict::OnceElsewhere => {}
+                Verdict::WithinBudget => {
+                    let pause = failures.pause(&status);
+                    if Instant::now() + pause >= request.deadline() || !resolver.grants_retry() {
+                        return Err(failures.result(status, &instance));
+                    }
+                    sleep(pause).await;
                 }
-                sleep(pause).await;
             }
             meter::retried(resolver.service(), status.outcome());
             debug!("{} is tried again: {status}", request.name());
             tried.push(picked.endpoint);
-            picked = resolver.connection(request, &tried).await?;
+            picked = match resolver.connection(request, &tried).await {
+                Ok(picked) => picked,
+                Err(status) => return Err(failures.result(status, &instance)),
+            };
             request.attempt_begins();
             status = match picked.connection.exchange(request, arguments).await {
-                Ok(answer) => {
-                    attempt_ended(resolver, &picked, request);
-                    picked.connection.ejection().answered();
-                    return Ok(answer);
-                }
+                Ok(answer) => return Ok(succeeded(resolver, &picked, request, answer)),
                 Err(status) => status,
             };
         }
     }
 }
 
-/// Records the end of an attempt on that instance, if the call asks for it.
+/// Records an answer of that instance.
 #[inline]
-fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>) {
-    if let Some(info) = request.info {
-        let id = resolver.id_of(picked.endpoint);
-        info.end_attempt(id.unwrap_or_else(|| picked.connection.address().to_owned()));
+fn succeeded(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>, mut answer: Answer) -> Answer {
+    picked.connection.ejection().answered();
+    if request.info.is_some() || !answer.is_success() {
+        answer.set_instance(attempt_ended(resolver, picked, request));
     }
+    answer
+}
+
+/// Records the end of an attempt, if the call asks for it; returns the instance's id, or the address of one that has left
+/// the registry meanwhile.
+#[cold]
+fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>) -> String {
+    let id = resolver.id_of(picked.endpoint).unwrap_or_else(|| picked.connection.address().to_owned());
+    if let Some(info) = request.info {
+        info.end_attempt(id.clone());
+    }
+    id
 }
 
 /// Settings of a [`ClientProxy`].
@@ -198,7 +167,7 @@ fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>
 pub struct ProxyBuilder {
     registry: Arc<dyn MsRegister>,
     config: ClientConfig,
-    settings: Settings,
+    balancing: Balancing,
 }
 
 impl ProxyBuilder {
@@ -208,34 +177,63 @@ impl ProxyBuilder {
     /// program's own: [`Balancing::custom`].
     /// Default: [`Balancer::P2c`](crate::Balancer::P2c) over all of them.
     pub fn balancer(mut self, balancing: impl Into<Balancing>) -> Self {
-        self.settings.balancing = balancing.into();
+        self.balancing = balancing.into();
         self
     }
 
-    /// Ejection of instances that do not answer. A setting out of its range fails every call with `InvalidArgument`, unsent;
-    /// [`EjectionConfig::check`] tells beforehand.
+    /// Changes the ejection of instances that do not answer.
     pub fn ejection(mut self, change: impl FnOnce(&mut EjectionConfig)) -> Self {
-        change(&mut self.settings.ejection);
+        change(&mut self.config.ejection);
         self
     }
 
-    /// Connections to each instance, at least 1. One carries many calls at once; more help where one core is too little
-    /// for the framing. Default 1.
-    pub fn connections_per_instance(mut self, connections: usize) -> Self {
-        self.settings.connections_per_instance = connections.max(1);
+    /// Connections to each instance: see [`DiscoveryConfig::connections_per_instance`]. Default 1.
+    pub fn connections_per_instance(self, connections: usize) -> Self {
+        self.discovery(|discovery| discovery.connections_per_instance = connections)
+    }
+
+    /// Changes the bounds of connections and names.
+    pub fn discovery(mut self, change: impl FnOnce(&mut DiscoveryConfig)) -> Self {
+        change(&mut self.config.discovery);
+        self
+    }
+
+    /// Changes attempts, back-off and budget of retries.
+    ///
+    /// ```
+    /// # fn example(registry: std::sync::Arc<dyn ms_register::MsRegister>) -> Result<(), ms_rpc::ConfigError> {
+    /// let proxy = ms_rpc::ClientProxy::builder(registry).retry(|retry| retry.attempts = 1).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry(mut self, change: impl FnOnce(&mut RetryConfig)) -> Self {
+        change(&mut self.config.retry);
+        self
+    }
+
+    /// Changes for how long instances are called on that the registry lists no more.
+    pub fn hold(mut self, change: impl FnOnce(&mut HoldConfig)) -> Self {
+        change(&mut self.config.hold);
+        self
+    }
+
+    /// Changes the pauses between dials.
+    pub fn redial(mut self, change: impl FnOnce(&mut RedialConfig)) -> Self {
+        change(&mut self.config.redial);
         self
     }
 
     /// The proxy. Nothing is dialled or watched before the first call.
-    pub fn build(self) -> ClientProxy {
-        ClientProxy {
-            inner: Arc::new(Inner {
-                registry: self.registry,
-                config: Arc::new(self.config),
-                settings: self.settings,
-                resolvers: RwLock::default(),
-            }),
-            options: CallOptions::new(),
-        }
+    ///
+    /// # Errors
+    /// A setting is out of its range.
+    pub fn build(self) -> Result<ClientProxy, ConfigError> {
+        self.config.check()?;
+        Ok(self.make())
+    }
+
+    fn make(self) -> ClientProxy {
+        let resolvers = Arc::new(Resolvers::new(self.registry, self.config, self.balancing));
+        ClientProxy { resolvers, options: CallOptions::new() }
     }
 }

@@ -1,14 +1,17 @@
 //! When a place without a connection may be dialled. Pure: time and chance come in as arguments.
 //!
 //! Many clients lose one server at the same moment. The first dial after a loss comes at a random time within
-//! [`FIRST`](Redial::FIRST), and so spreads them out: at that time and not at the next call, which would bunch them again.
+//! [`first`](RedialConfig::first), and so spreads them out: at that time and not at the next call, which would bunch them again.
 //! From then on it depends on whether calls wait: if none of the service's
 //! instances is connected, each dials once in that time, and thus stays spread out; else the pauses grow 1.6-fold to 10 s,
-//! each drawn from its whole length (full jitter).
+//! each drawn from its whole length (full jitter). A server that accepts and closes at once counts as a failed dial, and one
+//! that belongs to another scope is left alone for the longest pause, or until the registry's list changes.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::config::RedialConfig;
 
 #[derive(Debug, Default)]
 pub(crate) struct Redial {
@@ -20,9 +23,6 @@ pub(crate) struct Redial {
 }
 
 impl Redial {
-    /// Callers wait for this time at most once the server listens again.
-    pub(crate) const FIRST: Duration = Duration::from_millis(900);
-    const LONGEST: Duration = Duration::from_secs(10);
     /// A connection that lived for less was as good as a failed dial.
     const SHORT_LIFE: Duration = Duration::from_secs(1);
 
@@ -33,29 +33,42 @@ impl Redial {
     }
 
     /// A dial failed that began at `began`. `chance` is at least 0 and below 1.
-    pub(crate) fn failed(&mut self, began: Instant, now: Instant, chance: f64) {
+    pub(crate) fn failed(&mut self, config: &RedialConfig, began: Instant, now: Instant, chance: f64) {
         self.urgently = Some(match self.urgently {
-            Some(_) => began + Self::FIRST,
-            None => now + Self::FIRST.mul_f64(chance),
+            Some(_) => began + config.first,
+            None => now + config.first.mul_f64(chance),
         });
-        self.at_ease = Some(now + self.pause().mul_f64(chance));
+        self.at_ease = Some(now + self.pause(config).mul_f64(chance));
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// A connection ended that had lived for `lived`; returns when to dial again.
-    pub(crate) fn lost(&mut self, lived: Duration, now: Instant, chance: f64) -> Instant {
-        if lived >= Self::SHORT_LIFE {
+    /// Notes the end of a connection that had lived for `lived`; returns the time of the next dial that no call asks for.
+    pub(crate) fn lost(&mut self, config: &RedialConfig, lived: Duration, now: Instant, chance: f64) -> Instant {
+        let lived_long = lived >= Self::SHORT_LIFE;
+        if lived_long {
             self.failures = 0;
         }
-        let due = now + Self::FIRST.mul_f64(chance);
-        self.urgently = Some(due);
-        self.at_ease = Some(now + self.pause().mul_f64(chance));
+        let (first, at_ease) = (now + config.first.mul_f64(chance), now + self.pause(config).mul_f64(chance));
+        self.urgently = Some(first);
+        self.at_ease = Some(at_ease);
         self.failures = self.failures.saturating_add(1);
-        due
+        if lived_long { first } else { at_ease }
     }
 
-    fn pause(&self) -> Duration {
-        Self::FIRST.mul_f64(1.6f64.powi(self.failures.min(20).cast_signed())).min(Self::LONGEST)
+    /// Notes a server that does not belong to the registry's scope: even calls that wait do not dial it before the longest
+    /// pause is over.
+    pub(crate) fn misplaced(&mut self, config: &RedialConfig, now: Instant) {
+        self.urgently = Some(now + config.longest);
+        self.at_ease = self.urgently;
+    }
+
+    /// Permits a dial at once.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    fn pause(&self, config: &RedialConfig) -> Duration {
+        config.first.mul_f64(1.6f64.powi(self.failures.min(20).cast_signed())).min(config.longest)
     }
 }
 
@@ -70,27 +83,27 @@ mod tests {
         let (mut redial, now) = (Redial::default(), Instant::now());
         assert!(redial.is_due(false, now), "the first dial of all is made at once");
         for most in [900, 1440, 2304, 3686, 5898, 9437, 10_000, 10_000] {
-            redial.failed(now, now, 0.999_999);
+            redial.failed(&RedialConfig::default(), now, now, 0.999_999);
             assert!(!redial.is_due(false, now + (most - 2) * MS), "{most} ms");
             assert!(redial.is_due(false, now + (most + 1) * MS), "{most} ms");
         }
-        redial.lost(Duration::from_millis(10), now, 0.999);
+        redial.lost(&RedialConfig::default(), Duration::from_millis(10), now, 0.999);
         assert!(!redial.is_due(false, now + 9 * Duration::from_secs(1)), "it closes at once what it accepts");
-        redial.lost(Duration::from_secs(60), now, 0.5);
+        redial.lost(&RedialConfig::default(), Duration::from_secs(60), now, 0.5);
         assert!(redial.is_due(false, now + 450 * MS));
     }
 
     #[test]
     fn while_calls_wait_a_dial_comes_once_in_the_time_of_the_first() {
         let (mut redial, mut now) = (Redial::default(), Instant::now());
-        redial.lost(Duration::from_secs(60), now, 0.7);
+        redial.lost(&RedialConfig::default(), Duration::from_secs(60), now, 0.7);
         assert!(!redial.is_due(true, now + 629 * MS));
         now += 630 * MS;
         for _ in 0..20 {
             assert!(redial.is_due(true, now));
-            redial.failed(now, now + 5 * MS, 0.0);
+            redial.failed(&RedialConfig::default(), now, now + 5 * MS, 0.0);
             assert!(!redial.is_due(true, now + 899 * MS));
-            now += Redial::FIRST;
+            now += RedialConfig::default().first;
         }
     }
 
@@ -101,7 +114,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         let mut clients: Vec<_> = std::iter::repeat_with(|| (Redial::default(), false)).take(2000).collect();
         for (redial, _) in &mut clients {
-            redial.lost(Duration::from_secs(60), start, random.f64());
+            redial.lost(&RedialConfig::default(), Duration::from_secs(60), start, random.f64());
         }
         let mut connects = Vec::new();
         for tick in 0..15_000u32 {
@@ -110,7 +123,7 @@ mod tests {
                 connects.push(tick);
                 *back = tick >= 8000;
                 if !*back {
-                    redial.failed(now, now + MS, random.f64());
+                    redial.failed(&RedialConfig::default(), now, now + MS, random.f64());
                 }
             }
         }

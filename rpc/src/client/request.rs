@@ -106,7 +106,11 @@ impl<'a> CallRequest<'a> {
         } else {
             let mut metadata = options.metadata.clone();
             let mut outgoing = Outgoing { service, method, metadata: &mut metadata };
-            config.interceptors.iter().try_for_each(|interceptor| interceptor(&mut outgoing))?;
+            config
+                .interceptors
+                .iter()
+                .try_for_each(|interceptor| interceptor(&mut outgoing))
+                .map_err(|refusal| refusal.with_outcome(Outcome::NotSent))?;
             let mut pairs = vec![0];
             for (key, value) in &metadata {
                 append_pair(&mut pairs, key, value.as_bytes())

@@ -1,6 +1,9 @@
 //! One service as a proxy sees it: the registry's snapshot turned into instances to call, and which of them has a
 //! connection. A pick reads shared immutable data: no lock, no I/O.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -16,25 +19,16 @@ use tokio::{
 };
 
 use super::{
-    balance::{Balancing, Clock, PickContext},
+    balance::{Clock, PickContext},
     connection::Closed,
-    ejection::EjectionConfig,
     endpoint::{Dialler, Endpoint, EndpointNumber, Shared},
     instances::{Instances, Member},
     options::ClientConfig,
     request::{CallRequest, callers_address, not_sent},
     retry::Budget,
-    roster::Roster,
+    roster::{Roster, Settings},
 };
-use crate::{Code, Outcome, Status, shard::Cursor};
-
-/// Settings of a proxy that concern its instances.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) balancing: Balancing,
-    pub(crate) ejection: EjectionConfig,
-    pub(crate) connections_per_instance: usize,
-}
+use crate::{Code, Outcome, Status, meter, shard::Cursor};
 
 /// Who waits for a connection picks again after this time at the latest.
 const PICK_AGAIN: Duration = Duration::from_millis(50);
@@ -64,35 +58,63 @@ pub(crate) struct Picked {
 pub(crate) type Tried = Vec<EndpointNumber>;
 
 impl Resolver {
-    /// Watches the service from now on.
-    pub(crate) fn start(
-        runtime: &Handle,
+    /// A resolver that does not follow the registry yet.
+    pub(crate) fn new(
         service: ServiceName,
         registry: Arc<dyn MsRegister>,
         config: Arc<ClientConfig>,
-        settings: &Settings,
-    ) -> Arc<Self> {
-        let (endpoints, connections) = (AtomicU64::new(0), settings.connections_per_instance);
+        settings: Settings,
+    ) -> Self {
+        let (endpoints, connections) = (AtomicU64::new(0), config.discovery.connections_per_instance);
         let make = move |instance, _: &Arc<Clock>| {
             let number = EndpointNumber(endpoints.fetch_add(1, Ordering::Relaxed));
             Endpoint::new(number, instance, connections)
         };
-        Arc::new(Self {
-            roster: Roster::start(runtime, service, registry, settings.balancing.clone(), settings.ejection, make),
-            config,
+        Self {
+            roster: Roster::new(service, registry, settings, make),
             last_error: Mutex::new(None),
             next_dial: Cursor::default(),
-            budget: Budget::new(),
+            budget: Budget::new(&config.retry),
+            config,
             started: Instant::now(),
-        })
+        }
+    }
+
+    /// Follows the registry on this runtime from now on, and no longer on another.
+    pub(crate) fn follow_on(&self, runtime: &Handle) {
+        self.roster.follow_on(runtime);
+    }
+
+    /// Returns true if no instance is listed or held.
+    pub(crate) fn lists_none(&self) -> bool {
+        self.roster.lists_none()
+    }
+
+    /// Forgets the service, if its time has come and no call waits; returns true if so.
+    pub(crate) fn forget(&self) -> bool {
+        self.roster.forget()
+    }
+
+    /// Returns true if the proxy has forgotten the service: calls need another resolver.
+    #[inline]
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.roster.is_forgotten()
     }
 
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    pub(crate) fn uptime(&self) -> Duration {
-        self.started.elapsed()
+    /// Takes a retry from the budget; false if nothing is left.
+    pub(crate) fn grants_retry(&self) -> bool {
+        let granted = self.budget.withdraw(self.started.elapsed());
+        meter::budget(self.service(), self.budget.saved(), granted);
+        granted
+    }
+
+    /// Returns true if the call may go to more than one instance.
+    pub(crate) fn has_others(&self, request: &CallRequest<'_>) -> bool {
+        request.instance.is_none() && self.roster.load().listed.slots().len() > 1
     }
 
     /// Instances that calls choose from at the moment.
@@ -125,14 +147,21 @@ impl Resolver {
     /// Without waiting: one of the instances that have a connection. One that has none is dialled meanwhile.
     fn pick(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Option<Picked>, Status> {
         let instances = self.roster.load();
+        if instances.unsettled && self.roster.is_unfollowed() {
+            self.roster.keep_following();
+        }
         if let Some(id) = request.instance {
             return self.pick_instance(&instances, id);
         }
         if instances.listed.slots().is_empty() {
+            self.roster.found_none();
             return self.roster.nothing(&instances).map_or(Ok(None), Err);
         }
-        if instances.live < instances.listed.slots().len() {
-            self.dial_next(&instances);
+        if instances.unsettled {
+            match instances.of_key(&self.pick_context(request)) {
+                Some(slot) => self.dial_wanted(&instances, slot),
+                None => self.dial_next(&instances),
+            }
         }
         let is_tried = |slot: u32| tried.contains(&instances.all[slot as usize].number());
         // A connection may have ended since they were gathered; then another pick finds another.
@@ -169,6 +198,7 @@ impl Resolver {
     /// The instance of this id, if it is connected; else it is dialled meanwhile.
     fn pick_instance(self: &Arc<Self>, instances: &Instances<Endpoint>, id: &str) -> Result<Option<Picked>, Status> {
         let Some(at) = Roster::find(instances, id) else {
+            self.roster.found_none();
             return match instances.snapshot.freshness() {
                 Freshness::Never if !instances.snapshot.is_failing() => Ok(None),
                 _ => {
@@ -196,11 +226,28 @@ impl Resolver {
         }
     }
 
+    /// Dials the instance that a key belongs to, in a list too long to connect all of it.
+    fn dial_wanted(self: &Arc<Self>, instances: &Instances<Endpoint>, slot: u32) {
+        let endpoint = &instances.all[slot as usize];
+        if !instances.has_room() || endpoint.is_connected() {
+            return;
+        }
+        endpoint.connection(endpoint.turn(), self, instances.live == 0);
+        if endpoint.is_unreachable() {
+            self.dial_next(instances);
+        }
+    }
+
     async fn wait_for_connection(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Picked, Status> {
         let _waiting = self.roster.waiting();
+        self.roster.keep_following();
         let deadline = request.deadline();
         loop {
             let changed = self.roster.changed();
+            if self.is_forgotten() {
+                let message = format!("`{}` has just been forgotten, since no instance is listed", self.service());
+                return Err(not_sent(Code::Unavailable, message));
+            }
             if let Some(picked) = self.pick(request, tried)? {
                 return Ok(picked);
             }
@@ -255,6 +302,10 @@ impl Dialler for Resolver {
         self.roster.clock()
     }
 
+    fn keep_following(&self) {
+        self.roster.keep_following();
+    }
+
     fn dialled(&self, error: Option<Status>) {
         if error.is_some() {
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
@@ -271,7 +322,10 @@ impl Dialler for Resolver {
 
     fn dial(self: &Arc<Self>, id: &str, at: usize) {
         let instances = self.roster.load();
-        if let Some(slot) = Roster::find(&instances, id) {
+        // An instance that is not listed here may have dropped out of the subset that this client connects.
+        if let Some(slot) = Roster::find(&instances, id)
+            && instances.listed.slots().binary_search(&(slot as u32)).is_ok()
+        {
             instances.all[slot].dial_again(at, self);
         }
     }

@@ -5,19 +5,20 @@ use std::{
     time::Duration,
 };
 
+use super::config::RetryConfig;
 use crate::{Code, Outcome, Status};
 
-/// Attempts of one call, the first included.
-pub(crate) const ATTEMPTS: u32 = 3;
-
-/// What follows a failed attempt.
+/// Consequence of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The failure is the call's result.
     GiveUp,
-    /// Elsewhere, at once: nothing was sent, so no load was caused.
+    /// Another attempt elsewhere, at once: nothing was sent, so no load was caused.
     AtOnce,
-    /// Elsewhere, after a back-off, if the budget allows it.
+    /// Another attempt elsewhere, at once and outside the budget, the first time; then the failure is the result. The
+    /// instance does not serve the method, as during an update; a second one that does not says that none does.
+    OnceElsewhere,
+    /// Another attempt elsewhere, after a back-off, if the budget allows it.
     WithinBudget,
 }
 
@@ -25,57 +26,102 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(status: &Status, idempotent: bool) -> Verdict {
     match (status.outcome(), status.code()) {
         (Outcome::NotSent, Code::Unavailable) => Verdict::AtOnce,
-        // Shed, or not served there. A rate limit is not: trying elsewhere would only get around it.
-        (Outcome::Refused, Code::Unavailable | Code::Unimplemented) => Verdict::WithinBudget,
+        (Outcome::Refused, Code::Unimplemented) => Verdict::OnceElsewhere,
+        // Shed. A rate limit is not: trying elsewhere would only get around it.
+        (Outcome::Refused, Code::Unavailable) => Verdict::WithinBudget,
         (Outcome::Unknown, Code::Unavailable) if idempotent => Verdict::WithinBudget,
         _ => Verdict::GiveUp,
     }
 }
 
-/// The wait before the next attempt: anything up to 50 ms, then 100 ms, and so on to 1 s.
-pub(crate) fn backoff(attempt: u32) -> Duration {
-    let most = Duration::from_millis(50).saturating_mul(1 << attempt.min(10)).min(Duration::from_secs(1));
+/// Failed attempts of one call.
+#[derive(Debug)]
+pub(crate) struct Failures<'a> {
+    config: &'a RetryConfig,
+    attempts: u32,
+    /// Outcome of the attempt that came farthest: an attempt that may have been executed is never forgotten.
+    worst: Outcome,
+    /// An attempt was refused as unimplemented.
+    unimplemented: bool,
+}
+
+impl<'a> Failures<'a> {
+    pub(crate) fn new(config: &'a RetryConfig) -> Self {
+        Self { config, attempts: 0, worst: Outcome::NotSent, unimplemented: false }
+    }
+
+    /// Notes a failed attempt and judges it.
+    pub(crate) fn judge(&mut self, status: &Status, idempotent: bool) -> Verdict {
+        self.attempts += 1;
+        self.worst = self.worst.max(status.outcome());
+        match judge(status, idempotent) {
+            _ if self.attempts >= self.config.attempts => Verdict::GiveUp,
+            Verdict::OnceElsewhere if std::mem::replace(&mut self.unimplemented, true) => Verdict::GiveUp,
+            verdict => verdict,
+        }
+    }
+
+    /// Back-off before the next attempt; never shorter than the retry-after of a server that sheds load.
+    pub(crate) fn pause(&self, status: &Status) -> Duration {
+        backoff(self.config, self.attempts.saturating_sub(1)).max(status.retry_after().unwrap_or_default())
+    }
+
+    /// The call's result: the last failure, with the outcome of the attempt that came farthest, and the instance tried last.
+    pub(crate) fn result(&self, last: Status, instance: &str) -> Status {
+        let outcome = self.worst.max(last.outcome());
+        last.with_outcome(outcome).with_instance(instance)
+    }
+}
+
+/// Random wait before the next attempt, up to a time that doubles with each (full jitter).
+fn backoff(config: &RetryConfig, attempt: u32) -> Duration {
+    let most = config.first_backoff.saturating_mul(1 << attempt.min(10)).min(config.longest_backoff);
     most.mul_f64(fastrand::f64())
 }
 
-/// How many retries a service's callers may cause: 10 % of the calls and 3 a second, which are saved up to a cap. So an
-/// outage is never answered with a multiple of the load for long. What is saved is for the calls that one dying instance
-/// loses at the same moment: as many as it had in flight.
+/// Budget of retries that the callers of one service share: 10 % of the calls and 3 a second by default, saved up to a bound.
+/// So an outage is never answered with a multiple of the load for long. The saved ones are for the calls that one dying
+/// instance loses at the same moment: as many as it had in flight.
 #[derive(Debug)]
 pub(crate) struct Budget {
     /// In thousandths of a retry.
     saved: AtomicI64,
     /// The time up to which the share per second was added, in milliseconds.
     credited: AtomicU64,
+    most: i64,
+    per_call: i64,
+    /// In thousandths of a retry for each 1,000 ms.
+    per_second: i64,
 }
 
 impl Budget {
     const RETRY: i64 = 1000;
-    /// At the start.
-    const FEW: i64 = 10 * Self::RETRY;
-    const MOST: i64 = 1000 * Self::RETRY;
-    const PER_CALL: i64 = Self::RETRY / 10;
-    const PER_MILLISECOND: i64 = 3 * Self::RETRY / 1000;
 
-    /// 10 retries.
-    pub(crate) fn new() -> Self {
-        Self { saved: AtomicI64::new(Self::FEW), credited: AtomicU64::new(0) }
-    }
-
-    /// A call was made.
-    #[inline]
-    pub(crate) fn deposit(&self) {
-        if self.saved.load(Ordering::Relaxed) < Self::MOST {
-            self.add(Self::PER_CALL);
+    pub(crate) fn new(config: &RetryConfig) -> Self {
+        let of = |retries: f64| (retries * Self::RETRY as f64) as i64;
+        Self {
+            saved: AtomicI64::new(of(config.budget_initial.into())),
+            credited: AtomicU64::new(0),
+            most: of(config.budget_most.into()),
+            per_call: of(config.budget_per_call),
+            per_second: of(config.budget_per_second),
         }
     }
 
-    /// Whether a retry may be made now, `since_start` after the budget was made.
+    /// Adds the share of a call.
+    #[inline]
+    pub(crate) fn deposit(&self) {
+        if self.saved.load(Ordering::Relaxed) < self.most {
+            self.add(self.per_call);
+        }
+    }
+
+    /// Takes a retry at `since_start`, the time since the budget was made; false if nothing is left.
     pub(crate) fn withdraw(&self, since_start: Duration) -> bool {
         let now = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX);
         let before = self.credited.fetch_max(now, Ordering::Relaxed);
         let elapsed = i64::try_from(now.saturating_sub(before)).unwrap_or(i64::MAX);
-        self.add(elapsed.saturating_mul(Self::PER_MILLISECOND));
+        self.add(elapsed.saturating_mul(self.per_second) / 1000);
         let take = |saved: i64| (saved >= Self::RETRY).then_some(saved - Self::RETRY);
         self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
@@ -86,7 +132,7 @@ impl Budget {
     }
 
     fn add(&self, amount: i64) {
-        let added = |saved: i64| Some(saved.saturating_add(amount).min(Self::MOST));
+        let added = |saved: i64| Some(saved.saturating_add(amount).min(self.most));
         // It never refuses.
         let _ = self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, added);
     }
@@ -107,7 +153,7 @@ mod tests {
             assert_eq!(verdict(Code::Unavailable, Outcome::NotSent, idempotent), AtOnce);
             assert_eq!(verdict(Code::InvalidArgument, Outcome::NotSent, idempotent), GiveUp);
             assert_eq!(verdict(Code::Unavailable, Outcome::Refused, idempotent), WithinBudget);
-            assert_eq!(verdict(Code::Unimplemented, Outcome::Refused, idempotent), WithinBudget);
+            assert_eq!(verdict(Code::Unimplemented, Outcome::Refused, idempotent), OnceElsewhere);
             assert_eq!(verdict(Code::ResourceExhausted, Outcome::Refused, idempotent), GiveUp);
             assert_eq!(verdict(Code::Unavailable, Outcome::Answered, idempotent), GiveUp);
             assert_eq!(verdict(Code::DeadlineExceeded, Outcome::Unknown, idempotent), GiveUp);
@@ -117,8 +163,28 @@ mod tests {
     }
 
     #[test]
+    fn the_result_has_the_outcome_of_the_attempt_that_came_farthest() {
+        let failed = |code, outcome| Status::new(code, "").with_outcome(outcome);
+        let config = RetryConfig::default();
+        let mut failures = Failures::new(&config);
+        assert_eq!(failures.judge(&failed(Code::Unavailable, Outcome::Unknown), true), Verdict::WithinBudget);
+        assert_eq!(failures.judge(&failed(Code::Unavailable, Outcome::Refused), true), Verdict::WithinBudget);
+        let result = failures.result(failed(Code::Unavailable, Outcome::NotSent), "a:1");
+        assert_eq!((result.outcome(), result.instance()), (Outcome::Unknown, Some("a:1")));
+    }
+
+    #[test]
+    fn a_method_that_two_instances_do_not_have_is_not_asked_for_again() {
+        let config = RetryConfig::default();
+        let mut failures = Failures::new(&config);
+        let status = Status::new(Code::Unimplemented, "").with_outcome(Outcome::Refused);
+        assert_eq!(failures.judge(&status, true), Verdict::OnceElsewhere);
+        assert_eq!(failures.judge(&status, true), Verdict::GiveUp);
+    }
+
+    #[test]
     fn the_budget_is_a_tenth_of_the_calls_and_3_a_second() {
-        let budget = Budget::new();
+        let budget = Budget::new(&RetryConfig::default());
         let retries = |now: u64| (0..2000).filter(|_| budget.withdraw(Duration::from_millis(now))).count();
         assert_eq!(retries(0), 10, "it starts with a few");
         (0..50).for_each(|_| budget.deposit());
@@ -133,8 +199,8 @@ mod tests {
     #[test]
     fn the_back_off_has_a_cap() {
         for attempt in 0..100 {
-            assert!(backoff(attempt) <= Duration::from_secs(1));
+            assert!(backoff(&RetryConfig::default(), attempt) <= Duration::from_secs(1));
         }
-        assert!(backoff(0) <= Duration::from_millis(50));
+        assert!(backoff(&RetryConfig::default(), 0) <= Duration::from_millis(50));
     }
 }

@@ -1,43 +1,55 @@
 //! Current instances of a service: follows the registry's snapshots, holds removals that are not believed yet, and ejects
 //! outliers. Proxies and pickers share it.
 
+mod follow;
+mod list;
+
 use std::{
+    fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
-use ms_register::{Freshness, Instance, MsRegister, ServiceName, Snapshot, SnapshotWatch};
+use ms_register::{Instance, MsRegister, ServiceName, Snapshot};
 use tokio::{
-    runtime::Handle,
     sync::{Notify, futures::Notified},
-    task::AbortHandle,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
-use tracing::{info, warn};
 
 use super::{
     balance::{Balancing, Clock, Policy},
-    ejection::{EjectionConfig, EjectionState},
+    config::HoldConfig,
+    ejection::EjectionConfig,
     hold::Hold,
-    instances::{Instances, Member},
+    instances::{Bound, Instances, Member},
 };
-use crate::{
-    Status,
-    meter::{self, List},
-};
-
-/// Instances above which refreshes are batched: each takes long enough to serve many changes.
-const MANY: usize = 256;
-
-/// Interval at which the age of an outdated list is measured.
-const AGE: Duration = Duration::from_secs(5);
+use crate::Status;
+use follow::Follower;
 
 /// Makes the member of a new instance.
 type Make<M> = Box<dyn Fn(Instance, &Arc<Clock>) -> M + Send + Sync>;
+
+/// Settings of a roster.
+pub(crate) struct Settings {
+    pub(crate) balancing: Balancing,
+    pub(crate) ejection: EjectionConfig,
+    pub(crate) hold: HoldConfig,
+    pub(crate) bound: Bound,
+    /// `None`: followed as long as it is in use.
+    pub(crate) forget: Option<Forget>,
+}
+
+/// End of a roster that lists no instance and is not called.
+pub(crate) struct Forget {
+    /// Time after the last call.
+    pub(crate) after: Duration,
+    /// Asks the owner to [`forget`](Roster::forget) the roster; returns true if it did.
+    pub(crate) ask: Box<dyn Fn() -> bool + Send + Sync>,
+}
 
 /// Current instances of a service. Writers take turns; readers take no lock.
 pub(crate) struct Roster<M: Member> {
@@ -50,46 +62,52 @@ pub(crate) struct Roster<M: Member> {
     make: Make<M>,
     /// Wakes waiters after a change.
     changed: Notify,
-    /// Wakes the following task for a refresh.
-    refresh_soon: Arc<Notify>,
+    /// Task that follows the registry.
+    follower: Follower,
     /// Serializes the writers of `instances`.
     hold: Mutex<Hold>,
     /// Waiters for a connection; without any, changes of connections are not announced.
     waiting: AtomicU32,
-    watcher: OnceLock<AbortHandle>,
+    /// A warning said that the list is longer than the bound of connected instances.
+    warned_of_bound: AtomicBool,
+    started: Instant,
+    /// Time of the last call that found no instance listed, in milliseconds since the start.
+    used: AtomicU64,
+    forget: Option<Forget>,
+    /// The owner has forgotten this roster: calls need another one.
+    forgotten: AtomicBool,
 }
 
 impl<M: Member> Roster<M> {
-    /// Follows the service from now on. `make` makes the member of a new instance.
-    pub(crate) fn start(
-        runtime: &Handle,
+    /// A roster that does not follow the registry yet: see [`follow_on`](Self::follow_on). `make` makes the member of a new
+    /// instance.
+    pub(crate) fn new(
         service: ServiceName,
         registry: Arc<dyn MsRegister>,
-        balancing: Balancing,
-        ejection: EjectionConfig,
+        settings: Settings,
         make: impl Fn(Instance, &Arc<Clock>) -> M + Send + Sync + 'static,
     ) -> Arc<Self> {
+        let Settings { balancing, ejection, hold, bound, forget } = settings;
         let policy = Arc::new(Policy::new(balancing));
-        let watch = registry.watch(&service);
-        let refresh_soon = Arc::new(Notify::new());
-        let roster = Arc::new(Self {
-            hold: Mutex::new(Hold::new(registry.expiry())),
+        let none = Instances::new(policy.clone(), None, Snapshot::never(), Vec::new(), bound);
+        Arc::new(Self {
+            hold: Mutex::new(Hold::new(registry.expiry(), &hold)),
             service,
             registry,
             ejection,
-            instances: ArcSwap::from_pointee(Instances::new(policy.clone(), None, Snapshot::never(), Vec::new())),
+            instances: ArcSwap::from_pointee(none),
             policy,
             clock: Arc::default(),
             make: Box::new(make),
             changed: Notify::new(),
-            refresh_soon: refresh_soon.clone(),
+            follower: Follower::default(),
             waiting: AtomicU32::new(0),
-            watcher: OnceLock::new(),
-        });
-        // Spawned last: on another thread it may run at once.
-        let following = runtime.spawn(follow(watch, refresh_soon, Arc::downgrade(&roster)));
-        roster.watcher.get_or_init(|| following.abort_handle());
-        roster
+            warned_of_bound: AtomicBool::new(false),
+            started: Instant::now(),
+            used: AtomicU64::new(0),
+            forget,
+            forgotten: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn service(&self) -> &str {
@@ -119,7 +137,7 @@ impl<M: Member> Roster<M> {
         self.instances.load()
     }
 
-    /// Member of this id.
+    /// Slot of this id.
     pub(crate) fn find(instances: &Instances<M>, id: &str) -> Option<usize> {
         instances.all.binary_search_by(|member| member.instance().id().cmp(id)).ok()
     }
@@ -139,20 +157,22 @@ impl<M: Member> Roster<M> {
         self.changed.notified()
     }
 
-    /// Guard of a waiter for a connection.
+    /// Guard of a waiter for a connection. It keeps the roster from being forgotten.
     pub(crate) fn waiting(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         Waiting(&self.waiting)
     }
 
     /// The list, once the selector admits an instance; waits for the registry's first answer until the deadline.
-    pub(crate) async fn listed(&self, deadline: Instant) -> Result<Arc<Instances<M>>, Status> {
+    pub(crate) async fn listed(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Instances<M>>, Status> {
         loop {
             let changed = self.changed();
             let instances = self.instances();
             if instances.selected().next().is_some() {
                 return Ok(instances);
             }
+            self.found_none();
+            self.keep_following();
             if let Some(status) = self.nothing(&instances) {
                 return Err(status);
             }
@@ -162,135 +182,56 @@ impl<M: Member> Roster<M> {
         }
     }
 
-    /// Records a call without an answer; an instance that leaves several in a row is ejected.
-    pub(crate) fn unanswered(&self, state: &EjectionState, why: &dyn std::fmt::Display) {
-        if state.unanswered(&self.ejection) {
-            self.eject(state, why);
+    /// Returns true if no instance is listed or held.
+    pub(crate) fn lists_none(&self) -> bool {
+        self.load().all.is_empty()
+    }
+
+    /// Records a call that found no instance listed.
+    pub(crate) fn found_none(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.used.store(now, Ordering::Relaxed);
+    }
+
+    /// Returns true if the owner has forgotten this roster: it follows the registry no more.
+    #[inline]
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::SeqCst)
+    }
+
+    /// Marks the roster as forgotten, if its time has come and no call waits; returns true if so.
+    pub(crate) fn forget(&self) -> bool {
+        if self.forget_at().is_none_or(|time| time > Instant::now()) {
+            return false;
         }
+        // A waiter that comes meanwhile either sees the mark or is counted here.
+        self.forgotten.store(true, Ordering::SeqCst);
+        let is_over = self.waiting.load(Ordering::SeqCst) == 0;
+        self.forgotten.store(is_over, Ordering::SeqCst);
+        is_over
     }
 
-    fn eject(&self, state: &EjectionState, why: &dyn std::fmt::Display) {
-        let _turn = self.turn();
-        let instances = self.load();
-        let found = instances.all.iter().find(|member| std::ptr::eq(member.ejection(), state));
-        let now = Instant::now();
-        let Some(member) = found.filter(|_| state.ejected_until(now).is_none()) else { return };
-        if !self.ejection.allows(instances.ejected, instances.listed.slots().len()) {
-            return;
-        }
-        let time = state.eject(&self.ejection, now);
-        let (service, id) = (self.service(), member.instance().id());
-        warn!("`{service}` {id} is not called for {time:?}: it left several calls in a row without an answer: {why}");
-        meter::ejected(service, id);
-        self.publish(instances.refreshed());
-        self.refresh_soon.notify_one();
-    }
-
-    /// Applies the registry's new list.
-    fn snapshot_changed(&self, snapshot: Snapshot) {
-        let mut hold = self.turn();
-        let held = hold.held();
-        hold.apply(&snapshot, Instant::now());
-        if hold.held() > held {
-            let (missing, url) = (hold.held(), self.registry.url());
-            warn!("{url} does not list {missing} instances of `{}` any more: they are called on for now", self.service);
-        }
-        self.rebuild(snapshot, &hold);
-    }
-
-    fn rebuild(&self, snapshot: Snapshot, hold: &Hold) {
-        let before = self.load();
-        let member = |instance: Instance| {
-            let known = Self::find(&before, instance.id()).map(|at| &before.all[at]);
-            match known {
-                Some(known) if **known.instance() == instance => known.clone(),
-                // A change of weight or metadata keeps the address, and with it connections and estimates.
-                Some(known) if same_address(known.instance(), &instance) => {
-                    Arc::new(known.with_instance(Arc::new(instance)))
-                }
-                _ => Arc::new((self.make)(instance, &self.clock)),
-            }
-        };
-        let all = hold.instances().into_iter().map(member).collect();
-        self.publish(Instances::new(self.policy.clone(), Some(&before), snapshot, all));
-        self.measure(hold);
-        self.changed.notify_waiters();
-    }
-
-    fn measure(&self, hold: &Hold) {
-        let Instances { snapshot, all, live, ejected, .. } = &**self.load();
-        let list = List { snapshot, all: all.len(), live: *live, held: hold.held(), ejected: *ejected };
-        meter::list(self.service(), &list);
-    }
-
-    fn publish(&self, instances: Instances<M>) {
-        self.instances.store(Arc::new(instances));
-    }
-
-    /// Looks at everything anew; returns the time to wait before the next refresh.
-    fn refresh(&self) -> Duration {
-        let mut hold = self.turn();
-        let instances = self.load();
-        if hold.expire(Instant::now()) {
-            info!("the instances of `{}` that are not listed any more are left", self.service);
-            self.rebuild(instances.snapshot.clone(), &hold);
-        } else {
-            self.publish(instances.refreshed());
-            self.measure(&hold);
-        }
-        instances.effort()
-    }
-
-    /// Time of the next change without an event: a held instance expires, or an ejection ends.
-    fn next_change(&self) -> Option<Instant> {
-        let expiry = self.turn().next_expiry();
-        expiry.into_iter().chain(self.load().next_return).min()
-    }
-
-    /// An instance is known to be gone: if its removal is held, the registry is believed.
-    pub(crate) fn is_gone(&self, id: &str) {
-        let mut hold = self.turn();
-        if hold.let_go(id) {
-            info!("`{}` {id}, which is not listed any more, is gone", self.service);
-            self.rebuild(self.load().snapshot.clone(), &hold);
-        }
-    }
-
-    pub(crate) fn connections_changed(&self) {
-        let turn = self.turn();
-        let instances = self.load();
-        if instances.all.len() <= MANY {
-            self.publish(instances.refreshed());
-        } else {
-            self.refresh_soon.notify_one();
-        }
-        drop(turn);
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.changed.notify_waiters();
-        }
+    /// Time at which the roster may be forgotten, as long as it lists no instance.
+    fn forget_at(&self) -> Option<Instant> {
+        let forget = self.forget.as_ref().filter(|_| self.lists_none())?;
+        Some(self.started + Duration::from_millis(self.used.load(Ordering::Relaxed)) + forget.after)
     }
 
     fn turn(&self) -> MutexGuard<'_, Hold> {
         self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Returns true while a writer has its turn.
+    #[cfg(test)]
+    pub(crate) fn is_locked(&self) -> bool {
+        self.hold.try_lock().is_err()
+    }
 }
 
-impl<M: Member> std::fmt::Debug for Roster<M> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<M: Member> fmt::Debug for Roster<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Roster").field("service", &self.service).field("policy", &self.policy).finish_non_exhaustive()
     }
-}
-
-impl<M: Member> Drop for Roster<M> {
-    fn drop(&mut self) {
-        if let Some(watcher) = self.watcher.get() {
-            watcher.abort();
-        }
-    }
-}
-
-fn same_address(a: &Instance, b: &Instance) -> bool {
-    a.host() == b.host() && a.port() == b.port()
 }
 
 pub(crate) struct Waiting<'a>(&'a AtomicU32);
@@ -298,42 +239,5 @@ pub(crate) struct Waiting<'a>(&'a AtomicU32);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-async fn follow<M: Member>(mut watch: SnapshotWatch, refresh_soon: Arc<Notify>, roster: Weak<Roster<M>>) {
-    let mut snapshot = Some(watch.current());
-    let mut closed = false;
-    loop {
-        let Some(strong) = roster.upgrade() else { return };
-        let pause = match snapshot.take() {
-            Some(snapshot) => {
-                strong.snapshot_changed(snapshot);
-                Duration::ZERO
-            }
-            None => strong.refresh(),
-        };
-        let is_live = strong.load().snapshot.freshness() == Freshness::Live;
-        let in_a_while = (!is_live).then(|| Instant::now() + AGE);
-        let next = strong.next_change().into_iter().chain(in_a_while).min();
-        drop(strong);
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
-        let next_change = async {
-            match next {
-                Some(time) => sleep_until(time).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            changed = watch.changed(), if !closed => match changed {
-                Ok(changed) => snapshot = Some(changed),
-                // The last list stays.
-                Err(_) => closed = true,
-            },
-            () = refresh_soon.notified() => {}
-            () = next_change => {}
-        }
     }
 }

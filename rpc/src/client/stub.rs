@@ -1,10 +1,12 @@
 //! Parts of generated clients.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -17,13 +19,21 @@ use super::{
 };
 use crate::{Answer, CallError, Code, Method, ServiceError, Status, measure::ClientStats};
 
+/// Resolver of the service, kept for the next call. Empty before the first call through a proxy: resolving a service needs a
+/// runtime.
+#[derive(Debug, Default)]
+struct Resolved {
+    first: OnceLock<Arc<Resolver>>,
+    /// Takes the place of the first one when the proxy has forgotten that.
+    later: ArcSwapOption<Resolver>,
+}
+
 /// The methods of one service through a channel: what the clients that `#[service]` generates are made of.
 #[derive(Clone, Debug)]
 pub struct Stub {
     channel: AnyChannel,
     service: Arc<str>,
-    /// Filled at the first call through a proxy: resolving a service needs a runtime.
-    resolver: Arc<OnceLock<Arc<Resolver>>>,
+    resolver: Arc<Resolved>,
     options: CallOptions,
     /// Options of the methods that have defaults, those of all methods merged in.
     methods: Box<[(Box<str>, CallOptions)]>,
@@ -99,9 +109,9 @@ impl Stub {
     }
 
     /// The proxy, and the resolver that knows all instances.
-    pub(super) fn through_proxy(&self) -> Result<(&ClientProxy, &Arc<Resolver>), Status> {
+    pub(super) fn through_proxy(&self) -> Result<(&ClientProxy, Arc<Resolver>), Status> {
         match &self.channel.via {
-            Via::Proxy(proxy) => Ok((proxy, self.resolver(proxy)?)),
+            Via::Proxy(proxy) => Ok((proxy, self.resolver(proxy)?.into_owned())),
             _ => {
                 let message = format!("only a proxy knows all instances of `{}`: make the client of one", self.service);
                 Err(not_sent(Code::FailedPrecondition, message))
@@ -110,14 +120,25 @@ impl Stub {
     }
 
     #[inline]
-    fn resolver(&self, proxy: &ClientProxy) -> Result<&Arc<Resolver>, Status> {
-        match self.resolver.get() {
-            Some(resolver) => Ok(resolver),
-            None => {
-                let resolver = proxy.resolver(&self.service)?;
-                Ok(self.resolver.get_or_init(|| resolver))
-            }
+    fn resolver(&self, proxy: &ClientProxy) -> Result<Cow<'_, Arc<Resolver>>, Status> {
+        match self.resolver.first.get() {
+            Some(resolver) if !resolver.is_forgotten() => Ok(Cow::Borrowed(resolver)),
+            _ => self.resolve(proxy).map(Cow::Owned),
         }
+    }
+
+    /// Resolves the service for the first time, or again after the proxy has forgotten it.
+    #[cold]
+    fn resolve(&self, proxy: &ClientProxy) -> Result<Arc<Resolver>, Status> {
+        let Resolved { first, later } = &*self.resolver;
+        if let Some(resolver) = later.load_full().filter(|resolver| !resolver.is_forgotten()) {
+            return Ok(resolver);
+        }
+        let resolver = proxy.resolver(&self.service)?;
+        if first.set(resolver.clone()).is_err() {
+            later.store(Some(resolver.clone()));
+        }
+        Ok(resolver)
     }
 
     #[inline]
@@ -146,9 +167,9 @@ impl Stub {
             Via::Proxy(proxy) if options.layers.is_empty() => {
                 let resolver = self.resolver(proxy)?;
                 if request.fork {
-                    return Box::pin(fork(proxy, resolver, request, arguments, idempotent)).await;
+                    return Box::pin(fork(proxy, &resolver, request, arguments, idempotent)).await;
                 }
-                proxy.exchange(resolver, request, arguments, idempotent).await
+                proxy.exchange(&resolver, request, arguments, idempotent).await
             }
             _ => self.channel.exchange(request, options, arguments, idempotent).await,
         }

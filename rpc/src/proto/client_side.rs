@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     frame::{GoAway, Header, Kind, Malformed},
     hello::ServerHello,
-    keepalive::{Due, Keepalive, Output},
+    keepalive::{Due, Keepalive, KeepaliveConfig, Output},
 };
 
 /// Why a server's first words are refused.
@@ -56,8 +56,9 @@ pub(crate) struct ClientSide {
 }
 
 impl ClientSide {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { keepalive: Keepalive::new(now), next_check: now + Keepalive::IDLE, checks_often: false }
+    pub(crate) fn new(keepalive: KeepaliveConfig, now: Instant) -> Self {
+        let next_check = now + keepalive.idle;
+        Self { keepalive: Keepalive::new(keepalive, now), next_check, checks_often: false }
     }
 
     #[inline]
@@ -79,7 +80,7 @@ impl ClientSide {
     /// Time at which to call [`timeout`](Self::timeout); `now` is read only when calls become outstanding.
     pub(crate) fn next_timeout(&mut self, busy: bool, now: impl FnOnce() -> Instant) -> Instant {
         if busy && !self.checks_often {
-            self.next_check = self.next_check.min(now() + Keepalive::BUSY);
+            self.next_check = self.next_check.min(now() + self.keepalive.config().busy);
             self.checks_often = true;
         }
         self.next_check

@@ -1,7 +1,7 @@
 //! Whether the server is still there. Pure: time comes in as an argument.
 //!
-//! TCP alone notices nothing when a server freezes or a cable is cut. After 2 s of silence while calls are outstanding, and
-//! after 30 s when idle, a ping is due; when 1 s after it nothing has come, the connection is dead. Any received byte is a
+//! TCP alone notices nothing when a server freezes or a cable is cut. After some silence a ping is due, sooner while calls are
+//! outstanding; when nothing comes for a while after it, the connection is dead. Any received byte is a
 //! sign of life. The second begins when the ping has left: behind a long request it may wait, and as long as the server
 //! takes bytes of that, it lives.
 
@@ -9,8 +9,30 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Times after which a silent server is given up. An hour of silence at most costs the calls until then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeepaliveConfig {
+    /// Silence before a ping while calls are outstanding. Default 2 s; 10 ms to 1 h. Shorter ones cost packets, longer ones
+    /// calls.
+    pub busy: Duration,
+    /// Silence before a ping without calls. Default 30 s; `busy` to 24 h. Longer ones than a NAT or firewall remembers a
+    /// connection lose it.
+    pub idle: Duration,
+    /// Time for the answer to a ping. Default 1 s; 10 ms to 1 h. Shorter ones than the network's delay give up healthy servers.
+    pub answer: Duration,
+}
+
+impl Default for KeepaliveConfig {
+    fn default() -> Self {
+        Self { busy: Duration::from_secs(2), idle: Duration::from_secs(30), answer: Duration::from_secs(1) }
+    }
+}
+
+/// Watch over one connection's silence.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
+    config: KeepaliveConfig,
     heard: Instant,
     ping: Option<Ping>,
 }
@@ -46,12 +68,12 @@ pub(crate) enum Due {
 }
 
 impl Keepalive {
-    pub(crate) const BUSY: Duration = Duration::from_secs(2);
-    pub(crate) const IDLE: Duration = Duration::from_secs(30);
-    pub(crate) const ANSWER: Duration = Duration::from_secs(1);
+    pub(crate) fn config(&self) -> &KeepaliveConfig {
+        &self.config
+    }
 
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { heard: now, ping: None }
+    pub(crate) fn new(config: KeepaliveConfig, now: Instant) -> Self {
+        Self { config, heard: now, ping: None }
     }
 
     /// Bytes came.
@@ -68,7 +90,7 @@ impl Keepalive {
     /// What is due at `now`, with or without calls outstanding.
     pub(crate) fn due(&mut self, busy: bool, output: Output, now: Instant) -> Due {
         let Some(ping) = &mut self.ping else {
-            let due = self.heard + if busy { Self::BUSY } else { Self::IDLE };
+            let due = self.heard + if busy { self.config.busy } else { self.config.idle };
             if now < due {
                 return Due::Later(due);
             }
@@ -79,7 +101,7 @@ impl Keepalive {
         if !ping.left && (moves || !output.waits) {
             *ping = Ping { moved: now, written: output.written, left: !output.waits };
         }
-        let dead = ping.moved + Self::ANSWER;
+        let dead = ping.moved + self.config.answer;
         if now < dead { Due::Later(dead) } else { Due::Dead }
     }
 }
@@ -98,7 +120,7 @@ mod tests {
     fn silence_is_a_ping_and_then_the_end() {
         for (busy, silence) in [(true, 2.0), (false, 30.0)] {
             let start = Instant::now();
-            let mut keepalive = Keepalive::new(start);
+            let mut keepalive = Keepalive::new(KeepaliveConfig::default(), start);
             let ping = start + seconds(silence);
             assert_eq!(keepalive.due(busy, EMPTY, start), Due::Later(ping));
             assert_eq!(keepalive.due(busy, EMPTY, ping), Due::Ping);
@@ -110,7 +132,7 @@ mod tests {
     #[test]
     fn any_byte_is_a_sign_of_life() {
         let start = Instant::now();
-        let mut keepalive = Keepalive::new(start);
+        let mut keepalive = Keepalive::new(KeepaliveConfig::default(), start);
         assert_eq!(keepalive.due(true, EMPTY, start + seconds(2.0)), Due::Ping);
         keepalive.heard(start + seconds(2.9));
         assert_eq!(keepalive.due(true, EMPTY, start + seconds(3.0)), Due::Later(start + seconds(4.9)));
@@ -119,7 +141,7 @@ mod tests {
     #[test]
     fn a_ping_behind_a_long_request_is_waited_for_as_long_as_it_moves() {
         let start = Instant::now();
-        let mut keepalive = Keepalive::new(start);
+        let mut keepalive = Keepalive::new(KeepaliveConfig::default(), start);
         let waiting = |written| Output { written, waits: true };
         let mut now = start + seconds(2.0);
         keepalive.due(true, waiting(100), now);
@@ -132,7 +154,7 @@ mod tests {
         // It has left: what is written now is no sign of life.
         assert_eq!(keepalive.due(true, waiting(300), now + seconds(1.0)), Due::Dead);
 
-        let mut stuck = Keepalive::new(start);
+        let mut stuck = Keepalive::new(KeepaliveConfig::default(), start);
         stuck.due(true, waiting(100), start + seconds(2.0));
         assert_eq!(stuck.due(true, waiting(100), start + seconds(3.0)), Due::Dead);
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     future::Future,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,6 +15,8 @@ use crate::meter;
 
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
+    /// Address of the server, as the label of its metrics.
+    server: String,
     open: Mutex<Open>,
     ended: Notify,
 }
@@ -36,6 +39,11 @@ struct Entry {
 }
 
 impl Connections {
+    /// None yet, of the server that listens on `address`.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { server: address.to_string(), ..Self::default() }
+    }
+
     /// Number of connections.
     pub(crate) fn count(&self) -> usize {
         self.lock().by_number.len()
@@ -55,9 +63,8 @@ impl Connections {
             outbox.drain();
         }
         open.by_number.insert(number, Entry { outbox: outbox.clone(), shakes_hands, task: None });
-        let count = open.by_number.len();
         drop(open);
-        meter::connections(count);
+        meter::connections(&self.server, 1.0);
         let listed = Listed { number, connections: self.clone() };
         // Spawned outside the lock: a runtime that shuts down drops the task here, which takes itself off the list.
         let task = tokio::spawn(connection(outbox, listed));
@@ -126,9 +133,8 @@ impl Drop for Listed {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
         open.by_number.remove(&self.number);
-        let count = open.by_number.len();
         drop(open);
-        meter::connections(count);
+        meter::connections(&self.connections.server, -1.0);
         self.connections.ended.notify_waiters();
     }
 }

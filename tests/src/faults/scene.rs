@@ -43,7 +43,7 @@ pub(super) fn client(registry: &Arc<dyn MsRegister>) -> ShopClient {
 
 /// Calls every instance, and so meets every fault, however slow it makes its instance.
 pub(super) fn in_turn(registry: &Arc<dyn MsRegister>) -> ClientProxy {
-    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build()
+    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build().expect("these are defaults")
 }
 
 /// Calls of `find` at this rate, each noting which instance answered.

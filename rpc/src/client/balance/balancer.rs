@@ -79,6 +79,11 @@ impl Balancer {
         matches!(self, Self::P2c | Self::LeastConnections | Self::BoundedHash(_))
     }
 
+    /// Returns true if a call's key decides.
+    pub(super) fn hashes(self) -> bool {
+        matches!(self, Self::IpHash | Self::KeyHash | Self::ConsistentHash | Self::BoundedHash(_))
+    }
+
     pub(super) fn needs_ring(self) -> bool {
         matches!(self, Self::ConsistentHash | Self::BoundedHash(_))
     }

@@ -156,6 +156,11 @@ impl Balancing {
         matches!(self.algorithm, Algorithm::BuiltIn(balancer) if balancer.needs_ring())
     }
 
+    /// Returns true if a call's key decides.
+    pub(crate) fn hashes(&self) -> bool {
+        matches!(self.algorithm, Algorithm::BuiltIn(balancer) if balancer.hashes())
+    }
+
     /// Returns true if a call without a key is hashed by its caller's address.
     pub(crate) fn hashes_addresses(&self) -> bool {
         matches!(self.algorithm, Algorithm::BuiltIn(Balancer::IpHash))

@@ -5,13 +5,16 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Shared, State};
 use crate::{
     Answer, Code, Outcome, Status,
     buffer::{FrameBuf, Mark, give_scratch, take_scratch},
-    client::request::{CallRequest, EncodeArguments, not_sent},
+    client::{
+        home::{STALL, is_on},
+        request::{CallRequest, EncodeArguments, not_sent},
+    },
     proto::{Frame, Settled},
 };
 
@@ -30,7 +33,18 @@ enum Step {
     Waiting(Box<Waiting>),
     /// It has an id.
     Sent(u64),
+    /// The same, over a connection whose task lives on another runtime.
+    Abroad(Box<Abroad>),
     Done,
+}
+
+/// Call over a connection whose task lives on another runtime, which may not be driven.
+struct Abroad {
+    id: u64,
+    began: Instant,
+    /// Runs of the connection's task by then.
+    runs: u32,
+    timer: Pin<Box<Sleep>>,
 }
 
 struct Waiting {
@@ -100,11 +114,69 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         // Whoever gets a place looks whether there is one for the next.
         let woken = [state.notify(), state.next_waiting()];
         self.shared.count(&state);
+        let runs = state.runs;
         drop(state);
         self.step = Step::Sent(id);
         give_scratch(frame);
         wake(woken);
-        Poll::Pending
+        if is_on(self.shared.runtime) { Poll::Pending } else { self.keep_time(id, runs, cx) }
+    }
+
+    /// Begins to watch the deadline of a call whose connection lives on another runtime.
+    #[cold]
+    fn keep_time(&mut self, id: u64, runs: u32, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+        let began = Instant::now();
+        let timer = Box::pin(sleep_until(self.request.deadline().min(began + STALL)));
+        self.poll_abroad(Box::new(Abroad { id, began, runs, timer }), cx)
+    }
+
+    /// Returns the answer; finds out that the other runtime is not driven; ends at the deadline if that runtime does not see to
+    /// it.
+    #[cold]
+    fn poll_abroad(&mut self, mut abroad: Box<Abroad>, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+        loop {
+            let answer = self.poll_answer(abroad.id, cx);
+            if answer.is_ready() {
+                return answer;
+            }
+            if abroad.timer.as_mut().poll(cx).is_pending() {
+                self.step = Step::Abroad(abroad);
+                return Poll::Pending;
+            }
+            self.shared.give_up_if_stalled(abroad.runs, abroad.began);
+            let deadline = self.request.deadline();
+            if Instant::now() < deadline {
+                abroad.timer.as_mut().reset(deadline);
+            } else {
+                let answer = self.poll_answer(abroad.id, cx);
+                if answer.is_ready() {
+                    return answer;
+                }
+                self.leave();
+                return Poll::Ready(Err(self.request.overdue(Outcome::Unknown)));
+            }
+        }
+    }
+
+    /// Gives up the call before its answer, and cancels it on the server.
+    fn leave(&mut self) {
+        match std::mem::replace(&mut self.step, Step::Done) {
+            Step::Fresh | Step::Done => {}
+            Step::Waiting(waiting) => self.leave_queue(waiting.ticket),
+            Step::Sent(id) => self.cancel(id),
+            Step::Abroad(abroad) => self.cancel(abroad.id),
+        }
+    }
+
+    fn cancel(&self, id: u64) {
+        let mut state = self.shared.lock();
+        // An answer that came meanwhile leaves nothing to cancel, and neither does an end: it settles every call. A connection
+        // that only takes no more calls carries this too, and so drains sooner.
+        let task = if state.calls.remove(id) { state.cancel(id) } else { state.last_has_left() };
+        let woken = [state.next_waiting(), task];
+        self.shared.count(&state);
+        drop(state);
+        wake(woken);
     }
 
     /// Whether it has been called up to send.
@@ -233,6 +305,7 @@ impl<A: EncodeArguments + ?Sized> Future for Exchange<'_, '_, A> {
             Step::Fresh => self.begin(cx),
             Step::Waiting(waiting) => self.poll_place(waiting, cx),
             Step::Sent(id) => self.poll_answer(id, cx),
+            Step::Abroad(abroad) => self.poll_abroad(abroad, cx),
             Step::Done => Poll::Ready(Err(Status::new(Code::Internal, "polled after it was ready"))),
         }
     }
@@ -251,20 +324,6 @@ fn wake(woken: [Option<Waker>; 2]) {
 /// A call whose future is dropped before its answer is cancelled on the server.
 impl<A: ?Sized> Drop for Exchange<'_, '_, A> {
     fn drop(&mut self) {
-        match &self.step {
-            Step::Fresh | Step::Done => {}
-            Step::Waiting(waiting) => self.leave_queue(waiting.ticket),
-            Step::Sent(id) => {
-                let id = *id;
-                let mut state = self.shared.lock();
-                // An answer that came meanwhile leaves nothing to cancel, and neither does an end: it settles every
-                // call. A connection that only takes no more calls carries this too, and so drains sooner.
-                let task = if state.calls.remove(id) { state.cancel(id) } else { state.last_has_left() };
-                let woken = [state.next_waiting(), task];
-                self.shared.count(&state);
-                drop(state);
-                wake(woken);
-            }
-        }
+        self.leave();
     }
 }

@@ -18,8 +18,8 @@ use super::{Closed, OnClose, Shared};
 use crate::{
     net::{Socket, Timer, Writer, poll_fill},
     proto::{
-        ClientEvent, ClientHello, ClientSide, Due, Frame, GoAway, HEADER, Header, Inbound, Kind, Malformed, Output,
-        ResponseHead, ServerHello, Settled, read_hello,
+        ClientEvent, ClientHello, ClientSide, Due, Frame, GoAway, HEADER, Header, Inbound, KeepaliveConfig, Kind,
+        Malformed, Output, ResponseHead, ServerHello, Settled, read_hello,
     },
 };
 
@@ -85,13 +85,19 @@ impl From<Malformed> for Ended {
 }
 
 impl<T: Socket> Task<T> {
-    pub(super) fn new(io: T, inbound: Inbound, shared: Arc<Shared>, on_close: OnClose) -> Self {
+    pub(super) fn new(
+        io: T,
+        inbound: Inbound,
+        shared: Arc<Shared>,
+        keepalive: KeepaliveConfig,
+        on_close: OnClose,
+    ) -> Self {
         let now = Instant::now();
         Self {
             io,
             inbound,
             writer: Writer::default(),
-            side: ClientSide::new(now),
+            side: ClientSide::new(keepalive, now),
             shared,
             on_close: Some(on_close),
             busy: false,
@@ -194,6 +200,7 @@ impl<T: Socket> Task<T> {
         loop {
             let mut state = self.shared.lock();
             state.notified = false;
+            state.runs = state.runs.wrapping_add(1);
             self.busy = !state.calls.is_empty();
             if state.calls.has_new() {
                 let now = Instant::now();
@@ -289,5 +296,8 @@ impl<T: Socket> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         self.shared.close("its runtime has shut down", |_| Some(Settled::Lost { sent: true }));
+        if let Some(on_close) = self.on_close.take() {
+            on_close(Closed::Ended);
+        }
     }
 }

@@ -16,7 +16,12 @@ struct Followed {
 impl Followed {
     fn new() -> Self {
         let start = Instant::now();
-        Self { registry: Arc::default(), service: "goods".parse().unwrap(), hold: Hold::new(Duration::ZERO), start }
+        Self {
+            registry: Arc::default(),
+            service: "goods".parse().unwrap(),
+            hold: Hold::new(Duration::ZERO, &Default::default()),
+            start,
+        }
     }
 
     fn insert(&self, ports: &[u16]) {
