@@ -20,7 +20,7 @@ async fn every_call_is_counted_once_on_each_side_by_method_and_code() {
     let server = Server::bind("127.0.0.1:0").await.unwrap().measured().serve(ShopServer::new(TestShop::default()));
     let server = server.start().await.unwrap();
     let registry = Static::new(vec![Instance::new("127.0.0.1", server.address().port())]);
-    let proxy = ClientProxy::builder(std::sync::Arc::new(registry)).measured().build();
+    let proxy = ClientProxy::builder(std::sync::Arc::new(registry)).measured().build().unwrap();
     let shop = ShopClient::new(&proxy);
     let calls: Vec<_> = (0..100).map(|n| shop.add(n, 1)).collect();
     assert!(futures_util::future::join_all(calls).await.iter().all(Result::is_ok));

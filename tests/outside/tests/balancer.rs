@@ -80,7 +80,7 @@ async fn servers(registry: &Arc<Memory>, tiers: &[&str]) -> Vec<RunningServer> {
 
 /// A proxy with a connection to each of so many instances.
 async fn connected(registry: &Arc<Memory>, instances: usize, balancing: Balancing) -> ClientProxy {
-    let proxy = ClientProxy::builder(registry.clone()).balancer(balancing).build();
+    let proxy = ClientProxy::builder(registry.clone()).balancer(balancing).build().unwrap();
     let answers = proxy.broadcast("names", "name", &serde_json::json!([])).await.unwrap();
     assert_eq!(answers.iter().filter(|(_, answer)| answer.is_ok()).count(), instances, "{answers:?}");
     proxy

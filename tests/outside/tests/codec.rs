@@ -43,7 +43,7 @@ fn own() -> Codec {
 async fn a_server_and_a_proxy_speak_it() {
     let (server, registry) = shop::server().await;
     let server = server.codec(own()).start().await.unwrap();
-    let proxy = ClientProxy::builder(registry).codec(own()).build();
+    let proxy = ClientProxy::builder(registry).codec(own()).build().unwrap();
     let shop = ShopClient::new(&proxy);
     assert_eq!(shop.find(5).await.unwrap(), Item { id: 5, tags: vec!["a".to_owned(); 3] });
     assert_eq!(shop.find(-5).await.unwrap_err().service(), Some(&Missing(-5)));
@@ -131,7 +131,7 @@ async fn a_faulty_codec_fails_its_own_calls_alone() {
     let (server, registry) = shop::server().await;
     let faulty = Codec::custom(Faulty).unwrap();
     let server = server.codec(faulty.clone()).start().await.unwrap();
-    let proxy = ClientProxy::builder(registry).codec(faulty).build();
+    let proxy = ClientProxy::builder(registry).codec(faulty).build().unwrap();
     let (shop, healthy) = (ShopClient::new(&proxy), ShopClient::new(proxy.with(CallOptions::new().codec(Codec::Json))));
     assert_eq!(shop.echo("fine".to_owned()).await.unwrap(), "fine");
     for (text, outcome) in [

@@ -59,7 +59,7 @@ async fn a_server_and_a_proxy_speak_it() {
     let [requests, answers] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
     let counting = |count: &Arc<AtomicUsize>| Compression::custom(Runs(count.clone())).unwrap();
     let server = server.compression(counting(&requests)).start().await.unwrap();
-    let proxy = ClientProxy::builder(registry).compression(counting(&answers)).build();
+    let proxy = ClientProxy::builder(registry).compression(counting(&answers)).build().unwrap();
     let shop = ShopClient::new(&proxy);
     assert_eq!(shop.echo(text()).await.unwrap(), text());
     assert_eq!(shop.find(5).await.unwrap().id, 5);
@@ -129,7 +129,7 @@ async fn a_faulty_compression_fails_its_own_calls_alone() {
     let (server, registry) = shop::server().await;
     let faulty = Compression::custom(Faulty).unwrap();
     let server = server.compression(faulty.clone()).start().await.unwrap();
-    let proxy = ClientProxy::builder(registry).compression(faulty).build();
+    let proxy = ClientProxy::builder(registry).compression(faulty).build().unwrap();
     let shop = ShopClient::new(&proxy);
     let healthy = ShopClient::new(proxy.with(CallOptions::new().compression(Compression::None)));
     let long = |what: &str| what.repeat(1000);

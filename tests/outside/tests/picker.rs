@@ -252,7 +252,7 @@ async fn keys_zones_and_broken_balancers_are_as_in_a_proxy() {
     let mut ejection = EjectionConfig::default();
     ejection.consecutive_failures = 0;
     let wrong = Picker::with_ejection(registry, "echo", Balancer::P2c, ejection).unwrap_err();
-    assert_eq!(wrong.message(), "ejection: consecutive_failures is 0: use at least 1");
+    assert_eq!(wrong.message(), "`ejection.consecutive_failures` is 0: use at least 1");
 }
 
 #[derive(Debug)]

@@ -49,15 +49,15 @@ fn a_field_out_of_range_is_named() {
     let error = |change: fn(&mut EjectionConfig)| {
         let mut config = CONFIG();
         change(&mut config);
-        config.check().unwrap_err().message().to_owned()
+        config.check().unwrap_err().to_string()
     };
     for (message, wanted) in [
-        (error(|config| config.consecutive_failures = 0), "consecutive_failures is 0: use at least 1"),
-        (error(|config| config.first = Duration::ZERO), "first is 0ns: use 1 ms to 1 h"),
-        (error(|config| config.longest = Duration::from_secs(1)), "longest is 1s: use `first`, 5s, to 24 h"),
-        (error(|config| config.max_share = 1.5), "max_share is 1.5: use 0 to 1"),
-        (error(|config| config.max_share = f64::NAN), "max_share is NaN: use 0 to 1"),
+        (error(|config| config.consecutive_failures = 0), "consecutive_failures` is 0: use at least 1"),
+        (error(|config| config.first = Duration::ZERO), "first` is 0ns: use 1ms to 3600s"),
+        (error(|config| config.longest = Duration::from_secs(1)), "longest` is 1s: use 5s to 86400s"),
+        (error(|config| config.max_share = 1.5), "max_share` is 1.5: use 0.0 to 1.0"),
+        (error(|config| config.max_share = f64::NAN), "max_share` is NaN: use 0.0 to 1.0"),
     ] {
-        assert_eq!(message, format!("ejection: {wanted}"));
+        assert_eq!(message, format!("`ejection.{wanted}"));
     }
 }
