@@ -53,7 +53,7 @@ pub use server::{
     Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits, shutdown_signal,
 };
 pub use service::{
-    Descriptor, Method, Reply, Request, Service,
+    Descriptor, Execution, Method, Reply, Request, Service,
     describe::{Describe, DescribeClient, MethodDescription, ServiceDescription},
     health::{Health, HealthClient, HealthState, ServiceHealth},
 };

@@ -45,8 +45,20 @@ pub struct Method {
     pub arguments: &'static [&'static str],
     /// Whether executing it twice does no harm: then it is also retried when nobody knows whether it was executed.
     pub idempotent: bool,
-    /// Whether it computes long enough to need a thread of its own.
-    pub compute: bool,
+    /// Threads that it runs on.
+    pub execution: Execution,
+}
+
+/// Threads that a method runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Execution {
+    /// On its connection's task, until it turns out to compute or to block: for methods that return or wait soon.
+    #[default]
+    Inline,
+    /// On as many threads as there are cores: for methods that compute longer than 200 us.
+    Compute,
+    /// On threads most of which sleep: for methods that block (files, a synchronous driver).
+    Blocking,
 }
 
 /// One call as a service sees it.

@@ -2,9 +2,9 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::Ident;
+use syn::{Ident, Path};
 
-use crate::parse::{Method, Output, Service};
+use crate::parse::{Execution, Method, Output, Service};
 
 pub(crate) fn service(service: &Service) -> TokenStream {
     let parts = [service_trait(service), client(service), server(service)];
@@ -32,58 +32,58 @@ fn service_trait(service: &Service) -> TokenStream {
 }
 
 fn client(service: &Service) -> TokenStream {
-    let Service { visibility, ident, name, .. } = service;
+    let Service { visibility, ident, name, krate, .. } = service;
     let client = client_ident(service);
     let descriptor = descriptor(service);
-    let methods = service.methods.iter().enumerate().map(client_method);
+    let methods = service.methods.iter().enumerate().map(|place| client_method(krate, place));
     let about = format!("Calls the service `{name}`, defined by [`{ident}`]. Cheap to clone.");
     quote! {
         #[doc = #about]
         #[derive(Clone, Debug)]
         #visibility struct #client {
-            stub: ::ms_rpc::Stub,
+            stub: #krate::Stub,
         }
 
         #[allow(dead_code)]
         impl #client {
             /// The service's default name and its methods.
-            #visibility const DESCRIPTOR: ::ms_rpc::Descriptor = #descriptor;
+            #visibility const DESCRIPTOR: #krate::Descriptor = #descriptor;
 
             /// The service under its default name.
-            #visibility fn new(channel: impl ::core::convert::Into<::ms_rpc::Channel>) -> Self {
+            #visibility fn new(channel: impl ::core::convert::Into<#krate::Channel>) -> Self {
                 Self::named(Self::DESCRIPTOR.name, channel)
             }
 
             /// The service under another name, such as one of several versions.
             #visibility fn named(
                 name: impl ::core::convert::AsRef<str>,
-                channel: impl ::core::convert::Into<::ms_rpc::Channel>,
+                channel: impl ::core::convert::Into<#krate::Channel>,
             ) -> Self {
-                Self { stub: ::ms_rpc::Stub::new(channel, name) }
+                Self { stub: #krate::Stub::new(channel, name) }
             }
 
             /// The same with other options for its calls.
             #[must_use]
-            #visibility fn with(&self, options: ::ms_rpc::CallOptions) -> Self {
+            #visibility fn with(&self, options: #krate::CallOptions) -> Self {
                 Self { stub: self.stub.with(options) }
             }
 
             #(#methods)*
         }
 
-        impl ::ms_rpc::TypedClient for #client {
-            fn stub(&self) -> &::ms_rpc::Stub {
+        impl #krate::TypedClient for #client {
+            fn stub(&self) -> &#krate::Stub {
                 &self.stub
             }
 
-            fn from_stub(stub: ::ms_rpc::Stub) -> Self {
+            fn from_stub(stub: #krate::Stub) -> Self {
                 Self { stub }
             }
         }
     }
 }
 
-fn client_method((place, method): (usize, &Method)) -> TokenStream {
+fn client_method(krate: &Path, (place, method): (usize, &Method)) -> TokenStream {
     let Method { ident, docs, arguments, output, returned, .. } = method;
     let inputs = arguments.iter().map(|(name, kind)| quote! { #name: #kind });
     // One form for no arguments: an empty list, in every codec.
@@ -95,9 +95,9 @@ fn client_method((place, method): (usize, &Method)) -> TokenStream {
         }
     };
     let (result, call) = match output {
-        Output::Plain => (quote! { ::core::result::Result<#returned, ::ms_rpc::Status> }, quote! { call_plain }),
+        Output::Plain => (quote! { ::core::result::Result<#returned, #krate::Status> }, quote! { call_plain }),
         Output::Fallible { value, error } => {
-            (quote! { ::core::result::Result<#value, ::ms_rpc::CallError<#error>> }, quote! { call })
+            (quote! { ::core::result::Result<#value, #krate::CallError<#error>> }, quote! { call })
         }
     };
     let docs = if docs.is_empty() {
@@ -114,16 +114,16 @@ fn client_method((place, method): (usize, &Method)) -> TokenStream {
 }
 
 fn server(service: &Service) -> TokenStream {
-    let Service { visibility, ident, name, .. } = service;
+    let Service { visibility, ident, name, krate, .. } = service;
     let (client, server) = (client_ident(service), format_ident!("{}Server", ident));
-    let methods = service.methods.iter().enumerate().map(|place| server_method(ident, place));
+    let methods = service.methods.iter().enumerate().map(|place| server_method(service, place));
     let request = local("request");
     let about = format!("Serves an implementation of [`{ident}`] as the service `{name}`.");
     quote! {
         #[doc = #about]
         #[derive(Debug)]
         #visibility struct #server<T> {
-            service: ::ms_rpc::__private::Sharded<T>,
+            service: #krate::__private::Sharded<T>,
         }
 
         #[allow(dead_code)]
@@ -135,26 +135,28 @@ fn server(service: &Service) -> TokenStream {
 
             /// Serves a service that is used elsewhere too.
             #visibility fn shared(service: ::std::sync::Arc<T>) -> Self {
-                Self { service: ::ms_rpc::__private::Sharded::new(service) }
+                Self { service: #krate::__private::Sharded::new(service) }
             }
         }
 
-        impl<T: #ident> ::ms_rpc::Service for #server<T> {
-            fn descriptor(&self) -> &'static ::ms_rpc::Descriptor {
+        impl<T: #ident> #krate::Service for #server<T> {
+            fn descriptor(&self) -> &'static #krate::Descriptor {
                 &#client::DESCRIPTOR
             }
 
-            fn call(&self, #request: ::ms_rpc::Request<'_>) -> ::ms_rpc::Reply {
+            fn call(&self, #request: #krate::Request<'_>) -> #krate::Reply {
                 match #request.method() {
                     #(#methods)*
-                    _ => ::ms_rpc::Status::new(::ms_rpc::Code::Unimplemented, "no such method").into(),
+                    _ => #krate::Status::new(#krate::Code::Unimplemented, "no such method").into(),
                 }
             }
         }
     }
 }
 
-fn server_method(service: &Ident, (place, method): (usize, &Method)) -> TokenStream {
+fn server_method(service: &Service, (place, method): (usize, &Method)) -> TokenStream {
+    let Service { ident: service, krate, .. } = service;
+    let serde = quote! { #krate::__private::serde }.to_string().replace(' ', "");
     let Method { ident, context, arguments, output, .. } = method;
     let names: Vec<_> = arguments.iter().map(|(name, _)| name).collect();
     let kinds = arguments.iter().map(|(_, kind)| kind);
@@ -168,8 +170,8 @@ fn server_method(service: &Ident, (place, method): (usize, &Method)) -> TokenStr
     };
     quote! {
         #place => {
-            #[derive(::ms_rpc::__private::serde::Deserialize)]
-            #[serde(crate = "::ms_rpc::__private::serde", deny_unknown_fields)]
+            #[derive(#krate::__private::serde::Deserialize)]
+            #[serde(crate = #serde, deny_unknown_fields)]
             struct __Arguments {
                 #(#names: #kinds,)*
             }
@@ -190,21 +192,26 @@ fn local(name: &str) -> Ident {
 }
 
 fn descriptor(service: &Service) -> TokenStream {
-    let name = &service.name;
+    let Service { name, krate, .. } = service;
     let methods = service.methods.iter().map(|method| {
         let name = plain_name(&method.ident);
         let arguments = method.arguments.iter().map(|(name, _)| plain_name(name));
-        let (idempotent, compute) = (method.idempotent, method.compute);
+        let idempotent = method.idempotent;
+        let execution = match method.execution {
+            Execution::Inline => quote! { Inline },
+            Execution::Compute => quote! { Compute },
+            Execution::Blocking => quote! { Blocking },
+        };
         quote! {
-            ::ms_rpc::Method {
+            #krate::Method {
                 name: #name,
                 arguments: &[#(#arguments),*],
                 idempotent: #idempotent,
-                compute: #compute,
+                execution: #krate::Execution::#execution,
             }
         }
     });
-    quote! { ::ms_rpc::Descriptor { name: #name, methods: &[#(#methods),*] } }
+    quote! { #krate::Descriptor { name: #name, methods: &[#(#methods),*] } }
 }
 
 fn client_ident(service: &Service) -> Ident {

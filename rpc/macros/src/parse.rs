@@ -2,7 +2,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Generics, Ident, Item, LitStr, Pat, PathArguments, Receiver,
+    Attribute, Error, FnArg, GenericArgument, Generics, Ident, Item, LitStr, Pat, Path, PathArguments, Receiver,
     ReceiverKind, Result, ReturnType, Safety, TraitItem, TraitItemFn, Type, Visibility, parse::Parser, parse_quote,
     spanned::Spanned,
 };
@@ -13,6 +13,8 @@ pub(crate) struct Service {
     pub(crate) ident: Ident,
     /// The name on the wire.
     pub(crate) name: String,
+    /// Path of the crate ms-rpc.
+    pub(crate) krate: Path,
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) methods: Vec<Method>,
 }
@@ -28,7 +30,15 @@ pub(crate) struct Method {
     /// The type as it stands in the trait.
     pub(crate) returned: Type,
     pub(crate) idempotent: bool,
-    pub(crate) compute: bool,
+    pub(crate) execution: Execution,
+}
+
+/// Threads that a method runs on, by the name of the variant of `ms_rpc::Execution`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Execution {
+    Inline,
+    Compute,
+    Blocking,
 }
 
 pub(crate) enum Output {
@@ -47,7 +57,7 @@ pub(crate) fn service(attribute: TokenStream, item: TokenStream) -> Result<Servi
         Item::Trait(item) => item,
         other => return Err(Error::new(other.span(), "a service is a trait: write `pub trait Goods { .. }`")),
     };
-    let name = service_name(attribute, &item.ident)?;
+    let (name, krate) = parameters(attribute, &item.ident)?;
     if let Some(span) = generics(&item.generics) {
         return Err(Error::new(span, "a service has no generics: its types must be known on both sides"));
     }
@@ -59,11 +69,12 @@ pub(crate) fn service(attribute: TokenStream, item: TokenStream) -> Result<Servi
         return Err(Error::new(item.supertraits.span(), message));
     }
     let methods = item.items.into_iter().map(method).collect::<Result<Vec<_>>>()?;
-    Ok(Service { visibility: item.vis, ident: item.ident, name, attributes: item.attrs, methods })
+    Ok(Service { visibility: item.vis, ident: item.ident, name, krate, attributes: item.attrs, methods })
 }
 
-fn service_name(attribute: TokenStream, ident: &Ident) -> Result<String> {
-    let mut name: Option<LitStr> = None;
+/// The service's name and the path of the crate, from `name = ".."` and `crate = ..`.
+fn parameters(attribute: TokenStream, ident: &Ident) -> Result<(String, Path)> {
+    let (mut name, mut krate): (Option<LitStr>, Option<Path>) = (None, None);
     let parser = syn::meta::parser(|meta| {
         if meta.path.is_ident("name") {
             if name.is_some() {
@@ -73,16 +84,24 @@ fn service_name(attribute: TokenStream, ident: &Ident) -> Result<String> {
             name = Some(value.map_err(|error| Error::new(error.span(), "write the name as text: `name = \"goods\"`"))?);
             return Ok(());
         }
-        Err(meta.error("unknown parameter: write `#[service(name = \"goods\")]`"))
+        if meta.path.is_ident("crate") {
+            let value = meta.value().and_then(|value| value.call(Path::parse_mod_style));
+            let message = "write the crate's path: `crate = my_crate::ms_rpc`";
+            krate = Some(value.map_err(|error| Error::new(error.span(), message))?);
+            return Ok(());
+        }
+        Err(meta
+            .error("unknown parameter: write `#[service(name = \"goods\")]`, or `crate = path` for the crate ms-rpc"))
     });
     parser.parse2(attribute)?;
-    let Some(name) = name else { return Ok(snake_case(&ident.to_string())) };
+    let krate = krate.unwrap_or_else(|| parse_quote!(::ms_rpc));
+    let Some(name) = name else { return Ok((snake_case(&ident.to_string()), krate)) };
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
     let text = name.value();
     if text.is_empty() || text.len() > 128 || !text.chars().all(legal) {
         return Err(Error::new(name.span(), "a service name has 1 to 128 letters, digits and . _ : -"));
     }
-    Ok(text)
+    Ok((text, krate))
 }
 
 fn snake_case(name: &str) -> String {
@@ -103,15 +122,20 @@ fn method(item: TraitItem) -> Result<Method> {
     check_signature(&function)?;
     let signature = function.sig;
     let (mut docs, mut attributes) = (Vec::new(), Vec::new());
-    let (mut idempotent, mut compute) = (false, false);
+    let (mut idempotent, mut execution) = (false, Execution::Inline);
     for attribute in function.attrs {
         let path = attribute.path();
         if path.is_ident("idempotent") {
             without_value(&attribute)?;
             idempotent = true;
-        } else if path.is_ident("compute") {
+        } else if path.is_ident("compute") || path.is_ident("blocking") {
             without_value(&attribute)?;
-            compute = true;
+            let wanted = if path.is_ident("compute") { Execution::Compute } else { Execution::Blocking };
+            if execution != Execution::Inline && execution != wanted {
+                let message = "a method either computes or blocks: write `#[compute]` or `#[blocking]`";
+                return Err(Error::new(attribute.span(), message));
+            }
+            execution = wanted;
         } else if path.is_ident("cfg") || path.is_ident("cfg_attr") {
             let message = "a service has the same methods on both sides: put `#[cfg]` on the whole trait";
             return Err(Error::new(attribute.span(), message));
@@ -134,15 +158,16 @@ fn method(item: TraitItem) -> Result<Method> {
         ReturnType::Type(_, returned) => *returned,
     };
     let output = output(&returned)?;
-    Ok(Method { ident: signature.ident, docs, attributes, context, arguments, output, returned, idempotent, compute })
+    Ok(Method { ident: signature.ident, docs, attributes, context, arguments, output, returned, idempotent, execution })
 }
 
 fn without_value(attribute: &Attribute) -> Result<()> {
     match attribute.meta.require_path_only() {
         Ok(_) => Ok(()),
-        Err(error) => {
-            Err(Error::new(error.span(), "it says all by its name: write `#[idempotent]` or `#[compute]` alone"))
-        }
+        Err(error) => Err(Error::new(
+            error.span(),
+            "it says all by its name: write `#[idempotent]`, `#[compute]` or `#[blocking]` alone",
+        )),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     limit::{Bucket, Buckets, Limits, Ticker},
     pace::{Pace, Threads},
 };
-use crate::{Code, Context, Method, Outcome, Service, Status, service::Descriptor};
+use crate::{Code, Context, Execution, Method, Outcome, Service, Status, service::Descriptor};
 
 /// A call before its body is touched, as interceptors see it: calls of the framework's own services (`ms.health`,
 /// `ms.describe`) too.
@@ -93,7 +93,11 @@ impl Dispatch {
                 let own = own.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}.{}`", method.name))));
                 let buckets = [own, of_service.clone(), whole.clone()].into_iter().flatten();
                 let buckets = buckets.filter(|_| is_user).collect();
-                let threads = if method.compute { Threads::Compute } else { Threads::InPlace };
+                let threads = match method.execution {
+                    Execution::Inline => Threads::InPlace,
+                    Execution::Compute => Threads::Compute,
+                    Execution::Blocking => Threads::Blocking,
+                };
                 let route = Route {
                     name: served.clone(),
                     service: service.clone(),
