@@ -53,7 +53,7 @@ pub use server::{
     Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits, shutdown_signal,
 };
 pub use service::{
-    Descriptor, Execution, Method, Reply, Request, Service,
+    Descriptor, Execution, Method, Reply, Request, Service, Signature,
     describe::{Describe, DescribeClient, MethodDescription, ServiceDescription},
     health::{Health, HealthClient, HealthState, ServiceHealth},
 };
@@ -63,5 +63,8 @@ pub use service::{
 pub mod __private {
     pub use serde;
 
-    pub use crate::shard::Sharded;
+    pub use crate::{
+        service::signature::{Fallback, IsStatus, Probe, Shape, Value, hash},
+        shard::Sharded,
+    };
 }

@@ -156,7 +156,7 @@ async fn what_a_later_version_adds_is_passed_over() {
     raw.send(&[control(128, 0), frame(255, 7, 7, 1, b"whatever")].concat()).await;
     let flagged = Request { flags: 0xff, ..find(1) };
     assert_eq!(raw.call(&flagged).await.code, 0);
-    let longer = Request { extra: vec![9; 100], ..find(2) };
+    let longer = Request { extra: [vec![0; 8], vec![9; 100]].concat(), ..find(2) };
     assert_eq!(raw.call(&longer).await.code, 0);
     raw.send(&control(PING, 77)).await;
     assert_eq!(raw.frame().await, raw::Frame { kind: PONG, compression: 0, codec: NO_VALUE, id: 77, body: Vec::new() });

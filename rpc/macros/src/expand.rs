@@ -1,13 +1,13 @@
 //! From a service to code.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote};
-use syn::{Ident, Path};
+use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
+use quote::{format_ident, quote, quote_spanned};
+use syn::{Ident, Path, Type, spanned::Spanned};
 
-use crate::parse::{Execution, Method, Output, Service};
+use crate::parse::{Execution, Method, Output, Service, trailing_options};
 
 pub(crate) fn service(service: &Service) -> TokenStream {
-    let parts = [service_trait(service), client(service), server(service)];
+    let parts = [service_trait(service), client(service), server(service), checks(service)];
     quote! { #(#parts)* }
 }
 
@@ -96,6 +96,9 @@ fn client_method(krate: &Path, (place, method): (usize, &Method)) -> TokenStream
     };
     let (result, call) = match output {
         Output::Plain => (quote! { ::core::result::Result<#returned, #krate::Status> }, quote! { call_plain }),
+        Output::Refusable { value, .. } => {
+            (quote! { ::core::result::Result<#value, #krate::Status> }, quote! { call_plain })
+        }
         Output::Fallible { value, error } => {
             (quote! { ::core::result::Result<#value, #krate::CallError<#error>> }, quote! { call })
         }
@@ -105,18 +108,77 @@ fn client_method(krate: &Path, (place, method): (usize, &Method)) -> TokenStream
     } else {
         quote! { #(#docs)* }
     };
+    let bounds = bounds(krate, method);
     quote! {
         #docs
-        pub async fn #ident(&self #(, #inputs)*) -> #result {
+        #[allow(trivial_bounds)]
+        pub async fn #ident(&self #(, #inputs)*) -> #result
+        where
+            #(#bounds,)*
+        {
             self.stub.#call(&Self::DESCRIPTOR.methods[#place], #values).await
         }
     }
+}
+
+/// What the types of a method must be. As bounds where they are used, they are reported once each, at the type in the trait;
+/// the code behind them takes them for granted.
+fn bounds(krate: &Path, method: &Method) -> Vec<TokenStream> {
+    let value = |kind: &Type| {
+        let bound = respanned(quote! { #krate::__private::Value }, kind.span());
+        quote! { #kind: #bound }
+    };
+    let mut bounds: Vec<_> = method.arguments.iter().map(|(_, kind)| value(kind)).collect();
+    match &method.output {
+        Output::Plain => bounds.push(value(&method.returned)),
+        Output::Refusable { value: kind, status } => {
+            bounds.push(value(kind));
+            let bound = respanned(quote! { #krate::__private::IsStatus }, status.span());
+            bounds.push(quote! { #status: #bound });
+        }
+        Output::Fallible { value: kind, error } => {
+            bounds.push(value(kind));
+            let bound = respanned(quote! { #krate::ServiceError }, error.span());
+            bounds.push(quote! { #error: #bound });
+        }
+    }
+    bounds
+}
+
+/// The same tokens, which errors show at this place.
+fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
+    let at_span = |mut token: TokenTree| {
+        token.set_span(span.resolved_at(token.span()));
+        token
+    };
+    tokens.into_iter().map(at_span).collect()
+}
+
+/// Assertions, when the program is compiled, that a plain value is no alias of `Result`: names alone do not show it.
+fn checks(service: &Service) -> TokenStream {
+    let krate = &service.krate;
+    let checks = service.methods.iter().filter_map(|method| match &method.output {
+        Output::Plain => {
+            let kind = &method.returned;
+            let message = "the type of a method that may fail must be seen to be a `Result`: write `Result<Value, Error>` \
+                           in place of its alias";
+            Some(quote_spanned! { kind.span()=>
+                const _: () = {
+                    use #krate::__private::Fallback as _;
+                    ::core::assert!(!<#krate::__private::Probe<#kind>>::IS_RESULT, #message)
+                };
+            })
+        }
+        Output::Refusable { .. } | Output::Fallible { .. } => None,
+    });
+    quote! { #(#checks)* }
 }
 
 fn server(service: &Service) -> TokenStream {
     let Service { visibility, ident, name, krate, .. } = service;
     let (client, server) = (client_ident(service), format_ident!("{}Server", ident));
     let methods = service.methods.iter().enumerate().map(|place| server_method(service, place));
+    let bounds: Vec<_> = service.methods.iter().flat_map(|method| bounds(krate, method)).collect();
     let request = local("request");
     let about = format!("Serves an implementation of [`{ident}`] as the service `{name}`.");
     quote! {
@@ -139,7 +201,11 @@ fn server(service: &Service) -> TokenStream {
             }
         }
 
-        impl<T: #ident> #krate::Service for #server<T> {
+        #[allow(trivial_bounds)]
+        impl<T: #ident> #krate::Service for #server<T>
+        where
+            #(#bounds,)*
+        {
             fn descriptor(&self) -> &'static #krate::Descriptor {
                 &#client::DESCRIPTOR
             }
@@ -159,23 +225,45 @@ fn server_method(service: &Service, (place, method): (usize, &Method)) -> TokenS
     let serde = quote! { #krate::__private::serde }.to_string().replace(' ', "");
     let Method { ident, context, arguments, output, .. } = method;
     let names: Vec<_> = arguments.iter().map(|(name, _)| name).collect();
-    let kinds = arguments.iter().map(|(_, kind)| kind);
+    let kinds: Vec<_> = arguments.iter().map(|(_, kind)| kind).collect();
+    let generics: Vec<_> = (0..arguments.len()).map(|place| format_ident!("__A{place}")).collect();
     // Names of its own, whatever the arguments are called.
     let (request, call_context, implementation) = (local("request"), local("context"), local("service"));
+    let call_arguments = local("arguments");
     let take_context = context.as_ref().map(|_| quote! { let #call_context = #request.context().clone(); });
     let context = context.as_ref().map(|_| quote! { #call_context, });
     let reply = match output {
         Output::Plain => quote! { reply },
+        Output::Refusable { .. } => quote! { reply_status },
         Output::Fallible { .. } => quote! { reply_result },
     };
+    // An older caller knows fewer arguments: those at the end that are an `Option`.
+    let shorter = (1..=trailing_options(arguments)).map(|missing| {
+        let sent = arguments.len() - missing;
+        let (sent_names, sent_kinds, absent) = (&names[..sent], &kinds[..sent], &names[sent..]);
+        let (pattern, kind) = match sent {
+            0 => (quote! { [] }, quote! { [(); 0] }),
+            _ => (quote! { (#(#sent_names,)*) }, quote! { (#(#sent_kinds,)*) }),
+        };
+        quote! {
+            #missing => #request.arguments::<#kind>().map(|#pattern| __Arguments {
+                #(#sent_names,)*
+                #(#absent: ::core::option::Option::None,)*
+            }),
+        }
+    });
     quote! {
         #place => {
             #[derive(#krate::__private::serde::Deserialize)]
             #[serde(crate = #serde, deny_unknown_fields)]
-            struct __Arguments {
-                #(#names: #kinds,)*
+            struct __Arguments<#(#generics),*> {
+                #(#names: #generics,)*
             }
-            let __Arguments { #(#names),* } = match #request.arguments() {
+            let #call_arguments: ::core::result::Result<__Arguments<#(#kinds),*>, _> = match #request.missing() {
+                #(#shorter)*
+                _ => #request.arguments(),
+            };
+            let __Arguments { #(#names),* } = match #call_arguments {
                 ::core::result::Result::Ok(arguments) => arguments,
                 ::core::result::Result::Err(status) => return status.into(),
             };
@@ -202,16 +290,99 @@ fn descriptor(service: &Service) -> TokenStream {
             Execution::Compute => quote! { Compute },
             Execution::Blocking => quote! { Blocking },
         };
+        let signature = signature(krate, method);
         quote! {
             #krate::Method {
                 name: #name,
                 arguments: &[#(#arguments),*],
                 idempotent: #idempotent,
                 execution: #krate::Execution::#execution,
+                signature: #signature,
             }
         }
     });
-    quote! { #krate::Descriptor { name: #name, methods: &[#(#methods),*] } }
+    quote! {{
+        #[allow(unused_imports)]
+        use #krate::__private::Fallback as _;
+        #krate::Descriptor { name: #name, methods: &[#(#methods),*] }
+    }}
+}
+
+/// The definition of a method for the comparison between the two sides.
+fn signature(krate: &Path, method: &Method) -> TokenStream {
+    let optional = trailing_options(&method.arguments);
+    let text = written(method, 0);
+    let texts = (0..=optional).map(|missing| written(method, missing));
+    let probe = |path: String, kind: &Type| quote! { (#path, <#krate::__private::Probe<#kind>>::TRACE) };
+    let arguments = method.arguments.iter().map(|(name, kind)| probe(plain_name(name), kind));
+    let results = match &method.output {
+        Output::Plain => vec![probe("the result".to_owned(), &method.returned)],
+        Output::Refusable { value, .. } => vec![probe("the result".to_owned(), value)],
+        Output::Fallible { value, error } => {
+            vec![probe("the result".to_owned(), value), probe("the error".to_owned(), error)]
+        }
+    };
+    quote! {
+        #krate::Signature {
+            text: #text,
+            hashes: &[#(#krate::__private::hash(#texts)),*],
+            shape: || {
+                static SHAPE: ::std::sync::LazyLock<#krate::__private::Shape> = ::std::sync::LazyLock::new(|| {
+                    #krate::__private::Shape::new(&[#(#arguments),*], &[#(#results),*], #optional)
+                });
+                &SHAPE
+            },
+        }
+    }
+}
+
+/// The method as its author wrote it, without context, with uniform spaces; without `missing` arguments at the end.
+fn written(method: &Method, missing: usize) -> String {
+    let sent = &method.arguments[..method.arguments.len() - missing];
+    let arguments: Vec<_> = sent.iter().map(|(name, kind)| format!("{}: {}", plain_name(name), text(kind))).collect();
+    let returned = match text(&method.returned) {
+        unit if unit == "()" => String::new(),
+        returned => format!(" -> {returned}"),
+    };
+    format!("{}({}){returned}", plain_name(&method.ident), arguments.join(", "))
+}
+
+/// A type with spaces where people write them.
+fn text(kind: &Type) -> String {
+    let mut text = String::new();
+    append(quote! { #kind }, &mut text);
+    text.replace(", >", ">")
+}
+
+fn append(tokens: TokenStream, text: &mut String) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::None => ("", ""),
+                };
+                text.push_str(open);
+                append(group.stream(), text);
+                text.truncate(text.trim_end().len());
+                text.push_str(close);
+            }
+            TokenTree::Punct(punct) => match punct.as_char() {
+                mark @ (',' | ';') => text.extend([mark, ' ']),
+                mark @ ('+' | '=' | '-') => text.extend([' ', mark]),
+                mark => text.push(mark),
+            },
+            word => {
+                let word = word.to_string();
+                if text.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '+' | '=')) {
+                    text.push(' ');
+                }
+                text.push_str(&word);
+            }
+        }
+    }
 }
 
 fn client_ident(service: &Service) -> Ident {

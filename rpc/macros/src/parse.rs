@@ -43,7 +43,15 @@ pub(crate) enum Execution {
 
 pub(crate) enum Output {
     Plain,
-    Fallible { value: Box<Type>, error: Box<Type> },
+    /// `Result<value, Status>`.
+    Refusable {
+        value: Box<Type>,
+        status: Box<Type>,
+    },
+    Fallible {
+        value: Box<Type>,
+        error: Box<Type>,
+    },
 }
 
 /// Names that the generated client needs for itself.
@@ -240,8 +248,22 @@ fn argument(argument: FnArg) -> Result<(Ident, Type)> {
 }
 
 fn is_context(kind: &Type) -> bool {
+    is_named(kind, "Context")
+}
+
+/// The last part of the type's path is this name, without arguments.
+fn is_named(kind: &Type, name: &str) -> bool {
     let Type::Path(path) = kind else { return false };
-    path.path.segments.last().is_some_and(|last| last.ident == "Context" && last.arguments.is_empty())
+    path.path.segments.last().is_some_and(|last| last.ident == name && last.arguments.is_empty())
+}
+
+/// Number of arguments at the end whose type is an `Option`.
+pub(crate) fn trailing_options(arguments: &[(Ident, Type)]) -> usize {
+    let is_option = |kind: &Type| {
+        let Type::Path(path) = kind else { return false };
+        path.path.segments.last().is_some_and(|last| last.ident == "Option" && !last.arguments.is_empty())
+    };
+    arguments.iter().rev().take_while(|(_, kind)| is_option(kind)).count()
 }
 
 fn output(whole: &Type) -> Result<Output> {
@@ -264,6 +286,9 @@ fn output(whole: &Type) -> Result<Output> {
         _ => Vec::new(),
     };
     match <[Type; 2]>::try_from(types) {
+        Ok([value, error]) if is_named(&error, "Status") => {
+            Ok(Output::Refusable { value: Box::new(value), status: Box::new(error) })
+        }
         Ok([value, error]) => Ok(Output::Fallible { value: Box::new(value), error: Box::new(error) }),
         Err(_) => {
             Err(Error::new(last.span(), "both types of the result must be seen here: write `Result<Value, Error>`"))

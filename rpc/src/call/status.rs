@@ -46,6 +46,10 @@ struct Inner {
     detail: Option<(Codec, Bytes)>,
     no_instance: Option<NoInstance>,
     metadata: Metadata,
+    /// Set by [`Status::not_executed`]: a method that returns the status means itself, and not a call that it made.
+    not_executed: bool,
+    /// The two sides define the method differently: the structure of the server's types, if that is what differs.
+    difference: Option<Box<str>>,
 }
 
 impl Status {
@@ -53,8 +57,17 @@ impl Status {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
         let outcome = Outcome::Answered;
-        let metadata = Metadata::default();
-        Self(Box::new(Inner { code, outcome, message, retry_after: None, detail: None, no_instance: None, metadata }))
+        Self(Box::new(Inner {
+            code,
+            outcome,
+            message,
+            retry_after: None,
+            detail: None,
+            no_instance: None,
+            metadata: Metadata::default(),
+            not_executed: false,
+            difference: None,
+        }))
     }
 
     /// The kind of failure.
@@ -115,6 +128,38 @@ impl Status {
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.0.retry_after = Some(retry_after);
+        self
+    }
+
+    /// The same, for a call that was refused before it had any effect: callers may try it elsewhere, even if the method is not
+    /// idempotent. A method that returns it says so of its own call.
+    #[must_use]
+    pub fn not_executed(mut self) -> Self {
+        self.0.not_executed = true;
+        self.with_outcome(Outcome::Refused)
+    }
+
+    /// The status that a method returned, as its call's. What it says of the execution of another call is left out.
+    pub(crate) fn of_method(mut self) -> Self {
+        if self.0.code == Code::Ok {
+            self.0.code = Code::Unknown;
+        }
+        self.0.difference = None;
+        let executed = !self.0.not_executed;
+        if executed { self.with_outcome(Outcome::Answered) } else { self }
+    }
+
+    pub(crate) fn with_message(mut self, message: String) -> Self {
+        self.0.message = message;
+        self
+    }
+
+    pub(crate) fn difference(&self) -> Option<&str> {
+        self.0.difference.as_deref()
+    }
+
+    pub(crate) fn with_difference(mut self, shape: Box<str>) -> Self {
+        self.0.difference = Some(shape);
         self
     }
 
@@ -181,6 +226,11 @@ impl From<ms_register::RegisterError> for Status {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no error of a method",
+    label = "this type must implement `ms_rpc::ServiceError`",
+    note = "write `impl ms_rpc::ServiceError for {Self} {{ .. }}`; it needs `std::error::Error`, `Serialize` and `Deserialize`"
+)]
 pub trait ServiceError: std::error::Error + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Code for callers that do not know the type. Default: [`Code::Unknown`].
     fn code(&self) -> Code {

@@ -210,7 +210,7 @@ impl Stub {
         T: DeserializeOwned,
         E: ServiceError,
     {
-        self.exchange(method, arguments).await?.into_result()
+        self.exchange(method, arguments).await?.into_result(method)
     }
 
     /// Calls a method that returns a plain value.
@@ -222,7 +222,7 @@ impl Stub {
         A: Serialize,
         T: DeserializeOwned,
     {
-        self.exchange(method, arguments).await?.into_value()
+        self.exchange(method, arguments).await?.into_plain(method)
     }
 
     pub(super) fn options(&self) -> &CallOptions {
@@ -255,17 +255,20 @@ impl Stub {
         let argc = method.arguments.len() as u8;
         let options = self.options_of(method);
         let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), options)?;
+        let request = request.with_signature(&method.signature);
         let idempotent = method.idempotent || options.idempotent;
-        match &self.channel {
+        let result = match &self.channel {
             Channel::Proxy(proxy) => {
                 let resolver = self.resolver(proxy)?;
                 if request.fork {
-                    return Box::pin(fork(proxy, resolver, &request, arguments, idempotent)).await;
+                    Box::pin(fork(proxy, resolver, &request, arguments, idempotent)).await
+                } else {
+                    proxy.exchange(resolver, &request, arguments, idempotent).await
                 }
-                proxy.exchange(resolver, &request, arguments, idempotent).await
             }
             channel => channel.exchange(&request, arguments, idempotent).await,
-        }
+        };
+        result.map_err(|status| method.signature.explain(status))
     }
 }
 

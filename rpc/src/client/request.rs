@@ -15,6 +15,7 @@ use crate::{
     buffer::FrameBuf,
     codec::CodecError,
     proto::{HEADER, Header, Kind, RequestHead, append_pair},
+    service::Signature,
 };
 
 /// No time that a user gives counts for more: beyond what a clock can add there is no deadline.
@@ -37,6 +38,8 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) argc: u8,
     pub(crate) codec: Codec,
+    /// Hashes of the method's definition and of the structure of its types; 0 for a call by names.
+    said: [u32; 2],
     /// The only instance that will do.
     pub(crate) instance: Option<&'a str>,
     /// What the balancer hashes.
@@ -85,6 +88,7 @@ impl<'a> CallRequest<'a> {
             method,
             argc,
             codec: config.codec,
+            said: [0; 2],
             instance: options.instance.as_deref(),
             key: options.key,
             fork: options.fork && options.instance.is_none(),
@@ -126,6 +130,13 @@ impl<'a> CallRequest<'a> {
         CallRequest { instance: Some(instance), fork: false, pairs, deadline, ..*self }
     }
 
+    /// The same call, with the hashes of the method's definition.
+    #[inline]
+    pub(crate) fn with_signature(mut self, signature: &Signature) -> Self {
+        self.said = signature.said(self.codec);
+        self
+    }
+
     /// The same call in another codec.
     pub(crate) fn with_codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
@@ -155,8 +166,8 @@ impl<'a> CallRequest<'a> {
     ) -> Result<(), Status> {
         let start = out.mark();
         let timeout_ms = self.remaining_ms()?;
-        let head =
-            RequestHead { timeout_ms, service: self.service, method: self.method, argc: self.argc, pairs: &self.pairs };
+        let Self { service, method, argc, said: [signature, shape], .. } = *self;
+        let head = RequestHead { timeout_ms, service, method, argc, pairs: &self.pairs, signature, shape };
         out.data().extend_from_slice(&[0; HEADER]);
         head.write(out.data()).map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
         let body = out.mark();

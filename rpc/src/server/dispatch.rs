@@ -68,7 +68,13 @@ impl Route {
     /// The method's name.
     #[inline]
     pub(crate) fn method_name(&self) -> &'static str {
-        self.descriptor.methods[self.method].name
+        self.method().name
+    }
+
+    /// The method's description.
+    #[inline]
+    pub(crate) fn method(&self) -> &'static Method {
+        &self.descriptor.methods[self.method]
     }
 }
 

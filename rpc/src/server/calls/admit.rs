@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::timing::Timing;
 use crate::{
-    Code, Compression, Context, Incoming, Metadata, Outcome, Peer, Status,
+    Code, Codec, Compression, Context, Incoming, Metadata, Outcome, Peer, Status,
     meter::{self, Shed},
     proto::{ClientHello, Frame, KnownHead, LARGEST_MAX_FRAME, RequestHead, SMALLEST_MAX_FRAME},
     server::{
@@ -134,7 +134,7 @@ impl Admitter {
         let argc = head.argc;
         let known = match last {
             Some(known) if is_known => known,
-            _ => Known::look_up(&shared.dispatch, last.as_ref(), &head, &frame.body[..start])?,
+            _ => Known::look_up(&shared.dispatch, last.as_ref(), &head, form.codec, &frame.body[..start])?,
         };
         let route = &self.known.insert(known).route;
         let much = frame.body.len() >= MUCH || frame.header.compression != 0;
@@ -182,12 +182,19 @@ fn shed(why: Shed, message: &str) -> Status {
 }
 
 impl Known {
-    /// The route of this head: that of the last one, if it has the same names.
-    fn look_up(dispatch: &Dispatch, last: Option<&Self>, head: &RequestHead<'_>, bytes: &[u8]) -> Result<Self, Status> {
+    /// The route of this head: that of the last one, if it has the same names. The definitions of both sides are compared.
+    fn look_up(
+        dispatch: &Dispatch,
+        last: Option<&Self>,
+        head: &RequestHead<'_>,
+        codec: u8,
+        bytes: &[u8],
+    ) -> Result<Self, Status> {
         let route = match last.filter(|last| last.route.is(head.service, head.method)) {
             Some(last) => last.route.clone(),
             None => dispatch.route(head.service, head.method)?.clone(),
         };
+        route.method().signature.check(head.service, head, Codec::from_number(codec))?;
         // A head with metadata is parsed each time.
         let known = if head.pairs.len() > 1 { &[] } else { bytes };
         Ok(Self { head: KnownHead::new(known), argc: head.argc, route })
@@ -197,6 +204,6 @@ impl Known {
     #[inline]
     fn head(&self, timeout_ms: u32) -> RequestHead<'_> {
         let (service, method) = (&*self.route.name, self.route.method_name());
-        RequestHead { timeout_ms, service, method, argc: self.argc, pairs: &[0] }
+        RequestHead { timeout_ms, service, method, argc: self.argc, pairs: &[0], signature: 0, shape: 0 }
     }
 }
