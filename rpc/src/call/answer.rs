@@ -129,7 +129,7 @@ impl Answer {
         match self.body.decode(self.codec) {
             Ok(error) => Err(CallError::Service(error)),
             Err(why) => {
-                let message = format!("{message} ({})", undecodable("error", method, &why));
+                let message = format!("{message} ({})", undecodable("error", method, &why)).trim_start().to_owned();
                 let status = Status::new(*code, message);
                 let codec = self.codec;
                 let (_, metadata, body, _) = self.into_parts();
