@@ -40,8 +40,9 @@ pub(super) fn trace<T: DeserializeOwned>(path: &str, out: &mut String) {
     for _ in 0..PASSES {
         tracer.borrow_mut().stack.clear();
         // The type's own code runs here.
-        let pass =
-            catch_unwind(AssertUnwindSafe(|| drop(T::deserialize(At { tracer: &tracer, node: 0, replay: false }))));
+        let pass = catch_unwind(AssertUnwindSafe(|| {
+            drop(T::deserialize(At { tracer: &tracer, node: 0, replay: false, levels: MOST_LEVELS }))
+        }));
         if pass.is_err() || tracer.try_borrow().map_or(true, |tracer| tracer.nodes[0].done) {
             break;
         }
@@ -69,6 +70,8 @@ struct Node {
     /// Made-up value or alternative: the one to try next, and the first that succeeded.
     turn: usize,
     pick: Option<usize>,
+    /// The node of the same type around it.
+    around: Option<usize>,
 }
 
 impl Tracer {
@@ -122,6 +125,8 @@ struct At<'a> {
     node: usize,
     /// Only alternatives that are known to succeed are taken, and nothing is learned.
     replay: bool,
+    /// How many more levels may open.
+    levels: usize,
 }
 
 impl At<'_> {
@@ -156,30 +161,29 @@ impl At<'_> {
         kind: impl FnOnce() -> String,
         visit: impl FnOnce(Self) -> Result<V, Error>,
     ) -> Result<V, Error> {
-        let name = type_name::<T>();
-        if self.replay {
-            return visit(self);
-        }
-        let (around, levels) = {
-            let tracer = self.tracer.borrow();
-            (tracer.stack.iter().find(|(other, _)| *other == name).map(|(_, node)| *node), tracer.stack.len())
-        };
-        if levels >= MOST_LEVELS {
+        let Some(levels) = self.levels.checked_sub(1) else {
             self.kind(|| "too deep".to_owned());
             return Err(Error::custom("too deep"));
+        };
+        let (name, at) = (type_name::<T>(), Self { levels, ..self });
+        if self.replay {
+            let node = self.tracer.borrow().nodes[self.node].around.unwrap_or(self.node);
+            return visit(Self { node, ..at });
         }
-        if let Some(around) = around {
+        let around = self.tracer.borrow().stack.iter().find(|(other, _)| *other == name).map(|(_, node)| *node);
+        if let Some(node) = around {
             self.kind(|| format!("again {}", kind()));
-            if !self.tracer.borrow().nodes[around].ok {
+            self.tracer.borrow_mut().nodes[self.node].around = around;
+            if !self.tracer.borrow().nodes[node].ok {
                 return Err(Error::custom("within itself"));
             }
-            let value = visit(Self { node: around, replay: true, ..self });
+            let value = visit(Self { node, replay: true, ..at });
             self.tracer.borrow_mut().finish(self.node, value.is_ok());
             return value;
         }
         self.kind(kind);
         self.tracer.borrow_mut().stack.push((name, self.node));
-        let value = visit(self);
+        let value = visit(at);
         let mut tracer = self.tracer.borrow_mut();
         tracer.stack.pop();
         tracer.finish(self.node, value.is_ok());
@@ -411,3 +415,6 @@ impl<'de> Deserializer<'de> for At<'_> {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;
