@@ -64,7 +64,7 @@ pub mod __private {
     pub use serde;
 
     pub use crate::{
-        service::signature::{Fallback, IsStatus, Probe, Shape, Value, hash},
+        service::signature::{Carried, Fallback, IsStatus, Probe, Sent, Shape, Value, hash},
         shard::Sharded,
     };
 }

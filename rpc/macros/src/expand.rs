@@ -91,7 +91,7 @@ fn client_method(krate: &Path, (place, method): (usize, &Method)) -> TokenStream
         [] => quote! { &[(); 0] },
         _ => {
             let names = arguments.iter().map(|(name, _)| name);
-            quote! { &(#(&#names,)*) }
+            quote! { &(#(#krate::__private::Sent(&#names),)*) }
         }
     };
     let (result, call) = match output {
@@ -116,13 +116,13 @@ fn client_method(krate: &Path, (place, method): (usize, &Method)) -> TokenStream
         where
             #(#bounds,)*
         {
-            self.stub.#call(&Self::DESCRIPTOR.methods[#place], #values).await
+            self.stub.#call(&Self::DESCRIPTOR.methods[#place], #values).await.map(#krate::__private::Carried::take)
         }
     }
 }
 
 /// What the types of a method must be. As bounds where they are used, they are reported once each, at the type in the trait;
-/// the code behind them takes them for granted.
+/// the code behind them takes them for granted, and asks serde's traits only of `Carried` values.
 fn bounds(krate: &Path, method: &Method) -> Vec<TokenStream> {
     let value = |kind: &Type| {
         let bound = respanned(quote! { #krate::__private::Value }, kind.span());
@@ -232,10 +232,11 @@ fn server_method(service: &Service, (place, method): (usize, &Method)) -> TokenS
     let call_arguments = local("arguments");
     let take_context = context.as_ref().map(|_| quote! { let #call_context = #request.context().clone(); });
     let context = context.as_ref().map(|_| quote! { #call_context, });
-    let reply = match output {
-        Output::Plain => quote! { reply },
-        Output::Refusable { .. } => quote! { reply_status },
-        Output::Fallible { .. } => quote! { reply_result },
+    let method = quote! { <T as #service>::#ident(&**#implementation, #context #(#names.0),*).await };
+    let (reply, method) = match output {
+        Output::Plain => (quote! { reply }, quote! { #krate::__private::Carried(#method) }),
+        Output::Refusable { .. } => (quote! { reply_status }, quote! { #method.map(#krate::__private::Carried) }),
+        Output::Fallible { .. } => (quote! { reply_result }, quote! { #method.map(#krate::__private::Carried) }),
     };
     // An older caller knows fewer arguments: those at the end that are an `Option`.
     let shorter = (1..=trailing_options(arguments)).map(|missing| {
@@ -243,12 +244,12 @@ fn server_method(service: &Service, (place, method): (usize, &Method)) -> TokenS
         let (sent_names, sent_kinds, absent) = (&names[..sent], &kinds[..sent], &names[sent..]);
         let (pattern, kind) = match sent {
             0 => (quote! { [] }, quote! { [(); 0] }),
-            _ => (quote! { (#(#sent_names,)*) }, quote! { (#(#sent_kinds,)*) }),
+            _ => (quote! { (#(#sent_names,)*) }, quote! { (#(#krate::__private::Carried<#sent_kinds>,)*) }),
         };
         quote! {
             #missing => #request.arguments::<#kind>().map(|#pattern| __Arguments {
                 #(#sent_names,)*
-                #(#absent: ::core::option::Option::None,)*
+                #(#absent: #krate::__private::Carried(::core::option::Option::None),)*
             }),
         }
     });
@@ -259,7 +260,7 @@ fn server_method(service: &Service, (place, method): (usize, &Method)) -> TokenS
             struct __Arguments<#(#generics),*> {
                 #(#names: #generics,)*
             }
-            let #call_arguments: ::core::result::Result<__Arguments<#(#kinds),*>, _> = match #request.missing() {
+            let #call_arguments: ::core::result::Result<__Arguments<#(#krate::__private::Carried<#kinds>),*>, _> = match #request.missing() {
                 #(#shorter)*
                 _ => #request.arguments(),
             };
@@ -269,7 +270,7 @@ fn server_method(service: &Service, (place, method): (usize, &Method)) -> TokenS
             };
             #take_context
             let #implementation = self.service.share();
-            #request.#reply(async move { <T as #service>::#ident(&**#implementation, #context #(#names),*).await })
+            #request.#reply(async move { #method })
         }
     }
 }

@@ -50,7 +50,7 @@ impl LocalServer {
         let frame = Bytes::from(out.gather(FrameBuf::default().mark()));
         let header = Header::parse(&frame, usize::MAX).ok().flatten().map(|(header, _)| header);
         Frame {
-            header: header.unwrap_or(Header::control(crate::proto::Kind::Response, form.id)),
+            header: header.unwrap_or_else(|| Header::control(crate::proto::Kind::Response, form.id)),
             body: frame.slice(HEADER..).into(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use super::trace::trace;
 use crate::{Code, Codec, Status, proto::RequestHead};
@@ -186,10 +186,65 @@ impl<T: DeserializeOwned> Probe<T> {
     label = "this type must be `Serialize + DeserializeOwned + Send + 'static`",
     note = "derive both on the type: `#[derive(serde::Serialize, serde::Deserialize)]`"
 )]
-pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
+pub trait Value: Sized + Send + 'static {
+    /// `Serialize::serialize`.
+    #[doc(hidden)]
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+
+    /// `Deserialize::deserialize`.
+    #[doc(hidden)]
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {
+    #[inline]
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+
+    #[inline]
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+}
+
+/// A [`Value`] as serde sees it. The bound `Value` implies no bounds of serde's: so a type without them is one error.
+#[derive(Debug)]
+pub struct Carried<T>(pub T);
+
+impl<T> Carried<T> {
+    /// The value.
+    #[inline]
+    pub fn take(self) -> T {
+        self.0
+    }
+}
+
+impl<T: Value> Serialize for Carried<T> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.write(serializer)
+    }
+}
+
+/// A [`Value`] on its way out.
+#[derive(Debug)]
+pub struct Sent<'a, T>(pub &'a T);
+
+impl<T: Value> Serialize for Sent<'_, T> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.write(serializer)
+    }
+}
+
+impl<'de, T: Value> Deserialize<'de> for Carried<T> {
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::read(deserializer).map(Self)
+    }
+}
 
 /// [`Status`] itself: a type of this name in a method's result.
 #[diagnostic::on_unimplemented(
