@@ -74,6 +74,16 @@ impl Codec {
         }
     }
 
+    /// Returns true if values carry the names of fields: then a reader tolerates fields that were added or moved.
+    #[inline]
+    pub(crate) fn names_fields(&self) -> bool {
+        match self {
+            Self::Bincode => false,
+            Self::Json | Self::MessagePack => true,
+            Self::Custom(custom) => custom.names_fields(),
+        }
+    }
+
     /// Appends `value`. After an error `out` holds a part of it.
     #[inline]
     pub(crate) fn encode<T: Serialize + ?Sized>(&self, value: &T, out: &mut FrameBuf) -> Result<(), CodecError> {

@@ -43,7 +43,7 @@ pub fn parse_header(bytes: &[u8]) -> Option<(u64, usize)> {
 
 /// Appends the head of a request without metadata; false if the names do not fit.
 pub fn write_head(service: &str, method: &str, out: &mut Vec<u8>) -> bool {
-    RequestHead { timeout_ms: 1_000, service, method, argc: 1, pairs: &[0] }.write(out).is_ok()
+    RequestHead { timeout_ms: 1_000, service, method, argc: 1, pairs: &[0], signature: 0, shape: 0 }.write(out).is_ok()
 }
 
 /// The names in the head at the start of `body`, and where the value starts.

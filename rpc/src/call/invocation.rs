@@ -20,6 +20,8 @@ pub struct Invocation {
     pub(crate) compression: Compression,
     /// Number of arguments.
     pub(crate) argc: u8,
+    /// Hashes of the caller's definition of the method, and of the structure of its types; 0 if they are not known.
+    pub(crate) said: [u32; 2],
     /// The arguments, compressed if `compression` says so.
     pub(crate) arguments: Bytes,
     /// Bound for the decompressed arguments.

@@ -23,6 +23,7 @@ use crate::{
     buffer::{FrameBuf, HAND_OFF, Mark},
     codec::CodecError,
     proto::{HEADER, Header, Kind, LARGEST_MAX_FRAME, RequestHead, append_pair},
+    service::Signature,
 };
 
 /// The time that a call has: the least of the options', the client's, and what the ambient call has left.
@@ -69,6 +70,8 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) argc: u8,
     pub(crate) codec: &'a Codec,
+    /// Hashes of the method's definition and of the structure of its types; 0 for a call by names.
+    said: [u32; 2],
     /// The only instance that will do.
     pub(crate) instance: Option<&'a str>,
     /// What the balancer hashes.
@@ -124,7 +127,7 @@ impl<'a> CallRequest<'a> {
         let timeout = call.context.remaining();
         let deadline = OnceLock::from(call.context.deadline());
         let request = Self::with(&call.service, &call.method, call.argc, &call.codec, config, options, pairs, timeout);
-        Self { deadline, ..request }
+        Self { deadline, said: call.said, ..request }
     }
 
     #[inline]
@@ -144,6 +147,7 @@ impl<'a> CallRequest<'a> {
             method,
             argc,
             codec,
+            said: [0; 2],
             instance: options.instance.as_deref(),
             key: options.key.as_ref(),
             fork: options.fork && options.instance.is_none(),
@@ -173,6 +177,7 @@ impl<'a> CallRequest<'a> {
             codec: self.codec.clone(),
             compression: Compression::None,
             argc: self.argc,
+            said: self.said,
             arguments: encoded.to_bytes(),
             max_frame: LARGEST_MAX_FRAME,
         })
@@ -238,6 +243,12 @@ impl<'a> CallRequest<'a> {
         }
     }
 
+    /// Says the method's definition to the server.
+    #[inline]
+    pub(crate) fn say(&mut self, signature: &Signature) {
+        self.said = signature.said(self.codec.names_fields());
+    }
+
     /// The same call in another codec.
     pub(crate) fn with_codec(mut self, codec: &'a Codec) -> Self {
         self.codec = codec;
@@ -267,8 +278,8 @@ impl<'a> CallRequest<'a> {
     ) -> Result<(), Status> {
         let start = out.mark();
         let timeout_ms = self.remaining_ms()?;
-        let head =
-            RequestHead { timeout_ms, service: self.service, method: self.method, argc: self.argc, pairs: &self.pairs };
+        let Self { service, method, argc, said: [signature, shape], .. } = *self;
+        let head = RequestHead { timeout_ms, service, method, argc, pairs: &self.pairs, signature, shape };
         out.data().extend_from_slice(&[0; HEADER]);
         head.write(out.data()).map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
         let body = out.mark();

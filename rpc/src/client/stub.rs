@@ -79,7 +79,7 @@ impl Stub {
         T: DeserializeOwned,
         E: ServiceError,
     {
-        self.exchange(method, arguments).await?.into_result()
+        self.exchange(method, arguments).await?.into_result(method)
     }
 
     /// Calls a method that returns a plain value.
@@ -91,7 +91,7 @@ impl Stub {
         A: Serialize,
         T: DeserializeOwned,
     {
-        self.exchange(method, arguments).await?.into_value()
+        self.exchange(method, arguments).await?.into_plain(method)
     }
 
     pub(super) fn options(&self) -> &CallOptions {
@@ -124,8 +124,12 @@ impl Stub {
     async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
         let argc = method.arguments.len() as u8;
         let options = self.options_of(method);
-        let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), options)?;
-        let result = self.carry(&request, method, options, arguments).await;
+        let mut request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), options)?;
+        request.say(&method.signature);
+        let mut result = self.carry(&request, method, options, arguments).await;
+        if let Err(status) = &mut result {
+            method.signature.explain(status);
+        }
         if let Some(stats) = &self.stats {
             let code = result.as_ref().map_or_else(Status::code, Answer::code);
             stats.add(method.name, code, request.took());
