@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use ms_rpc::{CallError, Client, Code, Codec, Outcome, RunningServer, Server, Service, ServiceError, Status};
+use ms_rpc::{
+    Answer, CallError, Client, Code, Codec, CustomCodec, CustomError, Invocation, Layer, Next, Outcome, ReadValue,
+    RunningServer, Server, Service, ServiceError, Status, erased_serde,
+};
 use serde::{Deserialize, Serialize};
 
 macro_rules! error {
@@ -246,7 +249,11 @@ async fn old_callers_of_a_new_server() {
         for _ in 0..2 {
             differ(&codec, &goods.argument_type(5).await.unwrap_err(), &[OLD_NUMBER, NEW_NUMBER]);
         }
-        differ(&codec, &goods.swapped(1, 2).await.unwrap_err(), &["swapped(a: u32, b: u32)", "swapped(b: u32, a: u32)"]);
+        differ(
+            &codec,
+            &goods.swapped(1, 2).await.unwrap_err(),
+            &["swapped(a: u32, b: u32)", "swapped(b: u32, a: u32)"],
+        );
         let added = goods.argument_added(1).await.unwrap_err();
         differ(&codec, &added, &["argument_added(id: u32)", "argument_added(id: u32, count: u32)"]);
         differ(&codec, &goods.result_type().await.unwrap_err(), &["result_type() -> u64", "result_type() -> i64"]);
@@ -294,7 +301,11 @@ async fn new_callers_of_an_old_server() {
     for (codec, client) in clients(&server).await {
         let goods = new::GoodsClient::new(client);
         differ(&codec, &goods.argument_type(-5).await.unwrap_err(), &[OLD_NUMBER, NEW_NUMBER]);
-        differ(&codec, &goods.swapped(1, 2).await.unwrap_err(), &["swapped(a: u32, b: u32)", "swapped(b: u32, a: u32)"]);
+        differ(
+            &codec,
+            &goods.swapped(1, 2).await.unwrap_err(),
+            &["swapped(a: u32, b: u32)", "swapped(b: u32, a: u32)"],
+        );
         let added = goods.option_added(1, Some("x".to_owned()), None).await.unwrap_err();
         differ(&codec, &added, &["`option_added(id: u32) -> String`", "most: Option<Vec<u8>>) -> String"]);
         differ(&codec, &goods.only_options(None).await.unwrap_err(), &["only_options()", "(filter: Option<u8>)"]);
@@ -370,5 +381,70 @@ async fn two_versions_side_by_side() {
     for (_, client) in clients(&server).await {
         assert_eq!(old::GoodsClient::new(client.clone()).argument_type(5).await.unwrap(), "5");
         assert_eq!(new::GoodsClient::named("goods.v2", client).argument_type(-5).await.unwrap(), "-5");
+    }
+}
+
+/// JSON under a number of its own, which may say that it names fields.
+struct Own(bool);
+
+impl CustomCodec for Own {
+    fn number(&self) -> u8 {
+        200
+    }
+
+    fn name(&self) -> &str {
+        "own"
+    }
+
+    fn names_fields(&self) -> bool {
+        self.0
+    }
+
+    fn encode(&self, value: &dyn erased_serde::Serialize) -> Result<Vec<u8>, CustomError> {
+        Ok(serde_json::to_vec(value)?)
+    }
+
+    fn decode(&self, bytes: &[u8], value: ReadValue<'_>) -> Result<(), CustomError> {
+        value.read(&mut serde_json::Deserializer::from_slice(bytes))
+    }
+}
+
+/// A codec of the user's own is taken for one without names, unless it says that it has them.
+#[tokio::test]
+async fn structures_are_compared_in_codecs_that_do_not_name_fields() {
+    for names_fields in [false, true] {
+        let codec = Codec::custom(Own(names_fields)).unwrap();
+        let server = Server::bind("127.0.0.1:0").await.unwrap().codec(codec.clone());
+        let server = server.serve(new::GoodsServer::new(new::Shop)).start().await.unwrap();
+        let client = Client::builder().codec(codec.clone()).connect(&server.address().to_string()).await.unwrap();
+        let grown = old::GoodsClient::new(client).field_added(old::Grown { id: 3 }).await;
+        match names_fields {
+            true => assert_eq!(grown.unwrap().id, 3),
+            false => differ(&codec, &grown.unwrap_err(), &["struct Grown (id, name)", "struct Grown (id)"]),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Through;
+
+#[async_trait::async_trait]
+impl Layer for Through {
+    async fn call(&self, call: &mut Invocation, next: Next<'_>) -> Result<Answer, Status> {
+        next.run(call).await
+    }
+}
+
+/// Definitions are compared behind layers on both sides, too.
+#[tokio::test]
+async fn layers_keep_the_definition() {
+    let server = Server::bind("127.0.0.1:0").await.unwrap().layer(Through);
+    let server = server.serve(new::GoodsServer::new(new::Shop)).start().await.unwrap();
+    for codec in Codec::ALL {
+        let builder = Client::builder().codec(codec.clone()).layer(Through);
+        let client = builder.connect(&server.address().to_string()).await.unwrap();
+        let goods = old::GoodsClient::new(client);
+        differ(&codec, &goods.argument_type(5).await.unwrap_err(), &[OLD_NUMBER, NEW_NUMBER]);
+        assert_eq!(goods.option_added(1).await.unwrap(), "1 None None");
     }
 }
