@@ -89,6 +89,15 @@ impl Codec {
     pub(crate) fn encode<T: Serialize + ?Sized>(&self, value: &T, out: &mut FrameBuf) -> Result<(), CodecError> {
         match self {
             Self::Bincode => binary::encode(value, out),
+            _ => self.encode_other(value, out),
+        }
+    }
+
+    /// Apart from [`encode`](Self::encode), so that encoding in bincode is short enough to be inlined.
+    #[inline(never)]
+    fn encode_other<T: Serialize + ?Sized>(&self, value: &T, out: &mut FrameBuf) -> Result<(), CodecError> {
+        match self {
+            Self::Bincode => binary::encode(value, out),
             Self::Json => serde_json::to_writer(out.data(), value).map_err(|error| CodecError(error.to_string())),
             Self::MessagePack => message_pack::encode(value, out),
             Self::Custom(custom) => custom.encode(value, out),

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use ms_rpc::{
-    Answer, CallError, Client, Code, Codec, CustomCodec, CustomError, Invocation, Layer, Next, Outcome, ReadValue,
-    RunningServer, Server, Service, ServiceError, Status, erased_serde,
+    Answer, CallError, CallOptions, Client, Code, Codec, CustomCodec, CustomError, Invocation, Layer, Next, Outcome,
+    ReadValue, RunningServer, Server, Service, ServiceError, Status, erased_serde,
 };
 use serde::{Deserialize, Serialize};
 
@@ -441,9 +441,9 @@ async fn layers_keep_the_definition() {
     let server = Server::bind("127.0.0.1:0").await.unwrap().layer(Through);
     let server = server.serve(new::GoodsServer::new(new::Shop)).start().await.unwrap();
     for codec in Codec::ALL {
-        let builder = Client::builder().codec(codec.clone()).layer(Through);
+        let builder = Client::builder().codec(codec.clone());
         let client = builder.connect(&server.address().to_string()).await.unwrap();
-        let goods = old::GoodsClient::new(client);
+        let goods = old::GoodsClient::new(client).with(CallOptions::new().layer(Through));
         differ(&codec, &goods.argument_type(5).await.unwrap_err(), &[OLD_NUMBER, NEW_NUMBER]);
         assert_eq!(goods.option_added(1).await.unwrap(), "1 None None");
     }

@@ -36,6 +36,28 @@ pub(crate) fn time_of(config: &ClientConfig, options: &CallOptions) -> Duration 
     }
 }
 
+/// The encoded metadata of a request. Runs the interceptors.
+#[inline]
+pub(crate) fn outgoing_pairs(
+    service: &str,
+    method: &str,
+    config: &ClientConfig,
+    options: &CallOptions,
+) -> Result<Cow<'static, [u8]>, Status> {
+    if config.interceptors.is_empty() && options.metadata.is_empty() {
+        return Ok(Cow::Borrowed(&[0]));
+    }
+    let mut metadata = options.metadata.clone();
+    let mut outgoing = Outgoing { service, method, metadata: &mut metadata };
+    config.interceptors.iter().try_for_each(|interceptor| interceptor(&mut outgoing))?;
+    let mut pairs = vec![0];
+    for (key, value) in &metadata {
+        append_pair(&mut pairs, key, value.as_bytes())
+            .map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
+    }
+    Ok(Cow::Owned(pairs))
+}
+
 /// Arguments of a call, encoded for each attempt anew or once for all.
 pub(crate) trait EncodeArguments {
     /// Appends them.
@@ -92,33 +114,22 @@ pub(crate) struct CallRequest<'a> {
 }
 
 impl<'a> CallRequest<'a> {
-    /// Sets the time that the call has, and runs the interceptors.
+    /// Sets the time that the call has. `pairs`: those of [`outgoing_pairs`].
+    #[inline]
     pub(crate) fn new(
         service: &'a str,
         method: &'a str,
         argc: u8,
         config: &'a ClientConfig,
         options: &'a CallOptions,
-    ) -> Result<Self, Status> {
+        pairs: Cow<'static, [u8]>,
+    ) -> Self {
         let timeout = time_of(config, options);
         if let Some(info) = &options.info {
             info.clear();
         }
-        let pairs = if config.interceptors.is_empty() && options.metadata.is_empty() {
-            Cow::Borrowed(&[0][..])
-        } else {
-            let mut metadata = options.metadata.clone();
-            let mut outgoing = Outgoing { service, method, metadata: &mut metadata };
-            config.interceptors.iter().try_for_each(|interceptor| interceptor(&mut outgoing))?;
-            let mut pairs = vec![0];
-            for (key, value) in &metadata {
-                append_pair(&mut pairs, key, value.as_bytes())
-                    .map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
-            }
-            Cow::Owned(pairs)
-        };
         let codec = options.codec.as_ref().unwrap_or(&config.codec);
-        Ok(Self::with(service, method, argc, codec, config, options, pairs, timeout))
+        Self::with(service, method, argc, codec, config, options, pairs, timeout)
     }
 
     /// The request of a call that went through layers.

@@ -10,9 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     ClientProxy,
     channel::{AnyChannel, Via},
-    fork::fork,
     options::CallOptions,
-    request::{CallRequest, not_sent},
+    request::{CallRequest, not_sent, outgoing_pairs},
     resolver::Resolver,
 };
 use crate::{Answer, CallError, Code, Method, ServiceError, Status, measure::ClientStats};
@@ -124,9 +123,17 @@ impl Stub {
     async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
         let argc = method.arguments.len() as u8;
         let options = self.options_of(method);
-        let mut request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), options)?;
+        let config = self.channel.config();
+        let pairs = outgoing_pairs(&self.service, method.name, config, options)?;
+        let mut request = CallRequest::new(&self.service, method.name, argc, config, options, pairs);
         request.say(&method.signature);
-        let mut result = self.carry(&request, method, options, arguments).await;
+        let idempotent = method.idempotent || options.idempotent;
+        let mut result = match &self.channel.via {
+            Via::Proxy(proxy) if options.layers.is_empty() && !request.fork => {
+                proxy.exchange(self.resolver(proxy)?, &request, arguments, idempotent).await
+            }
+            _ => self.channel.exchange(&request, options, arguments, idempotent).await,
+        };
         if let Err(status) = &mut result {
             method.signature.explain(status);
         }
@@ -135,26 +142,5 @@ impl Stub {
             stats.add(method.name, code, request.took());
         }
         result
-    }
-
-    #[inline]
-    async fn carry<A: Serialize>(
-        &self,
-        request: &CallRequest<'_>,
-        method: &'static Method,
-        options: &CallOptions,
-        arguments: &A,
-    ) -> Result<Answer, Status> {
-        let idempotent = method.idempotent || options.idempotent;
-        match &self.channel.via {
-            Via::Proxy(proxy) if options.layers.is_empty() => {
-                let resolver = self.resolver(proxy)?;
-                if request.fork {
-                    return Box::pin(fork(proxy, resolver, request, arguments, idempotent)).await;
-                }
-                proxy.exchange(resolver, request, arguments, idempotent).await
-            }
-            _ => self.channel.exchange(request, options, arguments, idempotent).await,
-        }
     }
 }
