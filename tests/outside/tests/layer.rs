@@ -48,9 +48,11 @@ impl Layer for Budgets {
     }
 }
 
-/// Client's layer: names the tenant, and notes what is left of its budget.
+/// Client's layer: names the tenant, and notes what is left of its budget, as text and in binary.
 #[derive(Clone, Debug, Default)]
-struct As(&'static str, Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct As(&'static str, Arc<Mutex<Vec<Left>>>);
+
+type Left = (String, Vec<u8>);
 
 #[async_trait::async_trait]
 impl Layer for As {
