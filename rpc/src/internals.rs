@@ -52,7 +52,7 @@ pub fn parse_head(body: &[u8]) -> Option<(&str, &str, usize)> {
     Some((head.service, head.method, value))
 }
 
-/// What values are encoded into.
+/// Buffer that values are encoded into.
 #[derive(Debug, Default)]
 pub struct Buffer(FrameBuf);
 
@@ -83,7 +83,7 @@ pub fn shrink(compression: &Compression, body: &[u8]) -> Option<Vec<u8>> {
     compression.shrink(body, None).ok().flatten()
 }
 
-/// What [`shrink`] made smaller.
+/// Expands a body that [`shrink`] compressed.
 pub fn expand(compression: &Compression, compressed: &[u8]) -> Option<Vec<u8>> {
     compression.expand(compressed, DEFAULT_MAX_FRAME).ok()
 }

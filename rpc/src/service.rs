@@ -1,4 +1,4 @@
-//! What a server serves: named methods over encoded values. `#[service]` writes the implementations.
+//! Services: named methods over encoded values. `#[service]` writes the implementations.
 
 pub(crate) mod describe;
 pub(crate) mod health;
@@ -31,23 +31,23 @@ pub trait Service: Send + Sync + 'static {
     fn call(&self, request: Request<'_>) -> Reply;
 }
 
-/// What a service looks like from outside.
+/// Name and methods of a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptor {
     /// The name it is registered under by default.
     pub name: &'static str,
-    /// Its methods; a request names them by their place.
+    /// Its methods; a request names them by their index.
     pub methods: &'static [Method],
 }
 
-/// What a method looks like from outside.
+/// Names, execution and signature of a method.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// Unique in its service.
     pub name: &'static str,
     /// The names of its arguments, in order.
     pub arguments: &'static [&'static str],
-    /// Whether executing it twice does no harm: then it is also retried when nobody knows whether it was executed.
+    /// True if executing it twice does no harm: then it is also retried when its outcome is unknown.
     pub idempotent: bool,
     /// Threads that it runs on.
     pub execution: Execution,
@@ -80,7 +80,7 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The method's place in [`Descriptor::methods`].
+    /// Index of the method in [`Descriptor::methods`].
     pub fn method(&self) -> usize {
         self.method
     }

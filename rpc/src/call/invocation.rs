@@ -63,7 +63,7 @@ impl Invocation {
     /// Decodes the arguments, as a tuple with an element for each. The method decodes them once more: for tests and fakes.
     ///
     /// # Errors
-    /// `InvalidArgument`: they are of other types, or what was compressed is corrupt or too large.
+    /// `InvalidArgument`: they are of other types, or the compressed body is corrupt or too large.
     pub fn arguments<A: DeserializeOwned>(&self) -> Result<A, Status> {
         let invalid =
             |error: String| Status::new(Code::InvalidArgument, format!("the arguments of {}: {error}", self.name()));

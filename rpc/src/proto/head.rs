@@ -1,5 +1,5 @@
-//! What stands before the encoded value: names and time of a request, the outcome of a response. Limits, interceptors and
-//! dispatch need only this; nothing of it is compressed.
+//! Heads of requests and responses, before the encoded value: names and time of a request, the outcome of a response. Limits,
+//! interceptors and dispatch read nothing else; a head is never compressed.
 
 use super::frame::{MAX_HEAD, clip};
 use crate::code::Code;
@@ -158,7 +158,7 @@ impl<'a> ResponseHead<'a> {
         body.get(2).copied().unwrap_or_default()
     }
 
-    /// Whether the server did not execute the request, or broke over it: then it took no time to answer.
+    /// True for answers that say nothing about the latency of the method: refusals and internal errors.
     #[inline]
     pub(crate) fn is_refusal(body: &[u8]) -> bool {
         const INTERNAL: u8 = Code::Internal as u8;

@@ -1,4 +1,4 @@
-//! The built-in service `ms.describe`: what a server serves, for those who call by names.
+//! The built-in service `ms.describe`: names, methods and signatures of a server's services, for callers by names.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Descriptor, Service};
 
-/// What a service looks like, as it is served.
+/// Description of a service, as it is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceDescription {
     /// The name it is served under.
@@ -15,14 +15,14 @@ pub struct ServiceDescription {
     pub methods: Vec<MethodDescription>,
 }
 
-/// What a method looks like.
+/// Description of a method.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MethodDescription {
     /// Unique in its service.
     pub name: String,
     /// The names of its arguments, in order.
     pub arguments: Vec<String>,
-    /// Whether executing it twice does no harm.
+    /// True if executing it twice does no harm.
     pub idempotent: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a method's two sides must agree on: its definition as written, and the structure of the types in it.
+//! Signatures: a method's definition as written and the structure of its types, which both sides must share.
 
 use std::{fmt, marker::PhantomData};
 
@@ -103,7 +103,7 @@ impl Signature {
     }
 }
 
-/// What to do about definitions that differ.
+/// Remedy for definitions that differ.
 pub(crate) const REMEDY: &str =
     "build both sides from one definition, or serve the changed one under a name of its own (`serve_as`)";
 
@@ -118,7 +118,7 @@ impl fmt::Debug for Signature {
 pub struct Shape {
     arguments: Vec<String>,
     results: String,
-    /// Of the whole, then without the last argument, and so on.
+    /// Hash of the whole, then without the last argument, and so on.
     hashes: Vec<u32>,
 }
 
@@ -159,7 +159,7 @@ pub const fn hash(text: &str) -> u32 {
 #[derive(Debug)]
 pub struct Probe<T>(PhantomData<T>);
 
-/// What holds for a type of which nothing is known.
+/// Constants of types that are neither `Result` nor deserializable.
 pub trait Fallback<T> {
     /// The type is a `Result`.
     const IS_RESULT: bool = false;

@@ -63,9 +63,9 @@ struct Node {
     kind: String,
     /// Labels and nodes of fields, elements or alternatives.
     children: Vec<(String, usize)>,
-    /// It gave a value once.
+    /// A value was made once.
     ok: bool,
-    /// Nothing more is to be learned here.
+    /// Every alternative below was traced.
     done: bool,
     /// Made-up value or alternative: the one to try next, and the first that succeeded.
     turn: usize,
@@ -95,7 +95,7 @@ impl Tracer {
         node.done |= done;
     }
 
-    /// The alternative to take: one that has not been seen to its end, in turns, or one that succeeds.
+    /// The alternative to take: in turns those that are not fully traced, then one known to succeed.
     fn alternative(&mut self, node: usize, replay: bool) -> Option<usize> {
         let count = self.nodes[node].children.len();
         let turn = self.nodes[node].turn;

@@ -99,7 +99,7 @@ impl Admitter {
         (self.spare_context, self.spare_future) = (context, future);
     }
 
-    /// Drops what was kept.
+    /// Drops the spare context and future.
     pub(in crate::server) fn rest(&mut self) {
         self.keep_spare((None, None));
     }
