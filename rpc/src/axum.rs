@@ -146,7 +146,7 @@ fn failure<E: Serialize>(status: &Status, error: Option<&E>) -> Response {
     };
     // Rounded up: a caller that comes back at that time is not early.
     let wait = status.retry_after().map(|after| after.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
-    // An error with the code of a success is one that has no code of its own.
+    // An error with the code of a success has no code of its own.
     let code = if status.code() == Code::Ok { Code::Unknown } else { status.code() };
     let body = |error| Failure { code: code.name(), message: status.message(), executed, retry_after_ms: wait, error };
     let http = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -16,17 +16,17 @@ const KEEP: usize = 256 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct FrameBuf {
     data: Vec<u8>,
-    /// Sorted by place.
+    /// Sorted by their offset in `data`.
     segments: Vec<Segment>,
     /// The sum of the segments' lengths.
     handed: usize,
-    /// Who is told if what stands here does not go out; sorted by place.
+    /// Compensations for answers that do not go out, sorted by their end.
     watched: Vec<Watched>,
 }
 
 #[derive(Debug)]
 struct Watched {
-    /// How many bytes must go out.
+    /// Number of bytes that must go out.
     end: usize,
     unanswered: Unanswered,
 }
@@ -76,7 +76,7 @@ impl FrameBuf {
         self.segments.push(Segment { at: self.data.len(), bytes });
     }
 
-    /// What has come so far is to go out: if it is dropped before, `unanswered` hears of it.
+    /// Ties `unanswered` to the bytes so far: it runs if they are dropped before they go out.
     pub(crate) fn watch(&mut self, unanswered: Unanswered) {
         self.watched.push(Watched { end: self.len(), unanswered });
     }
@@ -143,7 +143,7 @@ impl FrameBuf {
         }
         if other.data.len() >= HAND_OFF && other.segments.is_empty() {
             let mut bytes = std::mem::take(&mut other.data);
-            // It may wait for long: what it does not need goes back.
+            // The segment may wait for long: spare capacity is freed.
             if bytes.capacity() - bytes.len() > bytes.len() / 4 {
                 bytes.shrink_to_fit();
             }

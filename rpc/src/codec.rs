@@ -74,9 +74,28 @@ impl Codec {
         }
     }
 
+    /// Returns true if values carry the names of fields: then a reader tolerates fields that were added or moved.
+    #[inline]
+    pub(crate) fn names_fields(&self) -> bool {
+        match self {
+            Self::Bincode => false,
+            Self::Json | Self::MessagePack => true,
+            Self::Custom(custom) => custom.names_fields(),
+        }
+    }
+
     /// Appends `value`. After an error `out` holds a part of it.
     #[inline]
     pub(crate) fn encode<T: Serialize + ?Sized>(&self, value: &T, out: &mut FrameBuf) -> Result<(), CodecError> {
+        match self {
+            Self::Bincode => binary::encode(value, out),
+            _ => self.encode_other(value, out),
+        }
+    }
+
+    /// Apart from [`encode`](Self::encode), so that encoding in bincode is short enough to be inlined.
+    #[inline(never)]
+    fn encode_other<T: Serialize + ?Sized>(&self, value: &T, out: &mut FrameBuf) -> Result<(), CodecError> {
         match self {
             Self::Bincode => binary::encode(value, out),
             Self::Json => serde_json::to_writer(out.data(), value).map_err(|error| CodecError(error.to_string())),

@@ -18,7 +18,7 @@ pub use custom::CustomCompression;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// gzip (RFC 1952). Levels 1 to 9, by default 1.

@@ -43,7 +43,7 @@ pub fn parse_header(bytes: &[u8]) -> Option<(u64, usize)> {
 
 /// Appends the head of a request without metadata; false if the names do not fit.
 pub fn write_head(service: &str, method: &str, out: &mut Vec<u8>) -> bool {
-    RequestHead { timeout_ms: 1_000, service, method, argc: 1, pairs: &[0] }.write(out).is_ok()
+    RequestHead { timeout_ms: 1_000, service, method, argc: 1, pairs: &[0], signature: 0, shape: 0 }.write(out).is_ok()
 }
 
 /// The names in the head at the start of `body`, and where the value starts.
@@ -52,7 +52,7 @@ pub fn parse_head(body: &[u8]) -> Option<(&str, &str, usize)> {
     Some((head.service, head.method, value))
 }
 
-/// What values are encoded into.
+/// Buffer that values are encoded into.
 #[derive(Debug, Default)]
 pub struct Buffer(FrameBuf);
 
@@ -83,7 +83,7 @@ pub fn shrink(compression: &Compression, body: &[u8]) -> Option<Vec<u8>> {
     compression.shrink(body, None).ok().flatten()
 }
 
-/// What [`shrink`] made smaller.
+/// Expands a body that [`shrink`] compressed.
 pub fn expand(compression: &Compression, compressed: &[u8]) -> Option<Vec<u8>> {
     compression.expand(compressed, DEFAULT_MAX_FRAME).ok()
 }

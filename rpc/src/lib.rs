@@ -60,7 +60,7 @@ pub use server::{
     Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits, shutdown_signal,
 };
 pub use service::{
-    Descriptor, Method, Reply, Request, Service,
+    Descriptor, Execution, Method, Reply, Request, Service, Signature,
     describe::{Describe, DescribeClient, MethodDescription, ServiceDescription},
     health::{Health, HealthClient, HealthState, ServiceHealth},
 };
@@ -70,5 +70,8 @@ pub use service::{
 pub mod __private {
     pub use serde;
 
-    pub use crate::shard::Sharded;
+    pub use crate::{
+        service::signature::{Carried, Fallback, IsStatus, Probe, Sent, Shape, Value, hash},
+        shard::Sharded,
+    };
 }

@@ -17,7 +17,7 @@ const MOST_FRAMES: usize = 8 << 20;
 /// Number of read buffers that one thread keeps.
 const MOST_BUFFERS: usize = 4;
 
-/// Large frames that were received on this thread, oldest first. The latest one that nobody else holds is used again first:
+/// Large frames that were received on this thread, oldest first. The latest frame without another holder is used again first:
 /// its bytes are still in the cache.
 #[derive(Debug, Default)]
 struct Frames {

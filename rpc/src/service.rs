@@ -1,8 +1,10 @@
-//! What a server serves: named methods over encoded values. `#[service]` writes the implementations.
+//! Services: named methods over encoded values. `#[service]` writes the implementations.
 
 pub(crate) mod describe;
 pub(crate) mod health;
 pub(crate) mod reply;
+pub(crate) mod signature;
+mod trace;
 
 use std::{
     any::Any,
@@ -17,6 +19,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Codec, Context, ServiceError, Status, body::Body, proto::RequestHead};
 use reply::ReplyOut;
+use signature::IsStatus;
+pub use signature::Signature;
 
 /// A named set of methods. Implemented by the server type that `#[service]` generates.
 pub trait Service: Send + Sync + 'static {
@@ -27,26 +31,40 @@ pub trait Service: Send + Sync + 'static {
     fn call(&self, request: Request<'_>) -> Reply;
 }
 
-/// What a service looks like from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Name and methods of a service.
+#[derive(Clone, Copy, Debug)]
 pub struct Descriptor {
     /// The name it is registered under by default.
     pub name: &'static str,
-    /// Its methods; a request names them by their place.
+    /// Its methods; a request names them by their index.
     pub methods: &'static [Method],
 }
 
-/// What a method looks like from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Names, execution and signature of a method.
+#[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// Unique in its service.
     pub name: &'static str,
     /// The names of its arguments, in order.
     pub arguments: &'static [&'static str],
-    /// Whether executing it twice does no harm: then it is also retried when nobody knows whether it was executed.
+    /// True if executing it twice does no harm: then it is also retried when its outcome is unknown.
     pub idempotent: bool,
-    /// Whether it computes long enough to need a thread of its own.
-    pub compute: bool,
+    /// Threads that it runs on.
+    pub execution: Execution,
+    /// Its definition, which both sides compare.
+    pub signature: Signature,
+}
+
+/// Threads that a method runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Execution {
+    /// On its connection's task, until it turns out to compute or to block: for methods that return or wait soon.
+    #[default]
+    Inline,
+    /// On as many threads as there are cores: for methods that compute longer than 200 us.
+    Compute,
+    /// On threads most of which sleep: for methods that block (files, a synchronous driver).
+    Blocking,
 }
 
 /// One call as a service sees it.
@@ -62,7 +80,7 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The method's place in [`Descriptor::methods`].
+    /// Index of the method in [`Descriptor::methods`].
     pub fn method(&self) -> usize {
         self.method
     }
@@ -72,7 +90,16 @@ impl Request<'_> {
         self.context
     }
 
-    /// The arguments, as a tuple or a struct with a field for each.
+    /// Number of arguments at the end that the caller did not send because its definition does not have them yet. Each is an
+    /// `Option`, and `None`. 0 for arguments by name.
+    #[inline]
+    pub fn missing(&self) -> usize {
+        let Some(method) = self.service.methods.get(self.method) else { return 0 };
+        let missing = method.arguments.len().saturating_sub(self.argc.into());
+        if missing <= method.signature.optional() { missing } else { 0 }
+    }
+
+    /// The arguments that were sent, as a tuple or a struct with a field for each.
     ///
     /// # Errors
     /// `InvalidArgument` for a wrong number, a wrong type, or bytes left over.
@@ -80,7 +107,8 @@ impl Request<'_> {
         let Some(method) = self.service.methods.get(self.method) else {
             return Err(Status::invalid(format!("`{}` has no method {}", self.service.name, self.method)));
         };
-        if self.argc != RequestHead::NAMED && usize::from(self.argc) != method.arguments.len() {
+        let sent = usize::from(self.argc) + self.missing();
+        if self.argc != RequestHead::NAMED && sent != method.arguments.len() {
             return Err(Status::invalid(format!(
                 "{} takes {} arguments ({}), {} were sent",
                 method.name,
@@ -90,7 +118,10 @@ impl Request<'_> {
             )));
         }
         self.body.decode(&self.codec).map_err(|error| {
-            let expected = method.arguments.join(", ");
+            let expected = match method.signature.text() {
+                "" => method.arguments.join(", "),
+                text => format!("`{text}`"),
+            };
             Status::invalid(format!("the arguments of {} ({expected}) cannot be decoded: {error}", method.name))
         })
     }
@@ -113,6 +144,16 @@ impl Request<'_> {
         E: ServiceError,
     {
         self.run(method, |method| Box::pin(Fallible { method }))
+    }
+
+    /// Runs a method that may fail with a status, which becomes the call's.
+    pub fn reply_status<F, T, E>(self, method: F) -> Reply
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + Send + 'static,
+        E: IsStatus,
+    {
+        self.run(method, |method| Box::pin(Refusable { method }))
     }
 
     /// Puts the method's future into the spare box, if that held the same method's; else into a box of its own.
@@ -243,6 +284,33 @@ where
         match ready!(poll(self.project().method, cx)) {
             Some(Ok(value)) => out.value(&value),
             Some(Err(error)) => out.service_error(&error),
+            None => {}
+        }
+        Poll::Ready(())
+    }
+}
+
+pin_project! {
+    struct Refusable<F> {
+        #[pin]
+        method: Option<F>,
+    }
+}
+
+impl<F, T, E> Running for Refusable<F>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Serialize,
+    E: IsStatus,
+{
+    fn reuse(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
+        put(self.project().method, next)
+    }
+
+    fn poll_reply(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, out: &mut ReplyOut<'_>) -> Poll<()> {
+        match ready!(poll(self.project().method, cx)) {
+            Some(Ok(value)) => out.value(&value),
+            Some(Err(status)) => out.status(&status.into_status().of_method()),
             None => {}
         }
         Poll::Ready(())

@@ -21,6 +21,9 @@ trait Press {
     async fn megabyte(&self, after_ms: u64) -> Blob;
     /// Puts the thread to sleep, without a word of warning.
     async fn sleeps(&self, ms: u64) -> String;
+    /// Blocks its thread until it may go on, as its definition says.
+    #[blocking]
+    async fn blocks(&self) -> String;
     /// The thread that it runs on.
     async fn quick(&self) -> String;
     /// Never done, and never waiting.
@@ -73,6 +76,13 @@ impl Press for Service {
     #[expect(clippy::disallowed_methods, reason = "a handler that blocks is what this is about")]
     async fn sleeps(&self, ms: u64) -> String {
         std::thread::sleep(Duration::from_millis(ms));
+        thread()
+    }
+
+    async fn blocks(&self) -> String {
+        let gate = self.gate.lock().unwrap().take().unwrap();
+        self.begun.one();
+        gate.recv().unwrap();
         thread()
     }
 
@@ -174,6 +184,22 @@ async fn a_method_that_blocks_moves_off_its_connection() {
     let all: Vec<_> = (0..16).map(|_| press.sleeps(100)).collect();
     futures_util::future::join_all(all).await;
     assert!(began.elapsed() < Duration::from_millis(1000), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_method_that_is_said_to_block_delays_nothing_from_its_first_call_on() {
+    let (service, _server, press) = start(|server| server).await;
+    let (go, gate) = mpsc::channel();
+    *service.gate.lock().unwrap() = Some(gate);
+    let blocking = tokio::spawn({
+        let press = press.clone();
+        async move { press.blocks().await.unwrap() }
+    });
+    service.begun.next().await;
+    let here = press.quick().await.unwrap();
+    assert!(!blocking.is_finished());
+    go.send(()).unwrap();
+    assert_ne!(blocking.await.unwrap(), here);
 }
 
 #[tokio::test]

@@ -156,13 +156,77 @@ async fn what_a_later_version_adds_is_passed_over() {
     raw.send(&[control(128, 0), frame(255, 7, 7, 1, b"whatever")].concat()).await;
     let flagged = Request { flags: 0xff, ..find(1) };
     assert_eq!(raw.call(&flagged).await.code, 0);
-    let longer = Request { extra: vec![9; 100], ..find(2) };
+    let longer = Request { extra: [vec![0; 8], vec![9; 100]].concat(), ..find(2) };
     assert_eq!(raw.call(&longer).await.code, 0);
     raw.send(&control(PING, 77)).await;
     assert_eq!(raw.frame().await, raw::Frame { kind: PONG, compression: 0, codec: NO_VALUE, id: 77, body: Vec::new() });
     // Late frames about calls that are over or never were.
     raw.send(&[control(CANCEL, 2), control(CANCEL, 12345), control(CANCEL, u64::MAX), control(PONG, 1)].concat()).await;
     assert_eq!(raw.call(&find(3)).await.code, 0);
+}
+
+/// 32-bit FNV-1a.
+fn fnv(text: &str) -> [u8; 4] {
+    text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)).to_be_bytes()
+}
+
+const ADD: &str = "add(a: i64, b: i64) -> i64";
+const ADD_SHAPE: &str = "a: i64\nb: i64\nthe result: i64\n";
+
+#[tokio::test]
+async fn a_typed_call_says_what_it_takes_its_method_for() {
+    for (codec, shape, value) in [(BINCODE, fnv(ADD_SHAPE), &[2u8, 4][..]), (JSON, [0; 4], b"[1,2]")] {
+        let server = raw::RawServer::bind().await;
+        let codecs = [(BINCODE, ms_rpc::Codec::Bincode), (JSON, ms_rpc::Codec::Json)];
+        let (_, named) = codecs.into_iter().find(|(number, _)| *number == codec).unwrap();
+        let address = server.address().to_string();
+        let (client, mut raw) = tokio::join!(
+            ms_rpc::Client::builder().codec(named).deadline(Duration::from_millis(10_000)).connect(&address),
+            server.serve()
+        );
+        let shop = ShopClient::new(client.unwrap());
+        let call = tokio::spawn(async move { shop.add(1, 2).await });
+        let frame = raw.frame().await;
+        let head = [b"\x00\x00\x00\x27\x10\x04shop\x03add\x02\x00", &fnv(ADD)[..], &shape].concat();
+        let length = (head.len() as u16).to_be_bytes();
+        assert_eq!(frame.body, [&length[..], &head, value].concat());
+        assert_eq!((frame.kind, frame.compression, frame.codec), (raw::REQUEST, 0, codec));
+        call.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_caller_with_another_definition_is_refused_before_the_method_runs() {
+    let server = server(TestShop::default()).await;
+    let mut raw = Raw::client(server.address()).await;
+    let said = |signature: [u8; 4], shape: [u8; 4]| [signature, shape].concat();
+    let other = said(fnv("add(a: i32, b: i32) -> i32"), [0; 4]);
+    let good = Request::bincode(1, "add", 2, vec![2, 4]);
+    let mut id = 0;
+    let mut next = |extra: &[u8], request: &Request| {
+        id += 1;
+        Request { id, extra: extra.to_vec(), ..request.clone() }
+    };
+    let json = Request::json(1, "add", 2, "[1,2]");
+    // Twice: the second one has a head that is known.
+    for (extra, request) in [(&other, &good), (&other, &good), (&other, &json)] {
+        let refused = raw.call(&next(extra, request)).await;
+        assert_eq!((refused.code, refused.flags, refused.value.len()), (9, NOT_EXECUTED | 4, 0));
+        assert!(refused.message.contains(&format!("the server has `{ADD}`")), "{}", refused.message);
+    }
+    let shape = said(fnv(ADD), fnv("a: u64\n"));
+    for request in [&good, &json] {
+        let refused = raw.call(&next(&shape, request)).await;
+        assert_eq!((refused.code, refused.flags, refused.value), (9, NOT_EXECUTED | 4, ADD_SHAPE.as_bytes().to_vec()));
+    }
+    // Nothing said, and a part of a later version's field, are no differences.
+    let signature = said(fnv(ADD), [0; 4]);
+    let same = said(fnv(ADD), fnv(ADD_SHAPE));
+    let cases =
+        [(&signature[..], &json), (&same, &good), (&same, &good), (&[], &good), (&[9; 7], &good), (&[0; 8], &good)];
+    for (extra, request) in cases {
+        assert_eq!(raw.call(&next(extra, request)).await.code, 0, "{extra:?}");
+    }
 }
 
 /// Each with what its answer's message says.

@@ -122,7 +122,7 @@ async fn an_answer_that_cannot_be_read_ends_its_own_call_only() {
         ("it is cut short", Box::new(move |id| raw_response(id, &[0, 3, 5, 0, 0]))),
         ("it is longer than its frame", Box::new(move |id| raw_response(id, &[0, 200, 0]))),
         ("it is over 16 KiB", Box::new(move |id| raw_response(id, &[0x7f, 0xff, 0]))),
-        ("the answer cannot be decoded", Box::new(|id| Response::ok(id, &[]).bytes())),
+        ("the result of `add(a: i64, b: i64) -> i64` cannot be decoded", Box::new(|id| Response::ok(id, &[]).bytes())),
         ("trailing", Box::new(|id| Response::ok(id, &[6, 6]).bytes())),
     ];
     for (message, bytes) in cases {
@@ -255,7 +255,9 @@ async fn a_service_error_that_cannot_be_decoded_is_a_status() {
     raw.send(&Response { code: 5, flags: raw::SERVICE_ERROR, ..Response::ok(id, &[99]) }.bytes()).await;
     let error = timeout(PATIENCE, call).await.unwrap().unwrap().unwrap_err();
     let CallError::Status(status) = error else { panic!("{error:?}") };
-    assert!(status.message().contains("the service's error cannot be decoded"), "{status}");
+    assert_eq!(status.code(), Code::NotFound, "the head's code is kept");
+    assert!(status.message().contains("the error of `find(id: i64) -> Result<Item, ShopError>` cannot be decoded"));
+    assert!(status.service_error::<u8>().unwrap().is_ok(), "the bytes are kept");
 }
 
 #[tokio::test]

@@ -14,10 +14,12 @@ use proc_macro::TokenStream;
 ///   `E: ServiceError`; one that returns a plain `T` gives `Result<T, Status>`.
 ///
 /// Arguments and results are owned types that are `Serialize + DeserializeOwned + Send + 'static`. A first argument
-/// `ctx: Context` is the call's context and is not sent. `name` defaults to the trait's name in snake case.
+/// `ctx: Context` is the call's context and is not sent. `name` defaults to the trait's name in snake case; `crate = path` is the
+/// path of ms-rpc where that is not a dependency under its own name, such as `crate = my_crate::ms_rpc`.
 ///
 /// On methods: `#[idempotent]` - executing it twice does no harm, so it may be retried when nobody knows whether it was
-/// executed; `#[compute]` - it computes long (over 200 us) and runs on threads of its own.
+/// executed; `#[compute]` - it computes long (over 200 us) and runs on as many threads as there are cores; `#[blocking]` - it
+/// blocks its thread (files, a synchronous driver) and runs on threads that may sleep.
 #[proc_macro_attribute]
 pub fn service(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let parsed = parse::service(attribute.into(), item.into());

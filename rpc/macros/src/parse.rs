@@ -2,7 +2,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Generics, Ident, Item, LitStr, Pat, PathArguments, Receiver,
+    Attribute, Error, FnArg, GenericArgument, Generics, Ident, Item, LitStr, Pat, Path, PathArguments, Receiver,
     ReceiverKind, Result, ReturnType, Safety, TraitItem, TraitItemFn, Type, Visibility, parse::Parser, parse_quote,
     spanned::Spanned,
 };
@@ -13,6 +13,8 @@ pub(crate) struct Service {
     pub(crate) ident: Ident,
     /// The name on the wire.
     pub(crate) name: String,
+    /// Path of the crate ms-rpc.
+    pub(crate) krate: Path,
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) methods: Vec<Method>,
 }
@@ -28,12 +30,28 @@ pub(crate) struct Method {
     /// The type as it stands in the trait.
     pub(crate) returned: Type,
     pub(crate) idempotent: bool,
-    pub(crate) compute: bool,
+    pub(crate) execution: Execution,
+}
+
+/// Threads that a method runs on, by the name of the variant of `ms_rpc::Execution`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Execution {
+    Inline,
+    Compute,
+    Blocking,
 }
 
 pub(crate) enum Output {
     Plain,
-    Fallible { value: Box<Type>, error: Box<Type> },
+    /// `Result<value, Status>`.
+    Refusable {
+        value: Box<Type>,
+        status: Box<Type>,
+    },
+    Fallible {
+        value: Box<Type>,
+        error: Box<Type>,
+    },
 }
 
 /// Names that the generated client needs for itself.
@@ -47,7 +65,7 @@ pub(crate) fn service(attribute: TokenStream, item: TokenStream) -> Result<Servi
         Item::Trait(item) => item,
         other => return Err(Error::new(other.span(), "a service is a trait: write `pub trait Goods { .. }`")),
     };
-    let name = service_name(attribute, &item.ident)?;
+    let (name, krate) = parameters(attribute, &item.ident)?;
     if let Some(span) = generics(&item.generics) {
         return Err(Error::new(span, "a service has no generics: its types must be known on both sides"));
     }
@@ -59,11 +77,12 @@ pub(crate) fn service(attribute: TokenStream, item: TokenStream) -> Result<Servi
         return Err(Error::new(item.supertraits.span(), message));
     }
     let methods = item.items.into_iter().map(method).collect::<Result<Vec<_>>>()?;
-    Ok(Service { visibility: item.vis, ident: item.ident, name, attributes: item.attrs, methods })
+    Ok(Service { visibility: item.vis, ident: item.ident, name, krate, attributes: item.attrs, methods })
 }
 
-fn service_name(attribute: TokenStream, ident: &Ident) -> Result<String> {
-    let mut name: Option<LitStr> = None;
+/// The service's name and the path of the crate, from `name = ".."` and `crate = ..`.
+fn parameters(attribute: TokenStream, ident: &Ident) -> Result<(String, Path)> {
+    let (mut name, mut krate): (Option<LitStr>, Option<Path>) = (None, None);
     let parser = syn::meta::parser(|meta| {
         if meta.path.is_ident("name") {
             if name.is_some() {
@@ -73,16 +92,24 @@ fn service_name(attribute: TokenStream, ident: &Ident) -> Result<String> {
             name = Some(value.map_err(|error| Error::new(error.span(), "write the name as text: `name = \"goods\"`"))?);
             return Ok(());
         }
-        Err(meta.error("unknown parameter: write `#[service(name = \"goods\")]`"))
+        if meta.path.is_ident("crate") {
+            let value = meta.value().and_then(|value| value.call(Path::parse_mod_style));
+            let message = "write the crate's path: `crate = my_crate::ms_rpc`";
+            krate = Some(value.map_err(|error| Error::new(error.span(), message))?);
+            return Ok(());
+        }
+        Err(meta
+            .error("unknown parameter: write `#[service(name = \"goods\")]`, or `crate = path` for the crate ms-rpc"))
     });
     parser.parse2(attribute)?;
-    let Some(name) = name else { return Ok(snake_case(&ident.to_string())) };
+    let krate = krate.unwrap_or_else(|| parse_quote!(::ms_rpc));
+    let Some(name) = name else { return Ok((snake_case(&ident.to_string()), krate)) };
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
     let text = name.value();
     if text.is_empty() || text.len() > 128 || !text.chars().all(legal) {
         return Err(Error::new(name.span(), "a service name has 1 to 128 letters, digits and . _ : -"));
     }
-    Ok(text)
+    Ok((text, krate))
 }
 
 fn snake_case(name: &str) -> String {
@@ -103,15 +130,20 @@ fn method(item: TraitItem) -> Result<Method> {
     check_signature(&function)?;
     let signature = function.sig;
     let (mut docs, mut attributes) = (Vec::new(), Vec::new());
-    let (mut idempotent, mut compute) = (false, false);
+    let (mut idempotent, mut execution) = (false, Execution::Inline);
     for attribute in function.attrs {
         let path = attribute.path();
         if path.is_ident("idempotent") {
             without_value(&attribute)?;
             idempotent = true;
-        } else if path.is_ident("compute") {
+        } else if path.is_ident("compute") || path.is_ident("blocking") {
             without_value(&attribute)?;
-            compute = true;
+            let wanted = if path.is_ident("compute") { Execution::Compute } else { Execution::Blocking };
+            if execution != Execution::Inline && execution != wanted {
+                let message = "a method either computes or blocks: write `#[compute]` or `#[blocking]`";
+                return Err(Error::new(attribute.span(), message));
+            }
+            execution = wanted;
         } else if path.is_ident("cfg") || path.is_ident("cfg_attr") {
             let message = "a service has the same methods on both sides: put `#[cfg]` on the whole trait";
             return Err(Error::new(attribute.span(), message));
@@ -134,15 +166,16 @@ fn method(item: TraitItem) -> Result<Method> {
         ReturnType::Type(_, returned) => *returned,
     };
     let output = output(&returned)?;
-    Ok(Method { ident: signature.ident, docs, attributes, context, arguments, output, returned, idempotent, compute })
+    Ok(Method { ident: signature.ident, docs, attributes, context, arguments, output, returned, idempotent, execution })
 }
 
 fn without_value(attribute: &Attribute) -> Result<()> {
     match attribute.meta.require_path_only() {
         Ok(_) => Ok(()),
-        Err(error) => {
-            Err(Error::new(error.span(), "it says all by its name: write `#[idempotent]` or `#[compute]` alone"))
-        }
+        Err(error) => Err(Error::new(
+            error.span(),
+            "it says all by its name: write `#[idempotent]`, `#[compute]` or `#[blocking]` alone",
+        )),
     }
 }
 
@@ -215,8 +248,22 @@ fn argument(argument: FnArg) -> Result<(Ident, Type)> {
 }
 
 fn is_context(kind: &Type) -> bool {
+    is_named(kind, "Context")
+}
+
+/// The last part of the type's path is this name, without arguments.
+fn is_named(kind: &Type, name: &str) -> bool {
     let Type::Path(path) = kind else { return false };
-    path.path.segments.last().is_some_and(|last| last.ident == "Context" && last.arguments.is_empty())
+    path.path.segments.last().is_some_and(|last| last.ident == name && last.arguments.is_empty())
+}
+
+/// Number of arguments at the end whose type is an `Option`.
+pub(crate) fn trailing_options(arguments: &[(Ident, Type)]) -> usize {
+    let is_option = |kind: &Type| {
+        let Type::Path(path) = kind else { return false };
+        path.path.segments.last().is_some_and(|last| last.ident == "Option" && !last.arguments.is_empty())
+    };
+    arguments.iter().rev().take_while(|(_, kind)| is_option(kind)).count()
 }
 
 fn output(whole: &Type) -> Result<Output> {
@@ -239,6 +286,9 @@ fn output(whole: &Type) -> Result<Output> {
         _ => Vec::new(),
     };
     match <[Type; 2]>::try_from(types) {
+        Ok([value, error]) if is_named(&error, "Status") => {
+            Ok(Output::Refusable { value: Box::new(value), status: Box::new(error) })
+        }
         Ok([value, error]) => Ok(Output::Fallible { value: Box::new(value), error: Box::new(error) }),
         Err(_) => {
             Err(Error::new(last.span(), "both types of the result must be seen here: write `Result<Value, Error>`"))

@@ -7,10 +7,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{CallError, Code, Metadata, Outcome, ServiceError, Status};
 use crate::{
-    Codec, Compression,
+    Codec, Compression, Method,
     body::Body,
     buffer::FrameBuf,
+    codec::CodecError,
     proto::{Frame, Header, ResponseHead, flag},
+    service::signature::REMEDY,
     unanswered::Unanswered,
 };
 
@@ -85,7 +87,12 @@ impl Answer {
         let (head, value) = ResponseHead::parse(&frame.body).map_err(|error| broken(error.to_string()))?;
         let is_error = head.flags & flag::SERVICE_ERROR != 0;
         if head.code != 0 && !is_error {
-            return Err(remote_status(&head));
+            let status = remote_status(&head);
+            if head.flags & flag::DIFFERS == 0 {
+                return Err(status);
+            }
+            let shape = frame.body.get(value..).unwrap_or_default();
+            return Err(status.with_difference(String::from_utf8_lossy(shape).into()));
         }
         let Header { codec: number, compression: compressed, .. } = frame.header;
         let codec = if number == codec.number() { Some(codec.clone()) } else { Codec::built_in(number) };
@@ -130,13 +137,32 @@ impl Answer {
         self.error().is_none()
     }
 
-    /// The result of a method with an error type.
+    /// The result of a method with an error type. An error that is no `E` is a status with its code, message and bytes.
     #[inline]
-    pub(crate) fn into_result<T: DeserializeOwned, E: DeserializeOwned>(self) -> Result<T, CallError<E>> {
-        match self.error() {
-            None => Ok(self.decode("the answer")?),
-            Some(_) => Err(CallError::Service(self.decode("the service's error")?)),
+    pub(crate) fn into_result<T: DeserializeOwned, E: DeserializeOwned>(
+        self,
+        method: &Method,
+    ) -> Result<T, CallError<E>> {
+        let Some((code, message)) = self.error() else { return Ok(self.into_plain(method)?) };
+        match self.body.decode(&self.codec) {
+            Ok(error) => Err(CallError::Service(error)),
+            Err(why) => {
+                let message = format!("{message} ({})", undecodable("error", method, &why)).trim_start().to_owned();
+                let status = Status::new(*code, message);
+                let codec = self.codec.clone();
+                let (_, metadata, body, _) = self.into_parts();
+                Err(CallError::Status(status.with_metadata(metadata).with_detail(codec, body)))
+            }
         }
+    }
+
+    /// The result of a method without an error type.
+    #[inline]
+    pub(crate) fn into_plain<T: DeserializeOwned>(self, method: &Method) -> Result<T, Status> {
+        if !self.is_success() {
+            return self.into_value();
+        }
+        self.body.decode(&self.codec).map_err(|why| Status::new(Code::Internal, undecodable("result", method, &why)))
     }
 
     /// The result for a caller that does not know the error type.
@@ -158,6 +184,16 @@ impl Answer {
     fn decode<T: DeserializeOwned>(&self, what: &str) -> Result<T, Status> {
         self.body.decode(&self.codec).map_err(|error| Status::undecodable(what, &error))
     }
+}
+
+/// Description of a value that this side's definition does not fit.
+#[cold]
+fn undecodable(what: &str, method: &Method, why: &CodecError) -> String {
+    let definition = match method.signature.text() {
+        "" => method.name,
+        text => text,
+    };
+    format!("the {what} of `{definition}` cannot be decoded: {why}; the definitions of the two sides differ: {REMEDY}")
 }
 
 fn encode<T: Serialize + ?Sized>(codec: &Codec, value: &T) -> Result<Body, Status> {

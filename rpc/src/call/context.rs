@@ -129,7 +129,7 @@ impl Context {
         self.unanswered.is_some().then(|| std::mem::take(&mut self.unanswered))
     }
 
-    /// The peer's address of the call that this code serves, if it serves one that came over a network.
+    /// The peer's address of the call that this code serves; `None` outside of calls and for those that came over no network.
     pub(crate) fn current_address() -> Option<SocketAddr> {
         CURRENT.with_borrow(|current| current.as_ref().and_then(|context| context.peer.address))
     }
@@ -189,7 +189,7 @@ impl Context {
         &mut self.extensions
     }
 
-    /// Makes this the ambient context of `future`, such as one that is about to be spawned.
+    /// Makes this the ambient context of `future`, for example before it is spawned.
     pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> + use<F> {
         Scope { future, context: Some(self) }
     }

@@ -20,6 +20,8 @@ pub struct Invocation {
     pub(crate) compression: Compression,
     /// Number of arguments.
     pub(crate) argc: u8,
+    /// Hashes of the caller's definition of the method, and of the structure of its types; 0 if they are not known.
+    pub(crate) said: [u32; 2],
     /// The arguments, compressed if `compression` says so.
     pub(crate) arguments: Bytes,
     /// Bound for the decompressed arguments.
@@ -61,7 +63,7 @@ impl Invocation {
     /// Decodes the arguments, as a tuple with an element for each. The method decodes them once more: for tests and fakes.
     ///
     /// # Errors
-    /// `InvalidArgument`: they are of other types, or what was compressed is corrupt or too large.
+    /// `InvalidArgument`: they are of other types, or the compressed body is corrupt or too large.
     pub fn arguments<A: DeserializeOwned>(&self) -> Result<A, Status> {
         let invalid =
             |error: String| Status::new(Code::InvalidArgument, format!("the arguments of {}: {error}", self.name()));

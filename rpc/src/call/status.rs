@@ -49,6 +49,10 @@ struct Inner {
     /// The peer answered, even if the outcome is unknown.
     is_answer: bool,
     instance: Option<Box<str>>,
+    /// Set by [`Status::not_executed`]: a method that returns the status means itself, and not a call that it made.
+    not_executed: bool,
+    /// The two sides define the method differently: the structure of the server's types, if that is what differs.
+    difference: Option<Box<str>>,
 }
 
 impl Status {
@@ -65,6 +69,8 @@ impl Status {
             metadata: Metadata::default(),
             instance: None,
             is_answer: false,
+            not_executed: false,
+            difference: None,
         }))
     }
 
@@ -145,16 +151,47 @@ impl Status {
         self.0.outcome == Outcome::Unknown && !self.0.is_answer
     }
 
-    /// The same, with the word that the call was not executed: with `Unavailable` or `Unimplemented` it may be tried elsewhere.
-    #[must_use]
-    pub fn not_executed(self) -> Self {
-        self.with_outcome(Outcome::Refused)
-    }
-
     /// The same, with the time after which a caller should come back.
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.0.retry_after = Some(retry_after);
+        self
+    }
+
+    /// The same, for a call that was refused before it had any effect: with `Unavailable` or `Unimplemented` it may be tried
+    /// elsewhere, even if the method is not idempotent. A layer or a method that returns it says so of its own call.
+    #[must_use]
+    pub fn not_executed(mut self) -> Self {
+        self.0.not_executed = true;
+        self.with_outcome(Outcome::Refused)
+    }
+
+    /// The status that a method returned, as its call's. What it says of the execution of another call is left out.
+    pub(crate) fn of_method(mut self) -> Self {
+        if self.0.code == Code::Ok {
+            self.0.code = Code::Unknown;
+        }
+        self.0.difference = None;
+        let executed = !self.0.not_executed;
+        if executed { self.with_outcome(Outcome::Answered) } else { self }
+    }
+
+    /// The status of a call that is over, for its caller: if a method returns it, it says nothing of that method's execution.
+    pub(crate) fn of_another_call(mut self) -> Self {
+        self.0.not_executed = false;
+        self
+    }
+
+    pub(crate) fn set_message(&mut self, message: String) {
+        self.0.message = message;
+    }
+
+    pub(crate) fn difference(&self) -> Option<&str> {
+        self.0.difference.as_deref()
+    }
+
+    pub(crate) fn with_difference(mut self, shape: Box<str>) -> Self {
+        self.0.difference = Some(shape);
         self
     }
 
@@ -233,6 +270,11 @@ impl From<ms_register::RegisterError> for Status {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no error of a method",
+    label = "this type must implement `ms_rpc::ServiceError`",
+    note = "write `impl ms_rpc::ServiceError for {Self} {{ .. }}`; it needs `std::error::Error`, `Serialize` and `Deserialize`"
+)]
 pub trait ServiceError: std::error::Error + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Code for callers that do not know the type. Default: [`Code::Unknown`].
     fn code(&self) -> Code {

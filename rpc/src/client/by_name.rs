@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     Client, ClientProxy,
     channel::AnyChannel,
-    request::{CallRequest, not_sent},
+    request::{CallRequest, not_sent, outgoing_pairs},
 };
 use crate::{Code, Codec, Status, proto::RequestHead};
 
@@ -32,7 +32,8 @@ impl AnyChannel {
                 return Err(not_sent(Code::InvalidArgument, message));
             }
         };
-        let request = CallRequest::new(service, method, argc, self.config(), options)?.with_codec(&Codec::Json);
+        let pairs = outgoing_pairs(service, method, self.config(), options)?;
+        let request = CallRequest::new(service, method, argc, self.config(), options, pairs).with_codec(&Codec::Json);
         let arguments = if argc == 0 { &Value::Array(Vec::new()) } else { arguments };
         self.exchange(&request, options, arguments, options.idempotent).await?.into_value()
     }
@@ -47,7 +48,8 @@ impl AnyChannel {
         T: DeserializeOwned,
     {
         let options = &*self.config().method_defaults.under(service, method, self.options());
-        let request = CallRequest::new(service, method, arguments.count(), self.config(), options)?;
+        let pairs = outgoing_pairs(service, method, self.config(), options)?;
+        let request = CallRequest::new(service, method, arguments.count(), self.config(), options, pairs);
         if request.argc == 0 {
             // One form for no arguments: an empty list, in every codec.
             return self.exchange(&request, options, &[(); 0], options.idempotent).await?.into_value();

@@ -190,7 +190,7 @@ impl AnyChannel {
         let mut call = request.invocation(arguments, idempotent)?;
         let next = Next { layers: &options.layers, innermost: &Carrier { channel: self, options } };
         let answer = Box::pin(timeout_at(request.deadline(), next.run(&mut call))).await;
-        answer.unwrap_or_else(|_| Err(request.overdue(Outcome::Unknown)))
+        answer.unwrap_or_else(|_| Err(request.overdue(Outcome::Unknown))).map_err(Status::of_another_call)
     }
 
     /// Makes a call, behind all layers.

@@ -23,6 +23,7 @@ use crate::{
     buffer::{FrameBuf, HAND_OFF, Mark},
     codec::CodecError,
     proto::{HEADER, Header, Kind, LARGEST_MAX_FRAME, RequestHead, append_pair},
+    service::Signature,
 };
 
 /// The time that a call has: the least of the options', the client's, and what the ambient call has left.
@@ -33,6 +34,32 @@ pub(crate) fn time_of(config: &ClientConfig, options: &CallOptions) -> Duration 
         Some(outer) => timeout.min(outer.saturating_duration_since(Instant::now())),
         None => timeout,
     }
+}
+
+/// The encoded metadata of a request. Runs the interceptors.
+#[inline]
+pub(crate) fn outgoing_pairs(
+    service: &str,
+    method: &str,
+    config: &ClientConfig,
+    options: &CallOptions,
+) -> Result<Cow<'static, [u8]>, Status> {
+    if config.interceptors.is_empty() && options.metadata.is_empty() {
+        return Ok(Cow::Borrowed(&[0]));
+    }
+    let mut metadata = options.metadata.clone();
+    let mut outgoing = Outgoing { service, method, metadata: &mut metadata };
+    config
+        .interceptors
+        .iter()
+        .try_for_each(|interceptor| interceptor(&mut outgoing))
+        .map_err(|refusal| refusal.with_outcome(Outcome::NotSent))?;
+    let mut pairs = vec![0];
+    for (key, value) in &metadata {
+        append_pair(&mut pairs, key, value.as_bytes())
+            .map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
+    }
+    Ok(Cow::Owned(pairs))
 }
 
 /// Arguments of a call, encoded for each attempt anew or once for all.
@@ -69,6 +96,8 @@ pub(crate) struct CallRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) argc: u8,
     pub(crate) codec: &'a Codec,
+    /// Hashes of the method's definition and of the structure of its types; 0 for a call by names.
+    said: [u32; 2],
     /// The only instance that will do.
     pub(crate) instance: Option<&'a str>,
     /// What the balancer hashes.
@@ -89,37 +118,22 @@ pub(crate) struct CallRequest<'a> {
 }
 
 impl<'a> CallRequest<'a> {
-    /// Sets the time that the call has, and runs the interceptors.
+    /// Sets the time that the call has. `pairs`: those of [`outgoing_pairs`].
+    #[inline]
     pub(crate) fn new(
         service: &'a str,
         method: &'a str,
         argc: u8,
         config: &'a ClientConfig,
         options: &'a CallOptions,
-    ) -> Result<Self, Status> {
+        pairs: Cow<'static, [u8]>,
+    ) -> Self {
         let timeout = time_of(config, options);
         if let Some(info) = &options.info {
             info.clear();
         }
-        let pairs = if config.interceptors.is_empty() && options.metadata.is_empty() {
-            Cow::Borrowed(&[0][..])
-        } else {
-            let mut metadata = options.metadata.clone();
-            let mut outgoing = Outgoing { service, method, metadata: &mut metadata };
-            config
-                .interceptors
-                .iter()
-                .try_for_each(|interceptor| interceptor(&mut outgoing))
-                .map_err(|refusal| refusal.with_outcome(Outcome::NotSent))?;
-            let mut pairs = vec![0];
-            for (key, value) in &metadata {
-                append_pair(&mut pairs, key, value.as_bytes())
-                    .map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
-            }
-            Cow::Owned(pairs)
-        };
         let codec = options.codec.as_ref().unwrap_or(&config.codec);
-        Ok(Self::with(service, method, argc, codec, config, options, pairs, timeout))
+        Self::with(service, method, argc, codec, config, options, pairs, timeout)
     }
 
     /// The request of a call that went through layers.
@@ -128,7 +142,7 @@ impl<'a> CallRequest<'a> {
         let timeout = call.context.remaining();
         let deadline = OnceLock::from(call.context.deadline());
         let request = Self::with(&call.service, &call.method, call.argc, &call.codec, config, options, pairs, timeout);
-        Self { deadline, ..request }
+        Self { deadline, said: call.said, ..request }
     }
 
     #[inline]
@@ -148,6 +162,7 @@ impl<'a> CallRequest<'a> {
             method,
             argc,
             codec,
+            said: [0; 2],
             instance: options.instance.as_deref(),
             key: options.key.as_ref(),
             fork: options.fork && options.instance.is_none(),
@@ -177,6 +192,7 @@ impl<'a> CallRequest<'a> {
             codec: self.codec.clone(),
             compression: Compression::None,
             argc: self.argc,
+            said: self.said,
             arguments: encoded.to_bytes(),
             max_frame: LARGEST_MAX_FRAME,
         })
@@ -242,6 +258,12 @@ impl<'a> CallRequest<'a> {
         }
     }
 
+    /// Says the method's definition to the server.
+    #[inline]
+    pub(crate) fn say(&mut self, signature: &Signature) {
+        self.said = signature.said(self.codec.names_fields());
+    }
+
     /// The same call in another codec.
     pub(crate) fn with_codec(mut self, codec: &'a Codec) -> Self {
         self.codec = codec;
@@ -271,8 +293,8 @@ impl<'a> CallRequest<'a> {
     ) -> Result<(), Status> {
         let start = out.mark();
         let timeout_ms = self.remaining_ms()?;
-        let head =
-            RequestHead { timeout_ms, service: self.service, method: self.method, argc: self.argc, pairs: &self.pairs };
+        let Self { service, method, argc, said: [signature, shape], .. } = *self;
+        let head = RequestHead { timeout_ms, service, method, argc, pairs: &self.pairs, signature, shape };
         out.data().extend_from_slice(&[0; HEADER]);
         head.write(out.data()).map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
         let body = out.mark();

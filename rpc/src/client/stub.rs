@@ -12,9 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     ClientProxy,
     channel::{AnyChannel, Via},
-    fork::fork,
     options::CallOptions,
-    request::{CallRequest, not_sent},
+    request::{CallRequest, not_sent, outgoing_pairs},
     resolver::Resolver,
 };
 use crate::{Answer, CallError, Code, Method, ServiceError, Status, measure::ClientStats};
@@ -89,7 +88,7 @@ impl Stub {
         T: DeserializeOwned,
         E: ServiceError,
     {
-        self.exchange(method, arguments).await?.into_result()
+        self.exchange(method, arguments).await?.into_result(method)
     }
 
     /// Calls a method that returns a plain value.
@@ -101,7 +100,7 @@ impl Stub {
         A: Serialize,
         T: DeserializeOwned,
     {
-        self.exchange(method, arguments).await?.into_value()
+        self.exchange(method, arguments).await?.into_plain(method)
     }
 
     pub(super) fn options(&self) -> &CallOptions {
@@ -145,33 +144,25 @@ impl Stub {
     async fn exchange<A: Serialize>(&self, method: &'static Method, arguments: &A) -> Result<Answer, Status> {
         let argc = method.arguments.len() as u8;
         let options = self.options_of(method);
-        let request = CallRequest::new(&self.service, method.name, argc, self.channel.config(), options)?;
-        let result = self.carry(&request, method, options, arguments).await;
+        let config = self.channel.config();
+        let pairs = outgoing_pairs(&self.service, method.name, config, options)?;
+        let mut request = CallRequest::new(&self.service, method.name, argc, config, options, pairs);
+        request.say(&method.signature);
+        let idempotent = method.idempotent || options.idempotent;
+        let mut result = match &self.channel.via {
+            Via::Proxy(proxy) if options.layers.is_empty() && !request.fork => {
+                let resolver = self.resolver(proxy)?;
+                proxy.exchange(&resolver, &request, arguments, idempotent).await
+            }
+            _ => self.channel.exchange(&request, options, arguments, idempotent).await,
+        };
+        if let Err(status) = &mut result {
+            method.signature.explain(status);
+        }
         if let Some(stats) = &self.stats {
             let code = result.as_ref().map_or_else(Status::code, Answer::code);
             stats.add(method.name, code, request.took());
         }
         result
-    }
-
-    #[inline]
-    async fn carry<A: Serialize>(
-        &self,
-        request: &CallRequest<'_>,
-        method: &'static Method,
-        options: &CallOptions,
-        arguments: &A,
-    ) -> Result<Answer, Status> {
-        let idempotent = method.idempotent || options.idempotent;
-        match &self.channel.via {
-            Via::Proxy(proxy) if options.layers.is_empty() => {
-                let resolver = self.resolver(proxy)?;
-                if request.fork {
-                    return Box::pin(fork(proxy, &resolver, request, arguments, idempotent)).await;
-                }
-                proxy.exchange(&resolver, request, arguments, idempotent).await
-            }
-            _ => self.channel.exchange(request, options, arguments, idempotent).await,
-        }
     }
 }

@@ -49,6 +49,12 @@ pub trait CustomCodec: Send + Sync + 'static {
     /// Name for messages. Asked for once.
     fn name(&self) -> &str;
 
+    /// Returns true if values carry the names of their fields, so that a reader tolerates fields that were added or moved. By
+    /// default false: then a call whose two sides have types of different structure is refused before it is executed.
+    fn names_fields(&self) -> bool {
+        false
+    }
+
     /// Encodes a value. The bytes are a frame's: an empty value is no bytes.
     ///
     /// # Errors
@@ -98,6 +104,11 @@ impl<T: Serialize + ?Sized> Serialize for Watched<'_, T> {
 }
 
 impl Custom<dyn CustomCodec> {
+    #[cold]
+    pub(super) fn names_fields(&self) -> bool {
+        self.run(|codec| Ok(codec.names_fields())).unwrap_or(false)
+    }
+
     #[cold]
     pub(super) fn encode<T: Serialize + ?Sized>(&self, value: &T, out: &mut FrameBuf) -> Result<(), CodecError> {
         let watched = Watched { value, written: Cell::new(false) };

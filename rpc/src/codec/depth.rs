@@ -14,8 +14,8 @@ pub(super) struct Depth<T> {
     left: Left,
 }
 
-/// What may still open below. `Some` has an account of its own: on the way down a list of `Option<Box<Node>>` it stands
-/// before every level, and must not halve how many there can be. Uncounted, a transparent type recurs through it alone.
+/// Levels that may still open below. `Some` has a counter of its own: on the way down a list of `Option<Box<Node>>` it
+/// precedes every level, and must not halve their number. Without a counter, a transparent type could recur through it alone.
 #[derive(Clone, Copy)]
 struct Left {
     levels: u8,

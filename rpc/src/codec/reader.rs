@@ -36,7 +36,7 @@ impl<'de> Reader<'de> {
         Self { input, levels: MOST, options: MOST, empty: MOST_EMPTY }
     }
 
-    /// What has not been read.
+    /// The unread rest of the input.
     pub(super) fn rest(&self) -> &'de [u8] {
         self.input
     }

@@ -286,7 +286,7 @@ fn the_forms_of_message_pack() {
     is(codec, Refusal::NotFound(-3), &[&[0x81, 0xa8][..], b"NotFound", &[0xfd]].concat());
     is(codec, Refusal::Range(1, 2), &[&[0x81, 0xa5][..], b"Range", &[0x92, 1, 2]].concat());
     is(codec, Refusal::Late { by: 7 }, &[&[0x81, 0xa4][..], b"Late", &[0x81, 0xa2], b"by", &[7]].concat());
-    // An added field, one that is missing, and a struct as a list.
+    // An added field, a missing field, and a struct as a list.
     let tolerant = [&[0x82, 0xa5][..], b"added", &[0x91, 0x80, 0xa2], b"id", &[5]].concat();
     assert_eq!(decode::<Fields>(codec, tolerant).unwrap(), Fields { id: 5, note: None });
     assert_eq!(decode::<Fields>(codec, vec![0x92, 5, 0xc0]).unwrap(), Fields { id: 5, note: None });

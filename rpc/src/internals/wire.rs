@@ -1,4 +1,4 @@
-//! What reads a peer's bytes, for the fuzzers.
+//! Parsers of a peer's bytes, for the fuzzers.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use crate::{
     proto::{ClientHello, GoAway, HEADER, Inbound, RequestHead, ResponseHead, ServerHello, read_pairs},
 };
 
-/// What bytes were read as.
+/// Fields of a parsed frame or head.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Parsed {
     /// Every field.

@@ -1,5 +1,5 @@
-//! What stands before the encoded value: names and time of a request, the outcome of a response. Limits, interceptors and
-//! dispatch need only this; nothing of it is compressed.
+//! Heads of requests and responses, before the encoded value: names and time of a request, the outcome of a response. Limits,
+//! interceptors and dispatch read nothing else; a head is never compressed.
 
 use super::frame::{MAX_HEAD, clip};
 use crate::code::Code;
@@ -10,6 +10,8 @@ pub(crate) mod flag {
     pub(crate) const SERVICE_ERROR: u8 = 1;
     /// The call was not executed: it may be tried elsewhere.
     pub(crate) const NOT_EXECUTED: u8 = 2;
+    /// The definitions of the method differ: the message has the server's, the body the structure of its types.
+    pub(crate) const DIFFERS: u8 = 4;
 }
 
 /// The bytes are no head; the text says where.
@@ -17,7 +19,8 @@ pub(crate) mod flag {
 #[error("the head of the frame cannot be read: {0}")]
 pub(crate) struct BadHead(pub(crate) &'static str);
 
-/// `u16 head_len | u8 flags | u32 timeout_ms | str8 service | str8 method | u8 argc | u8 pairs | (str8 key, str16 value)*`
+/// `u16 head_len | u8 flags | u32 timeout_ms | str8 service | str8 method | u8 argc | u8 pairs | (str8 key, str16 value)*`, and
+/// then, if the caller says them, `u32 signature | u32 shape`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestHead<'a> {
     pub(crate) timeout_ms: u32,
@@ -27,6 +30,10 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) argc: u8,
     /// The count and the pairs, checked.
     pub(crate) pairs: &'a [u8],
+    /// Hash of the method's definition as the caller knows it; 0 if it says none.
+    pub(crate) signature: u32,
+    /// Hash of the structure of its types; 0 if the caller says none.
+    pub(crate) shape: u32,
 }
 
 impl<'a> RequestHead<'a> {
@@ -36,6 +43,7 @@ impl<'a> RequestHead<'a> {
     /// Appends the head. The names have been checked: at most 128 and 255 bytes.
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), BadHead> {
         let length = 1 + 4 + 1 + self.service.len() + 1 + self.method.len() + 1 + self.pairs.len();
+        let length = if self.signature == 0 { length } else { length + 8 };
         if length > MAX_HEAD {
             return Err(BadHead("it is over 16 KiB: send fewer or shorter metadata"));
         }
@@ -49,6 +57,10 @@ impl<'a> RequestHead<'a> {
         out.extend_from_slice(self.method.as_bytes());
         out.push(self.argc);
         out.extend_from_slice(self.pairs);
+        if self.signature != 0 {
+            out.extend_from_slice(&self.signature.to_be_bytes());
+            out.extend_from_slice(&self.shape.to_be_bytes());
+        }
         Ok(())
     }
 
@@ -64,7 +76,11 @@ impl<'a> RequestHead<'a> {
         let method = head.str8()?;
         let argc = head.u8()?;
         let pairs = head.pairs()?;
-        Ok((Self { timeout_ms, service, method, argc, pairs }, end))
+        let (signature, shape) = match head.0.len() {
+            8.. => (head.u32()?, head.u32()?),
+            _ => (0, 0),
+        };
+        Ok((Self { timeout_ms, service, method, argc, pairs, signature, shape }, end))
     }
 }
 
@@ -142,7 +158,7 @@ impl<'a> ResponseHead<'a> {
         body.get(2).copied().unwrap_or_default()
     }
 
-    /// Whether the server did not execute the request, or broke over it: then it took no time to answer.
+    /// True for answers that say nothing about the latency of the method: refusals and internal errors.
     #[inline]
     pub(crate) fn is_refusal(body: &[u8]) -> bool {
         const INTERNAL: u8 = Code::Internal as u8;
@@ -269,11 +285,13 @@ mod tests {
             argc: u8,
             pairs in prop::collection::vec((".{0,8}", ".{0,32}"), 0..5),
             value: Vec<u8>,
+            said in prop::option::of((1u32.., any::<u32>())),
         ) {
+            let (signature, shape) = said.unwrap_or_default();
             let mut raw = Vec::new();
             raw.push(0);
             pairs.iter().for_each(|(key, value)| append_pair(&mut raw, key, value.as_bytes()).unwrap());
-            let head = RequestHead { timeout_ms, service: &service, method: &method, argc, pairs: &raw };
+            let head = RequestHead { timeout_ms, service: &service, method: &method, argc, pairs: &raw, signature, shape };
             let mut body = Vec::new();
             head.write(&mut body).unwrap();
             body.extend_from_slice(&value);
@@ -319,7 +337,8 @@ mod tests {
 
     #[test]
     fn what_a_later_version_adds_is_skipped() {
-        let head = RequestHead { timeout_ms: 5, service: "a", method: "b", argc: 0, pairs: &[0] };
+        let head =
+            RequestHead { timeout_ms: 5, service: "a", method: "b", argc: 0, pairs: &[0], signature: 0, shape: 0 };
         let mut body = Vec::new();
         head.write(&mut body).unwrap();
         body.extend_from_slice(&[9; 4]);
@@ -334,7 +353,8 @@ mod tests {
         assert_eq!(RequestHead::parse(&[0]), Err(BadHead("it is cut short")));
         assert_eq!(RequestHead::parse(&[0x7f, 0xff]), Err(BadHead("it is over 16 KiB")));
         let long = "x".repeat(300);
-        let head = RequestHead { timeout_ms: 5, service: &long, method: "b", argc: 0, pairs: &[0] };
+        let head =
+            RequestHead { timeout_ms: 5, service: &long, method: "b", argc: 0, pairs: &[0], signature: 0, shape: 0 };
         assert!(head.write(&mut Vec::new()).is_err());
     }
 }

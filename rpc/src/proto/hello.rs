@@ -14,7 +14,7 @@ mod tag {
     pub(super) const CREDENTIALS: u8 = 17;
 }
 
-/// What a server says first.
+/// HELLO of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServerHello {
     /// The id it is registered under; empty without a registry.
@@ -74,12 +74,12 @@ impl ServerHello {
     }
 }
 
-/// What a client says first.
+/// HELLO of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClientHello {
     pub(crate) name: String,
     pub(crate) credentials: Vec<u8>,
-    /// What it wants answers compressed with, best first; empty: not at all.
+    /// Compressions for answers, best first; empty for none.
     pub(crate) compressions: Vec<u8>,
     /// The largest frame that it takes; 0: it did not say.
     pub(crate) max_frame: u32,
@@ -118,7 +118,7 @@ impl List {
         Self(vec![0; HEADER])
     }
 
-    /// Values come from checked configuration; one that is too long for its length field is cut.
+    /// Appends a value, which comes from checked configuration: a value too long for its length field is cut.
     fn push(&mut self, tag: u8, value: &[u8]) {
         let value = &value[..value.len().min(usize::from(u16::MAX))];
         self.0.push(tag);

@@ -10,8 +10,7 @@ use tokio::net::UdpSocket;
 
 use super::ServerError;
 
-/// Address to advertise: the one that the server listens on, or, where that is unspecified, the one from which this machine
-/// reaches its registry.
+/// Address to advertise: the listener's, or, where that is unspecified, the local address of a route to the registry.
 pub(super) async fn choose(bound: SocketAddr, registry: &str) -> Result<Instance, ServerError> {
     let ip = if bound.ip().is_unspecified() {
         towards(registry).await.map_err(|reason| ServerError::Advertise { bound, reason })?

@@ -14,7 +14,7 @@ use super::{
     pace::{Pace, Threads},
 };
 use crate::{
-    Code, Context, Layer, Method, Outcome, Service, Status,
+    Code, Context, Execution, Layer, Method, Outcome, Service, Status,
     encodings::Encodings,
     measure::{MethodStats, Stats},
     service::Descriptor,
@@ -79,7 +79,13 @@ impl Route {
     /// The method's name.
     #[inline]
     pub(crate) fn method_name(&self) -> &'static str {
-        self.descriptor.methods[self.method].name
+        self.method().name
+    }
+
+    /// The method's description.
+    #[inline]
+    pub(crate) fn method(&self) -> &'static Method {
+        &self.descriptor.methods[self.method]
     }
 }
 
@@ -106,7 +112,11 @@ impl Dispatch {
                 let own = own.map(|limit| Arc::new(Bucket::new(*limit, ticker, format!("`{name}.{}`", method.name))));
                 let buckets = [own, of_service.clone(), whole.clone()].into_iter().flatten();
                 let buckets = buckets.filter(|_| is_user).collect();
-                let threads = if method.compute { Threads::Compute } else { Threads::InPlace };
+                let threads = match method.execution {
+                    Execution::Inline => Threads::InPlace,
+                    Execution::Compute => Threads::Compute,
+                    Execution::Blocking => Threads::Blocking,
+                };
                 let route = Route {
                     name: served.clone(),
                     service: service.clone(),

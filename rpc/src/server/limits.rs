@@ -72,7 +72,7 @@ impl ServerLimits {
     /// Checks every bound.
     ///
     /// # Errors
-    /// [`ServerError::Limit`]: the first one that is out of its range, and the range.
+    /// [`ServerError::Limit`]: the first bound out of its range, and the range.
     pub fn check(&self) -> Result<(), ServerError> {
         const MS: Duration = Duration::from_millis(1);
         let numbers = [

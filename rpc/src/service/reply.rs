@@ -157,7 +157,11 @@ impl<'a> ReplyOut<'a> {
             // Rounded up: a caller that comes back at that time must not be too early.
             u32::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
         });
-        self.head(status.code(), flags, retry_after, status.message());
+        let Some(shape) = status.difference() else {
+            return self.head(status.code(), flags, retry_after, status.message());
+        };
+        self.head(status.code(), flags | flag::DIFFERS, retry_after, status.message());
+        self.frame.data().extend_from_slice(shape.as_bytes());
     }
 
     fn head(&mut self, code: Code, flags: u8, retry_after_ms: u32, message: &str) {

@@ -16,7 +16,7 @@ enum Shape {
     Named { list: Vec<u32>, map: BTreeMap<u8, String> },
 }
 
-/// What was read and how many bytes it took, or nothing; as text, so that NaN equals itself.
+/// The value read and the number of bytes it took, or nothing; as text, so that NaN equals itself.
 fn ours<T: DeserializeOwned + Debug>(bytes: &[u8]) -> String {
     let mut reader = Reader::new(bytes);
     let read = T::deserialize(&mut reader).map(|value| (value, bytes.len() - reader.rest().len()));

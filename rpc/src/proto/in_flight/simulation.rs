@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{InFlight, Settled};
 
-/// So many calls; each answer says which call it is for.
+/// Simulates `calls` calls in random order; each answer is the number of its call.
 fn simulate(calls: u64, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut table = InFlight::<u64>::default();

@@ -44,6 +44,7 @@ pub(super) fn start(route: &Arc<Route>, context: &Context, form: &ResponseForm, 
         codec,
         compression,
         argc: request.argc,
+        said: [0; 2],
         arguments: arguments.into(),
         max_frame: request.max_frame,
     };

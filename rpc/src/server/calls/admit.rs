@@ -99,7 +99,7 @@ impl Admitter {
         (self.spare_context, self.spare_future) = (context, future);
     }
 
-    /// Drops what was kept.
+    /// Drops the spare context and future.
     pub(in crate::server) fn rest(&mut self) {
         self.keep_spare((None, None));
     }
@@ -187,12 +187,13 @@ fn shed(why: Shed, message: &str) -> Status {
 }
 
 impl Known {
-    /// The route of this head: that of the last one, if it has the same names.
+    /// The route of this head: that of the last one, if it has the same names. The definitions of both sides are compared.
     fn look_up(dispatch: &Dispatch, last: Option<&Self>, head: &RequestHead<'_>, bytes: &[u8]) -> Result<Self, Status> {
         let route = match last.filter(|last| last.route.is(head.service, head.method)) {
             Some(last) => last.route.clone(),
             None => dispatch.route(head.service, head.method)?.clone(),
         };
+        route.method().signature.check(head.service, head)?;
         // A head with metadata is parsed each time.
         let known = if head.pairs.len() > 1 { &[] } else { bytes };
         Ok(Self { head: KnownHead::new(known), argc: head.argc, route })
@@ -202,6 +203,6 @@ impl Known {
     #[inline]
     fn head(&self, timeout_ms: u32) -> RequestHead<'_> {
         let (service, method) = (&*self.route.name, self.route.method_name());
-        RequestHead { timeout_ms, service, method, argc: self.argc, pairs: &[0] }
+        RequestHead { timeout_ms, service, method, argc: self.argc, pairs: &[0], signature: 0, shape: 0 }
     }
 }

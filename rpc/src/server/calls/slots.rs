@@ -233,7 +233,7 @@ impl Slots {
         self.bytes -= bytes;
     }
 
-    /// Ends the call of a slot without an answer of its own. One that is being polled on a pool keeps its slot until it comes back.
+    /// Ends the call of a slot without an answer of its own. A call that is being polled on a pool keeps its slot until it comes back.
     fn end(&mut self, slot: u32, code: Code) {
         self.ids[slot as usize] = 0;
         if let State::Away { ticket, bytes, .. } = &self.slots[slot as usize].state {

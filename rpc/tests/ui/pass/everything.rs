@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use ms_rpc::{Blob, CallError, CallOptions, Code, Context, Local, ServiceError};
+use ms_rpc::{Blob, CallError, CallOptions, Code, Context, Execution, Local, ServiceError};
 use serde::{Deserialize, Serialize};
 
 /// An argument whose name the generated code could use itself.
@@ -51,6 +51,7 @@ pub trait GoodsCenter {
     #[compute]
     async fn both(&self, _context: ms_rpc::Context, a: u8, b: String) -> std::result::Result<u8, GoodsError>;
     /// Names that are keywords.
+    #[blocking]
     async fn r#match(&self, r#type: String, r#fn: Option<Vec<u8>>) -> String;
     /// Names that the generated code could use itself.
     async fn names(&self, ctx: Context, request: u8, service: u8, context: u8, arguments: Arguments, reply: u8) -> u32;
@@ -62,7 +63,25 @@ pub trait GoodsCenter {
     ) -> (u8, Blob);
 }
 
+/// The crate under another path.
+pub mod elsewhere {
+    pub use ms_rpc;
+
+    /// A service whose code finds the crate there.
+    #[ms_rpc::service(name = "second", crate = crate::elsewhere::ms_rpc)]
+    pub trait Second {
+        /// The next number.
+        async fn next(&self, number: u8) -> u8;
+    }
+}
+
 struct Shop;
+
+impl elsewhere::Second for Shop {
+    async fn next(&self, number: u8) -> u8 {
+        number + 1
+    }
+}
 
 impl GoodsCenter for Shop {
     async fn find(&self, id: i64) -> Result<String, GoodsError> {
@@ -104,8 +123,9 @@ async fn main() {
     assert_eq!((matching.name, matching.arguments), ("match", &["type", "fn"][..]));
     let idempotent: Vec<_> = GoodsCenterClient::DESCRIPTOR.methods.iter().map(|method| method.idempotent).collect();
     assert_eq!(idempotent, [true, false, false, true, false, false, false]);
-    let compute: Vec<_> = GoodsCenterClient::DESCRIPTOR.methods.iter().map(|method| method.compute).collect();
-    assert_eq!(compute, [false, false, true, true, false, false, false]);
+    let execution: Vec<_> = GoodsCenterClient::DESCRIPTOR.methods.iter().map(|method| method.execution).collect();
+    let (inline, compute, blocking) = (Execution::Inline, Execution::Compute, Execution::Blocking);
+    assert_eq!(execution, [inline, inline, compute, compute, blocking, inline, inline]);
 
     let goods = GoodsCenterClient::new(Local::new(GoodsCenterServer::new(Shop)));
     assert_eq!(goods.find(5).await.unwrap(), "5");
@@ -115,6 +135,8 @@ async fn main() {
     assert_eq!(goods.both(1, "abc".to_owned()).await.unwrap(), 4);
     assert_eq!(goods.r#match("a".to_owned(), Some(vec![1])).await.unwrap(), "a 1");
     assert_eq!(goods.names(1, 2, 3, Arguments { count: 4 }, 5).await.unwrap(), 15);
+    let second = elsewhere::SecondClient::new(Local::new(elsewhere::SecondServer::new(Shop)));
+    assert_eq!(second.next(1).await.unwrap(), 2);
     let blob = Blob::from(vec![7; 10]);
     let many = goods.many(
         1, 2, 3, 4, 5, 6, 7, 8, 9.0, 10.0, true, 'l', "m".to_owned(), (1, 2), HashMap::new(), blob.clone(),
