@@ -180,7 +180,12 @@ impl Instance {
                 self.weight
             ));
         }
-        let taken = self.metadata.keys().find(|key| *key == "weight" || key.starts_with("ms."))?;
+        let is_taken = |(key, value): &(&String, &String)| match key.as_str() {
+            "weight" => true,
+            "ms.tls" => !["required", "permissive"].contains(&value.as_str()),
+            key => key.starts_with("ms."),
+        };
+        let (taken, _) = self.metadata.iter().find(is_taken)?;
         Some(format!("the metadata key `{taken}` is taken: use another, or `with_weight`"))
     }
 }

@@ -105,10 +105,17 @@ impl Client {
 #[must_use = "nothing is connected before `connect`"]
 pub struct ClientBuilder {
     config: ClientConfig,
+    service: Option<String>,
 }
 
 impl ClientBuilder {
     config_setters!();
+
+    /// Service that is expected at the address. TLS takes no other server; [diallers](crate::Dial) see it.
+    pub fn service(mut self, name: impl Into<String>) -> Self {
+        self.service = Some(name.into());
+        self
+    }
 
     /// Connects to `host:port`.
     ///
@@ -117,7 +124,8 @@ impl ClientBuilder {
     /// `InvalidArgument`: a setting is out of its range.
     pub async fn connect(self, address: &str) -> Result<Client, Status> {
         self.check()?;
-        let connection = Connection::dial(&Target::new(address), &self.config, Expected::default(), |_| ()).await?;
+        let target = Target { service: self.service.as_deref(), ..Target::new(address) };
+        let connection = Connection::dial(&target, &self.config, Expected::default(), |_| ()).await?;
         Ok(self.client(connection))
     }
 

@@ -36,6 +36,8 @@ mod server;
 mod service;
 mod shard;
 mod sync;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod unanswered;
 
 pub use blob::Blob;

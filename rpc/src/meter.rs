@@ -105,3 +105,26 @@ pub(crate) fn drained(took: Duration, in_time: bool) {
     counter!("ms_rpc_drains_total", "result" => result).increment(1);
     gauge!("ms_rpc_drain_seconds").set(took);
 }
+
+/// Counts a connection in plaintext of a server that also takes TLS: `change` is 1 when it opens, -1 when it ends.
+#[cfg(feature = "tls")]
+pub(crate) fn plaintext(change: f64) {
+    gauge!("ms_rpc_plaintext_connections").increment(change);
+}
+
+#[cfg(feature = "tls")]
+pub(crate) fn tls_refused(reason: &'static str) {
+    counter!("ms_rpc_tls_refused_total", "reason" => reason).increment(1);
+}
+
+#[cfg(feature = "tls")]
+pub(crate) fn tls_reloaded(used: bool) {
+    let result = if used { "used" } else { "failed" };
+    counter!("ms_rpc_tls_reloads_total", "result" => result).increment(1);
+}
+
+/// Time until the own certificate ends.
+#[cfg(feature = "tls")]
+pub(crate) fn certificate_left(left: Duration) {
+    gauge!("ms_rpc_tls_certificate_expiry_seconds").set(left);
+}

@@ -32,6 +32,8 @@ use ms_register::{Instance, MsRegister, ServiceName};
 use tokio::{net::TcpListener, time::timeout};
 use tracing::{info, warn};
 
+#[cfg(feature = "tls")]
+use crate::net::{TLS_KEY, TLS_REQUIRED};
 use crate::{
     Accept, Codec, Compression, HealthState, Layer, Service, Status,
     encodings::Encodings,
@@ -85,6 +87,8 @@ pub struct Server {
     listener: Option<TcpListener>,
     address: SocketAddr,
     acceptor: Option<Arc<dyn Accept>>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::Tls>,
     services: Vec<(String, Arc<dyn Service>)>,
     registries: Vec<Arc<dyn MsRegister>>,
     interceptors: Vec<Interceptor>,
@@ -146,6 +150,8 @@ impl Server {
             listener: None,
             address,
             acceptor: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             services: Vec::new(),
             registries: Vec::new(),
             interceptors: Vec::new(),
@@ -167,6 +173,26 @@ impl Server {
     pub fn accept_with(mut self, acceptor: impl Accept) -> Self {
         self.acceptor = Some(Arc::new(acceptor));
         self
+    }
+
+    /// Takes TLS alone: a client in plaintext is told so, and refused. Registered with the metadata `ms.tls=required`. Replaces
+    /// [`accept_with`](Self::accept_with).
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: &crate::tls::Tls) -> Self {
+        self.secure(tls, false).metadata(TLS_KEY, TLS_REQUIRED)
+    }
+
+    /// Takes TLS and plaintext on one port, told apart by the first byte: for the time in which clients move to TLS. Registered with
+    /// the metadata `ms.tls=permissive`. The gauge `ms_rpc_plaintext_connections` counts the clients that have not moved yet.
+    #[cfg(feature = "tls")]
+    pub fn tls_permissive(self, tls: &crate::tls::Tls) -> Self {
+        self.secure(tls, true).metadata(TLS_KEY, "permissive")
+    }
+
+    #[cfg(feature = "tls")]
+    fn secure(mut self, tls: &crate::tls::Tls, is_permissive: bool) -> Self {
+        self.tls = Some(tls.clone());
+        self.accept_with(crate::tls::TlsAccept { tls: tls.clone(), is_permissive })
     }
 
     /// The address that it listens on, with the port that was chosen if 0 was asked for.
@@ -369,6 +395,10 @@ impl Server {
     pub(crate) fn check(&self) -> Result<Vec<ServiceName>, ServerError> {
         self.limits.check()?;
         self.encodings.check().map_err(ServerError::Encoding)?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            tls.check_server().map_err(ServerError::Tls)?;
+        }
         self.check_services()
     }
 

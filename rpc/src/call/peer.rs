@@ -1,6 +1,6 @@
 //! The other end of a connection.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::SystemTime};
 
 /// The other end of a connection, as a server sees it.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -8,6 +8,9 @@ pub struct Peer {
     pub(crate) address: Option<SocketAddr>,
     pub(crate) name: String,
     pub(crate) credentials: Vec<u8>,
+    pub(crate) identity: String,
+    /// End of the certificate with that identity.
+    pub(crate) ends: Option<SystemTime>,
 }
 
 impl Peer {
@@ -37,6 +40,13 @@ impl Peer {
         self
     }
 
+    /// The same with a verified identity, such as a URI of a certificate. At `ends` the server says GOAWAY.
+    #[must_use]
+    pub fn with_identity(mut self, identity: impl Into<String>, ends: Option<SystemTime>) -> Self {
+        (self.identity, self.ends) = (identity.into(), ends);
+        self
+    }
+
     /// Socket address; none for a caller within this process.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
@@ -45,6 +55,11 @@ impl Peer {
     /// Name that the client gives itself. Not verified.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Verified identity: with mutual TLS the URI or DNS name in the client's certificate. Empty without one.
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// Credentials that the client presents, for interceptors and layers to judge. Empty by default.
@@ -56,6 +71,6 @@ impl Peer {
 /// Leaves the credentials out.
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("address", &self.address).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Peer").field("address", &self.address).field("name", &self.name).field("identity", &self.identity).finish_non_exhaustive()
     }
 }

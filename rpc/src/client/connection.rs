@@ -29,7 +29,7 @@ use crate::{
     Code, Compression, Status,
     buffer::FrameBuf,
     encodings::Offered,
-    net::{Socket, Target, tcp},
+    net::{Socket, TLS_KEY, TLS_REQUIRED, Target, tcp},
     proto::{ClientHello, Frame, HEADER, Header, InFlight, Kind, ServerHello, Settled},
 };
 use exchange::Exchange;
@@ -172,6 +172,10 @@ impl Connection {
                     Self::over(stream, address, config, expected, on_close).await
                 }
                 None => {
+                    if target.instance.and_then(|instance| instance.metadata().get(TLS_KEY)).is_some_and(|tls| tls == TLS_REQUIRED) {
+                        let message = format!("{address} takes TLS alone: give the client `.tls(..)`");
+                        return Err(not_sent(Code::Unavailable, message).into());
+                    }
                     let stream = tcp(address).await.map_err(unreachable)?;
                     Self::over(stream, address, config, expected, on_close).await
                 }

@@ -256,6 +256,8 @@ pub(crate) struct ClientConfig {
     pub(crate) interceptors: Vec<Interceptor>,
     pub(crate) method_defaults: MethodDefaults,
     pub(crate) dialer: Option<Arc<dyn crate::Dial>>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::tls::Tls>,
     pub(crate) stats: Option<Arc<Stats>>,
     pub(crate) keepalive: KeepaliveConfig,
     pub(crate) retry: RetryConfig,
@@ -280,6 +282,8 @@ impl Default for ClientConfig {
             interceptors: Vec::new(),
             method_defaults: MethodDefaults::default(),
             dialer: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             stats: None,
             keepalive: KeepaliveConfig::default(),
             retry: RetryConfig::default(),
@@ -300,6 +304,10 @@ impl ClientConfig {
                 let reason = format!("{length} bytes long: use at most {LONGEST_VALUE}");
                 return Err(ConfigError { field, reason });
             }
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            tls.check_client().map_err(|error| ConfigError { field: "tls", reason: format!("unusable: {error}") })?;
         }
         check_keepalive(&self.keepalive)?;
         self.retry.check()?;
@@ -425,6 +433,27 @@ macro_rules! config_setters {
         pub fn keepalive(mut self, change: impl FnOnce(&mut crate::KeepaliveConfig)) -> Self {
             change(&mut self.config.keepalive);
             self
+        }
+
+        /// TLS to all instances, whatever the registry says of them: see [`Tls`](crate::tls::Tls). There is no way back to
+        /// plaintext. Replaces [`dialer`](Self::dialer).
+        #[cfg(feature = "tls")]
+        pub fn tls(self, tls: &crate::tls::Tls) -> Self {
+            self.secure(tls, false)
+        }
+
+        /// TLS to instances that are registered with the metadata `ms.tls`, and plaintext to the others: for the time in which
+        /// servers move to TLS. A writer of the registry can bring such a client down to plaintext.
+        #[cfg(feature = "tls")]
+        pub fn tls_preferred(self, tls: &crate::tls::Tls) -> Self {
+            tracing::warn!("TLS is preferred, not required: an entry in the registry without `ms.tls` gets plaintext");
+            self.secure(tls, true)
+        }
+
+        #[cfg(feature = "tls")]
+        fn secure(mut self, tls: &crate::tls::Tls, is_preferred_only: bool) -> Self {
+            self.config.tls = Some(tls.clone());
+            self.dialer(crate::tls::TlsDial { tls: tls.clone(), is_preferred_only })
         }
 
         /// Dialer that makes the connections. Default: TCP, without Nagle's algorithm.

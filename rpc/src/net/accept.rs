@@ -32,6 +32,12 @@ use crate::Peer;
 /// ```
 #[async_trait]
 pub trait Accept: fmt::Debug + Send + Sync + 'static {
+    /// Returns true if the client speaks first. Then clients that are silent do not count among the handshakes under way. Default
+    /// false.
+    fn waits_for_client(&self) -> bool {
+        false
+    }
+
     /// The stream, and what is known of the peer; its name and credentials are replaced by those of its HELLO.
     ///
     /// # Errors

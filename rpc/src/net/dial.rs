@@ -40,6 +40,12 @@ pub trait Dial: fmt::Debug + Send + Sync + 'static {
     async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>>;
 }
 
+/// Key of an instance's metadata whose server speaks TLS.
+pub(crate) const TLS_KEY: &str = "ms.tls";
+
+/// Its value where plaintext is refused; `permissive` where both are taken.
+pub(crate) const TLS_REQUIRED: &str = "required";
+
 /// Destination of a dial.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

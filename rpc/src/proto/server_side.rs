@@ -69,12 +69,15 @@ pub(crate) struct ServerSide {
     /// Time by which output must have moved.
     stalled: Option<Instant>,
     arrival: Arrival,
+    /// Time at which the client's identity ends.
+    ends: Option<Instant>,
 }
 
 impl ServerSide {
-    pub(crate) fn new(times: ServerTimes, now: Instant) -> Self {
+    /// `ends`: time at which the client's identity ends.
+    pub(crate) fn new(times: ServerTimes, now: Instant, ends: Option<Instant>) -> Self {
         let due = Some(now + times.hello);
-        Self { phase: Phase::Hello, times, last_id: 0, due, stalled: None, arrival: Arrival::default() }
+        Self { phase: Phase::Hello, times, last_id: 0, due, stalled: None, arrival: Arrival::default(), ends }
     }
 
     /// Handles a frame; what is to be said at once is appended to `out`.
@@ -190,7 +193,13 @@ impl ServerSide {
     /// Time at which to call [`timeout`](Self::timeout).
     #[inline]
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        [self.due, self.stalled, self.arrival.deadline()].into_iter().flatten().min()
+        let ends = self.ends.filter(|_| self.phase == Phase::Open);
+        [self.due, self.stalled, self.arrival.deadline(), ends].into_iter().flatten().min()
+    }
+
+    /// Returns true if the client's identity has ended by `now`, and calls are still taken: then [`drain`](Self::drain).
+    pub(crate) fn is_identity_over(&self, now: Instant) -> bool {
+        self.phase == Phase::Open && self.ends.is_some_and(|ends| ends <= now)
     }
 
     /// Reason to end the connection at `now`.

@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, ready},
+    time::SystemTime,
 };
 
 use tokio::{task::coop::has_budget_remaining, time::Instant};
@@ -61,13 +62,14 @@ impl From<io::Error> for Ended {
 impl<T: Socket> Connection<T> {
     /// Says HELLO, and serves until the client goes or the server drains. It was accepted at `began`.
     pub(crate) fn new(io: T, outbox: Arc<Outbox>, peer: Peer, shared: Arc<Shared>, began: Instant) -> Self {
+        let ends = peer.ends.and_then(|ends| began.checked_add(ends.duration_since(SystemTime::now()).unwrap_or_default()));
         let mut writer = Writer::default();
         writer.buffer().data().extend_from_slice(&shared.hello);
         Self {
             io,
             inbound: Inbound::new(shared.limits.max_frame),
             writer,
-            side: ServerSide::new(shared.limits.times(), began),
+            side: ServerSide::new(shared.limits.times(), began, ends),
             calls: Calls::new(peer, outbox.clone()),
             outbox,
             returned: Vec::new(),
@@ -93,6 +95,9 @@ impl<T: Socket> Connection<T> {
             let now = Instant::now();
             if let Some(reason) = self.side.timeout(now) {
                 return Err(Ended(reason.to_owned()));
+            }
+            if self.side.is_identity_over(now) {
+                self.side.drain("the client's certificate has ended", self.writer.buffer().data());
             }
             self.calls.slots().expire(now, self.writer.buffer());
             self.work(cx)?;

@@ -44,4 +44,8 @@ pub enum ServerError {
     /// The registry refuses, or is away.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// Certificates that a server cannot use.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(crate::tls::TlsError),
 }

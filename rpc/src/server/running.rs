@@ -1,6 +1,11 @@
 //! A server from its start to its end: accepting, and the kind way to stop.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use ms_register::Registration;
 use socket2::{SockRef, TcpKeepalive};
@@ -121,7 +126,7 @@ pub(super) async fn accept(
     shared: Arc<Shared>,
     connections: Arc<Connections>,
 ) {
-    let handshakes = Arc::new(Semaphore::new(shared.limits.max_handshakes));
+    let (handshakes, failures) = (Arc::new(Semaphore::new(shared.limits.max_handshakes)), Arc::default());
     let mut warned = false;
     loop {
         let (stream, address) = match listener.accept().await {
@@ -144,7 +149,8 @@ pub(super) async fn accept(
         match &acceptor {
             None => serve(stream, Peer::new().with_address(address), &shared, &connections),
             Some(acceptor) => {
-                let handshake = Handshake { acceptor: acceptor.clone(), permits: handshakes.clone() };
+                let (acceptor, permits, warned) = (acceptor.clone(), handshakes.clone(), Arc::clone(&failures));
+                let handshake = Handshake { acceptor, permits, warned };
                 handshake.serve(stream, address, &shared, &connections);
             }
         }
@@ -163,6 +169,8 @@ fn refuse(stream: &TcpStream, most: usize, warned: &mut bool) {
 struct Handshake {
     acceptor: Arc<dyn Accept>,
     permits: Arc<Semaphore>,
+    /// Time of the last warning.
+    warned: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Handshake {
@@ -171,6 +179,9 @@ impl Handshake {
         let (shared, began) = (shared.clone(), Instant::now());
         connections.spawn(true, move |outbox, listed| async move {
             let in_time = timeout_at(began + shared.limits.hello_timeout, async {
+                if self.acceptor.waits_for_client() {
+                    stream.peek(&mut [0]).await?;
+                }
                 let _permit = self.permits.acquire().await;
                 self.acceptor.accept(stream, address).await
             });
@@ -179,11 +190,25 @@ impl Handshake {
                     listed.established();
                     Connection::new(io, outbox, peer, shared, began).await;
                 }
-                Ok(Err(error)) => debug!("{address}: the handshake failed: {error}"),
-                Err(_) => debug!("{address}: the handshake took longer than {:?}", shared.limits.hello_timeout),
+                Ok(Err(error)) => self.failed(address, &error.to_string()),
+                Err(_) => self.failed(address, &format!("it took longer than {:?}", shared.limits.hello_timeout)),
             }
             drop(listed);
         });
+    }
+
+    /// Warns at most once a second: strangers must not fill the log.
+    fn failed(&self, address: SocketAddr, reason: &str) {
+        let now = Instant::now();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|last| now - last >= Duration::from_secs(1)) {
+            *warned = Some(now);
+            drop(warned);
+            warn!("{address}: the handshake failed: {reason}");
+        } else {
+            drop(warned);
+            debug!("{address}: the handshake failed: {reason}");
+        }
     }
 }
 

@@ -12,7 +12,7 @@ struct Side {
 impl Side {
     fn new() -> Self {
         let start = Instant::now();
-        Self { side: ServerSide::new(TIMES, start), out: Vec::new(), start }
+        Self { side: ServerSide::new(TIMES, start, None), out: Vec::new(), start }
     }
 
     fn open() -> Self {
