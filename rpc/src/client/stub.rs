@@ -108,15 +108,10 @@ impl Stub {
         }
     }
 
-    #[inline]
+    #[cold]
     fn resolver(&self, proxy: &ClientProxy) -> Result<&Arc<Resolver>, Status> {
-        match self.resolver.get() {
-            Some(resolver) => Ok(resolver),
-            None => {
-                let resolver = proxy.resolver(&self.service)?;
-                Ok(self.resolver.get_or_init(|| resolver))
-            }
-        }
+        let resolver = proxy.resolver(&self.service)?;
+        Ok(self.resolver.get_or_init(|| resolver))
     }
 
     #[inline]
@@ -130,7 +125,11 @@ impl Stub {
         let idempotent = method.idempotent || options.idempotent;
         let mut result = match &self.channel.via {
             Via::Proxy(proxy) if options.layers.is_empty() && !request.fork => {
-                proxy.exchange(self.resolver(proxy)?, &request, arguments, idempotent).await
+                let resolver = match self.resolver.get() {
+                    Some(resolver) => resolver,
+                    None => self.resolver(proxy)?,
+                };
+                proxy.exchange(resolver, &request, arguments, idempotent).await
             }
             _ => self.channel.exchange(&request, options, arguments, idempotent).await,
         };
