@@ -19,8 +19,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Codec, Context, ServiceError, Status, body::Body, codec::CodecError, proto::RequestHead};
 use reply::ReplyOut;
-use signature::{IsStatus, REMEDY};
 pub use signature::Signature;
+use signature::{IsStatus, REMEDY};
 
 /// A named set of methods. Implemented by the server type that `#[service]` generates.
 pub trait Service: Send + Sync + 'static {

@@ -50,12 +50,7 @@ pub(crate) fn outgoing_pairs(
     encoded_pairs(service, method, config, options).map(Cow::Owned)
 }
 
-fn encoded_pairs(
-    service: &str,
-    method: &str,
-    config: &ClientConfig,
-    options: &CallOptions,
-) -> Result<Vec<u8>, Status> {
+fn encoded_pairs(service: &str, method: &str, config: &ClientConfig, options: &CallOptions) -> Result<Vec<u8>, Status> {
     let mut metadata = options.metadata.clone();
     let mut outgoing = Outgoing { service, method, metadata: &mut metadata };
     config
