@@ -17,10 +17,10 @@ use std::{
 use pin_project_lite::pin_project;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Codec, Context, ServiceError, Status, body::Body, proto::RequestHead};
+use crate::{Codec, Context, ServiceError, Status, body::Body, codec::CodecError, proto::RequestHead};
 use reply::ReplyOut;
-use signature::IsStatus;
 pub use signature::Signature;
+use signature::{IsStatus, REMEDY};
 
 /// A named set of methods. Implemented by the server type that `#[service]` generates.
 pub trait Service: Send + Sync + 'static {
@@ -53,6 +53,20 @@ pub struct Method {
     pub execution: Execution,
     /// Its definition, which both sides compare.
     pub signature: Signature,
+}
+
+impl Method {
+    /// Description of a value that this side's definition does not fit.
+    #[cold]
+    pub(crate) fn undecodable(&self, what: &str, why: &CodecError) -> String {
+        let definition = match self.signature.text() {
+            "" => self.name,
+            text => text,
+        };
+        format!(
+            "the {what} of `{definition}` cannot be decoded: {why}; the definitions of the two sides differ: {REMEDY}"
+        )
+    }
 }
 
 /// Threads that a method runs on.

@@ -31,13 +31,14 @@ fn service() -> ServiceName {
 #[derive(Clone, Debug)]
 struct HelloAndClose {
     hello: Vec<u8>,
-    dials: Arc<AtomicUsize>,
+    /// Addresses that were dialled.
+    dials: Arc<Mutex<Vec<String>>>,
 }
 
 #[async_trait::async_trait]
 impl Dial for HelloAndClose {
-    async fn dial(&self, _: &Target<'_>) -> io::Result<Box<dyn Transport>> {
-        self.dials.fetch_add(1, Ordering::SeqCst);
+    async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>> {
+        self.dials.lock().unwrap().push(target.address.to_owned());
         let (near, mut far) = tokio::io::duplex(4096);
         let hello = self.hello.clone();
         tokio::spawn(async move {
@@ -54,7 +55,11 @@ impl HelloAndClose {
     }
 
     fn dials(&self) -> usize {
-        self.dials.load(Ordering::SeqCst)
+        self.dials.lock().unwrap().len()
+    }
+
+    fn dials_of(&self, address: &str) -> usize {
+        self.dials.lock().unwrap().iter().filter(|dialled| *dialled == address).count()
     }
 }
 
@@ -298,6 +303,26 @@ async fn of_a_long_list_each_client_connects_a_subset() {
     assert!(all.len() > 15, "together they connect nearly all: {all:?}");
     let warnings = log.lines_with("`shop` has 20 instances: this client connects 3 of them");
     assert_eq!(warnings.len(), 40, "one for each client");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_drops_out_of_the_subset_is_not_dialled_again() {
+    let dial = HelloAndClose::new(server_hello());
+    let registry = listed([Instance::new("a", 1)]);
+    let builder = ClientProxy::builder(registry.clone()).dialer(dial.clone()).balancer(Balancer::P2c.near("eu"));
+    let proxy = builder.discovery(|bounds| bounds.instances_per_service = 1).build().unwrap();
+    let shop = ShopClient::new(&proxy).with(CallOptions::new().deadline(Duration::from_millis(100)));
+    shop.who().await.unwrap_err();
+    assert!(dial.dials_of("a:1") > 0);
+    registry.insert(&service(), Instance::new("b", 1).with_metadata("zone", "eu"));
+    while proxy.instances("shop").unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let before = dial.dials_of("a:1");
+    shop.who().await.unwrap_err();
+    sleep(Duration::from_secs(600)).await;
+    assert!(dial.dials_of("b:1") > 50, "the one that takes its place is");
+    assert_eq!(dial.dials_of("a:1"), before);
 }
 
 #[tokio::test(start_paused = true)]

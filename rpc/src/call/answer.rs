@@ -7,12 +7,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{CallError, Code, Metadata, Outcome, ServiceError, Status};
 use crate::{
-    Codec, Compression, Method,
+    Codec, Compression,
     body::Body,
     buffer::FrameBuf,
     codec::CodecError,
     proto::{Frame, Header, ResponseHead, flag},
-    service::signature::REMEDY,
     unanswered::Unanswered,
 };
 
@@ -138,62 +137,56 @@ impl Answer {
     }
 
     /// The result of a method with an error type. An error that is no `E` is a status with its code, message and bytes.
+    /// `undecodable` describes a value that this side's definition does not fit: what it is, and why it does not.
     #[inline]
     pub(crate) fn into_result<T: DeserializeOwned, E: DeserializeOwned>(
         self,
-        method: &Method,
+        undecodable: impl FnOnce(&str, &CodecError) -> String,
     ) -> Result<T, CallError<E>> {
-        let Some((code, message)) = self.error() else { return Ok(self.into_plain(method)?) };
+        let Some((code, message)) = self.error() else { return Ok(self.into_plain(undecodable)?) };
         match self.body.decode(&self.codec) {
             Ok(error) => Err(CallError::Service(error)),
             Err(why) => {
-                let message = format!("{message} ({})", undecodable("error", method, &why)).trim_start().to_owned();
-                let status = Status::new(*code, message);
-                let codec = self.codec.clone();
-                let (_, metadata, body, _) = self.into_parts();
-                Err(CallError::Status(status.with_metadata(metadata).with_detail(codec, body)))
+                let message = format!("{message} ({})", undecodable("error", &why)).trim_start().to_owned();
+                let code = *code;
+                Err(CallError::Status(self.into_status(code, message)))
             }
         }
     }
 
     /// The result of a method without an error type.
     #[inline]
-    pub(crate) fn into_plain<T: DeserializeOwned>(self, method: &Method) -> Result<T, Status> {
+    pub(crate) fn into_plain<T: DeserializeOwned>(
+        self,
+        undecodable: impl FnOnce(&str, &CodecError) -> String,
+    ) -> Result<T, Status> {
         if !self.is_success() {
             return self.into_value();
         }
-        self.body.decode(&self.codec).map_err(|why| Status::new(Code::Internal, undecodable("result", method, &why)))
+        self.body.decode(&self.codec).map_err(|why| Status::new(Code::Internal, undecodable("result", &why)))
     }
 
     /// The result for a caller that does not know the error type.
     #[inline]
-    pub(crate) fn into_value<T: DeserializeOwned>(mut self) -> Result<T, Status> {
-        let Some(Extra { error: Some((code, message)), metadata, instance, .. }) =
-            self.extra.take().map(|extra| *extra)
-        else {
-            return self.decode("the answer");
-        };
-        let status = Status::new(code, message).with_metadata(metadata);
-        let status = status.with_detail(self.codec, self.body.into());
-        Err(match instance {
+    pub(crate) fn into_value<T: DeserializeOwned>(self) -> Result<T, Status> {
+        let Some((code, message)) = self.error().cloned() else { return self.decode("the answer") };
+        Err(self.into_status(code, message))
+    }
+
+    /// The method's own error as a status.
+    #[cold]
+    fn into_status(self, code: Code, message: String) -> Status {
+        let Extra { metadata, instance, .. } = self.extra.map(|extra| *extra).unwrap_or_default();
+        let status = Status::new(code, message).with_metadata(metadata).with_detail(self.codec, self.body.into());
+        match instance {
             Some(instance) => status.with_instance(&instance),
             None => status,
-        })
+        }
     }
 
     fn decode<T: DeserializeOwned>(&self, what: &str) -> Result<T, Status> {
         self.body.decode(&self.codec).map_err(|error| Status::undecodable(what, &error))
     }
-}
-
-/// Description of a value that this side's definition does not fit.
-#[cold]
-fn undecodable(what: &str, method: &Method, why: &CodecError) -> String {
-    let definition = match method.signature.text() {
-        "" => method.name,
-        text => text,
-    };
-    format!("the {what} of `{definition}` cannot be decoded: {why}; the definitions of the two sides differ: {REMEDY}")
 }
 
 fn encode<T: Serialize + ?Sized>(codec: &Codec, value: &T) -> Result<Body, Status> {

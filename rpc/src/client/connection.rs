@@ -55,7 +55,7 @@ pub(crate) enum Closed {
     Ended,
 }
 
-/// What is called once, when new calls are no longer taken.
+/// Callback for the moment at which new calls are no longer taken.
 type OnClose = Box<dyn FnOnce(Closed) + Send>;
 
 /// Failure to make a connection.
@@ -96,7 +96,7 @@ pub(crate) struct Expected<'a> {
     pub(crate) load: Arc<LoadEstimate>,
 }
 
-/// What the task and the callers share.
+/// State that the task and the callers share.
 #[derive(Debug)]
 struct Shared {
     /// For messages.

@@ -1,4 +1,4 @@
-//! One instance as a proxy sees it: its connections, and the dialling of them.
+//! Endpoint: the connections of one instance, and their dialling.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -26,7 +26,7 @@ use crate::{
     shard::{Cursor, Sharded, Share},
 };
 
-/// The owner of a service's endpoints: gives what a dial needs, and is told what became of it.
+/// Owner of a service's endpoints: supplies the parameters of a dial, and is notified of its result.
 pub(crate) trait Dialler: Send + Sync + 'static {
     fn service(&self) -> &str;
 
@@ -54,25 +54,25 @@ pub(crate) trait Dialler: Send + Sync + 'static {
     fn is_gone(&self, id: &str);
 }
 
-/// One instance and its connections.
+/// Instance and its connections.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     number: EndpointNumber,
     instance: Arc<Instance>,
     ejection: Arc<EjectionState>,
     slots: Arc<[Slot]>,
-    /// Whose turn it is, among several.
+    /// Turns of the slots, if there are several.
     next: Option<Box<Cursor>>,
 }
 
-/// Tells the instances of a service apart, for as long as their addresses stay.
+/// Identity of an instance of a service, for as long as its address stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EndpointNumber(pub(crate) u64);
 
-/// So many calls go over one connection before it is the next one's turn.
+/// Calls in a row over one connection before the next one's turn.
 const IN_A_ROW: u32 = 64;
 
-/// The place of one connection.
+/// Slot of one connection.
 #[derive(Debug, Default)]
 struct Slot {
     connection: ArcSwapOption<Sharded<Connection>>,
@@ -88,7 +88,7 @@ struct Dialling {
     /// The last dial met a server of another scope, and a warning said so.
     other_scope: bool,
     redial: Redial,
-    /// Which start of the server the last connection met.
+    /// Incarnation of the server that the last connection met: it changes with each start.
     incarnation: u64,
 }
 
@@ -112,12 +112,12 @@ impl Endpoint {
         self.number
     }
 
-    /// Whether it could not be reached the last time.
+    /// Returns true if the last dial of every slot failed and none is connected.
     pub(crate) fn is_unreachable(&self) -> bool {
         !self.is_connected() && self.slots.iter().all(|slot| slot.lock().failed)
     }
 
-    /// The place whose turn it is.
+    /// The slot whose turn it is.
     #[inline]
     pub(crate) fn turn(&self) -> usize {
         match &self.next {
@@ -127,8 +127,8 @@ impl Endpoint {
         }
     }
 
-    /// An open connection, at this place if possible. A place without one is dialled in the background, even when another
-    /// place has one. `urgent`: calls wait, and no instance of the service is connected.
+    /// An open connection, of this slot if possible. A slot without one is dialled in the background, even if another slot has
+    /// one. `urgent`: calls wait, and no instance of the service is connected.
     pub(crate) fn connection<D: Dialler>(
         self: &Arc<Self>,
         first: usize,
@@ -142,19 +142,19 @@ impl Endpoint {
         self.slots.iter().find_map(Slot::open)
     }
 
-    /// Dials this place when its time has come, if it has no connection.
+    /// Dials this slot when its time has come, if it has no connection.
     pub(crate) fn dial_again<D: Dialler>(self: &Arc<Self>, at: usize, dialler: &Arc<D>) {
         if self.slots[at].open().is_none() {
             self.dial(at, dialler, true);
         }
     }
 
-    /// Starts a dial of this place, unless one is under way or its time has not come.
+    /// Starts a dial of this slot, unless one is under way or its time has not come.
     fn dial<D: Dialler>(self: &Arc<Self>, at: usize, dialler: &Arc<D>, urgent: bool) {
         let Ok(runtime) = Handle::try_current() else { return };
         let began = Instant::now();
         let mut dialling = self.slots[at].lock();
-        // A dial on a runtime that may not be driven holds up nobody for long.
+        // A dial on another runtime, which may not be driven, counts for a while only.
         let is_hopeful = |(on, since): (runtime::Id, Instant)| on == runtime.id() || began < since + STALL;
         if dialling.under_way.is_some_and(is_hopeful) || !dialling.redial.is_due(urgent, began) {
             return;
@@ -192,7 +192,7 @@ impl Endpoint {
             let due = slots[at].lock().redial.lost(&owner.config().redial, now - began, now, fastrand::f64());
             meter::connection_lost(owner.service());
             owner.closed(&id, why);
-            // Without one its runtime has ended: the next call dials.
+            // Without a runtime around it, that of the connection has ended: the next call dials.
             let Ok(runtime) = Handle::try_current() else { return };
             runtime.spawn(async move {
                 sleep_until(due).await;
@@ -298,7 +298,7 @@ impl Member for Endpoint {
     }
 }
 
-/// A dial that ends with its runtime has ended too.
+/// Marks a dial as over when it ends, also with its runtime.
 struct UnderWay {
     endpoint: Arc<Endpoint>,
     at: usize,

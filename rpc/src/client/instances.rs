@@ -111,7 +111,8 @@ impl<M: Member> Instances<M> {
         let listed_near = policy.balancing.has_zone().then(|| listed(near_before, &is_near));
         let listed = listed(before.map(|before| &before.listed), &|_| true);
         let all_keys = (hashes && listed.slots().len() > bound.most).then(|| {
-            let candidate = |slot: &u32| Candidate::new(*slot, all[*slot as usize].instance().clone(), LoadEstimates::None);
+            let candidate =
+                |slot: &u32| Candidate::new(*slot, all[*slot as usize].instance().clone(), LoadEstimates::None);
             Arc::new(Choices::new(&policy, &listed, listed.slots().iter().map(candidate)))
         });
         Self::of(policy, snapshot, all, (listed, listed_near), (bound, all_keys))

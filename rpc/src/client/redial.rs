@@ -1,4 +1,4 @@
-//! When a place without a connection may be dialled. Pure: time and chance come in as arguments.
+//! Pauses between dials of a slot without a connection. Pure: time and chance are arguments.
 //!
 //! Many clients lose one server at the same moment. The first dial after a loss comes at a random time within
 //! [`first`](RedialConfig::first), and so spreads them out: at that time and not at the next call, which would bunch them again.
@@ -26,7 +26,7 @@ impl Redial {
     /// A connection that lived for less was as good as a failed dial.
     const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-    /// Whether the time has come. `urgent`: calls wait, and no instance of the service is connected.
+    /// Returns true if the slot may be dialled. `urgent`: calls wait, and no instance of the service is connected.
     pub(crate) fn is_due(&self, urgent: bool, now: Instant) -> bool {
         let time = if urgent { self.urgently } else { self.at_ease };
         time.is_none_or(|time| time <= now)

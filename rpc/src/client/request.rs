@@ -47,6 +47,10 @@ pub(crate) fn outgoing_pairs(
     if config.interceptors.is_empty() && options.metadata.is_empty() {
         return Ok(Cow::Borrowed(&[0]));
     }
+    encoded_pairs(service, method, config, options).map(Cow::Owned)
+}
+
+fn encoded_pairs(service: &str, method: &str, config: &ClientConfig, options: &CallOptions) -> Result<Vec<u8>, Status> {
     let mut metadata = options.metadata.clone();
     let mut outgoing = Outgoing { service, method, metadata: &mut metadata };
     config
@@ -59,7 +63,7 @@ pub(crate) fn outgoing_pairs(
         append_pair(&mut pairs, key, value.as_bytes())
             .map_err(|error| not_sent(Code::InvalidArgument, error.to_string()))?;
     }
-    Ok(Cow::Owned(pairs))
+    Ok(pairs)
 }
 
 /// Arguments of a call, encoded for each attempt anew or once for all.

@@ -1,5 +1,5 @@
-//! One service as a proxy sees it: the registry's snapshot turned into instances to call, and which of them has a
-//! connection. A pick reads shared immutable data: no lock, no I/O.
+//! Resolver of one service for a proxy: picks an instance with a connection, and dials those without. A pick reads shared
+//! immutable data: no lock, no I/O.
 
 #[cfg(test)]
 mod tests;
@@ -30,10 +30,10 @@ use super::{
 };
 use crate::{Code, Outcome, Status, meter, shard::Cursor};
 
-/// Who waits for a connection picks again after this time at the latest.
+/// Longest time after which a waiter for a connection picks again.
 const PICK_AGAIN: Duration = Duration::from_millis(50);
 
-/// So many picks may meet a connection that has just ended.
+/// Picks that may meet a connection that has just ended.
 const PICKS: usize = 4;
 
 #[derive(Debug)]
@@ -48,13 +48,13 @@ pub(crate) struct Resolver {
     started: Instant,
 }
 
-/// A connection to use for one attempt, and whose it is.
+/// Connection for one attempt, and its instance.
 pub(crate) struct Picked {
     pub(crate) endpoint: EndpointNumber,
     pub(crate) connection: Shared,
 }
 
-/// The instances that an earlier attempt has met.
+/// Instances of earlier attempts.
 pub(crate) type Tried = Vec<EndpointNumber>;
 
 impl Resolver {
@@ -164,7 +164,7 @@ impl Resolver {
             }
         }
         let is_tried = |slot: u32| tried.contains(&instances.all[slot as usize].number());
-        // A connection may have ended since they were gathered; then another pick finds another.
+        // A connection may have ended since the list was made; then another pick finds another one.
         for _ in 0..PICKS {
             let picked = match instances.only() {
                 Some(only) => Some(only),

@@ -1,4 +1,4 @@
-//! Whether a failed attempt is followed by another. Pure: time comes in as an argument.
+//! Retries: the verdict over a failed attempt, back-off and budget. Pure: time is an argument.
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},

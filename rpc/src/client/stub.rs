@@ -1,7 +1,6 @@
 //! Parts of generated clients.
 
 use std::{
-    borrow::Cow,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -88,7 +87,7 @@ impl Stub {
         T: DeserializeOwned,
         E: ServiceError,
     {
-        self.exchange(method, arguments).await?.into_result(method)
+        self.exchange(method, arguments).await?.into_result(|what, why| method.undecodable(what, why))
     }
 
     /// Calls a method that returns a plain value.
@@ -100,7 +99,7 @@ impl Stub {
         A: Serialize,
         T: DeserializeOwned,
     {
-        self.exchange(method, arguments).await?.into_plain(method)
+        self.exchange(method, arguments).await?.into_plain(|what, why| method.undecodable(what, why))
     }
 
     pub(super) fn options(&self) -> &CallOptions {
@@ -110,19 +109,11 @@ impl Stub {
     /// The proxy, and the resolver that knows all instances.
     pub(super) fn through_proxy(&self) -> Result<(&ClientProxy, Arc<Resolver>), Status> {
         match &self.channel.via {
-            Via::Proxy(proxy) => Ok((proxy, self.resolver(proxy)?.into_owned())),
+            Via::Proxy(proxy) => Ok((proxy, proxy.resolver(&self.service)?)),
             _ => {
                 let message = format!("only a proxy knows all instances of `{}`: make the client of one", self.service);
                 Err(not_sent(Code::FailedPrecondition, message))
             }
-        }
-    }
-
-    #[inline]
-    fn resolver(&self, proxy: &ClientProxy) -> Result<Cow<'_, Arc<Resolver>>, Status> {
-        match self.resolver.first.get() {
-            Some(resolver) if !resolver.is_forgotten() => Ok(Cow::Borrowed(resolver)),
-            _ => self.resolve(proxy).map(Cow::Owned),
         }
     }
 
@@ -151,8 +142,15 @@ impl Stub {
         let idempotent = method.idempotent || options.idempotent;
         let mut result = match &self.channel.via {
             Via::Proxy(proxy) if options.layers.is_empty() && !request.fork => {
-                let resolver = self.resolver(proxy)?;
-                proxy.exchange(&resolver, &request, arguments, idempotent).await
+                let found;
+                let resolver = match self.resolver.first.get() {
+                    Some(resolver) if !resolver.is_forgotten() => resolver,
+                    _ => {
+                        found = self.resolve(proxy)?;
+                        &found
+                    }
+                };
+                proxy.exchange(resolver, &request, arguments, idempotent).await
             }
             _ => self.channel.exchange(&request, options, arguments, idempotent).await,
         };

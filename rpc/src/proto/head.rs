@@ -58,8 +58,8 @@ impl<'a> RequestHead<'a> {
         out.push(self.argc);
         out.extend_from_slice(self.pairs);
         if self.signature != 0 {
-            out.extend_from_slice(&self.signature.to_be_bytes());
-            out.extend_from_slice(&self.shape.to_be_bytes());
+            let hashes = u64::from(self.signature) << 32 | u64::from(self.shape);
+            out.extend_from_slice(&hashes.to_be_bytes());
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Whether the server is still there. Pure: time comes in as an argument.
+//! Keepalive of a client's connection: notices a server that is gone. Pure: time is an argument.
 //!
 //! TCP alone notices nothing when a server freezes or a cable is cut. After some silence a ping is due, sooner while calls are
 //! outstanding; when nothing comes for a while after it, the connection is dead. Any received byte is a

@@ -255,6 +255,30 @@ async fn keys_zones_and_broken_balancers_are_as_in_a_proxy() {
     assert_eq!(wrong.message(), "`ejection.consecutive_failures` is 0: use at least 1");
 }
 
+#[test]
+fn lists_are_followed_on_when_the_runtime_of_a_picker_ends() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let registry = Arc::new(Memory::new());
+    listed(&registry, &[1]);
+    let first = runtime();
+    let picker = first.block_on(async {
+        let picker = Picker::new(registry.clone(), "echo", Balancer::P2c).unwrap();
+        picker.wait_ready(Duration::from_secs(5)).await.unwrap();
+        picker
+    });
+    drop(first);
+    listed(&registry, &[2]);
+    runtime().block_on(async {
+        let all_listed = async {
+            while picker.instances().len() != 2 {
+                let _pick = picker.pick(None, &[]).unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), all_listed).await.expect("the next pick follows the registry");
+    });
+}
+
 #[derive(Debug)]
 struct Nothing;
 

@@ -35,7 +35,7 @@ async fn starts_in_background(
 ) -> Result<(), Failure> {
     let url = server.url();
     let begin = Instant::now();
-    let shop = client(&ms_register::connect_in_background(&url)?);
+    let shop = client(&ms_register::connect_in_background(&url)?)?;
     row.within("in the background, a client starts after", Some(begin.elapsed()), LIMIT);
     let begin = Instant::now();
     let options = NodeOptions { registry: Some(url), in_background: true, ..NodeOptions::default() };

@@ -24,7 +24,7 @@ pub async fn keys_deleted(program: &NodeProgram, kind: Registry, rounds: usize) 
     let options = NodeOptions { registry: Some(server.url()), ..NodeOptions::default() };
     let nodes = nodes(program, INSTANCES, &options).await?;
     let registry = ms_register::connect(&server.url()).await?;
-    let shop = client(&registry);
+    let shop = client(&registry)?;
     warm(&shop, &nodes).await?;
     let calls = Calls::start(&shop, RATE);
 

@@ -83,7 +83,7 @@ async fn listed(program: &NodeProgram, count: usize) -> Result<(Arc<Memory>, Vec
     let memory = Arc::new(Memory::new());
     nodes.iter().for_each(|node| insert(&memory, node));
     let registry: Arc<dyn MsRegister> = memory.clone();
-    let shop = client(&registry);
+    let shop = client(&registry)?;
     warm(&shop, &nodes).await?;
     Ok((memory, nodes, shop))
 }

@@ -15,10 +15,10 @@ pub async fn clients_start(program: &NodeProgram, clients: usize) -> Result<Row,
     let registry = listed_by_hand(&nodes).await?;
     let (mut failed, mut reason) = (0, None);
     for _ in 0..clients / AT_ONCE {
-        let calls = (0..AT_ONCE).map(|number| {
-            let shop = client(&registry);
+        let shops = (0..AT_ONCE).map(|_| client(&registry)).collect::<Result<Vec<_>, _>>()?;
+        let calls = (0u64..).zip(shops).map(|(number, shop)| {
             // Not one of the runtime's workers, like a program's `main`: its tasks start on other threads at once.
-            spawn_blocking(move || Handle::current().block_on(shop.find(number as u64)))
+            spawn_blocking(move || Handle::current().block_on(shop.find(number)))
         });
         for call in futures_util::future::try_join_all(calls).await? {
             if let Err(status) = call {

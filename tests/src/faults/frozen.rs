@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(70);
 /// What broke in the harness.
 pub async fn instance_frozen(program: &NodeProgram, length: Duration) -> Result<Row, Failure> {
     let nodes = nodes(program, 3, &NodeOptions::default()).await?;
-    let shop = client(&listed_by_hand(&nodes).await?);
+    let shop = client(&listed_by_hand(&nodes).await?)?;
     let mut row = Row::new(format!("an instance of three is frozen (SIGSTOP) for {length:?}"));
     let [hurt, heal] = [Node::freeze, Node::thaw];
     unresponsive(&mut row, &shop, &nodes, length, || hurt(&nodes[0]), || heal(&nodes[0])).await?;
@@ -35,7 +35,7 @@ pub async fn instance_frozen(program: &NodeProgram, length: Duration) -> Result<
 pub async fn instance_black_holed(program: &NodeProgram, length: Duration) -> Result<Row, Failure> {
     let nodes = nodes(program, 3, &NodeOptions::default()).await?;
     let relay = Relay::to(nodes[0].address()).await?;
-    let shop = client(&static_list(&[relay.address(), nodes[1].address(), nodes[2].address()]).await?);
+    let shop = client(&static_list(&[relay.address(), nodes[1].address(), nodes[2].address()]).await?)?;
     let mut row = Row::new(format!("an instance of three is behind a black hole for {length:?}"));
     let set = |fault| {
         relay.set(fault);

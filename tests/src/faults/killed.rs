@@ -20,7 +20,7 @@ pub async fn instances_killed(program: &NodeProgram, kills: usize) -> Result<Row
     let ledger = Ledger::open(directory.path().join("ledger"))?;
     let options = NodeOptions { pause: PAUSE, ledger: Some(ledger.path().to_owned()), ..NodeOptions::default() };
     let mut nodes = nodes(program, 3, &options).await?;
-    let shop = client(&listed_by_hand(&nodes).await?);
+    let shop = client(&listed_by_hand(&nodes).await?)?;
     warm(&shop, &nodes).await?;
 
     let calls = Calls::start(&shop, RATE);

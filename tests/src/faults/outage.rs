@@ -21,7 +21,7 @@ pub async fn registry_killed(program: &NodeProgram, registry: Registry, outage: 
     let mut server = registry.start().await?;
     let options = NodeOptions { registry: Some(server.url()), ..NodeOptions::default() };
     let nodes = nodes(program, 3, &options).await?;
-    let shop = client(&ms_register::connect(&server.url()).await?);
+    let shop = client(&ms_register::connect(&server.url()).await?)?;
     warm(&shop, &nodes).await?;
 
     let calls = Calls::start(&shop, RATE);
@@ -58,7 +58,7 @@ pub async fn registry_paused(program: &NodeProgram, registry: Registry, pause: D
         Registry::Zookeeper => format!("{}?session=5", server.url()),
     };
     let nodes = nodes(program, 3, &NodeOptions { registry: Some(url.clone()), ..NodeOptions::default() }).await?;
-    let shop = client(&ms_register::connect(&url).await?);
+    let shop = client(&ms_register::connect(&url).await?)?;
     warm(&shop, &nodes).await?;
 
     let calls = Calls::start(&shop, RATE);

@@ -23,7 +23,7 @@ pub async fn overload(program: &NodeProgram, length: Duration) -> Result<Row, Fa
     let options = NodeOptions { permits: Some(PERMITS), pause: PAUSE, ..NodeOptions::default() };
     let nodes = [program.start(options).await?];
     let address = nodes[0].address();
-    let shop = client(&listed_by_hand(&nodes).await?);
+    let shop = client(&listed_by_hand(&nodes).await?)?;
     must_be_called(&shop, address).await?;
     let single = ShopClient::new(Client::connect(&address.to_string()).await?);
     let capacity = capacity(&single, length / 2).await?;

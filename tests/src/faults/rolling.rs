@@ -31,7 +31,7 @@ pub async fn rolling_restart(
         ..NodeOptions::default()
     };
     let mut nodes = nodes(program, 3, &options).await?;
-    let shop = client(&ms_register::connect(&server.url()).await?);
+    let shop = client(&ms_register::connect(&server.url()).await?)?;
     warm(&shop, &nodes).await?;
 
     let calls = Calls::start(&shop, rate);

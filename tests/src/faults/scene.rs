@@ -37,13 +37,13 @@ pub(super) async fn static_list(addresses: &[SocketAddr]) -> Result<Arc<dyn MsRe
 }
 
 /// A client of `shop` through this registry.
-pub(super) fn client(registry: &Arc<dyn MsRegister>) -> ShopClient {
-    ShopClient::new(in_turn(registry))
+pub(super) fn client(registry: &Arc<dyn MsRegister>) -> Result<ShopClient, Failure> {
+    Ok(ShopClient::new(in_turn(registry)?))
 }
 
 /// Calls every instance, and so meets every fault, however slow it makes its instance.
-pub(super) fn in_turn(registry: &Arc<dyn MsRegister>) -> ClientProxy {
-    ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build().expect("these are defaults")
+pub(super) fn in_turn(registry: &Arc<dyn MsRegister>) -> Result<ClientProxy, Failure> {
+    Ok(ClientProxy::builder(registry.clone()).balancer(Balancer::RoundRobin).build()?)
 }
 
 /// Calls of `find` at this rate, each noting which instance answered.

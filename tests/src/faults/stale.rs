@@ -22,7 +22,7 @@ pub async fn stale_entry(program: &NodeProgram, length: Duration) -> Result<Row,
     // It stays listed for long after its end.
     let right = NodeOptions { registry: Some(format!("{}?ttl=120", etcd.url())), ..NodeOptions::default() };
     let mut node = program.start(right.clone()).await?;
-    let shop = client(&ms_register::connect(&etcd.url()).await?);
+    let shop = client(&ms_register::connect(&etcd.url()).await?)?;
     must_be_called(&shop, node.address()).await?;
     node.kill().await?;
 

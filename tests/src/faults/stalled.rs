@@ -25,7 +25,7 @@ const MIB: u64 = 1 << 20;
 pub async fn clients_stop_reading(program: &NodeProgram, clients: usize) -> Result<Row, Failure> {
     let nodes = [program.start(NodeOptions::default()).await?];
     let [node] = &nodes;
-    let shop = client(&listed_by_hand(&nodes).await?);
+    let shop = client(&listed_by_hand(&nodes).await?)?;
     must_be_called(&shop, node.address()).await?;
     let load = finding(&shop, RATE);
     sleep(Duration::from_secs(5)).await;

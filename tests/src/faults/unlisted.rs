@@ -21,7 +21,7 @@ pub async fn restart_without_registry(program: &NodeProgram, absences: &[u64]) -
     let mut etcd = Registry::Etcd.start().await?;
     let options = NodeOptions { registry: Some(etcd.url()), ..NodeOptions::default() };
     let mut node = program.start(options).await?;
-    let shop = client(&ms_register::connect(&etcd.url()).await?);
+    let shop = client(&ms_register::connect(&etcd.url()).await?)?;
     must_be_called(&shop, node.address()).await?;
     etcd.kill();
     node.options_mut().in_background = true;

@@ -69,7 +69,7 @@ pub async fn registry_wiped(
 
 /// Calls each service in turn, after each instance has been called.
 async fn reserving_everywhere(registry: &Arc<dyn MsRegister>, nodes: &[Node]) -> Result<Load, Failure> {
-    let proxy = in_turn(registry);
+    let proxy = in_turn(registry)?;
     let shops = SERVICES.map(|service| ShopClient::named(service, &proxy));
     for (shop, node) in shops.iter().zip(nodes) {
         for address in node.addresses() {

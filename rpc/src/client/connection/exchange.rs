@@ -29,9 +29,9 @@ pub(crate) struct Exchange<'a, 'r, A: ?Sized> {
 enum Step {
     /// Nothing is encoded yet.
     Fresh,
-    /// It waits for a place.
+    /// Waiting for a slot.
     Waiting(Box<Waiting>),
-    /// It has an id.
+    /// The request has an id.
     Sent(u64),
     /// The same, over a connection whose task lives on another runtime.
     Abroad(Box<Abroad>),
@@ -111,7 +111,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         let id = state.calls.insert(self.request.remaining(), cx.waker().clone());
         frame.patch(Mark::default(), 9, &id.to_be_bytes());
         state.out.append(&mut frame);
-        // Whoever gets a place looks whether there is one for the next.
+        // A caller that gets a slot wakes the next waiter if there is another slot.
         let woken = [state.notify(), state.next_waiting()];
         self.shared.count(&state);
         let runs = state.runs;
@@ -179,7 +179,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         wake(woken);
     }
 
-    /// Whether it has been called up to send.
+    /// Sends the request once it is called up.
     #[cold]
     fn poll_place(&mut self, mut waiting: Box<Waiting>, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         let ticket = waiting.ticket;
