@@ -83,8 +83,8 @@ struct Slot {
 struct Dialling {
     /// Runtime and begin of the dial that is under way.
     under_way: Option<(runtime::Id, Instant)>,
-    /// The last dial failed.
-    failed: bool,
+    /// Message of the last dial, if it failed.
+    failed: Option<String>,
     /// The last dial met a server of another scope, and a warning said so.
     other_scope: bool,
     redial: Redial,
@@ -112,9 +112,13 @@ impl Endpoint {
         self.number
     }
 
-    /// Returns true if the last dial of every slot failed and none is connected.
-    pub(crate) fn is_unreachable(&self) -> bool {
-        !self.is_connected() && self.slots.iter().all(|slot| slot.lock().failed)
+    /// Message of the last failed dial, if the last dial of every slot failed and none is connected.
+    pub(crate) fn last_failure(&self) -> Option<String> {
+        if self.is_connected() {
+            return None;
+        }
+        let failures: Option<Vec<_>> = self.slots.iter().map(|slot| slot.lock().failed.clone()).collect();
+        failures.and_then(|mut failures| failures.pop())
     }
 
     /// The slot whose turn it is.
@@ -216,7 +220,7 @@ impl Endpoint {
     ) {
         let slot = &self.slots[at];
         let mut dialling = slot.lock();
-        dialling.failed = dialled.is_err();
+        dialling.failed = dialled.as_ref().err().map(|error| error.status.message().to_owned());
         let failed = match dialled {
             Ok(connection) => {
                 let incarnation = connection.hello().incarnation;

@@ -209,8 +209,10 @@ impl Resolver {
         };
         let endpoint = &instances.all[at];
         let connection = endpoint.connection(endpoint.turn(), self, true);
-        if connection.is_none() && endpoint.is_unreachable() {
-            let message = format!("{id} of `{}` could not be reached the last time", self.service());
+        if connection.is_none()
+            && let Some(reason) = endpoint.last_failure()
+        {
+            let message = format!("{id} of `{}` could not be reached the last time: {reason}", self.service());
             return Err(not_sent(Code::Unavailable, message));
         }
         Ok(connection.map(|connection| Picked { endpoint: endpoint.number(), connection }))
@@ -233,7 +235,7 @@ impl Resolver {
             return;
         }
         endpoint.connection(endpoint.turn(), self, instances.live == 0);
-        if endpoint.is_unreachable() {
+        if endpoint.last_failure().is_some() {
             self.dial_next(instances);
         }
     }

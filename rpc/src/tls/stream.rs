@@ -150,6 +150,9 @@ fn of_certificate(reason: &CertificateError) -> String {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has ended".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it does not hold yet".to_owned(),
         CertificateError::UnknownIssuer => "it is signed by an authority that is not trusted here".to_owned(),
+        CertificateError::BadSignature => {
+            "it is signed by an authority that is not trusted here, though one of that name is".to_owned()
+        }
         CertificateError::Revoked => "it is revoked".to_owned(),
         CertificateError::UnknownRevocationStatus => "no revocation list covers it".to_owned(),
         CertificateError::Other(other) => other.0.to_string(),
@@ -161,7 +164,7 @@ fn of_certificate(reason: &CertificateError) -> String {
 fn of_alert(alert: AlertDescription) -> Option<&'static str> {
     Some(match alert {
         AlertDescription::CertificateExpired => "it has ended, or does not hold yet",
-        AlertDescription::UnknownCA => "it is signed by an authority that is not trusted there",
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => "it is signed by an authority that is not trusted there",
         AlertDescription::CertificateRevoked => "it is revoked",
         AlertDescription::CertificateRequired => "there was none, and it needs one",
         AlertDescription::BadCertificate
