@@ -30,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
     &["blob", "buffer", "codec", "compress", "body", "encodings", "measure"],
     &["proto"],
     &["call", "net"],
-    &["layers", "meter", "service"],
+    &["layers", "meter", "service", "tls"],
     &["client", "server"],
     &["local", "axum", "internals", "lib"],
 ];

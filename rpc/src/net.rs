@@ -24,8 +24,8 @@ use tokio_util::io::poll_read_buf;
 use crate::proto::{Inbound, Space};
 
 pub use accept::Accept;
-pub(crate) use dial::{TLS_KEY, TLS_REQUIRED, tcp};
 pub use dial::{Dial, Target};
+pub(crate) use dial::{TLS_KEY, TLS_REQUIRED, tcp};
 pub(crate) use timer::Timer;
 pub(crate) use write::Writer;
 

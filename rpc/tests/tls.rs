@@ -224,7 +224,10 @@ async fn changed_files_are_used_for_new_connections_and_wrong_ones_are_not() {
     fs::write(folder.path().join("own.key"), &old.issue("spiffe://test/shop").key).unwrap();
     let error = tls.reload().unwrap_err();
     assert!(matches!(&error, TlsError::KeyMismatch { key, .. } if key.ends_with("own.key")), "{error}");
-    assert_eq!(connect(server.address(), &old.tls("order")).await.unwrap().caller().await.unwrap(), "spiffe://test/order");
+    assert_eq!(
+        connect(server.address(), &old.tls("order")).await.unwrap().caller().await.unwrap(),
+        "spiffe://test/order"
+    );
 
     write(folder.path(), &new, &new.issue("spiffe://test/shop"));
     assert!(tls.reload().unwrap());

@@ -71,6 +71,10 @@ impl Peer {
 /// Leaves the credentials out.
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("address", &self.address).field("name", &self.name).field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Peer")
+            .field("address", &self.address)
+            .field("name", &self.name)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }

@@ -172,7 +172,11 @@ impl Connection {
                     Self::over(stream, address, config, expected, on_close).await
                 }
                 None => {
-                    if target.instance.and_then(|instance| instance.metadata().get(TLS_KEY)).is_some_and(|tls| tls == TLS_REQUIRED) {
+                    if target
+                        .instance
+                        .and_then(|instance| instance.metadata().get(TLS_KEY))
+                        .is_some_and(|tls| tls == TLS_REQUIRED)
+                    {
                         let message = format!("{address} takes TLS alone: give the client `.tls(..)`");
                         return Err(not_sent(Code::Unavailable, message).into());
                     }

@@ -62,7 +62,8 @@ impl From<io::Error> for Ended {
 impl<T: Socket> Connection<T> {
     /// Says HELLO, and serves until the client goes or the server drains. It was accepted at `began`.
     pub(crate) fn new(io: T, outbox: Arc<Outbox>, peer: Peer, shared: Arc<Shared>, began: Instant) -> Self {
-        let ends = peer.ends.and_then(|ends| began.checked_add(ends.duration_since(SystemTime::now()).unwrap_or_default()));
+        let ends =
+            peer.ends.and_then(|ends| began.checked_add(ends.duration_since(SystemTime::now()).unwrap_or_default()));
         let mut writer = Writer::default();
         writer.buffer().data().extend_from_slice(&shared.hello);
         Self {

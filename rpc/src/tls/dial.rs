@@ -34,10 +34,14 @@ impl Dial for TlsDial {
             return Ok(Box::new(tcp(target.address).await?));
         }
         let service = target.service.ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "TLS needs the name of the service: set `ClientBuilder::service`")
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "TLS needs the name of the service: set `ClientBuilder::service`",
+            )
         })?;
         self.tls.watch();
-        let config = self.tls.client_config(service).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let config =
+            self.tls.client_config(service).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let stream = tcp(target.address).await?;
         // An address is no name that is sent (RFC 6066, section 3), and the verifier looks at the service alone.
         let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());

@@ -63,7 +63,9 @@ pub enum TlsError {
     #[error("a client needs authorities to trust: use `Tls::mutual` or `Tls::one_way_client`")]
     NoAuthorities,
     /// A client needs to know how services are named.
-    #[error("a client must know how services are named in certificates: set `trust_domain`, `dns_suffix` or `identity`")]
+    #[error(
+        "a client must know how services are named in certificates: set `trust_domain`, `dns_suffix` or `identity`"
+    )]
     NoNames,
     /// A pause that is too short.
     #[error("`reload_every` is {0:?}: use at least 1 s")]

@@ -31,7 +31,8 @@ pub(super) type Texts = [Option<Vec<u8>>; 4];
 
 impl Sources {
     pub(super) fn read(&self) -> Result<Texts, TlsError> {
-        let (certificate, key) = self.own.as_ref().map_or((None, None), |(certificate, key)| (Some(certificate), Some(key)));
+        let (certificate, key) =
+            self.own.as_ref().map_or((None, None), |(certificate, key)| (Some(certificate), Some(key)));
         let mut texts = Texts::default();
         for (text, source) in texts.iter_mut().zip([self.ca.as_ref(), certificate, key, self.crl.as_ref()]) {
             *text = source.map(read).transpose()?;
@@ -90,7 +91,11 @@ impl Loaded {
             Some(roots) => {
                 let parse = |der: &CertificateRevocationListDer<'_>| OwnedCertRevocationList::from_der(der);
                 let crls = crl_ders.iter().map(|der| parse(der).map(Into::into)).collect::<Result<_, _>>();
-                Some(Arc::new(Trust { roots, crls: crls.map_err(|error| unusable("the revocation list", error))?, own }))
+                Some(Arc::new(Trust {
+                    roots,
+                    crls: crls.map_err(|error| unusable("the revocation list", error))?,
+                    own,
+                }))
             }
         };
         Ok(Self { server, client, ends, texts })

@@ -131,7 +131,9 @@ pub(super) fn explain(error: io::Error, side: Side) -> io::Error {
         Side::Server => "the client",
     };
     let words = match tls {
-        Error::InvalidCertificate(reason) => format!("TLS: {peer}'s certificate is refused: {}", of_certificate(reason)),
+        Error::InvalidCertificate(reason) => {
+            format!("TLS: {peer}'s certificate is refused: {}", of_certificate(reason))
+        }
         Error::AlertReceived(alert) => match of_alert(*alert) {
             Some(reason) => format!("TLS: {peer} refused our certificate: {reason}"),
             None => format!("TLS: {peer} gave up the handshake: {alert:?}"),
@@ -148,7 +150,9 @@ pub(super) fn explain(error: io::Error, side: Side) -> io::Error {
 fn of_certificate(reason: &CertificateError) -> String {
     match reason {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has ended".to_owned(),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it does not hold yet".to_owned(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it does not hold yet".to_owned()
+        }
         CertificateError::UnknownIssuer => "it is signed by an authority that is not trusted here".to_owned(),
         CertificateError::BadSignature => {
             "it is signed by an authority that is not trusted here, though one of that name is".to_owned()
@@ -164,7 +168,9 @@ fn of_certificate(reason: &CertificateError) -> String {
 fn of_alert(alert: AlertDescription) -> Option<&'static str> {
     Some(match alert {
         AlertDescription::CertificateExpired => "it has ended, or does not hold yet",
-        AlertDescription::UnknownCA | AlertDescription::DecryptError => "it is signed by an authority that is not trusted there",
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+            "it is signed by an authority that is not trusted there"
+        }
         AlertDescription::CertificateRevoked => "it is revoked",
         AlertDescription::CertificateRequired => "there was none, and it needs one",
         AlertDescription::BadCertificate

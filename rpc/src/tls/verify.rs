@@ -55,7 +55,9 @@ impl ServerCertVerifier for ServiceVerifier {
         let crls: Vec<_> = self.trust.crls.iter().collect();
         let revocation = match crls.is_empty() {
             true => None,
-            false => Some(RevocationOptionsBuilder::new(&crls).map_err(|_| Error::General("no revocation lists".into()))?),
+            false => {
+                Some(RevocationOptionsBuilder::new(&crls).map_err(|_| Error::General("no revocation lists".into()))?)
+            }
         };
         let algorithms = self.provider.signature_verification_algorithms.all;
         let (roots, usage) = (&self.trust.roots.roots, KeyUsage::server_auth());
