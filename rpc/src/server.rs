@@ -17,6 +17,8 @@ mod pool;
 mod running;
 mod signal;
 mod stopwatch;
+#[cfg(feature = "tls")]
+mod tls;
 mod turns;
 
 use std::{
@@ -32,8 +34,6 @@ use ms_register::{Instance, MsRegister, ServiceName};
 use tokio::{net::TcpListener, time::timeout};
 use tracing::{info, warn};
 
-#[cfg(feature = "tls")]
-use crate::net::{TLS_KEY, TLS_REQUIRED};
 use crate::{
     Accept, Codec, Compression, HealthState, Layer, Service, Status,
     encodings::Encodings,
@@ -173,26 +173,6 @@ impl Server {
     pub fn accept_with(mut self, acceptor: impl Accept) -> Self {
         self.acceptor = Some(Arc::new(acceptor));
         self
-    }
-
-    /// Takes TLS alone: a client in plaintext is told so, and refused. Registered with the metadata `ms.tls=required`. Replaces
-    /// [`accept_with`](Self::accept_with).
-    #[cfg(feature = "tls")]
-    pub fn tls(self, tls: &crate::tls::Tls) -> Self {
-        self.secure(tls, false).metadata(TLS_KEY, TLS_REQUIRED)
-    }
-
-    /// Takes TLS and plaintext on one port, told apart by the first byte: for the time in which clients move to TLS. Registered with
-    /// the metadata `ms.tls=permissive`. The gauge `ms_rpc_plaintext_connections` counts the clients that have not moved yet.
-    #[cfg(feature = "tls")]
-    pub fn tls_permissive(self, tls: &crate::tls::Tls) -> Self {
-        self.secure(tls, true).metadata(TLS_KEY, "permissive")
-    }
-
-    #[cfg(feature = "tls")]
-    fn secure(mut self, tls: &crate::tls::Tls, is_permissive: bool) -> Self {
-        self.tls = Some(tls.clone());
-        self.accept_with(crate::tls::TlsAccept { tls: tls.clone(), is_permissive })
     }
 
     /// The address that it listens on, with the port that was chosen if 0 was asked for.
@@ -396,9 +376,7 @@ impl Server {
         self.limits.check()?;
         self.encodings.check().map_err(ServerError::Encoding)?;
         #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            tls.check_server().map_err(ServerError::Tls)?;
-        }
+        self.check_tls()?;
         self.check_services()
     }
 
