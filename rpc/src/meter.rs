@@ -128,3 +128,8 @@ pub(crate) fn tls_reloaded(used: bool) {
 pub(crate) fn certificate_left(left: Duration) {
     gauge!("ms_rpc_tls_certificate_expiry_seconds").set(left);
 }
+
+/// Counts a caller that was refused for what it is.
+pub(crate) fn denied(reason: &'static str) {
+    counter!("ms_rpc_denied_total", "reason" => reason).increment(1);
+}

@@ -1,6 +1,7 @@
 //! Serves named services over TCP, and lists them in registries.
 
 mod advertise;
+mod auth;
 mod call;
 mod calls;
 mod capacity;
@@ -44,6 +45,7 @@ use crate::{
         health::{self, Life},
     },
 };
+use auth::{Audit, Authenticator, Rules};
 use calls::PoolJob;
 use capacity::Capacity;
 use dispatch::{Dispatch, Interceptor};
@@ -52,6 +54,7 @@ use limit::{Limits, Ticker};
 use pool::Pool;
 use turns::Turns;
 
+pub use auth::Principal;
 pub use dispatch::Incoming;
 pub use error::ServerError;
 pub use limit::RateLimit;
@@ -99,6 +102,9 @@ pub struct Server {
     weight: f64,
     metadata: Vec<(String, String)>,
     limits: ServerLimits,
+    authenticator: Option<Authenticator>,
+    rules: Rules,
+    insecure: bool,
     /// Locked by nobody: it makes the server `Sync`.
     ready: Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     life: Life,
@@ -116,6 +122,8 @@ pub(crate) struct Shared {
     pub(crate) blocking: Pool<PoolJob>,
     pub(crate) turns: Turns,
     pub(crate) capacity: Arc<Capacity>,
+    authenticator: Option<Authenticator>,
+    audit: Audit,
     /// Published as long as the server lives.
     stats: Option<Arc<Stats>>,
     /// The HELLO frame.
@@ -162,6 +170,9 @@ impl Server {
             weight: Instance::DEFAULT_WEIGHT,
             metadata: Vec::new(),
             limits: ServerLimits::default(),
+            authenticator: None,
+            rules: Rules::default(),
+            insecure: false,
             ready: Mutex::default(),
             life: Life::default(),
             drain: Duration::from_secs(20),
@@ -399,6 +410,7 @@ impl Server {
         };
         let names = self.services.iter().map(check).collect::<Result<_, _>>()?;
         self.check_limits()?;
+        self.check_security()?;
         Ok(names)
     }
 
@@ -462,10 +474,13 @@ impl Server {
                 &self.layers.clone().into(),
                 Arc::new(self.encodings.clone()),
                 &self.rates,
+                self.rules.clone(),
                 self.stats.as_deref(),
                 &ticker,
             ),
             limits: self.limits.clone(),
+            authenticator: self.authenticator.clone(),
+            audit: Audit::default(),
             stats: self.stats.clone(),
             ticker,
             compute: Pool::new(std::thread::available_parallelism().map_or(1, usize::from)),

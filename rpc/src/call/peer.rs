@@ -9,6 +9,7 @@ pub struct Peer {
     pub(crate) name: String,
     pub(crate) credentials: Vec<u8>,
     pub(crate) identity: String,
+    pub(crate) principal: Option<String>,
     /// End of the certificate with that identity.
     pub(crate) ends: Option<SystemTime>,
 }
@@ -60,6 +61,19 @@ impl Peer {
     /// Verified identity: with mutual TLS the URI or DNS name in the client's certificate. Empty without one.
     pub fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// The same with the name that an authentication found.
+    #[must_use]
+    pub fn with_principal(mut self, name: impl Into<String>) -> Self {
+        self.principal = Some(name.into());
+        self
+    }
+
+    /// Name of the caller for [rules](crate::Server::allow): what [`Server::authenticate`](crate::Server::authenticate) found, else
+    /// the verified [identity](Self::identity). Empty for an anonymous caller.
+    pub fn principal(&self) -> &str {
+        self.principal.as_deref().unwrap_or(&self.identity)
     }
 
     /// Credentials that the client presents, for interceptors and layers to judge. Empty by default.

@@ -197,6 +197,11 @@ impl ServerSide {
         [self.due, self.stalled, self.arrival.deadline(), ends].into_iter().flatten().min()
     }
 
+    /// The client's identity ends at this time, if not before.
+    pub(crate) fn ends_at(&mut self, time: Instant) {
+        self.ends = Some(self.ends.map_or(time, |ends| ends.min(time)));
+    }
+
     /// Returns true if the client's identity has ended by `now`, and calls are still taken: then [`drain`](Self::drain).
     pub(crate) fn is_identity_over(&self, now: Instant) -> bool {
         self.phase == Phase::Open && self.ends.is_some_and(|ends| ends <= now)

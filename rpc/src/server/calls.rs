@@ -46,6 +46,16 @@ impl Calls {
         self.admitter.set_hello(hello, shared);
     }
 
+    /// The peer, as far as it is known.
+    pub(super) fn peer(&self) -> &Peer {
+        self.admitter.peer()
+    }
+
+    /// The peer is authenticated.
+    pub(super) fn set_principal(&mut self, name: String) {
+        self.admitter.set_principal(name);
+    }
+
     /// Reads the clock: new bytes have arrived, or calls were woken.
     #[inline]
     pub(super) fn tick(&mut self, ticker: &Ticker) {

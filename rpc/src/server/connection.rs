@@ -16,16 +16,17 @@ use tokio::{task::coop::has_budget_remaining, time::Instant};
 use tracing::debug;
 
 use super::{
-    Shared,
+    Principal, Shared,
+    auth::Authenticating,
     call::refused,
     calls::{Calls, OUTPUT_LIMIT, Outbox, Returned},
     turns::{Number, PARTS, SMALLEST_PART},
 };
 use crate::{
-    Code, Peer,
+    Code, Peer, Status,
     meter::{self, Shed},
     net::{Socket, Timer, Writer, poll_fill},
-    proto::{Inbound, ServerEvent, ServerSide},
+    proto::{HEADER, Header, Inbound, Kind, ServerEvent, ServerSide},
 };
 
 /// Answers to large requests gather up to this size before they are written: they stay in the cache until then.
@@ -48,6 +49,10 @@ pub(crate) struct Connection<T> {
     /// While this is the only busy connection: how many bytes of requests are a part of what has arrived.
     part: Option<usize>,
     timer: Timer,
+    /// The authentication of the client, while it is under way: no frame is handled.
+    authenticating: Option<Authenticating>,
+    /// Why the client is not authenticated: all its requests get it.
+    refusal: Option<Status>,
 }
 
 /// Reason for the end of the connection.
@@ -59,11 +64,15 @@ impl From<io::Error> for Ended {
     }
 }
 
+/// `None` beyond what a clock can hold.
+fn instant_of(time: SystemTime) -> Option<Instant> {
+    Instant::now().checked_add(time.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
 impl<T: Socket> Connection<T> {
     /// Says HELLO, and serves until the client goes or the server drains. It was accepted at `began`.
     pub(crate) fn new(io: T, outbox: Arc<Outbox>, peer: Peer, shared: Arc<Shared>, began: Instant) -> Self {
-        let ends =
-            peer.ends.and_then(|ends| began.checked_add(ends.duration_since(SystemTime::now()).unwrap_or_default()));
+        let ends = peer.ends.and_then(instant_of);
         let mut writer = Writer::default();
         writer.buffer().data().extend_from_slice(&shared.hello);
         Self {
@@ -78,6 +87,8 @@ impl<T: Socket> Connection<T> {
             part: None,
             shared,
             timer: Timer::default(),
+            authenticating: None,
+            refusal: None,
         }
     }
 
@@ -85,7 +96,8 @@ impl<T: Socket> Connection<T> {
     fn turn(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ended> {
         self.work(cx)?;
         loop {
-            let next = self.side.next_timeout().into_iter().chain(self.calls.slots().next_timeout()).min();
+            let sign_due = self.authenticating.as_ref().map(|authenticating| authenticating.sign_due);
+            let next = [self.side.next_timeout(), self.calls.slots().next_timeout(), sign_due].into_iter().flatten().min();
             let Some(next) = next else {
                 self.timer.clear();
                 return Ok(());
@@ -97,8 +109,14 @@ impl<T: Socket> Connection<T> {
             if let Some(reason) = self.side.timeout(now) {
                 return Err(Ended(reason.to_owned()));
             }
+            if let Some(authenticating) = &mut self.authenticating
+                && authenticating.sign_due <= now
+            {
+                authenticating.sign_due = now + Authenticating::SIGNS;
+                self.writer.buffer().data().extend_from_slice(&Header::control(Kind::Ping, 0).to_bytes(HEADER as u32));
+            }
             if self.side.is_identity_over(now) {
-                self.side.drain("the client's certificate has ended", self.writer.buffer().data());
+                self.side.drain("the client's certificate or token has ended", self.writer.buffer().data());
             }
             self.calls.slots().expire(now, self.writer.buffer());
             self.work(cx)?;
@@ -109,6 +127,10 @@ impl<T: Socket> Connection<T> {
         self.collect(cx);
         let mut has_read = false;
         loop {
+            if self.authenticate(cx).is_pending() {
+                self.flush(cx)?;
+                return Ok(());
+            }
             let frames = self.serve();
             let more = self.resume() | frames;
             if !more && self.gathers() && matches!(poll_fill(&mut self.inbound, &mut self.io, cx), Poll::Ready(Ok(1..)))
@@ -148,6 +170,28 @@ impl<T: Socket> Connection<T> {
                 }
             }
         }
+    }
+
+    /// Goes on with the authentication of the client, if one is under way.
+    fn authenticate(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Some(authenticating) = &mut self.authenticating else { return Poll::Ready(()) };
+        let authenticated = ready!(authenticating.poll(cx));
+        self.authenticating = None;
+        match authenticated {
+            Ok(Principal { name, expires }) => {
+                if let Some(time) = expires.and_then(instant_of) {
+                    self.side.ends_at(time);
+                }
+                self.calls.set_principal(name);
+            }
+            Err(status) => {
+                meter::denied("authentication");
+                let peer = self.calls.peer();
+                self.shared.audit.denied(&peer.name, peer.address, format_args!("not authenticated: {}", status.message()));
+                self.refusal = Some(status.not_executed());
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Holds as little as possible until something happens.
@@ -230,7 +274,13 @@ impl<T: Socket> Connection<T> {
             };
             let out = self.writer.buffer();
             match self.side.frame(&frame.header, &frame.body, out.data()) {
-                ServerEvent::Request => self.calls.take(&self.shared, frame, out),
+                ServerEvent::Request => match &self.refusal {
+                    None => self.calls.take(&self.shared, frame, out),
+                    Some(status) => {
+                        self.calls.refuse(&self.shared, &frame, status, out);
+                        self.side.drain("the client is not authenticated", out.data());
+                    }
+                },
                 ServerEvent::LateRequest => {
                     // GOAWAY came before it: the client knows that calls above the last id were not executed.
                     meter::shed(Shed::Draining);
@@ -238,7 +288,13 @@ impl<T: Socket> Connection<T> {
                     self.calls.refuse(&self.shared, &frame, &status, out);
                 }
                 ServerEvent::Cancel(id) => self.calls.cancel(id),
-                ServerEvent::Hello(hello) => self.calls.set_hello(hello, &self.shared),
+                ServerEvent::Hello(hello) => {
+                    self.calls.set_hello(hello, &self.shared);
+                    if let Some(authenticator) = &self.shared.authenticator {
+                        self.authenticating = Some(authenticator.ask(self.calls.peer().clone()));
+                        return true;
+                    }
+                }
                 ServerEvent::Malformed => self.calls.cancel_all(),
                 ServerEvent::Nothing => {}
             }

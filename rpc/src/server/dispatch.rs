@@ -10,6 +10,7 @@ use std::{
 use tracing::error;
 
 use super::{
+    auth::Rules,
     limit::{Bucket, Buckets, Limits, Ticker},
     pace::{Pace, Threads},
 };
@@ -44,6 +45,7 @@ pub(crate) struct Dispatch {
     services: HashMap<String, Entry>,
     interceptors: Vec<Interceptor>,
     encodings: Arc<Encodings>,
+    rules: Rules,
 }
 
 struct Entry {
@@ -96,6 +98,7 @@ impl Dispatch {
         layers: &Layers,
         encodings: Arc<Encodings>,
         limits: &Limits,
+        rules: Rules,
         stats: Option<&Stats>,
         ticker: &Ticker,
     ) -> Self {
@@ -134,7 +137,7 @@ impl Dispatch {
             let methods = descriptor.methods.iter().enumerate().map(route).collect();
             (name.clone(), Entry { service: service.clone(), methods })
         });
-        Self { services: services.collect(), interceptors, encodings: encodings.clone() }
+        Self { services: services.collect(), interceptors, encodings: encodings.clone(), rules }
     }
 
     pub(crate) fn encodings(&self) -> &Encodings {
@@ -144,13 +147,27 @@ impl Dispatch {
     pub(crate) fn route(&self, service: &str, method: &str) -> Result<&Arc<Route>, Status> {
         let refused = |message: String| Status::new(Code::Unimplemented, message).with_outcome(Outcome::Refused);
         let Some(entry) = self.services.get(service) else {
-            let known = self.names().collect::<Vec<_>>().join(", ");
-            return Err(refused(format!("service `{service}` is not served here (served: {known})")));
+            let known = match self.rules.is_empty() {
+                true => format!(" (served: {})", self.names().collect::<Vec<_>>().join(", ")),
+                // With rules, names are for callers that may use them.
+                false => String::new(),
+            };
+            return Err(refused(format!("service `{service}` is not served here{known}")));
         };
         entry.methods.get(method).ok_or_else(|| {
             let known: Vec<_> = entry.service.descriptor().methods.iter().map(|method| method.name).collect();
             refused(format!("service `{service}` has no method `{method}` (it has: {})", known.join(", ")))
         })
+    }
+
+    /// Checks that this principal may call the method.
+    pub(crate) fn authorise(&self, who: &str, service: &str, method: &str) -> Result<(), Status> {
+        if self.rules.allows(who, service, method) {
+            return Ok(());
+        }
+        let name = if who.is_empty() { "an anonymous caller" } else { who };
+        let message = format!("{name} may not call {service}.{method}");
+        Err(Status::new(Code::PermissionDenied, message).with_outcome(Outcome::Refused))
     }
 
     pub(crate) fn intercept(&self, incoming: &mut Incoming<'_>) -> Result<(), Status> {

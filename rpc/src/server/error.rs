@@ -44,6 +44,23 @@ pub enum ServerError {
     /// The registry refuses, or is away.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// A rule that cannot be kept.
+    #[error("the rule `{rule}` cannot be kept: {reason}")]
+    Rule {
+        /// Caller and method, as they were written.
+        rule: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// Names and tokens would cross a network in plaintext.
+    #[error(
+        "{address} is not loopback, and the server judges callers without TLS: use `tls` (feature `tls`), or `insecure` where the \
+         network is trusted"
+    )]
+    Insecure {
+        /// Address that the server listens on.
+        address: SocketAddr,
+    },
     /// Certificates that a server cannot use.
     #[cfg(feature = "tls")]
     #[error(transparent)]

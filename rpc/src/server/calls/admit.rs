@@ -11,7 +11,7 @@ use crate::{
         Shared,
         call::{Call, Encoded, refused},
         capacity::{Full, RETRY_AFTER},
-        dispatch::{Dispatch, Route},
+        dispatch::Route,
         limit::Admission,
     },
     service::{SpareFuture, reply::ResponseForm},
@@ -71,6 +71,43 @@ impl Admitter {
         if hello.max_frame > 0 {
             self.largest_answer = SMALLEST_MAX_FRAME.max(hello.max_frame as usize);
         }
+    }
+
+    /// The peer, as far as it is known.
+    pub(in crate::server) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub(in crate::server) fn set_principal(&mut self, principal: String) {
+        self.spare_context = None;
+        self.peer = Arc::new(Peer::clone(&self.peer).with_principal(principal));
+    }
+
+    /// The route of this head: that of the last one, if it has the same names. Else the caller must be allowed to call it. The
+    /// definitions of both sides are compared.
+    fn look_up(
+        &self,
+        shared: &Shared,
+        last: Option<&Known>,
+        head: &RequestHead<'_>,
+        bytes: &[u8],
+    ) -> Result<Known, Status> {
+        let (dispatch, service, method) = (&shared.dispatch, head.service, head.method);
+        let route = match last.filter(|last| last.route.is(service, method)) {
+            Some(last) => last.route.clone(),
+            None => {
+                let who = self.peer.principal();
+                dispatch.authorise(who, service, method).inspect_err(|_| {
+                    meter::denied("permission");
+                    shared.audit.denied(who, self.peer.address, format_args!("denied: {service}.{method}"));
+                })?;
+                dispatch.route(service, method)?.clone()
+            }
+        };
+        route.method().signature.check(service, head)?;
+        // A head with metadata is parsed each time.
+        let known = if head.pairs.len() > 1 { &[] } else { bytes };
+        Ok(Known { head: KnownHead::new(known), argc: head.argc, route })
     }
 
     /// How the response to a request is written.
@@ -136,7 +173,7 @@ impl Admitter {
         let argc = head.argc;
         let known = match last {
             Some(known) if is_known => known,
-            _ => Known::look_up(&shared.dispatch, last.as_ref(), &head, &frame.body[..start])?,
+            _ => self.look_up(shared, last.as_ref(), &head, &frame.body[..start])?,
         };
         let route = &self.known.insert(known).route;
         let much = frame.body.len() >= MUCH || frame.header.compression != 0;
@@ -187,18 +224,6 @@ fn shed(why: Shed, message: &str) -> Status {
 }
 
 impl Known {
-    /// The route of this head: that of the last one, if it has the same names. The definitions of both sides are compared.
-    fn look_up(dispatch: &Dispatch, last: Option<&Self>, head: &RequestHead<'_>, bytes: &[u8]) -> Result<Self, Status> {
-        let route = match last.filter(|last| last.route.is(head.service, head.method)) {
-            Some(last) => last.route.clone(),
-            None => dispatch.route(head.service, head.method)?.clone(),
-        };
-        route.method().signature.check(head.service, head)?;
-        // A head with metadata is parsed each time.
-        let known = if head.pairs.len() > 1 { &[] } else { bytes };
-        Ok(Self { head: KnownHead::new(known), argc: head.argc, route })
-    }
-
     /// The parsed form of this head with another timeout.
     #[inline]
     fn head(&self, timeout_ms: u32) -> RequestHead<'_> {
