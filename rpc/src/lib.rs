@@ -59,7 +59,8 @@ pub use local::Local;
 pub use ms_rpc_macros::service;
 pub use net::{Accept, Dial, Target, Transport};
 pub use server::{
-    Incoming, NextSignal, Principal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits, shutdown_signal,
+    Incoming, NextSignal, Principal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits,
+    shutdown_signal,
 };
 pub use service::{
     Descriptor, Execution, Method, Reply, Request, Service, Signature,

@@ -80,7 +80,11 @@ async fn a_connection_is_authenticated_once_and_its_calls_know_the_principal() {
     let stranger = client(&server, "something else").await;
     let error = WhoClient::new(stranger.clone()).am_i().await.unwrap_err();
     refused(&error, Code::Unauthenticated, "the token is unknown");
-    let closed = async { while stranger.is_open() { tokio::task::yield_now().await } };
+    let closed = async {
+        while stranger.is_open() {
+            tokio::task::yield_now().await
+        }
+    };
     tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap();
     assert_eq!(who.am_i().await.unwrap(), "order", "others go on");
 }

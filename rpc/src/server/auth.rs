@@ -144,8 +144,11 @@ impl Rules {
     /// A rule on a misspelt name would allow or deny nothing.
     pub(super) fn check(&self, services: &[(String, Arc<dyn Service>)]) -> Result<(), ServerError> {
         for rule in self.deny.iter().chain(&self.allow) {
-            let invalid = |reason: String| Err(ServerError::Rule { rule: format!("{} {}", rule.who.0, rule.what), reason });
-            if let Some(pattern) = [&rule.who, &rule.service, &rule.method].into_iter().find(|pattern| !pattern.is_legal()) {
+            let invalid =
+                |reason: String| Err(ServerError::Rule { rule: format!("{} {}", rule.who.0, rule.what), reason });
+            if let Some(pattern) =
+                [&rule.who, &rule.service, &rule.method].into_iter().find(|pattern| !pattern.is_legal())
+            {
                 return invalid(format!("`{}` is no pattern: write a name, or `*` at its begin or its end", pattern.0));
             }
             if !rule.service.is_exact() || rule.service.0.starts_with("ms.") {

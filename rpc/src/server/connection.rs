@@ -97,7 +97,8 @@ impl<T: Socket> Connection<T> {
         self.work(cx)?;
         loop {
             let sign_due = self.authenticating.as_ref().map(|authenticating| authenticating.sign_due);
-            let next = [self.side.next_timeout(), self.calls.slots().next_timeout(), sign_due].into_iter().flatten().min();
+            let next =
+                [self.side.next_timeout(), self.calls.slots().next_timeout(), sign_due].into_iter().flatten().min();
             let Some(next) = next else {
                 self.timer.clear();
                 return Ok(());
@@ -187,7 +188,11 @@ impl<T: Socket> Connection<T> {
             Err(status) => {
                 meter::denied("authentication");
                 let peer = self.calls.peer();
-                self.shared.audit.denied(&peer.name, peer.address, format_args!("not authenticated: {}", status.message()));
+                self.shared.audit.denied(
+                    &peer.name,
+                    peer.address,
+                    format_args!("not authenticated: {}", status.message()),
+                );
                 self.refusal = Some(status.not_executed());
             }
         }
