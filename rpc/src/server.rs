@@ -474,10 +474,10 @@ impl Server {
                 &self.layers.clone().into(),
                 Arc::new(self.encodings.clone()),
                 &self.rates,
-                self.rules.clone(),
                 self.stats.as_deref(),
                 &ticker,
-            ),
+            )
+            .with_rules(self.rules.clone()),
             limits: self.limits.clone(),
             authenticator: self.authenticator.clone(),
             audit: Audit::default(),

@@ -98,7 +98,6 @@ impl Dispatch {
         layers: &Layers,
         encodings: Arc<Encodings>,
         limits: &Limits,
-        rules: Rules,
         stats: Option<&Stats>,
         ticker: &Ticker,
     ) -> Self {
@@ -137,7 +136,12 @@ impl Dispatch {
             let methods = descriptor.methods.iter().enumerate().map(route).collect();
             (name.clone(), Entry { service: service.clone(), methods })
         });
-        Self { services: services.collect(), interceptors, encodings: encodings.clone(), rules }
+        Self { services: services.collect(), interceptors, encodings: encodings.clone(), rules: Rules::default() }
+    }
+
+    /// The same with rules for its callers.
+    pub(crate) fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
     }
 
     pub(crate) fn encodings(&self) -> &Encodings {
