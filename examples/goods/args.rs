@@ -1,14 +1,20 @@
 //! The command line.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use ms_rpc::{Balancing, Codec, Compression, RateLimit};
+use ms_rpc::{
+    Balancing, Codec, Compression, RateLimit,
+    tls::{Tls, TlsError},
+};
 
 /// The goods service: without a role, two goods-centers and an order-center in one process, on a registry in memory.
 #[derive(Debug, Parser)]
 #[command(name = "goods")]
 pub(crate) struct Cli {
+    /// Without a role: mutual TLS between the centers, with certificates that are made at the start. A stranger is refused.
+    #[arg(long)]
+    pub(crate) tls: bool,
     #[command(subcommand)]
     pub(crate) role: Option<Role>,
 }
@@ -25,6 +31,8 @@ pub(crate) enum Role {
         background: bool,
         #[command(flatten)]
         args: CenterArgs,
+        #[command(flatten)]
+        tls: TlsArgs,
     },
     /// A web application that calls `goods`.
     OrderCenter {
@@ -36,7 +44,33 @@ pub(crate) enum Role {
         background: bool,
         #[command(flatten)]
         args: OrderArgs,
+        #[command(flatten)]
+        tls: TlsArgs,
     },
+}
+
+/// Mutual TLS, with files such as those that `ms tls dev` writes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TlsArgs {
+    /// PEM file of the authorities that sign the peers' certificates.
+    #[arg(long, requires = "cert")]
+    pub(crate) ca: Option<PathBuf>,
+    /// PEM file of this program's certificate, `spiffe://TRUST-DOMAIN/SERVICE`.
+    #[arg(long, requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// PEM file of the certificate's key.
+    #[arg(long, requires = "ca")]
+    pub(crate) key: Option<PathBuf>,
+    /// Trust domain of the certificates.
+    #[arg(long, default_value = "dev")]
+    pub(crate) trust_domain: String,
+}
+
+impl TlsArgs {
+    pub(crate) fn tls(self) -> Result<Option<Tls>, TlsError> {
+        let (Some(ca), Some(cert), Some(key)) = (self.ca, self.cert, self.key) else { return Ok(None) };
+        Tls::mutual(ca, cert, key).trust_domain(self.trust_domain).build().map(Some)
+    }
 }
 
 #[derive(Args, Clone, Debug)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use goods_api::{Goods, GoodsError, GoodsServer, Item};
 use ms_register::MsRegister;
-use ms_rpc::{Server, ServerError};
+use ms_rpc::{Server, ServerError, tls::Tls};
 
 use crate::args::CenterArgs;
 
@@ -30,10 +30,18 @@ impl Goods for Shop {
 }
 
 /// A server that is ready to start.
-pub(crate) async fn server(args: &CenterArgs, registry: Arc<dyn MsRegister>) -> Result<Server, ServerError> {
+pub(crate) async fn server(
+    args: &CenterArgs,
+    registry: Arc<dyn MsRegister>,
+    tls: Option<&Tls>,
+) -> Result<Server, ServerError> {
     let server = Server::bind(&format!("{}:{}", args.host, args.port)).await?;
     let shop = Shop { served_by: server.address().to_string() };
     let server = server.register_with(registry).weight(args.weight).serve(GoodsServer::new(shop));
+    let server = match tls {
+        Some(tls) => server.tls(tls),
+        None => server,
+    };
     Ok(match args.rate_limit() {
         Some(limit) => server.limit(limit),
         None => server,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --example goods
+//! cargo run --example goods -- --tls
 //! cargo run --example goods --features etcd,nacos,zookeeper -- goods-center --registry etcd://127.0.0.1:2379 --port 9112
 //! cargo run --example goods --features etcd,nacos,zookeeper -- order-center --registry etcd://127.0.0.1:2379
 //! ```
@@ -15,8 +16,14 @@ use std::{error::Error, pin::pin, process::ExitCode, sync::Arc, time::Duration};
 use axum::{Router, routing::get};
 use clap::Parser;
 use ms_register::{Memory, MsRegister, RegisterError};
-use ms_rpc::{RunningServer, SecondSignal, axum::healthz, shutdown_signal};
+use ms_rpc::{
+    Client, RunningServer, SecondSignal,
+    axum::healthz,
+    shutdown_signal,
+    tls::{Tls, dev::DevAuthority},
+};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::timeout};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, OrderArgs, Role};
@@ -37,15 +44,15 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     match cli.role {
-        Some(Role::GoodsCenter { registry, background, args }) => {
+        Some(Role::GoodsCenter { registry, background, args, tls }) => {
             let registry = connect(&registry, background).await?;
-            center::server(&args, registry).await?.run_until(shutdown_signal()).await?;
+            center::server(&args, registry, tls.tls()?.as_ref()).await?.run_until(shutdown_signal()).await?;
         }
-        Some(Role::OrderCenter { registry, background, args }) => {
+        Some(Role::OrderCenter { registry, background, args, tls }) => {
             let registry = connect(&registry, background).await?;
-            order_center(&args, registry).await?;
+            order_center(&args, registry, tls.tls()?.as_ref()).await?;
         }
-        None => all_in_one().await?,
+        None => all_in_one(cli.tls).await?,
     }
     Ok(())
 }
@@ -57,14 +64,33 @@ async fn connect(registry: &str, background: bool) -> Result<Arc<dyn MsRegister>
 /// Bound for the HTTP requests in flight after the shutdown signal.
 const HTTP_DRAIN: Duration = Duration::from_secs(10);
 
-async fn order_center(args: &OrderArgs, registry: Arc<dyn MsRegister>) -> Result<(), Box<dyn Error>> {
+async fn order_center(
+    args: &OrderArgs,
+    registry: Arc<dyn MsRegister>,
+    tls: Option<&Tls>,
+) -> Result<(), Box<dyn Error>> {
     // Listened for from here on: a signal during the start is not lost.
     let signal = shutdown_signal();
-    serve(args, order::routes(args, registry)?, Vec::new(), signal).await
+    serve(args, order::routes(args, registry, tls)?, Vec::new(), signal).await
+}
+
+/// Calls with the certificate of another authority, and without any: both are refused.
+async fn try_as_stranger(server: &RunningServer) -> Result<(), Box<dyn Error>> {
+    let address = server.address().to_string();
+    let stranger = DevAuthority::new("dev")?.tls("order")?.build()?;
+    for (who, client) in
+        [("certificate of a stranger", Client::builder().tls(&stranger)), ("no TLS", Client::builder())]
+    {
+        match client.service("goods").connect(&address).await {
+            Ok(_) => return Err(format!("{who} was taken").into()),
+            Err(refused) => info!("{who}: {refused}"),
+        }
+    }
+    Ok(())
 }
 
 /// Two goods-centers and an order-center in one process, on one registry in memory.
-async fn all_in_one() -> Result<(), Box<dyn Error>> {
+async fn all_in_one(secured: bool) -> Result<(), Box<dyn Error>> {
     let defaults = |role: &str| Cli::parse_from(["goods", role, "--registry", "memory://"]).role;
     let (Some(Role::GoodsCenter { args: center, .. }), Some(Role::OrderCenter { args: order, .. })) =
         (defaults("goods-center"), defaults("order-center"))
@@ -74,9 +100,17 @@ async fn all_in_one() -> Result<(), Box<dyn Error>> {
     let signal = shutdown_signal();
     let registry: Arc<dyn MsRegister> = Arc::new(Memory::new());
     // Each listens, and is then registered.
-    let first = center::server(&center, registry.clone()).await?.start().await?;
-    let second = center::server(&center, registry.clone()).await?.start().await?;
-    let routes = order::routes(&order, registry)?.route("/healthz", get(healthz(&first)));
+    let authority = DevAuthority::new("dev")?;
+    let as_service =
+        |service| if secured { Ok(Some(authority.tls(service)?.build()?)) } else { Ok::<_, Box<dyn Error>>(None) };
+    let goods = as_service("goods")?;
+    let first = center::server(&center, registry.clone(), goods.as_ref()).await?.start().await?;
+    let second = center::server(&center, registry.clone(), goods.as_ref()).await?.start().await?;
+    if secured {
+        try_as_stranger(&first).await?;
+    }
+    let routes =
+        order::routes(&order, registry, as_service("order")?.as_ref())?.route("/healthz", get(healthz(&first)));
     serve(&order, routes, vec![first, second], signal).await
 }
 

@@ -9,7 +9,7 @@ use axum::{
 };
 use goods_api::{GoodsClient, GoodsError, Item};
 use ms_register::MsRegister;
-use ms_rpc::{CallError, CallOptions, ClientProxy, ConfigError, Status, axum::RequestDeadline};
+use ms_rpc::{CallError, CallOptions, ClientProxy, ConfigError, Status, axum::RequestDeadline, tls::Tls};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -23,16 +23,24 @@ struct App {
 }
 
 /// The routes of the application, over a proxy that finds `goods` in `registry`.
-pub(crate) fn routes(args: &OrderArgs, registry: Arc<dyn MsRegister>) -> Result<Router, ConfigError> {
-    let proxy = ClientProxy::builder(registry)
+pub(crate) fn routes(
+    args: &OrderArgs,
+    registry: Arc<dyn MsRegister>,
+    tls: Option<&Tls>,
+) -> Result<Router, ConfigError> {
+    let builder = ClientProxy::builder(registry)
         .codec(args.codec.clone())
         .compression(args.compression.clone())
         .balancer(args.balancer.clone())
         .connections_per_instance(args.connections)
         .deadline(Duration::from_millis(args.deadline_ms))
         .method_defaults("goods", "find", CallOptions::new().idempotent())
-        .name("order-center")
-        .build()?;
+        .name("order-center");
+    let proxy = match tls {
+        Some(tls) => builder.tls(tls),
+        None => builder,
+    };
+    let proxy = proxy.build()?;
     let app = App { goods: GoodsClient::new(&proxy), proxy };
     Ok(Router::new().route("/find", get(find)).route("/find-dynamic", get(find_dynamic)).with_state(app))
 }

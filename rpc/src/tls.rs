@@ -1,6 +1,8 @@
 //! TLS 1.3 with the identity of the service: certificates, keys and authorities of a process, for its servers and its clients.
 
 mod accept;
+#[cfg(feature = "tls-dev")]
+pub mod dev;
 mod dial;
 mod error;
 mod identity;
