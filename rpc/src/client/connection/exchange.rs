@@ -135,7 +135,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
     #[cold]
     fn poll_abroad(&mut self, mut abroad: Box<Abroad>, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         loop {
-            let answer = self.poll_answer(abroad.id, cx);
+            let answer = self.poll_late_answer(abroad.id, cx);
             if answer.is_ready() {
                 return answer;
             }
@@ -148,7 +148,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
             if Instant::now() < deadline {
                 abroad.timer.as_mut().reset(deadline);
             } else {
-                let answer = self.poll_answer(abroad.id, cx);
+                let answer = self.poll_late_answer(abroad.id, cx);
                 if answer.is_ready() {
                     return answer;
                 }
@@ -252,6 +252,14 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         Status::new(Code::Unavailable, message).with_outcome(outcome)
     }
 
+    /// [`poll_answer`](Self::poll_answer) off the usual path: there the one call of it is inlined, which saves 20 instructions.
+    #[cold]
+    #[inline(never)]
+    fn poll_late_answer(&mut self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+        self.poll_answer(id, cx)
+    }
+
+    #[inline(always)]
     fn poll_answer(&mut self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         let mut state = self.shared.lock();
         let deadline = state.calls.deadline(id);
