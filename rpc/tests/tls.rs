@@ -341,3 +341,101 @@ async fn what_does_not_fit_is_found_at_the_start() {
     assert!(error.message().contains("name its identity with `identity`"), "{error}");
     drop(odd);
 }
+
+/// Calls without a pause, until it is told to stop; returns the number of calls, all of which succeeded.
+fn callers(shop: &ShopClient, stop: &Arc<AtomicUsize>) -> tokio::task::JoinHandle<usize> {
+    let (shop, stop) = (shop.clone(), stop.clone());
+    tokio::spawn(async move {
+        let mut calls = 0;
+        while stop.load(Ordering::SeqCst) == 0 {
+            shop.caller().await.unwrap();
+            calls += 1;
+        }
+        calls
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_moves_from_plaintext_to_tls_without_a_failed_call() {
+    let (authority, registry, shop) = (Authority::new("test"), Arc::new(Memory::new()), TestShop::default());
+    let (tls, order) = (authority.tls("shop"), authority.tls("order"));
+    type Step = Option<fn(Server, &Tls) -> Server>;
+    let start = async |step: Step| {
+        let server = bound(&shop).await.register_with(registry.clone());
+        let server = match step {
+            Some(step) => step(server, &tls),
+            None => server,
+        };
+        server.start().await.unwrap()
+    };
+    // None: plaintext; false: preferred; true: required.
+    let client = |required: Option<bool>| {
+        let builder = ClientProxy::builder(registry.clone()).deadline(Duration::from_secs(10));
+        let builder = match required {
+            None => builder,
+            Some(false) => builder.tls_preferred(&order),
+            Some(true) => builder.tls(&order),
+        };
+        ShopClient::new(builder.build().unwrap())
+    };
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        servers.push(start(None).await);
+    }
+    let stop: Vec<Arc<AtomicUsize>> = vec![Arc::default(), Arc::default()];
+    let mut clients: Vec<_> = stop.iter().map(|stop| callers(&client(None), stop)).collect();
+    let mut calls = 0;
+    let steps: [(Step, bool); 2] = [(Some(Server::tls_permissive), false), (Some(Server::tls), true)];
+    for (step, required) in steps {
+        for server in &mut servers {
+            let next = start(step).await;
+            std::mem::replace(server, next).shutdown().await;
+        }
+        // Each client is restarted.
+        for (at, stop) in stop.iter().enumerate() {
+            stop.store(1, Ordering::SeqCst);
+            calls += (&mut clients[at]).await.unwrap();
+            stop.store(0, Ordering::SeqCst);
+            clients[at] = callers(&client(Some(required)), stop);
+        }
+    }
+    assert_eq!(client(Some(true)).caller().await.unwrap(), "spiffe://test/order");
+    for (client, stop) in clients.into_iter().zip(stop) {
+        stop.store(1, Ordering::SeqCst);
+        calls += client.await.unwrap();
+    }
+    assert!(calls > 100, "{calls}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_rotate_under_load_without_a_failed_call() {
+    let (authority, registry) = (Authority::new("test"), Arc::new(Memory::new()));
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for (folder, service) in folders.iter().zip(["shop", "order"]) {
+        write(folder.path(), &authority, &authority.issue(&format!("spiffe://test/{service}")));
+    }
+    let [shop, order] = [0, 1].map(|at| from_files(folders[at].path()).build().unwrap());
+    let server = bound(&TestShop::default()).await.register_with(registry.clone()).tls(&shop).start().await.unwrap();
+    let proxy = ClientProxy::builder(registry).deadline(Duration::from_secs(10)).tls(&order).build().unwrap();
+    let stop = Arc::default();
+    let standing = callers(&ShopClient::new(&proxy), &stop);
+    for _ in 0..20 {
+        for (folder, service) in folders.iter().zip(["shop", "order"]) {
+            // As a tool that renews does it: whole files, one after the other.
+            let Issued { certificate, key, .. } = authority.issue(&format!("spiffe://test/{service}"));
+            fs::write(folder.path().join("next.pem"), certificate).unwrap();
+            fs::rename(folder.path().join("next.pem"), folder.path().join("own.pem")).unwrap();
+            // Between the two the files do not fit: what was loaded before stays in use.
+            let tls = if service == "shop" { &shop } else { &order };
+            assert!(matches!(tls.reload(), Err(TlsError::KeyMismatch { .. })));
+            connect(server.address(), &order).await.unwrap().caller().await.unwrap();
+            fs::write(folder.path().join("next.key"), key).unwrap();
+            fs::rename(folder.path().join("next.key"), folder.path().join("own.key")).unwrap();
+            assert!(tls.reload().unwrap());
+        }
+        connect(server.address(), &order).await.unwrap().caller().await.unwrap();
+    }
+    stop.store(1, Ordering::SeqCst);
+    assert!(standing.await.unwrap() > 20);
+    server.shutdown().await;
+}
