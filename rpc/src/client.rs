@@ -27,13 +27,15 @@ mod stub;
 
 use std::sync::Arc;
 
+use tokio::time::timeout;
+
 use crate::{
-    Answer, Status,
+    Answer, Code, Status,
     net::{Target, Transport},
 };
 use connection::{Connection, Expected};
 use options::{ClientConfig, Credentials, config_setters};
-use request::{CallRequest, EncodeArguments};
+use request::{CallRequest, EncodeArguments, not_sent};
 
 #[cfg(feature = "internals")]
 pub(crate) use balance::{Choices, Clock, Key, Listed, LoadEstimate, LoadEstimates, Policy};
@@ -76,7 +78,7 @@ impl Client {
         ClientBuilder::default()
     }
 
-    /// Whether it still takes calls: not after the connection ended, or the server said that it goes away.
+    /// Returns true while it takes calls: until the connection ended, or the server said that it goes away.
     pub fn is_open(&self) -> bool {
         self.connection.is_open()
     }
@@ -137,15 +139,17 @@ impl ClientBuilder {
         Client { connection: Arc::new(connection), config: Arc::new(self.config), options: CallOptions::new() }
     }
 
-    /// Speaks over a stream that stands already, such as one half of a pipe in a test. There is no connect timeout.
+    /// Speaks over a stream that stands already, such as one half of a pipe in a test.
     ///
     /// # Errors
-    /// `Unavailable`: the other side is no ms-rpc server. `InvalidArgument`: a setting is out of its range.
+    /// `Unavailable`: the other side is no ms-rpc server, or HELLO took longer than the connect timeout. `InvalidArgument`: a setting is out of its range.
     pub async fn over(self, transport: impl Transport) -> Result<Client, Status> {
         self.check()?;
         let transport: Box<dyn Transport> = Box::new(transport);
-        let connection =
-            Connection::over(transport, "the other end", &self.config, Expected::default(), |_| ()).await?;
+        let limit = self.config.connect_timeout;
+        let late = |_| not_sent(Code::Unavailable, format!("the other end did not answer within {limit:?}"));
+        let connecting = Connection::over(transport, "the other end", &self.config, Expected::default(), |_| ());
+        let connection = timeout(limit, connecting).await.map_err(late)??;
         Ok(self.client(connection))
     }
 }

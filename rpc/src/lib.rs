@@ -68,7 +68,7 @@ pub use service::{
     health::{Health, HealthClient, HealthState, ServiceHealth},
 };
 
-/// What generated code refers to.
+/// Items that generated code refers to.
 #[doc(hidden)]
 pub mod __private {
     pub use serde;

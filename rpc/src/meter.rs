@@ -1,4 +1,4 @@
-//! What is counted, through the `metrics` facade: nothing, as long as the program installs no recorder. All of it happens
+//! Metrics, through the `metrics` facade: nothing, as long as the program installs no recorder. All of it happens
 //! when something changes or fails; a call that goes well counts nothing.
 //!
 //! Names are documented in docs/metrics.md.

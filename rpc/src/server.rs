@@ -112,7 +112,7 @@ pub struct Server {
     stats: Option<Arc<Stats>>,
 }
 
-/// What all connections of a server share.
+/// State that all connections of a server share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) dispatch: Dispatch,
@@ -278,7 +278,7 @@ impl Server {
     }
 
     /// Counts and times every call, by service, method and code: `ms_rpc_calls_total` and `ms_rpc_call_seconds` with the label
-    /// `side="server"`. Times are those of batches: from the arrival of what was read together to its last answer.
+    /// `side="server"`. Times are those of batches: from the arrival of requests that were read together to their last answer.
     pub fn measured(mut self) -> Self {
         self.stats = Some(Stats::new("server"));
         self
@@ -298,7 +298,7 @@ impl Server {
     }
 
     /// Puts off the registration until `ready` ends, such as the filling of a cache. The server listens before, and
-    /// serves whoever knows its address. May be called several times: all must end.
+    /// serves clients that know its address. May be called several times: all must end.
     pub fn ready_when(mut self, ready: impl Future<Output = ()> + Send + 'static) -> Self {
         self.ready.get_mut().unwrap_or_else(PoisonError::into_inner).push(Box::pin(ready));
         self

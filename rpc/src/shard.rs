@@ -117,7 +117,7 @@ impl Cursor {
     /// The count before.
     #[inline]
     pub(crate) fn advance(&self) -> u32 {
-        // Not one atomic step: threads that share a shard may see the same count, which costs them nothing but evenness.
+        // Load and store, not one atomic step: threads that share a shard may see the same count, which costs only evenness.
         let count = self.0.mine();
         let before = count.load(Ordering::Relaxed);
         count.store(before.wrapping_add(1), Ordering::Relaxed);

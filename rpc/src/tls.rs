@@ -131,7 +131,7 @@ impl Tls {
     /// It reads files: on a runtime's thread, call it by `spawn_blocking`.
     ///
     /// # Errors
-    /// Why the new files are not used. What was loaded before stays.
+    /// The reason that the new files are not used; the previous configuration stays.
     pub fn reload(&self) -> Result<bool, TlsError> {
         self.0.reload()
     }

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use ms_rpc::{Accept, Blob, Client, Peer, Server, Transport};
+use ms_rpc::{Accept, Blob, Client, Code, Outcome, Peer, Server, Transport};
 use shop::{ShopClient, ShopServer, TestShop};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex},
@@ -216,4 +216,12 @@ async fn the_log_has_the_details_of_a_panic() {
     assert!(error.message().contains("log has the details"), "{error}");
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("ERROR") && log.contains("as asked") && log.contains("method=\"panic\""), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_other_end_that_is_silent_is_given_up_at_the_connect_timeout() {
+    let (near, _far) = duplex(1 << 10);
+    let error = Client::builder().connect_timeout(Duration::from_millis(200)).over(near).await.unwrap_err();
+    assert_eq!(error.message(), "the other end did not answer within 200ms");
+    assert_eq!((error.code(), error.outcome()), (Code::Unavailable, Outcome::NotSent));
 }

@@ -121,7 +121,7 @@ fn client_method(krate: &Path, (place, method): (usize, &Method)) -> TokenStream
     }
 }
 
-/// What the types of a method must be. As bounds where they are used, they are reported once each, at the type in the trait;
+/// Bounds of a method's types. As bounds where they are used, they are reported once each, at the type in the trait;
 /// the code behind them takes them for granted, and asks serde's traits only of `Carried` values.
 fn bounds(krate: &Path, method: &Method) -> Vec<TokenStream> {
     let value = |kind: &Type| {

@@ -10,8 +10,8 @@ use proc_macro::TokenStream;
 /// For `#[ms_rpc::service(name = "goods")] pub trait Goods { .. }`:
 /// - the trait's methods return `Send` futures; implement them with `async fn`;
 /// - `GoodsServer::new(implementation)` is what `Server::serve` takes;
-/// - `GoodsClient::new(channel)` has the same methods. One that returns `Result<T, E>` gives `Result<T, CallError<E>>`, where
-///   `E: ServiceError`; one that returns a plain `T` gives `Result<T, Status>`.
+/// - `GoodsClient::new(channel)` has the same methods. A method that returns `Result<T, E>` gives `Result<T, CallError<E>>`, where
+///   `E: ServiceError`; a method that returns a plain `T` gives `Result<T, Status>`.
 ///
 /// Arguments and results are owned types that are `Serialize + DeserializeOwned + Send + 'static`. A first argument
 /// `ctx: Context` is the call's context and is not sent. `name` defaults to the trait's name in snake case; `crate = path` is the

@@ -57,7 +57,7 @@ pub(crate) enum Output {
 /// Names that the generated client needs for itself.
 const TAKEN: [&str; 3] = ["new", "named", "with"];
 
-/// What serde's tuples hold.
+/// Most arguments that serde's tuples hold.
 const MOST_ARGUMENTS: usize = 16;
 
 pub(crate) fn service(attribute: TokenStream, item: TokenStream) -> Result<Service> {

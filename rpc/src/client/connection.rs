@@ -51,7 +51,7 @@ pub(crate) struct Connection {
 pub(crate) enum Closed {
     /// The server said that it goes away.
     WentAway,
-    /// It ended.
+    /// The connection ended.
     Ended,
 }
 
@@ -102,7 +102,7 @@ struct Shared {
     /// For messages.
     address: String,
     state: Mutex<State>,
-    /// Whether new calls are taken; a hint that needs no lock.
+    /// True while new calls are taken; a hint that needs no lock.
     open: AtomicBool,
     max_frame: usize,
     /// The largest answer, also after decompression.
@@ -264,12 +264,12 @@ impl Connection {
         &self.shared.load
     }
 
-    /// Whether new calls are taken.
+    /// Returns true while new calls are taken.
     pub(crate) fn is_open(&self) -> bool {
         self.shared.open.load(Ordering::Acquire)
     }
 
-    /// What the server said first.
+    /// HELLO of the server.
     pub(crate) fn hello(&self) -> &ServerHello {
         &self.hello
     }
@@ -314,7 +314,7 @@ impl Shared {
     }
 
     /// Gives up the connection if its task has not run since `began`, at which it had run `runs` times, and for a while:
-    /// its runtime is not driven. What was not written by then never will be.
+    /// its runtime is not driven. Requests that were not written by then never will be.
     fn give_up_if_stalled(&self, runs: u32, began: Instant) {
         let mut state = self.lock();
         if state.runs != runs {
@@ -345,24 +345,24 @@ impl State {
         self.calls.len() + self.called_up < self.max_in_flight && self.out.len() < OUTPUT_LIMIT
     }
 
-    /// The task has something to write: whom to wake, if it does not know yet.
+    /// Returns the task's waker, unless the task has been notified already: there is something to write.
     fn notify(&mut self) -> Option<Waker> {
         if std::mem::replace(&mut self.notified, true) { None } else { self.task.clone() }
     }
 
-    /// The server need not go on with a call: whom to wake to tell it.
+    /// Appends CANCEL for a call; returns the task's waker, if it must be woken to write it.
     fn cancel(&mut self, id: u64) -> Option<Waker> {
         let cancel = Header::control(Kind::Cancel, id).to_bytes(HEADER as u32);
         self.out.data().extend_from_slice(&cancel);
         self.notify()
     }
 
-    /// A call gave up its slot. With the last one a connection that takes no more is over: whom to wake to end it.
+    /// A call gave up its slot: if it was the last one of a connection that takes no more, returns the task's waker to end it.
     fn last_has_left(&mut self) -> Option<Waker> {
         if self.closed.is_some() && self.calls.is_empty() { self.notify() } else { None }
     }
 
-    /// Places came free: calls up who waits longest.
+    /// Grants a free slot to the waiter at the head of the queue; returns its waker.
     fn next_waiting(&mut self) -> Option<Waker> {
         if self.waiting.is_empty() || !self.has_room() {
             return None;
@@ -371,9 +371,9 @@ impl State {
         self.waiting.pop_front().map(|(_, waker)| waker)
     }
 
-    /// Somebody who was called up does not want the place any more: the next one gets it.
+    /// A waiter gave up a slot that it was granted: the next waiter gets it.
     fn place_returned(&mut self) -> Option<Waker> {
-        // The end of a connection calls up everybody, without a place.
+        // The end of a connection wakes all waiters, without a grant.
         self.called_up = self.called_up.saturating_sub(1);
         self.next_waiting()
     }

@@ -1,13 +1,13 @@
-//! The list that callers use: what the registry lists, and what vanished from it in a way that is not believed yet.
+//! Grace list: the instances that the registry lists, and those whose removal is held for a while.
 //! Pure: time comes in as an argument.
 //!
 //! A registry that comes back after an outage lists little for a while: its leases have expired, or its data are gone, and
 //! the owners have yet to write again. To believe it would take a healthy service down. So for one period
-//! - an empty list after one that was not empty is not believed, and
+//! - an empty list after a list that was not empty is not believed, and
 //! - nothing that is missing from the list of a registry that has just come back is believed to be gone.
 //!
-//! To hold what is really gone does no harm: nobody calls an instance without a connection, and one that refuses a
-//! connection or says GOAWAY is let go at once.
+//! Holding an instance that is really gone does no harm: instances without a connection are not called, and an instance that
+//! refuses a connection or says GOAWAY is released at once.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,7 +20,7 @@ use super::config::HoldConfig;
 pub(crate) struct Hold {
     period: Duration,
     listed: BTreeMap<String, Instance>,
-    /// What is missing from the list and called all the same, each until its time.
+    /// Instances that the list misses and that are called all the same, each until its time.
     held: BTreeMap<String, (Instance, Instant)>,
     /// How often the registry had come back at the last snapshot.
     resyncs: u64,
@@ -59,7 +59,7 @@ impl Hold {
         self.held.retain(|id, _| !self.listed.contains_key(id));
     }
 
-    /// Lets go what was held long enough; true if something changed.
+    /// Releases instances whose time is over; returns true if there were any.
     pub(crate) fn expire(&mut self, now: Instant) -> bool {
         self.doubtful_until.take_if(|until| *until <= now);
         let before = self.held.len();
@@ -81,7 +81,7 @@ impl Hold {
         self.held.len()
     }
 
-    /// What callers choose from, sorted by id.
+    /// Instances that callers choose from, sorted by id.
     pub(crate) fn instances(&self) -> Vec<Instance> {
         let held = self.held.values().map(|(instance, _)| instance);
         let mut all: Vec<_> = self.listed.values().chain(held).cloned().collect();

@@ -29,7 +29,7 @@ struct Record {
 }
 
 impl CallInfo {
-    /// The instance of the last attempt that ended, by its id in the registry: the one that answered, or the one that
+    /// The instance of the last attempt that ended, by its id in the registry, whether it answered or
     /// failed. Its address, if the call goes over a [`Client`](crate::Client) or the instance has left the registry
     /// meanwhile; `None` before an attempt has ended, and for a service in this process.
     pub fn instance(&self) -> Option<String> {

@@ -17,7 +17,7 @@ use crate::{
 /// No time that a user gives counts for more: beyond what a clock can add there is no deadline.
 pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Options of a call: each one that is set overrides the client's default.
+/// Options of a call: each option that is set overrides the client's default.
 ///
 /// Options are set on a builder for one method (`method_defaults`), on a proxy or client (`with`), and on a typed client
 /// (`with`). They merge in this order, as [`merge`](Self::merge) says, so the ones nearest to the call win.
@@ -119,7 +119,7 @@ impl CallOptions {
         self
     }
 
-    /// Runs the call within `layer`: the first one that is added is the outermost, so those of a proxy are around those of a
+    /// Runs the call within `layer`: the layer that was added first is the outermost, so layers of a proxy are around those of a
     /// typed client.
     #[must_use]
     pub fn layer(mut self, layer: impl Layer) -> Self {
@@ -422,8 +422,8 @@ macro_rules! config_setters {
         }
 
         /// Counts and times every call of typed clients, by service, method and code: `ms_rpc_calls_total` and
-        /// `ms_rpc_call_seconds` with the label `side="client"`. A time is that of the whole call; of one that was answered
-        /// at the first attempt, from when its request left to when its answer was read.
+        /// `ms_rpc_call_seconds` with the label `side="client"`. A time is that of the whole call; of a call that was
+        /// answered at the first attempt, from when its request left to when its answer was read.
         pub fn measured(mut self) -> Self {
             self.config.stats = Some(crate::measure::Stats::new("client"));
             self

@@ -113,7 +113,7 @@ impl Picker {
         Ok(Pick { picked, roster: self.0.clone() })
     }
 
-    /// Waits until an instance can be picked: for the registry's first list, and for one that is connected.
+    /// Waits until an instance can be picked: for the registry's first list, and for a connected instance.
     ///
     /// # Errors
     /// As for [`pick`](Self::pick): at once if the registry lists no instance to call, else after `timeout`.

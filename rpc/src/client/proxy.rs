@@ -150,7 +150,7 @@ fn succeeded(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>, mu
     answer
 }
 
-/// Records the end of an attempt, if the call asks for it; returns the instance's id, or the address of one that has left
+/// Records the end of an attempt, if the call asks for it; returns the instance's id, or its address if it has left
 /// the registry meanwhile.
 #[cold]
 fn attempt_ended(resolver: &Resolver, picked: &Picked, request: &CallRequest<'_>) -> String {

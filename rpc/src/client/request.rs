@@ -104,7 +104,7 @@ pub(crate) struct CallRequest<'a> {
     said: [u32; 2],
     /// The only instance that will do.
     pub(crate) instance: Option<&'a str>,
-    /// What the balancer hashes.
+    /// Key for balancers that hash.
     pub(crate) key: Option<&'a CallKey>,
     /// All instances, and the first success.
     pub(crate) fork: bool,
@@ -378,7 +378,7 @@ impl<'a> CallRequest<'a> {
     }
 }
 
-/// What hashes by address go by in a call that serves another: where that one comes from.
+/// Key for hashes by address within a served call: the address of its caller.
 #[cold]
 pub(crate) fn callers_address() -> Option<Key> {
     Context::current_address().map(|address| Key::of_address(address.ip()))

@@ -129,8 +129,8 @@ impl Resolver {
         found.map(|endpoint| endpoint.instance().id().to_owned())
     }
 
-    /// An open connection to one of the instances, preferably one that was not tried. While there is none, it waits for
-    /// one until the call's deadline.
+    /// An open connection to an instance, if possible to an instance that was not tried. Without any, waits until the call's
+    /// deadline.
     #[inline]
     pub(crate) async fn connection(
         self: &Arc<Self>,
@@ -144,7 +144,7 @@ impl Resolver {
         }
     }
 
-    /// Without waiting: one of the instances that have a connection. One that has none is dialled meanwhile.
+    /// Without waiting: one of the instances that have a connection. An instance without a connection is dialled meanwhile.
     fn pick(self: &Arc<Self>, request: &CallRequest<'_>, tried: &Tried) -> Result<Option<Picked>, Status> {
         let instances = self.roster.load();
         if instances.unsettled && self.roster.is_unfollowed() {
@@ -253,7 +253,7 @@ impl Resolver {
             if let Some(picked) = self.pick(request, tried)? {
                 return Ok(picked);
             }
-            // Then another instance is dialled too: the first may be one that never answers.
+            // Then another instance is dialled too: the first may never answer.
             let again = deadline.min(Instant::now() + PICK_AGAIN);
             tokio::select! {
                 () = changed => {}

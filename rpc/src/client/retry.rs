@@ -16,7 +16,7 @@ pub(crate) enum Verdict {
     /// Another attempt elsewhere, at once: nothing was sent, so no load was caused.
     AtOnce,
     /// Another attempt elsewhere, at once and outside the budget, the first time; then the failure is the result. The
-    /// instance does not serve the method, as during an update; a second one that does not says that none does.
+    /// instance does not serve the method, as during an update; a second such answer says that none does.
     OnceElsewhere,
     /// Another attempt elsewhere, after a back-off, if the budget allows it.
     WithinBudget,
@@ -133,7 +133,7 @@ impl Budget {
 
     fn add(&self, amount: i64) {
         let added = |saved: i64| Some(saved.saturating_add(amount).min(self.most));
-        // It never refuses.
+        // `added` is never `None`, so the update cannot fail.
         let _ = self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, added);
     }
 }

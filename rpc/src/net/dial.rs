@@ -59,7 +59,7 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// This address, of no known service.
+    /// Target of an address without a known service.
     pub fn new(address: &'a str) -> Self {
         Self { service: None, instance: None, address }
     }

@@ -41,9 +41,9 @@ pub(crate) struct Keepalive {
 struct Ping {
     /// When it left, or the last byte before it.
     moved: Instant,
-    /// What was written by then.
+    /// Bytes written by then.
     written: u64,
-    /// Whether it has left.
+    /// True once the ping has left.
     left: bool,
 }
 
@@ -52,11 +52,11 @@ struct Ping {
 pub(crate) struct Output {
     /// How many bytes the socket has taken so far.
     pub(crate) written: u64,
-    /// Whether some wait.
+    /// True if bytes wait.
     pub(crate) waits: bool,
 }
 
-/// What is to be done.
+/// Next action of a keepalive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Nothing before this time.
@@ -87,7 +87,7 @@ impl Keepalive {
         now.saturating_duration_since(self.heard)
     }
 
-    /// What is due at `now`, with or without calls outstanding.
+    /// Returns the action that is due at `now`. `busy`: calls are outstanding.
     pub(crate) fn due(&mut self, busy: bool, output: Output, now: Instant) -> Due {
         let Some(ping) = &mut self.ping else {
             let due = self.heard + if busy { self.config.busy } else { self.config.idle };
@@ -151,7 +151,7 @@ mod tests {
         }
         now += seconds(0.9);
         assert_eq!(keepalive.due(true, Output { written: 200, waits: false }, now), Due::Later(now + seconds(1.0)));
-        // It has left: what is written now is no sign of life.
+        // The ping has left: bytes written now are no sign of life.
         assert_eq!(keepalive.due(true, waiting(300), now + seconds(1.0)), Due::Dead);
 
         let mut stuck = Keepalive::new(KeepaliveConfig::default(), start);

@@ -1,4 +1,4 @@
-//! Who may call what: authentication once a connection, and rules for services and methods.
+//! Authentication once a connection, and rules that say which principals may call which methods.
 
 use std::{
     fmt,
@@ -184,7 +184,7 @@ impl Audit {
 }
 
 impl Server {
-    /// Asks `authenticate` who the peer is, once for each connection, after its HELLO: requests wait for up to 5 s. Its result is
+    /// Asks `authenticate` for the principal of the peer, once for each connection, after its HELLO: requests wait for up to 5 s. Its result is
     /// [`Peer::principal`]; after an error all requests of the connection are refused unexecuted with that status, and the
     /// connection ends. Default: the identity of the TLS certificate.
     ///

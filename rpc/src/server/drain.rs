@@ -39,7 +39,7 @@ struct Entry {
 }
 
 impl Connections {
-    /// None yet, of the server that listens on `address`.
+    /// No connections yet, of the server that listens on `address`.
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self { server: address.to_string(), ..Self::default() }
     }

@@ -49,7 +49,7 @@ pub enum ServerError {
     Rule {
         /// Caller and method, as they were written.
         rule: String,
-        /// What is wrong, and what to do.
+        /// The broken condition, and the remedy.
         reason: String,
     },
     /// Names and tokens would cross a network in plaintext.

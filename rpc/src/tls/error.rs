@@ -17,9 +17,9 @@ pub enum TlsError {
     Pem {
         /// File, or "the bytes of ..".
         file: String,
-        /// What was looked for.
+        /// The kind of object that was looked for.
         wanted: &'static str,
-        /// What is wrong.
+        /// Reason.
         reason: String,
     },
     /// The key is not the certificate's.
@@ -51,9 +51,9 @@ pub enum TlsError {
     Name {
         /// The name.
         name: String,
-        /// What it was meant for.
+        /// The kind of name that was needed.
         wanted: &'static str,
-        /// What is wrong.
+        /// Reason.
         reason: &'static str,
     },
     /// A server needs a certificate.

@@ -17,7 +17,7 @@ use tokio_rustls::{
 
 use crate::meter;
 
-/// This side of a connection.
+/// Role of the local side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Client,

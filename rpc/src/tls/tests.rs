@@ -78,7 +78,7 @@ proptest! {
         }
     }
 
-    /// What a peer presents as a certificate is judged or refused, and breaks nothing.
+    /// Any bytes that a peer presents as a certificate are refused, and break nothing.
     #[test]
     fn any_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(material::period(&bytes.as_slice().into()).is_none());

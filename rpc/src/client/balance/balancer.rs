@@ -9,9 +9,9 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Balancer {
-    /// `p2c`: of two instances picked at random, the one that can be expected to answer sooner: by the time that its answers
-    /// took lately, of which the longest count most, times the calls that it has in flight, by its weight. One that refuses
-    /// calls counts as slower with each refusal, however fast it refuses.
+    /// `p2c`: of two instances picked at random, that which can be expected to answer sooner: by the time that its answers
+    /// took lately, of which the longest count most, times the calls that it has in flight, by its weight. An instance that
+    /// refuses calls counts as slower with each refusal, however fast it refuses.
     #[default]
     P2c,
     /// `least-connections`: the instance with the fewest calls of this proxy in flight, by its weight; among more than 128

@@ -11,7 +11,7 @@ use super::{
     turns::Turns,
 };
 
-/// Points of a ring that are examined for one that may be picked. Where hardly any may, the modulus is faster.
+/// Points of a ring that are examined for a candidate that may be picked. Where hardly any may, the modulus is faster.
 const LOOKS: usize = 256;
 
 /// Hash modulo the number of listed instances.

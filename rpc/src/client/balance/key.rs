@@ -40,7 +40,7 @@ impl Key {
     /// Key of an address as it is written, without a port.
     pub(crate) fn of_address(address: IpAddr) -> Self {
         let mut text = Cursor::new([0; LONGEST_ADDRESS]);
-        // It fits.
+        // The longest address fits, so the write cannot fail.
         let _ = write!(text, "{}", address.to_canonical());
         let length = text.position() as usize;
         Self::new(&text.get_ref()[..length])

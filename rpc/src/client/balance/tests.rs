@@ -35,7 +35,7 @@ impl Scene {
         Self::new(balancer, &vec![1.0; count])
     }
 
-    /// Those that are not connected are listed all the same.
+    /// Candidates without a connection are listed all the same.
     fn of(balancer: Balancer, ids: Vec<String>, weights: &[f64], is_connected: impl Fn(usize) -> bool) -> Self {
         let clock = Arc::<Clock>::default();
         let loads: Vec<_> = ids.iter().map(|_| Arc::new(LoadEstimate::new(clock.clone()))).collect();
@@ -54,7 +54,7 @@ impl Scene {
         self.choices.pick(&PickContext { key, bytes: None, clock: &self.clock }).unwrap().unwrap() as usize
     }
 
-    /// Whose the keys are, of so many.
+    /// Owners of the first `keys` keys.
     fn owners(&self, keys: usize) -> Vec<&str> {
         (0..keys).map(|key| self.ids[self.pick(Some(&key.to_string()))].as_str()).collect()
     }
@@ -103,7 +103,7 @@ fn random_shares_are_within_3_sigma() {
             let picks = 1000 * count;
             let (mean, sigma) = (1000, (1000.0 * (1.0 - 1.0 / count as f64)).sqrt());
             let shares = Scene::even(balancer, count).shares(picks);
-            // Of so many shares one in 370 may be beyond 3 sigma; none may be beyond 4.5.
+            // One share in 370 may be beyond 3 sigma; none may be beyond 4.5.
             let far = |sigmas: f64| shares.iter().filter(|share| share.abs_diff(mean) as f64 > sigmas * sigma).count();
             assert!(far(3.0) <= count / 100 && far(4.5) == 0, "{balancer} of {count}: {shares:?}");
         }
@@ -126,7 +126,7 @@ fn address_and_key_hashes_are_crc32_modulo_the_count() {
     }
 }
 
-/// Whatever changes these moves everybody's keys.
+/// Pins the hashes: a change of them moves the keys of every user.
 #[test]
 fn hashes_are_the_same_in_every_process_and_version() {
     let owners = |balancer| {
@@ -150,7 +150,7 @@ fn a_consistent_hash_moves_only_the_keys_of_who_leaves() {
             let mut left = ids.clone();
             let gone = left.remove(leaver);
             let rest = Scene::of(Balancer::ConsistentHash, left, &weights[1..], |_| true);
-            // Whether it is not listed any more, or only not connected.
+            // Removed from the list, or only not connected.
             let lost = Scene::of(Balancer::ConsistentHash, ids.clone(), &weights, |slot| slot != leaver);
             let (after, meanwhile) = (rest.owners(KEYS), lost.owners(KEYS));
             assert_eq!(after, meanwhile);
@@ -342,7 +342,7 @@ fn names_parse() {
 }
 
 proptest! {
-    /// Whoever is connected, and whatever the weights: a pick is one of them.
+    /// A pick is a connected candidate, for any weights.
     #[test]
     fn a_pick_is_always_one_of_the_candidates(
         instances in prop::collection::vec((any::<bool>(), prop_oneof![1e-9f64..1e-3, 0.1f64..10.0, 1e3f64..1e9]), 1..40),

@@ -49,7 +49,7 @@ struct Abroad {
 
 struct Waiting {
     frame: FrameBuf,
-    /// One that is not in the queue any more has been called up.
+    /// A ticket that is not in the queue any more has been granted a slot.
     ticket: u64,
     deadline: Pin<Box<Sleep>>,
 }
@@ -204,7 +204,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         self.send(state, waiting.frame, cx)
     }
 
-    /// Gives up the place in the queue; one that was called up already goes to the next.
+    /// Leaves the queue; a slot that was granted already goes to the next waiter.
     fn leave_queue(&self, ticket: u64) {
         let mut state = self.shared.lock();
         let before = state.waiting.len();

@@ -262,7 +262,7 @@ impl<T: Socket> Task<T> {
         }
     }
 
-    /// Pings a server that has been silent for too long, and gives up one that does not answer.
+    /// Pings a server that has been silent for too long, and gives up a server that does not answer.
     fn keep_alive(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
         loop {
             let output = Output { written: self.writer.written(), waits: self.writer.is_busy() };

@@ -90,7 +90,7 @@ async fn recorders_and_log_subscribers_never_run_under_a_lock() {
         }
     };
     seen(4).await;
-    // A failed dial, an ejection, an instance that is held, and one that is gone.
+    // A failed dial, an ejection, a held instance, and a removed instance.
     let calls = proxy.with(crate::CallOptions::new().deadline(Duration::from_millis(100)));
     calls.call("shop", "find", &serde_json::json!([])).await.unwrap_err();
     let endpoint = resolver.roster.load().all[0].clone();

@@ -32,7 +32,7 @@ async fn an_address_that_answers_nothing_does_not_keep_from_the_next() {
     let took = began.elapsed();
     assert!(took >= ATTEMPT_DELAY && took < 4 * ATTEMPT_DELAY, "{took:?}");
 
-    // One that refuses is left at once.
+    // An address that refuses is left at once.
     let refused = TcpListener::bind(local()).await.unwrap().local_addr().unwrap();
     let began = Instant::now();
     race(vec![refused, good]).await.unwrap();
