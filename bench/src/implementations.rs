@@ -1,6 +1,7 @@
 //! What is measured. To add an implementation: write its file, implement [`Peer`] there, and add its line to [`ALL`].
 
 mod ms_rpc;
+mod ms_tls;
 mod raw;
 mod tarpc;
 mod tonic;
@@ -20,6 +21,7 @@ pub(crate) const ALL: &[Implementation] = &[
     Implementation::of::<raw::RawItem>(),
     Implementation::of::<ms_rpc::MsClient>(),
     Implementation::of::<ms_rpc::MsProxy>(),
+    Implementation::of::<ms_tls::MsTls>(),
     Implementation::of::<tarpc::Tarpc>(),
     Implementation::of::<tonic::Tonic>(),
 ];
@@ -122,6 +124,11 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn ms_proxy_answers_on_two_threads() {
         answers::<ms_rpc::MsProxy>().await;
+    }
+
+    #[tokio::test]
+    async fn ms_tls_answers() {
+        answers::<ms_tls::MsTls>().await;
     }
 
     #[tokio::test]

@@ -73,18 +73,21 @@ impl Goods for Shop {
     }
 }
 
+pub(super) fn server(listener: TcpListener) -> Result<Server, Failure> {
+    log();
+    Ok(Server::from_listener(listener)?
+        .limit(RateLimit::per_second(CALLS_PER_SECOND))
+        .limits(|limits| limits.max_in_flight = MAX_IN_FLIGHT)
+        .serve(GoodsServer::new(Shop)))
+}
+
 impl Peer for MsClient {
     const NAME: &'static str = "ms-client";
     const PACKAGE: &'static str = "ms-rpc";
     type Caller = GoodsClient;
 
     async fn serve(listener: TcpListener) -> Result<(), Failure> {
-        log();
-        let server = Server::from_listener(listener)?
-            .limit(RateLimit::per_second(CALLS_PER_SECOND))
-            .limits(|limits| limits.max_in_flight = MAX_IN_FLIGHT)
-            .serve(GoodsServer::new(Shop));
-        let _running = server.start().await?;
+        let _running = server(listener)?.start().await?;
         std::future::pending().await
     }
 
