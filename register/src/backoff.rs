@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-/// 100 ms doubling to 5 s, each drawn from the upper half of its step, so that many clients spread out.
+use tokio::time::{Instant, sleep};
+
+/// Pauses between tries: 100 ms doubling to 5 s, each drawn from the upper half of its step, so that many clients spread out.
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
@@ -12,14 +14,25 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
     const MOST: Duration = Duration::from_secs(5);
 
-    pub(crate) fn reset(&mut self) {
+    /// Begins again with the shortest pause.
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 
-    pub(crate) fn next_delay(&mut self) -> Duration {
+    /// The next pause.
+    pub fn next_delay(&mut self) -> Duration {
         let step = Self::FIRST.saturating_mul(1 << self.failures.min(16)).min(Self::MOST);
         self.failures = self.failures.saturating_add(1);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    /// Pauses after a round that began then. One that lasted longer than the longest pause was no failure to connect: the
+    /// pauses begin again.
+    pub(crate) async fn after(&mut self, begun: Instant) {
+        if begun.elapsed() > Self::MOST {
+            self.reset();
+        }
+        sleep(self.next_delay()).await;
     }
 }
 
@@ -36,5 +49,19 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next_delay() <= Backoff::FIRST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_round_begins_again() {
+        let mut backoff = Backoff { failures: 10 };
+        let begun = Instant::now();
+        sleep(Duration::from_secs(6)).await;
+        let ended = Instant::now();
+        backoff.after(begun).await;
+        assert!(ended.elapsed() <= Backoff::FIRST);
+        let ended = Instant::now();
+        backoff.failures = 10;
+        backoff.after(ended).await;
+        assert!(ended.elapsed() >= Backoff::MOST / 2);
     }
 }

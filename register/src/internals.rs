@@ -4,7 +4,7 @@
 //! versions promise. Nothing else may use it.
 
 use crate::{
-    EtcdConfig, GregisterConfig, MsRegister, NacosConfig, RegisterError, Static, ZookeeperConfig, url::RegistryUrl,
+    Backend, EtcdConfig, GregisterConfig, NacosConfig, RegisterError, StaticBackend, ZookeeperConfig, url::RegistryUrl,
 };
 
 pub use crate::{
@@ -23,11 +23,12 @@ pub use crate::{
 /// A URL that is wrong.
 pub fn shown_url(url: &str) -> Result<String, RegisterError> {
     let url = RegistryUrl::parse(url)?;
-    Ok(match url.scheme.as_str() {
-        "etcd" => EtcdConfig::from_url(&url)?.facts().url,
-        "gregister" => GregisterConfig::from_url(&url)?.facts().url,
-        "nacos" => NacosConfig::from_url(&url)?.facts().url,
-        "zookeeper" => ZookeeperConfig::from_url(&url)?.facts().url,
-        _ => Static::from_url(&url)?.url().to_owned(),
-    })
+    let about = match url.scheme.as_str() {
+        "etcd" => EtcdConfig::from_url(&url)?.about(),
+        "gregister" => GregisterConfig::from_url(&url)?.about(),
+        "nacos" => NacosConfig::from_url(&url)?.about(),
+        "zookeeper" => ZookeeperConfig::from_url(&url)?.about(),
+        _ => StaticBackend::new(StaticBackend::config(&url)?)?.about().clone(),
+    };
+    Ok(about.url().to_owned())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Instance, RegisterError};
+use crate::{About, Instance, Login, RegisterError};
 
 /// `scheme://[user:password@]host:port,host:port/path?key=value&key=value`, taken apart.
 #[derive(Clone, Debug)]
@@ -67,12 +67,36 @@ impl RegistryUrl {
         self.query.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// The value of `key` in seconds, if given: a number above 0.
-    pub(crate) fn seconds(&self, key: &str) -> Result<Option<Duration>, RegisterError> {
-        let Some(text) = self.get(key) else { return Ok(None) };
+    /// The value of `key` in seconds, or `default`: a number above 0.
+    pub(crate) fn seconds(&self, key: &str, default: Duration) -> Result<Duration, RegisterError> {
+        let Some(text) = self.get(key) else { return Ok(default) };
         match text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
-            Some(duration) if !duration.is_zero() => Ok(Some(duration)),
+            Some(duration) if !duration.is_zero() => Ok(duration),
             _ => Err(self.invalid(&format!("{key}={text}: give seconds above 0"))),
+        }
+    }
+
+    /// The addresses of the hosts; at least one is needed.
+    pub(crate) fn addresses(&self) -> Result<Vec<String>, RegisterError> {
+        Ok(self.instances()?.iter().map(Instance::address).collect())
+    }
+
+    /// The value of `key`, or `default`.
+    pub(crate) fn text(&self, key: &str, default: String) -> String {
+        self.get(key).map_or(default, str::to_owned)
+    }
+
+    /// The path, or `default` where it is empty.
+    pub(crate) fn path_or(&self, default: String) -> String {
+        if self.path.is_empty() { default } else { self.path.clone() }
+    }
+
+    /// The parameters `username` and `password`: both, or none of them.
+    pub(crate) fn login(&self) -> Result<Option<Login>, RegisterError> {
+        match (self.get("username"), self.get("password")) {
+            (Some(username), Some(password)) => Ok(Some(Login::new(username, password))),
+            (None, None) => Ok(None),
+            _ => Err(self.invalid("give both username and password, or none of them")),
         }
     }
 
@@ -90,6 +114,35 @@ impl RegistryUrl {
     }
 }
 
+/// What every configuration of a registry with servers is held to.
+pub(crate) struct Rules<'a> {
+    pub(crate) about: &'a About,
+    pub(crate) hosts: &'a [String],
+    pub(crate) timeout: Duration,
+    /// What the instance's time is called, and its range.
+    pub(crate) expiry: Option<(&'static str, Duration, u64)>,
+}
+
+impl Rules<'_> {
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    pub(crate) fn check(&self) -> Result<(), RegisterError> {
+        if self.hosts.is_empty() {
+            return Err(self.about.invalid("it names no host: add `host:port`"));
+        }
+        if self.timeout.is_zero() {
+            return Err(self.about.invalid("timeout: give seconds above 0"));
+        }
+        match self.expiry {
+            Some((name, time, least)) if time < Duration::from_secs(least) || time > Self::DAY => {
+                let unit = if least == 1 { "second" } else { "seconds" };
+                Err(self.about.invalid(format!("{name}: give {least} {unit} to a day")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +155,8 @@ mod tests {
         assert_eq!(url.shown, "etcd://a:1,[::1]:2/team/rpc");
         assert_eq!(url.instances().unwrap()[1].host(), "::1");
         assert_eq!(url.get("password"), Some("p&q"));
-        assert_eq!(url.seconds("ttl").unwrap(), Some(Duration::from_millis(2500)));
+        assert_eq!(url.seconds("ttl", Duration::ZERO).unwrap(), Duration::from_millis(2500));
+        assert_eq!(url.login().unwrap(), Some(Login::new("u", "p&q")));
         url.check_keys(&["ttl", "username", "password"]).unwrap();
     }
 
@@ -113,7 +167,7 @@ mod tests {
             Ok(url) => {
                 let checks = url
                     .check_keys(&["ttl"])
-                    .and_then(|()| url.seconds("ttl").map(drop))
+                    .and_then(|()| url.seconds("ttl", Duration::ZERO).map(drop))
                     .and_then(|()| url.instances().map(drop));
                 checks.unwrap_err().to_string()
             }

@@ -79,13 +79,13 @@ impl Drop for Source {
     }
 }
 
-/// The writing side of a watch.
+/// The writing side of a watch: what [`ElectionBackend::follow_master`](crate::ElectionBackend::follow_master) fills.
 #[derive(Debug)]
-pub(crate) struct MasterCell(watch::Sender<MasterSnapshot>);
+pub struct MasterCell(watch::Sender<MasterSnapshot>);
 
 impl MasterCell {
     /// Publishes a successful read.
-    pub(crate) fn refresh(&self, master: Option<Master>) {
+    pub fn refresh(&self, master: Option<Master>) {
         self.0.send_if_modified(|snapshot| {
             let same = snapshot.freshness == Freshness::Live && snapshot.master() == master.as_ref();
             if !same {
@@ -96,8 +96,8 @@ impl MasterCell {
         });
     }
 
-    /// The registry cannot be read: what is known stays, marked.
-    pub(crate) fn fail(&self, error: RegisterError) {
+    /// Marks the last master: the registry cannot be read.
+    pub fn fail(&self, error: RegisterError) {
         self.0.send_if_modified(|snapshot| {
             let first = snapshot.problem.is_none();
             if first {

@@ -1,11 +1,15 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use nacos_sdk::api::props::ClientProps;
 
-use crate::{Instance, RegisterError, background::Facts, url::RegistryUrl};
+use crate::{
+    About, Instance, Login, RegisterError,
+    url::{RegistryUrl, Rules},
+};
 
 /// How to reach Nacos, and where the instances are kept in it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NacosConfig {
     /// The servers' HTTP addresses, `host:port`, such as `127.0.0.1:8848`; gRPC is taken to be 1000 ports above, as
     /// Nacos has it. At least one; none by default.
@@ -19,11 +23,9 @@ pub struct NacosConfig {
     pub cluster: String,
     /// Bounds each call to Nacos, the first connection included. Default 3 s; above 0.
     pub timeout: Duration,
-    /// The user to log in as over HTTP; none by default. Given together with `password`.
-    pub username: Option<String>,
-    /// That user's password. It is never printed here, but the client crate prints it at its level DEBUG: keep the
-    /// tracing target `nacos_sdk` above that.
-    pub password: Option<String>,
+    /// The user to log in as over HTTP; none by default. The password is never printed here, but the client crate prints it at its
+    /// level DEBUG: keep the tracing target `nacos_sdk` above that.
+    pub login: Option<Login>,
 }
 
 impl NacosConfig {
@@ -40,55 +42,44 @@ impl NacosConfig {
         if !url.path.is_empty() {
             return Err(url.invalid("it takes no path: namespace and group are parameters"));
         }
-        let mut config = Self::new(url.instances()?.iter().map(Instance::address));
-        let text = |key, default| url.get(key).map_or(default, str::to_owned);
-        config.namespace = text("namespace", config.namespace);
-        config.group = text("group", config.group);
-        config.cluster = text("cluster", config.cluster);
-        config.timeout = url.seconds("timeout")?.unwrap_or(config.timeout);
-        config.username = url.get("username").map(str::to_owned);
-        config.password = url.get("password").map(str::to_owned);
+        let default = Self::default();
+        let config = Self {
+            servers: url.addresses()?,
+            namespace: url.text("namespace", default.namespace),
+            group: url.text("group", default.group),
+            cluster: url.text("cluster", default.cluster),
+            timeout: url.seconds("timeout", default.timeout)?,
+            login: url.login()?,
+        };
         config.check()?;
         Ok(config)
     }
 
-    /// The URL that stands for it in messages: without credentials.
-    pub(super) fn url(&self) -> String {
-        format!("nacos://{}", self.servers.join(","))
-    }
-
-    pub(super) fn scope(&self) -> String {
+    /// Without credentials.
+    pub(crate) fn about(&self) -> About {
         let namespace = if self.namespace.is_empty() { "public" } else { &self.namespace };
-        format!("nacos/{namespace}/{}", self.group)
-    }
-
-    pub(crate) fn facts(&self) -> Facts {
-        Facts { url: self.url(), scope: self.scope(), expiry: super::EXPIRY, propagation: super::PROPAGATION }
+        About::new(format!("nacos://{}", self.servers.join(",")))
+            .with_scope(format!("nacos/{namespace}/{}", self.group))
+            .with_expiry(super::EXPIRY)
+            .with_propagation(super::PROPAGATION)
     }
 
     pub(super) fn check(&self) -> Result<(), RegisterError> {
-        if self.servers.is_empty() {
-            return Err(self.invalid("it names no host: add `host:port`"));
-        }
+        let about = &self.about();
         if self.group.is_empty() || self.cluster.is_empty() {
-            return Err(self.invalid("group and cluster cannot be empty: leave them out for Nacos's own defaults"));
+            return Err(about.invalid("group and cluster cannot be empty: leave them out for Nacos's own defaults"));
         }
-        if self.timeout.is_zero() {
-            return Err(self.invalid("timeout: give seconds above 0"));
-        }
-        if self.username.is_some() != self.password.is_some() {
-            return Err(self.invalid("give both username and password, or none of them"));
-        }
+        Rules { about, hosts: &self.servers, timeout: self.timeout, expiry: None }.check()?;
         self.grpc_addresses().map(drop)
     }
 
     /// `host:port` of each server's gRPC.
     pub(super) fn grpc_addresses(&self) -> Result<Vec<String>, RegisterError> {
         let grpc = |server: &String| {
-            let http =
-                Instance::from_address(server).map_err(|_| self.invalid(&format!("{server:?} is not `host:port`")))?;
+            let http = Instance::from_address(server)
+                .map_err(|_| self.about().invalid(format!("{server:?} is not `host:port`")))?;
             let port = http.port().checked_add(Self::GRPC_OFFSET);
-            let port = port.ok_or_else(|| self.invalid("gRPC is 1000 ports above, which is past 65535"))?;
+            let port = port.ok_or_else(|| self.about().invalid("gRPC is 1000 ports above, which is past 65535"))?;
             Ok(Instance::new(http.host(), port).address())
         };
         self.servers.iter().map(grpc).collect()
@@ -106,14 +97,10 @@ impl NacosConfig {
             .load_cache_at_start(false)
             // It writes what it hears to disk, and cannot be told not to. Nothing reads it.
             .cache_dir(std::env::temp_dir().join("ms-register-nacos"));
-        if let (Some(username), Some(password)) = (&self.username, &self.password) {
-            props = props.auth_username(username).auth_password(password);
+        if let Some(login) = &self.login {
+            props = props.auth_username(&login.username).auth_password(login.password.expose());
         }
         props
-    }
-
-    fn invalid(&self, reason: &str) -> RegisterError {
-        RegisterError::InvalidUrl { url: self.url(), reason: reason.to_owned() }
     }
 }
 
@@ -125,22 +112,8 @@ impl Default for NacosConfig {
             group: "DEFAULT_GROUP".to_owned(),
             cluster: "DEFAULT".to_owned(),
             timeout: Duration::from_secs(3),
-            username: None,
-            password: None,
+            login: None,
         }
-    }
-}
-
-impl fmt::Debug for NacosConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NacosConfig")
-            .field("servers", &self.servers)
-            .field("namespace", &self.namespace)
-            .field("group", &self.group)
-            .field("cluster", &self.cluster)
-            .field("timeout", &self.timeout)
-            .field("username", &self.username)
-            .finish_non_exhaustive()
     }
 }
 
@@ -157,13 +130,13 @@ mod tests {
         let config = parse("nacos://a:8848,b:8848?namespace=dev&group=shop&cluster=c1&timeout=1&username=u&password=p");
         let config = config.unwrap();
         assert_eq!(config.servers, ["a:8848", "b:8848"]);
-        assert_eq!((config.scope().as_str(), config.cluster.as_str()), ("nacos/dev/shop", "c1"));
-        assert_eq!(config.url(), "nacos://a:8848,b:8848");
+        assert_eq!((config.about().scope().unwrap(), config.cluster.as_str()), ("nacos/dev/shop", "c1"));
+        assert_eq!(config.about().url(), "nacos://a:8848,b:8848");
         assert_eq!(config.grpc_addresses().unwrap(), ["a:9848", "b:9848"]);
         assert!(!format!("{config:?}").contains("\"p\""));
         let plain = parse("nacos://a:8848?namespace=").unwrap();
         assert_eq!(plain, NacosConfig::new(["a:8848"]));
-        assert_eq!(plain.scope(), "nacos/public/DEFAULT_GROUP");
+        assert_eq!(plain.about().scope(), Some("nacos/public/DEFAULT_GROUP"));
     }
 
     #[test]

@@ -13,10 +13,7 @@ use super::{
     link::{Link, Session, is_lost},
     nodes,
 };
-use crate::{
-    RegisterError,
-    election::{Candidate, Term, now, until},
-};
+use crate::{Candidate, Moment, RegisterError, Term};
 
 pub(super) struct ZookeeperCandidate {
     link: Arc<Link>,
@@ -54,7 +51,7 @@ impl ZookeeperCandidate {
     }
 
     fn lost(&self) -> RegisterError {
-        self.link.unreachable("the session has ended")
+        self.link.about().unreachable("the session has ended")
     }
 
     /// Its node under this session, made if it is not there; in a queue.
@@ -156,16 +153,16 @@ impl ZookeeperCandidate {
 
     /// Has ZooKeeper confirm that the session lives and owns the node; then the token. `None`: it does not own it.
     async fn beat(&self, session: &Session, term: &Term) -> Result<Option<u64>, RegisterError> {
-        let sent = now();
+        let sent = Moment::now();
         let found = self.link.bounded(session, "confirm the candidate", session.client.check_stat(&self.path)).await?;
         Ok(found.filter(|stat| stat.ephemeral_owner == session.id()).map(|stat| {
-            term.confirm(until(sent, session.client.session_timeout()));
+            term.confirm(sent, session.client.session_timeout());
             stat.czxid.unsigned_abs()
         }))
     }
 
     async fn confirmed(&self, session: &Session, term: &Term) -> Result<u64, RegisterError> {
-        let gone = || self.link.unreachable("its node is gone");
+        let gone = || self.link.about().unreachable("its node is gone");
         self.beat(session, term).await?.ok_or_else(gone)
     }
 

@@ -7,7 +7,7 @@ use super::{
     ZookeeperConfig, ZookeeperLayout,
     stored::{curator, normal},
 };
-use crate::{Instance, ServiceName};
+use crate::{Found, Instance, ServiceName};
 
 /// The form and the place of all instances of one registry client.
 #[derive(Clone, Debug)]
@@ -89,11 +89,11 @@ impl Layout {
         }
     }
 
-    /// The list that these instances make, in the order of their nodes' names.
-    pub(super) fn listed(&self, instances: Vec<Instance>) -> Vec<Instance> {
+    /// The list that these entries make, in the order of their nodes' names.
+    pub(super) fn listed(&self, found: Vec<Found>) -> Vec<Found> {
         match self.form {
-            ZookeeperLayout::Curator(_) => instances,
-            ZookeeperLayout::MasterNormal => normal::apart(instances),
+            ZookeeperLayout::Curator(_) => found,
+            ZookeeperLayout::MasterNormal => normal::apart(found),
         }
     }
 }

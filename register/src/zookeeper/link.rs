@@ -12,7 +12,7 @@ use std::{
     fmt,
     future::{Future, pending},
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -28,7 +28,7 @@ use zookeeper_client::{
 };
 
 use super::{ZookeeperConfig, life::Life};
-use crate::RegisterError;
+use crate::{About, RegisterError};
 
 /// What is written with a user: all may read it, that user alone may change it.
 static OWNED: [Acl; 2] =
@@ -37,9 +37,11 @@ static OWNED: [Acl; 2] =
 /// All that one registry client has of ZooKeeper.
 pub(super) struct Link {
     config: ZookeeperConfig,
-    url: String,
+    about: About,
     runtime: Handle,
     current: Mutex<Option<Session>>,
+    /// Time of the first session, as the server granted it.
+    granted: OnceLock<Duration>,
 }
 
 /// One session. Cheap to clone; it is closed when the last clone is dropped.
@@ -85,7 +87,7 @@ impl Link {
     const RETRY: Duration = Duration::from_secs(1);
 
     pub(super) fn new(config: ZookeeperConfig, runtime: Handle) -> Self {
-        Self { url: config.url(), config, runtime, current: Mutex::default() }
+        Self { about: config.about(), config, runtime, current: Mutex::default(), granted: OnceLock::new() }
     }
 
     /// One to the same servers, with sessions of its own.
@@ -93,17 +95,17 @@ impl Link {
         Self::new(self.config.clone(), self.runtime.clone())
     }
 
-    pub(super) fn runtime(&self) -> &Handle {
-        &self.runtime
+    pub(super) fn about(&self) -> &About {
+        &self.about
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
+    pub(super) fn granted(&self) -> Option<Duration> {
+        self.granted.get().copied()
     }
 
     /// How nodes of this kind are created.
     pub(super) fn options(&self, mode: CreateMode) -> CreateOptions<'static> {
-        mode.with_acls(if self.config.username.is_some() { Acls::new(&OWNED) } else { Acls::anyone_all() })
+        mode.with_acls(if self.config.login.is_some() { Acls::new(&OWNED) } else { Acls::anyone_all() })
     }
 
     /// A session that has not ended; it may have lost its connection.
@@ -119,10 +121,7 @@ impl Link {
             *current = Some(session.clone());
             Ok(session)
         };
-        match timeout(self.config.timeout, opened).await {
-            Ok(opened) => opened,
-            Err(_) => Err(self.late("open a session")),
-        }
+        self.about.within(self.config.timeout, "open a session", opened).await
     }
 
     /// Gives the session up: it is closed when nobody uses it any more. Who asks for one later gets a new one.
@@ -158,10 +157,7 @@ impl Link {
                 }
             }
         };
-        match timeout(self.config.timeout, attempts).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(self.late(operation)),
-        }
+        self.about.within(self.config.timeout, operation, attempts).await
     }
 
     /// What is asked for on one session, within the timeout, and while it is not over.
@@ -177,12 +173,8 @@ impl Link {
                 Ok(outcome) => outcome.map_err(|error| self.named(&error)),
                 Err(_) => Err(self.late(operation)),
             },
-            () = session.over() => Err(self.unreachable("the session is over")),
+            () = session.over() => Err(self.about.unreachable("the session is over")),
         }
-    }
-
-    pub(super) fn unreachable(&self, reason: &str) -> RegisterError {
-        RegisterError::Unreachable { registry: self.url.clone(), reason: reason.to_owned() }
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -190,15 +182,11 @@ impl Link {
     }
 
     pub(super) fn late(&self, operation: &'static str) -> RegisterError {
-        RegisterError::Timeout { registry: self.url.clone(), operation, after: self.config.timeout }
+        self.about.late(operation, self.config.timeout)
     }
 
     pub(super) fn named(&self, error: &Error) -> RegisterError {
-        let (registry, reason) = (self.url.clone(), error.to_string());
-        if is_refusal(error) {
-            return RegisterError::Rejected { registry, reason };
-        }
-        RegisterError::Unreachable { registry, reason }
+        if is_refusal(error) { self.about.rejected(error) } else { self.about.unreachable(error) }
     }
 
     fn connector(&self) -> Connector {
@@ -208,8 +196,9 @@ impl Link {
             // So that a server that accepts and says nothing leaves time for another one.
             connector = connector.with_connection_timeout((config.session * 2 / 5).min(config.timeout * 2 / 5));
         }
-        if let (Some(username), Some(password)) = (&config.username, &config.password) {
-            connector = connector.with_auth("digest", format!("{username}:{password}").as_bytes());
+        if let Some(login) = &config.login {
+            let user = format!("{}:{}", login.username, login.password.expose());
+            connector = connector.with_auth("digest", user.as_bytes());
         }
         connector
     }
@@ -225,8 +214,9 @@ impl Link {
         opening.spawn_on(open, &self.runtime);
         let client = match opening.join_next().await {
             Some(Ok(opened)) => opened.map_err(|error| self.named(&error))?,
-            Some(Err(_)) | None => return Err(RegisterError::NoRuntime { registry: self.url.clone() }),
+            Some(Err(_)) | None => return Err(self.about.no_runtime()),
         };
+        let _ = self.granted.set(client.session_timeout());
         let (ended, over) = watch::channel(false);
         let (states, session) = (client.state_watcher(), client.session().clone());
         self.runtime.spawn(attend(Arc::downgrade(self), session, states, ended));
@@ -245,7 +235,7 @@ impl Link {
             let asking = life.begin(link.runtime.clone(), connector.connect(&servers));
             match timeout(link.config.timeout, asking).await.map(|found| found.map(drop)) {
                 Ok(Err(Error::SessionExpired)) => {
-                    info!("{} no longer has the session that lost its connection", link.url);
+                    info!("{} no longer has the session that lost its connection", link.about.url());
                     return;
                 }
                 Ok(Ok(())) => break,
@@ -270,7 +260,10 @@ impl Link {
                 Ok(Ok(session)) => {
                     let mut current = link.current.lock().await;
                     if current.as_ref().is_some_and(|current| current.id() == id) {
-                        info!("a new session with {} takes the place of one that lost its connection", link.url);
+                        info!(
+                            "a new session with {} takes the place of one that lost its connection",
+                            link.about.url()
+                        );
                         *current = Some(session);
                     }
                     return;

@@ -9,8 +9,6 @@ pub(super) struct Node {
     pub(super) name: String,
     /// `None`: others keep it from us.
     pub(super) data: Option<Vec<u8>>,
-    /// Changes with every write.
-    pub(super) written: i64,
     /// The session that it ends with; 0: it stays.
     pub(super) owner: i64,
 }
@@ -20,11 +18,9 @@ impl Node {
     fn read(name: &str, answer: Result<(Vec<u8>, Stat), Error>) -> Result<Option<Self>, Error> {
         let name = name.to_owned();
         match answer {
-            Ok((data, stat)) => {
-                Ok(Some(Self { name, data: Some(data), written: stat.mzxid, owner: stat.ephemeral_owner }))
-            }
+            Ok((data, stat)) => Ok(Some(Self { name, data: Some(data), owner: stat.ephemeral_owner })),
             // One node that cannot be read is no reason to list none.
-            Err(Error::NoAuth) => Ok(Some(Self { name, data: None, written: 0, owner: 0 })),
+            Err(Error::NoAuth) => Ok(Some(Self { name, data: None, owner: 0 })),
             Err(Error::NoNode) => Ok(None),
             Err(error) => Err(error),
         }

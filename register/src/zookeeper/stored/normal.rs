@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::stored::Stored;
-use crate::Instance;
+use crate::{Found, Instance};
 
 /// What the names of the nodes begin with; ZooKeeper adds the digits.
 pub(in super::super) const PREFIX: &str = "normal";
@@ -80,7 +80,9 @@ pub(in super::super) fn read(data: &[u8]) -> Result<Instance, String> {
 
 /// Keeps of several nodes with one address the last, which its server wrote when the session of the first was lost; and gives
 /// servers that have one code in common ids of their own.
-pub(in super::super) fn apart(instances: Vec<Instance>) -> Vec<Instance> {
+pub(in super::super) fn apart(found: Vec<Found>) -> Vec<Found> {
+    let (instances, skipped): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
+    let instances: Vec<_> = instances.into_iter().flatten().collect();
     let mut addresses = HashSet::new();
     let mut last: Vec<_> = instances.into_iter().rev().filter(|one| addresses.insert(one.address())).collect();
     last.reverse();
@@ -95,7 +97,7 @@ pub(in super::super) fn apart(instances: Vec<Instance>) -> Vec<Instance> {
         }
         _ => instance,
     };
-    last.into_iter().map(own_id).collect()
+    last.into_iter().map(own_id).map(Ok).chain(skipped).collect()
 }
 
 #[cfg(test)]
@@ -157,6 +159,9 @@ mod tests {
     #[test]
     fn servers_with_one_code_are_apart_and_one_server_is_listed_once() {
         let server = |host: &str, weight: f64| Instance::new(host, 1).with_id("uc").with_weight(weight);
+        let apart = |servers: Vec<Instance>| {
+            super::apart(servers.into_iter().map(Ok).collect()).into_iter().collect::<Result<Vec<_>, _>>().unwrap()
+        };
         let again = apart(vec![server("a", 1.0), server("a", 2.0)]);
         assert_eq!(again, [server("a", 2.0)]);
         let two = apart(vec![server("a", 1.0), server("b", 1.0), Instance::new("c", 1)]);

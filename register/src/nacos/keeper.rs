@@ -11,10 +11,10 @@ use super::{
     link::{Link, Place, Write},
     stored,
 };
-use crate::{RegisterError, ServiceName, owner::Tenant};
+use crate::{LeaseKeeper, RegisterError, ServiceName};
 
 /// One registration.
-pub(super) struct NacosTenant {
+pub(super) struct NacosKeeper {
     link: Arc<Link>,
     service: ServiceName,
     instance: ServiceInstance,
@@ -30,7 +30,7 @@ enum Step {
     Deregister,
 }
 
-impl NacosTenant {
+impl NacosKeeper {
     /// How often it is checked that the instance is there.
     const CHECK: Duration = Duration::from_secs(5);
 
@@ -78,17 +78,14 @@ impl NacosTenant {
     async fn remove_from(&mut self, place: &Place) -> Result<(), RegisterError> {
         self.write(place, Step::Deregister).await?;
         if self.is_there(place).await? {
-            let reason = "it still lists the instance".to_owned();
-            return Err(RegisterError::Unreachable { registry: self.link.url().to_owned(), reason });
+            return Err(self.link.about().unreachable("it still lists the instance"));
         }
         Ok(())
     }
 }
 
 #[async_trait]
-impl Tenant for NacosTenant {
-    type Tenure = ();
-
+impl LeaseKeeper for NacosKeeper {
     async fn acquire(&mut self) -> Result<(), RegisterError> {
         let place = match self.place.take() {
             Some(place) => place,
@@ -99,7 +96,7 @@ impl Tenant for NacosTenant {
         written
     }
 
-    async fn held(&mut self, (): &mut ()) -> String {
+    async fn held(&mut self) -> String {
         let Some(place) = &self.place else { return "it has no place".to_owned() };
         let mut missed = 0;
         loop {
@@ -116,7 +113,7 @@ impl Tenant for NacosTenant {
         }
     }
 
-    async fn release(&mut self, (): &mut ()) -> Result<(), RegisterError> {
+    async fn release(&mut self) -> Result<(), RegisterError> {
         self.remove().await
     }
 
