@@ -60,7 +60,7 @@ impl Backend for EtcdBackend {
 
     fn new(config: EtcdConfig) -> Result<Self, RegisterError> {
         config.check()?;
-        let (prefix, ttl) = (config.prefix.trim_matches('/').to_owned(), config.ttl);
+        let (prefix, ttl) = (config.prefix().to_owned(), config.ttl);
         Ok(Self { link: Link::new(config), prefix, ttl })
     }
 

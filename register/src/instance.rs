@@ -158,6 +158,11 @@ impl Instance {
             .map_or(Ok(()), |reason| Err(RegisterError::InvalidInstance { instance: self.id.to_string(), reason }))
     }
 
+    /// Returns true if the host is an address such as `0.0.0.0`: each machine takes it for itself.
+    pub(crate) fn is_unspecified(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_unspecified())
+    }
+
     fn broken_rule(&self) -> Option<String> {
         if let Err(reason) = check_name(&self.id) {
             return Some(format!("its id: {reason}"));
@@ -165,7 +170,7 @@ impl Instance {
         if self.host.is_empty() {
             return Some("it has no host".to_owned());
         }
-        if self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+        if self.is_unspecified() {
             return Some(format!(
                 "peers cannot dial {}: advertise an address of this machine that they can reach",
                 self.host

@@ -97,11 +97,14 @@ impl Snapshot {
         })
     }
 
-    /// The snapshot after a failed read: the same list, marked, or `None` if it was marked before.
+    /// The snapshot after a failed read: the same list, marked with this reason since the first failure, or `None` if it is marked
+    /// with this reason already.
     pub(crate) fn failed(&self, reason: &str, now: Instant) -> Option<Self> {
-        if self.problem.is_some() {
-            return None;
-        }
+        let since = match &self.problem {
+            Some(problem) if &*problem.reason == reason => return None,
+            Some(problem) => problem.since,
+            None => now,
+        };
         let freshness = match self.freshness {
             Freshness::Never => Freshness::Never,
             Freshness::Live | Freshness::Stale => Freshness::Stale,
@@ -110,7 +113,7 @@ impl Snapshot {
             sequence: self.sequence + 1,
             freshness,
             instances: self.instances.clone(),
-            problem: Some(Problem { reason: reason.into(), since: now }),
+            problem: Some(Problem { reason: reason.into(), since }),
             resyncs: self.resyncs,
         })
     }
@@ -151,9 +154,15 @@ mod tests {
         let stale = live.failed("connection refused", now).unwrap();
         assert_eq!(stale.freshness(), Freshness::Stale);
         assert_eq!(stale.instances(), live.instances());
-        assert!(stale.failed("still", now).is_none(), "the first reason and time stay");
-        let text = stale.state(now + Duration::from_secs(12)).to_string();
-        assert_eq!(text, "unreadable for 12.0 s (connection refused)");
+        let later = now + Duration::from_secs(12);
+        assert!(stale.failed("connection refused", later).is_none(), "nothing new");
+        assert_eq!(stale.state(later).to_string(), "unreadable for 12.0 s (connection refused)");
+        let refused = stale.failed("authentication failed", later).unwrap();
+        assert_eq!(
+            refused.state(later).to_string(),
+            "unreadable for 12.0 s (authentication failed)",
+            "the last reason"
+        );
 
         let back = stale.refreshed(instances(&[1, 2])).unwrap();
         assert_eq!((back.freshness(), back.sequence()), (Freshness::Live, 3));

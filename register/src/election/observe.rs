@@ -99,14 +99,12 @@ impl MasterCell {
     /// Marks the last master: the registry cannot be read.
     pub fn fail(&self, error: RegisterError) {
         self.0.send_if_modified(|snapshot| {
-            let first = snapshot.problem.is_none();
-            if first {
-                if snapshot.freshness == Freshness::Live {
-                    snapshot.freshness = Freshness::Stale;
-                }
-                snapshot.problem = Some(error);
+            let same = snapshot.problem.as_ref().is_some_and(|before| before.to_string() == error.to_string());
+            if snapshot.freshness == Freshness::Live {
+                snapshot.freshness = Freshness::Stale;
             }
-            first
+            snapshot.problem = Some(error);
+            !same
         });
     }
 }

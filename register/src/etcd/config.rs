@@ -12,7 +12,8 @@ pub struct EtcdConfig {
     /// The members' client addresses, `host:port`. At least one; each call uses one that answers. None by default.
     pub endpoints: Vec<String>,
     /// What the keys begin with: `<prefix>/<service>/<id>`. Default `ms-rpc`. Processes that are to find each other
-    /// use the same; slashes at its ends do not count.
+    /// use the same. Slashes at its end do not count; one at its beginning does: `/services` is the prefix of
+    /// `/services/goods/..`, and `etcd://h:p//services` its URL.
     pub prefix: String,
     /// How long an instance stays listed after its process died or was cut off. Default 10 s; at least 2 s, rounded up
     /// to whole seconds. It is renewed every third of it: a short one costs traffic and does not survive a short
@@ -38,7 +39,7 @@ impl EtcdConfig {
         let default = Self::default();
         let config = Self {
             endpoints: url.addresses()?,
-            prefix: url.path_or(default.prefix),
+            prefix: if url.path.is_empty() { default.prefix } else { url.rooted_path.clone() },
             ttl: url.seconds("ttl", default.ttl)?,
             timeout: url.seconds("timeout", default.timeout)?,
             login: url.login()?,
@@ -47,9 +48,14 @@ impl EtcdConfig {
         Ok(config)
     }
 
+    /// Without slashes at its end.
+    pub(super) fn prefix(&self) -> &str {
+        self.prefix.trim_end_matches('/')
+    }
+
     /// Without credentials.
     pub(crate) fn about(&self) -> About {
-        let prefix = self.prefix.trim_matches('/');
+        let prefix = self.prefix();
         About::new(format!("etcd://{}/{prefix}", self.endpoints.join(",")))
             .with_scope(format!("etcd/{prefix}"))
             .with_expiry(self.ttl)
@@ -58,7 +64,7 @@ impl EtcdConfig {
 
     pub(super) fn check(&self) -> Result<(), RegisterError> {
         let (about, expiry) = (&self.about(), Some(("ttl", self.ttl, 2)));
-        if self.prefix.trim_matches('/').is_empty() {
+        if self.prefix().is_empty() {
             return Err(about.invalid("its prefix is empty: the instances would mix with all other keys"));
         }
         Rules { about, hosts: &self.endpoints, timeout: self.timeout, expiry }.check()
@@ -93,6 +99,9 @@ mod tests {
         assert_eq!(config.about().url(), "etcd://a:1,[::1]:2/team/rpc");
         assert!(!format!("{config:?}").contains("\"p\""));
         assert_eq!(parse("etcd://a:1").unwrap(), EtcdConfig::new(["a:1"]));
+        assert_eq!(parse("etcd://a:1/").unwrap(), EtcdConfig::new(["a:1"]));
+        let rooted = parse("etcd://a:1//services/").unwrap();
+        assert_eq!((rooted.prefix(), rooted.about().url()), ("/services", "etcd://a:1//services"));
     }
 
     #[test]

@@ -68,15 +68,13 @@ impl ZookeeperConfig {
             (None | Some("curator"), Some("map")) => ZookeeperLayout::Curator(ZookeeperPayload::Map),
             (Some("master-normal"), None) => ZookeeperLayout::MasterNormal,
             (Some("master-normal"), Some(_)) => return Err(url.invalid("layout=master-normal has no payload")),
-            (None | Some("curator"), Some(other)) => {
-                return Err(url.invalid(&format!("payload={other}: use spring or map")));
-            }
-            (Some(other), _) => return Err(url.invalid(&format!("layout={other}: use curator or master-normal"))),
+            (None | Some("curator"), Some(_)) => return Err(url.bad("payload", "use spring or map")),
+            (Some(_), _) => return Err(url.bad("layout", "use curator or master-normal")),
         };
         let default = Self::default();
         let config = Self {
             servers: url.addresses()?,
-            base: url.path_or(default.base),
+            base: if url.path.is_empty() { default.base } else { url.path.clone() },
             session: url.seconds("session", default.session)?,
             timeout: url.seconds("timeout", default.timeout)?,
             layout,
