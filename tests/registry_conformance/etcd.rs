@@ -6,7 +6,7 @@ use ms_register::{Freshness, Instance, MsRegister, RegisterError, ServiceName};
 use ms_tests::{Data, Server};
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, Untidy, ids, service, within};
+use ms_register_conformance::{Fixture, Untidy, ids, service, within};
 
 /// How long an owner may take to write its key again while etcd is up.
 const REWRITTEN: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use ms_register::{Instance, MsRegister, RegisterError, ServiceName};
 use ms_tests::{Data, Server, request};
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, Untidy, ids, service, within};
+use ms_register_conformance::{Fixture, Untidy, ids, service, within};
 
 pub(crate) struct NacosFixture(Server);
 

@@ -3,14 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use ms_register::{Instance, MsRegister, RegisterError, ServiceName};
+use ms_register_conformance::{Fixture, Untidy, ids, service, within};
 use ms_tests::{Fault, Relay};
 use serde_json::{Value, json};
 use zookeeper_client::CreateMode;
 
-use crate::{
-    fixture::{Fixture, Untidy, ids, service, within},
-    zookeeper::ZookeeperFixture,
-};
+use crate::zookeeper::ZookeeperFixture;
 
 pub(crate) struct NormalFixture(ZookeeperFixture);
 

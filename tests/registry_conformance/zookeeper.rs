@@ -11,7 +11,7 @@ use tokio::{
 };
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
-use crate::fixture::{Fixture, Untidy, ids, service, within};
+use ms_register_conformance::{Fixture, Untidy, ids, service, within};
 
 /// How long an owner may take to write its node again while ZooKeeper is up.
 const REWRITTEN: Duration = Duration::from_secs(2);
