@@ -1,8 +1,11 @@
-//! How long to wait before the next try. Pure but for the jitter.
+//! How long to wait before the next try, and what to say meanwhile.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use crate::RegisterError;
 
 /// Pauses between tries: 100 ms doubling to 5 s, each drawn from the upper half of its step, so that many clients spread out.
 #[derive(Debug, Default)]
@@ -36,9 +39,41 @@ impl Backoff {
     }
 }
 
+/// Reasons of one series of failures: each is warned of once, however often it comes.
+#[derive(Debug, Default)]
+pub(crate) struct Reasons(HashSet<String>);
+
+impl Reasons {
+    /// Beyond it a series has no new reasons: one that holds a number may have another text each time.
+    const MOST: usize = 16;
+
+    /// Returns true if this reason is new.
+    fn is_new(&mut self, error: &RegisterError) -> bool {
+        self.0.len() < Self::MOST && self.0.insert(error.to_string())
+    }
+
+    pub(crate) fn tell(&mut self, subject: &str, error: &RegisterError) {
+        if self.is_new(error) {
+            warn!("{subject}: {error}");
+        } else {
+            debug!("{subject}: {error}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::About;
+
+    #[test]
+    fn each_reason_is_new_once() {
+        let (mut reasons, about) = (Reasons::default(), About::new("test://"));
+        let new: Vec<_> = ["a", "a", "b", "a"].map(|reason| reasons.is_new(&about.unreachable(reason))).into();
+        assert_eq!(new, [true, false, true, false]);
+        let new = (0..1_000).filter(|number| reasons.is_new(&about.unreachable(number))).count();
+        assert_eq!(new, Reasons::MOST - 2);
+    }
 
     #[test]
     fn it_doubles_to_its_cap_and_starts_again() {

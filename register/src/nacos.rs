@@ -1,6 +1,7 @@
 //! Nacos 2 over gRPC, as its own ephemeral instances, so that its other clients and its console see the same.
 
 mod config;
+mod http;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;
 mod keeper;

@@ -20,7 +20,10 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{About, Instance, RegisterError, ServiceName, backoff::Backoff};
+use crate::{
+    About, Instance, RegisterError, ServiceName,
+    backoff::{Backoff, Reasons},
+};
 
 /// Keeper of one registration in one back end, made by [`Backend::lease`](crate::Backend::lease). Its calls never overlap.
 #[async_trait]
@@ -306,12 +309,13 @@ impl Owner {
 
     /// Returns when deregistration is asked for.
     async fn hold(&mut self, mut is_listed: bool) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut reasons) = (Backoff::default(), Reasons::default());
         loop {
             if is_listed {
                 info!("{} is listed", self.name);
                 self.state.send_replace(RegistrationState::Listed);
                 backoff.reset();
+                reasons = Reasons::default();
                 let reason = tokio::select! {
                     biased;
                     _ = self.stopped.wait_for(|stopped| *stopped) => return,
@@ -329,7 +333,7 @@ impl Owner {
             let acquired = self.keeper.acquire().await;
             is_listed = acquired.is_ok();
             if let Err(error) = acquired {
-                debug!("{}: {error}", self.name);
+                reasons.tell(&self.name, &error);
             }
         }
     }

@@ -66,7 +66,7 @@ impl Fixture for NormalFixture {
         for name in self.0.names(&directory).await {
             let path = format!("{directory}/{name}");
             let (data, _) = self.0.stranger().get_data(&path).await.unwrap();
-            let found: Value = serde_json::from_slice(&data).unwrap();
+            let found: Value = serde_json::from_slice(&data).unwrap_or_default();
             if found["serveruniquecode"] == json!(instance.id()) {
                 self.0.stranger().delete(&path, None).await.unwrap();
             }

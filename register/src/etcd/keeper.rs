@@ -36,7 +36,6 @@ impl LeaseKeeper for EtcdKeeper {
     }
 
     async fn release(&mut self) -> Result<(), RegisterError> {
-        // Takes the key with it, unless another process has it under a lease of its own by now.
-        self.lease.link.revoke(self.lease.id).await
+        self.lease.end(&self.key).await
     }
 }

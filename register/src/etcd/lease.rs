@@ -92,34 +92,58 @@ impl Lease {
         }
     }
 
-    /// Returns when the key is gone, whoever took it.
+    /// Returns, with the reason, when the key is gone, whoever took it, or would outlive its writer: a write without a lease takes it
+    /// out of this one.
     pub(super) async fn removed(&self, key: &str) -> String {
         let mut backoff = Backoff::default();
         loop {
             match self.watch_key(key).await {
-                Ok(()) => return "its key was deleted".to_owned(),
+                Ok(reason) => return reason.to_owned(),
                 Err(error) => debug!("{key} could not be watched: {error}"),
             }
             sleep(backoff.next_delay().min(self.ttl / 5)).await;
         }
     }
 
-    async fn watch_key(&self, key: &str) -> Result<(), RegisterError> {
+    async fn watch_key(&self, key: &str) -> Result<&'static str, RegisterError> {
         let found = self.link.get("read the key", key, &GetOptions::new().with_keys_only()).await?;
-        match found.count() {
-            0 => Ok(()),
-            _ => removed_since(&self.link, key, found.header().map_or(0, |header| header.revision())).await,
+        match found.kvs().first() {
+            None => return Ok(DELETED),
+            Some(pair) if pair.lease() == 0 => return Ok(UNLEASED),
+            Some(_) => {}
+        }
+        let seen_at = found.header().map_or(0, |header| header.revision());
+        let mut watch = self.link.watch(key, WatchOptions::new(), seen_at).await?;
+        loop {
+            for event in watch.next().await?.events() {
+                match event.event_type() {
+                    EventType::Delete => return Ok(DELETED),
+                    EventType::Put if event.kv().is_some_and(|pair| pair.lease() == 0) => return Ok(UNLEASED),
+                    // Another process has written it under a lease of its own: it is listed, and this one does not fight.
+                    EventType::Put => {}
+                }
+            }
+        }
+    }
+
+    /// Ends the lease and its key; a key without a lease too. One under another lease is another process's.
+    pub(super) async fn end(&self, key: &str) -> Result<(), RegisterError> {
+        self.link.revoke(self.id).await?;
+        let left = self.link.get("read the key", key, &GetOptions::new().with_keys_only()).await?;
+        match left.kvs().first() {
+            Some(pair) if pair.lease() == 0 => self.link.delete(key).await,
+            _ => Ok(()),
         }
     }
 }
+
+const DELETED: &str = "its key was deleted";
+const UNLEASED: &str = "its key was written without a lease";
 
 /// Returns when a key is gone that was there at this revision.
 pub(super) async fn removed_since(link: &Link, key: &str, seen_at: i64) -> Result<(), RegisterError> {
     let options = WatchOptions::new().with_filters([WatchFilterType::NoPut]);
     let mut watch = link.watch(key, options, seen_at).await?;
-    loop {
-        if watch.next().await?.events().iter().any(|event| event.event_type() == EventType::Delete) {
-            return Ok(());
-        }
-    }
+    while !watch.next().await?.events().iter().any(|event| event.event_type() == EventType::Delete) {}
+    Ok(())
 }

@@ -12,8 +12,8 @@ use std::{
 };
 
 use etcd_client::{
-    Client, ConnectOptions, Error, GetOptions, GetResponse, LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper,
-    PutOptions, WatchOptions, WatchResponse, WatchStream,
+    Client, ConnectOptions, Error, GetOptions, GetResponse, KeyValue, LeaseGrantOptions, LeaseKeepAliveStream,
+    LeaseKeeper, PutOptions, WatchOptions, WatchResponse, WatchStream,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -53,6 +53,10 @@ impl Link {
     /// TCP alone does not notice a peer that is paused or cut off. etcd takes pings more often than every 5 s for abuse.
     const PING_EVERY: Duration = Duration::from_secs(6);
     const PONG_WITHIN: Duration = Duration::from_secs(3);
+    /// Keys in one answer, which are read at once.
+    const PAGE: i64 = 1_000;
+    /// The longest answer that is read, in bytes: etcd's largest values in half a page.
+    const LARGEST: usize = 512 << 20;
 
     /// It speaks to nobody yet.
     pub(super) fn new(config: EtcdConfig) -> Self {
@@ -68,11 +72,43 @@ impl Link {
     pub(super) async fn get(
         &self,
         operation: &'static str,
-        key: &str,
+        key: impl AsRef<[u8]>,
         options: &GetOptions,
     ) -> Result<GetResponse, RegisterError> {
-        let get = |mut client: Client| async move { client.get(key, Some(options.clone())).await };
+        let key = key.as_ref();
+        let get = |client: Client| async move {
+            client.kv_client().max_decoding_message_size(Self::LARGEST).get(key, Some(options.clone())).await
+        };
         self.call(operation, get).await
+    }
+
+    /// Reads all keys that begin with `prefix`, which ends with a slash, as of one revision; returns that.
+    pub(super) async fn each(
+        &self,
+        operation: &'static str,
+        prefix: &str,
+        options: GetOptions,
+        mut visit: impl FnMut(&KeyValue),
+    ) -> Result<i64, RegisterError> {
+        // The next character after a slash.
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let options = options.with_range(end).with_limit(Self::PAGE);
+        let (mut next, mut seen_at) = (prefix.as_bytes().to_vec(), None);
+        loop {
+            let options = seen_at.map_or_else(|| options.clone(), |revision| options.clone().with_revision(revision));
+            let page = self.get(operation, &next, &options).await?;
+            let revision = *seen_at.get_or_insert_with(|| page.header().map_or(0, |header| header.revision()));
+            page.kvs().iter().for_each(&mut visit);
+            match page.kvs().last() {
+                Some(last) if page.more() => next = [last.key(), b"\0"].concat(),
+                _ => return Ok(revision),
+            }
+        }
+    }
+
+    pub(super) async fn delete(&self, key: &str) -> Result<(), RegisterError> {
+        let delete = |mut client: Client| async move { client.delete(key, None).await };
+        self.call("remove the instance", delete).await.map(drop)
     }
 
     /// Puts under a lease.
@@ -122,10 +158,11 @@ impl Link {
     pub(super) async fn watch(&self, key: &str, options: WatchOptions, seen_at: i64) -> Result<Watch, RegisterError> {
         let start = seen_at + 1;
         let options = options.with_start_revision(start);
-        let open = |mut client: Client| {
+        let open = |client: Client| {
             let options = options.clone();
             async move {
-                let mut stream = client.watch(key, Some(options)).await?;
+                let mut watches = client.watch_client().max_decoding_message_size(Self::LARGEST);
+                let mut stream = watches.watch(key, Some(options)).await?;
                 let created = stream.message().await?;
                 Ok((stream, created))
             }

@@ -1,6 +1,9 @@
 //! Reads and follows the instances of one service.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions};
 use tokio::time::{Instant, timeout_at};
@@ -37,10 +40,9 @@ impl Listing {
 }
 
 pub(super) async fn list(link: &Link, directory: &str) -> Result<Listing, RegisterError> {
-    let answer = link.get("list the instances", directory, &GetOptions::new().with_prefix()).await?;
-    let revision = answer.header().map_or(0, |header| header.revision());
-    let mut listing = Listing { revision, by_key: BTreeMap::new() };
-    answer.kvs().iter().for_each(|pair| listing.put(directory, pair));
+    let mut listing = Listing { revision: 0, by_key: BTreeMap::new() };
+    let put = |pair: &KeyValue| listing.put(directory, pair);
+    listing.revision = link.each("list the instances", directory, GetOptions::new(), put).await?;
     Ok(listing)
 }
 
@@ -68,11 +70,12 @@ pub(super) async fn follow(link: &Link, directory: &str, cell: &SnapshotCell) ->
 
 /// The names of all services below `prefix`, which ends with a slash.
 pub(super) async fn services(link: &Link, prefix: &str) -> Result<Vec<ServiceName>, RegisterError> {
-    let answer = link.get("list the services", prefix, &GetOptions::new().with_prefix().with_keys_only()).await?;
-    let service = |pair: &KeyValue| {
-        let (service, _) = std::str::from_utf8(pair.key()).ok()?.strip_prefix(prefix)?.split_once('/')?;
-        // No name of a service: what elections have, and what others wrote.
-        ServiceName::new(service).ok()
+    let mut services = BTreeSet::new();
+    let visit = |pair: &KeyValue| {
+        let rest = std::str::from_utf8(pair.key()).ok().and_then(|key| key.strip_prefix(prefix));
+        // No name of a service: keys of elections, and whatever others wrote.
+        services.extend(rest.and_then(|rest| ServiceName::new(rest.split_once('/')?.0).ok()));
     };
-    Ok(answer.kvs().iter().filter_map(service).collect())
+    link.each("list the services", prefix, GetOptions::new().with_keys_only(), visit).await?;
+    Ok(services.into_iter().collect())
 }

@@ -23,8 +23,7 @@ pub struct NacosConfig {
     pub cluster: String,
     /// Bounds each call to Nacos, the first connection included. Default 3 s; above 0.
     pub timeout: Duration,
-    /// The user to log in as over HTTP; none by default. The password is never printed here, but the client crate prints it at its
-    /// level DEBUG: keep the tracing target `nacos_sdk` above that.
+    /// The user to log in as over HTTP; none by default. The password is never printed, and the client crate does not get it.
     pub login: Option<Login>,
 }
 
@@ -87,20 +86,16 @@ impl NacosConfig {
 
     /// What the client crate is told. Left to its defaults it would obey environment variables over this configuration,
     /// and keep an empty list from those who watch.
-    pub(super) fn props(&self) -> ClientProps {
-        let mut props = ClientProps::new()
-            .server_addr(self.servers.join(","))
+    pub(super) fn props(&self, servers: &[String]) -> ClientProps {
+        ClientProps::new()
+            .server_addr(servers.join(","))
             .namespace(self.namespace.clone())
             .app_name("ms-register")
             .env_first(false)
             .naming_push_empty_protection(false)
             .load_cache_at_start(false)
             // It writes what it hears to disk, and cannot be told not to. Nothing reads it.
-            .cache_dir(std::env::temp_dir().join("ms-register-nacos"));
-        if let Some(login) = &self.login {
-            props = props.auth_username(&login.username).auth_password(login.password.expose());
-        }
-        props
+            .cache_dir(std::env::temp_dir().join("ms-register-nacos"))
     }
 }
 

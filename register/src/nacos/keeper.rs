@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use nacos_sdk::api::naming::ServiceInstance;
 use tokio::time::sleep;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::{
     link::{Link, Place, Write},
@@ -28,6 +28,13 @@ pub(super) struct NacosKeeper {
 enum Step {
     Register,
     Deregister,
+}
+
+/// What Nacos says of the instance.
+enum Presence {
+    Listed,
+    Disabled,
+    Missing,
 }
 
 impl NacosKeeper {
@@ -64,6 +71,15 @@ impl NacosKeeper {
         Ok(found.iter().any(|other| stored::is_same(other, &self.instance)))
     }
 
+    async fn presence(&self, place: &Place) -> Result<Presence, RegisterError> {
+        if self.is_there(place).await? {
+            return Ok(Presence::Listed);
+        }
+        // Lists leave out what is disabled.
+        let is_disabled = self.link.is_disabled(&self.service, &self.instance).await?;
+        Ok(if is_disabled { Presence::Disabled } else { Presence::Missing })
+    }
+
     /// Ok once Nacos does not show the instance any more.
     async fn remove(&mut self) -> Result<(), RegisterError> {
         let Some(place) = self.place.take() else { return Ok(()) };
@@ -98,14 +114,30 @@ impl LeaseKeeper for NacosKeeper {
 
     async fn held(&mut self) -> String {
         let Some(place) = &self.place else { return "it has no place".to_owned() };
-        let mut missed = 0;
+        let (mut missed, mut is_disabled) = (0, false);
         loop {
             sleep(Self::CHECK).await;
-            match self.is_there(place).await {
-                Ok(true) => missed = 0,
+            let name = stored::name(&self.instance);
+            match self.presence(place).await {
+                Ok(Presence::Listed) => {
+                    if is_disabled {
+                        info!("{name} of `{}` is enabled again", self.service);
+                    }
+                    (missed, is_disabled) = (0, false);
+                }
+                // The operator's word: it is neither lost nor written again.
+                Ok(Presence::Disabled) => {
+                    if !is_disabled {
+                        warn!(
+                            "{name} of `{}` was disabled in Nacos: it stays out until it is enabled there",
+                            self.service
+                        );
+                    }
+                    (missed, is_disabled) = (0, true);
+                }
                 // After a restart of Nacos the client crate writes the instance again within 3 s of connecting.
-                Ok(false) => missed += 1,
-                Err(error) => debug!("{} could not be checked: {error}", stored::name(&self.instance)),
+                Ok(Presence::Missing) => missed += 1,
+                Err(error) => debug!("{name} could not be checked: {error}"),
             }
             if missed == 2 {
                 return "Nacos does not list it".to_owned();

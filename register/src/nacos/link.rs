@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     fmt,
     future::Future,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use nacos_sdk::api::{
@@ -18,7 +18,7 @@ use nacos_sdk::api::{
 };
 use tokio::{net::TcpStream, runtime::Handle, task::JoinHandle, time::timeout};
 
-use super::NacosConfig;
+use super::{NacosConfig, http::Http};
 use crate::{About, RegisterError, ServiceName};
 
 /// A write on its way.
@@ -29,6 +29,7 @@ pub(super) struct Link {
     config: NacosConfig,
     about: About,
     runtime: Handle,
+    http: Http,
     /// Reads go here, and it is the first slot too.
     first: OnceLock<NamingService>,
     /// A connection that is being opened.
@@ -54,6 +55,7 @@ impl Link {
     pub(super) fn new(config: NacosConfig, runtime: Handle) -> Self {
         Self {
             about: config.about(),
+            http: Http::new(&config),
             config,
             runtime,
             first: OnceLock::new(),
@@ -196,10 +198,11 @@ impl Link {
         let opened = async {
             let mut building = self.building.lock().await;
             if building.is_none() {
-                // The client crate tries for 4.5 s before it says that nobody listens.
-                self.dial().await?;
-                let builder = NamingServiceBuilder::new(self.config.props());
-                let builder = if self.config.login.is_some() { builder.enable_auth_plugin_http() } else { builder };
+                // Before the client crate begins with anything: whatever it begins stays for ever.
+                self.http.log_in().await?;
+                let server = self.dial().await?;
+                let builder = NamingServiceBuilder::new(self.config.props(&server));
+                let builder = builder.with_auth_plugin(Arc::new(self.http.clone()));
                 *building = Some(self.runtime.spawn(builder.build()));
             }
             let Some(build) = building.as_mut() else { return Err(self.about.no_runtime()) };
@@ -211,16 +214,41 @@ impl Link {
         self.about.within(self.config.timeout, "accept a connection", opened).await
     }
 
-    /// Ok when any of the servers accepts a connection.
-    async fn dial(&self) -> Result<(), RegisterError> {
-        let mut reasons = Vec::new();
-        for address in self.config.grpc_addresses()? {
-            match TcpStream::connect(&address).await {
-                Ok(_) => return Ok(()),
-                Err(error) => reasons.push(format!("gRPC at {address}: {error}")),
+    /// The servers that answer, each within a share of half of the time. The client crate begins with any of those that it is given, and
+    /// waits for it for longer than a start may take.
+    async fn dial(&self) -> Result<Vec<String>, RegisterError> {
+        let servers = &self.config.servers;
+        let share = self.config.timeout / 2 / u32::try_from(servers.len()).unwrap_or(1).max(1);
+        let (mut live, mut reasons) = (Vec::new(), Vec::new());
+        for (server, grpc) in servers.iter().zip(self.config.grpc_addresses()?) {
+            let answers = async {
+                self.http.answers(server).await?;
+                let connected = TcpStream::connect(&grpc).await;
+                connected.map(drop).map_err(|error| self.about.unreachable(format!("gRPC at {grpc}: {error}")))
+            };
+            match self.about.within(share, "answer", answers).await {
+                Ok(()) => live.push(server.clone()),
+                Err(RegisterError::Unreachable { reason, .. }) => reasons.push(reason),
+                Err(error) => reasons.push(format!("{server}: {error}")),
             }
         }
-        Err(self.about.unreachable(reasons.join(", ")))
+        if live.is_empty() { Err(self.about.unreachable(reasons.join(", "))) } else { Ok(live) }
+    }
+
+    /// Returns true if an operator has disabled the instance.
+    pub(super) async fn is_disabled(
+        &self,
+        service: &ServiceName,
+        instance: &ServiceInstance,
+    ) -> Result<bool, RegisterError> {
+        let (config, port) = (&self.config, instance.port.to_string());
+        let cluster = instance.cluster_name.as_deref().unwrap_or_default();
+        let mut parameters = vec![("serviceName", service.as_str()), ("groupName", &config.group)];
+        parameters.extend([("ip", instance.ip.as_str()), ("port", &port), ("cluster", cluster)]);
+        if !config.namespace.is_empty() {
+            parameters.push(("namespaceId", &config.namespace));
+        }
+        self.http.is_disabled(&parameters).await
     }
 
     fn slots(&self) -> MutexGuard<'_, Vec<Slot>> {

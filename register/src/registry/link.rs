@@ -3,9 +3,12 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
-use tracing::{debug, info};
+use tracing::info;
 
-use crate::{About, Backend, RegisterError, backoff::Backoff};
+use crate::{
+    About, Backend, RegisterError,
+    backoff::{Backoff, Reasons},
+};
 
 #[derive(Clone, Debug)]
 enum State {
@@ -81,9 +84,9 @@ impl Link {
     pub(super) async fn establish<B: Backend>(self, backend: Arc<B>) {
         let mut end = self.state.subscribe();
         let connecting = async {
-            let mut backoff = Backoff::default();
+            let (mut backoff, mut reasons) = (Backoff::default(), Reasons::default());
             while let Err(error) = backend.connect().await {
-                debug!("{error}");
+                reasons.tell("not connected yet", &error);
                 self.replace_if_down(State::Down(Some(error)));
                 let is_wanted = self.state.sender_count() > 1 || self.state.receiver_count() > 1;
                 if !is_wanted {
