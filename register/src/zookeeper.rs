@@ -11,6 +11,7 @@ mod layout;
 mod life;
 mod link;
 mod nodes;
+mod queue;
 mod source;
 mod stored;
 

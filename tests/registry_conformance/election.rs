@@ -210,8 +210,31 @@ async fn in_master_normal_a_campaign_contends_for_the_master_with_its_peers() {
     assert_eq!(
         found,
         json!({"serverip": "10.0.0.1", "serverport": 80, "username": "", "userpwd": "",
-               "serveruniquecode": "10.0.0.1:80", "weight": 1})
+               "serveruniquecode": "10.0.0.1:80", "weight": 1, "unlisted": true}),
+        "peers take no notice of the last field"
     );
     leader.resign(DEADLINE).await.unwrap();
     assert!(matches!(election.master(&goods).await, Err(RegisterError::NoMaster { .. })));
+}
+
+/// Left by another program, or written by hand: they end with nothing, and nobody after them would ever be elected.
+#[tokio::test]
+async fn candidates_without_an_owner_are_passed_over() {
+    let zookeeper = ZookeeperFixture::start().await;
+    let left = "/ms-rpc@election/goods/0123456789abcdef-left-0000000000";
+    let data = br#"{"address":"10.0.0.9","port":9}"#;
+    zookeeper.put(left, data, zookeeper_client::CreateMode::Persistent).await;
+    let etcd = EtcdFixture::start().await;
+    for key in ["0123456789abcdef/a", "0123456789abcdef/b"] {
+        etcd.etcdctl(&["put", &format!("ms-rpc/@election/goods/{key}"), r#"{"Addr":"10.0.0.9:9"}"#]).await;
+    }
+    for election in [election(&zookeeper).await, election(&etcd).await] {
+        assert!(matches!(election.master(&service("goods")).await, Err(RegisterError::NoMaster { .. })));
+        let leader = elected(&election, 1).await;
+        assert_eq!(election.master(&service("goods")).await.unwrap(), *leader.master());
+        let next = campaign(&election, 2);
+        leader.resign(DEADLINE).await.unwrap();
+        let leader = within(DEADLINE, "the next master", next).await.unwrap();
+        leader.resign(DEADLINE).await.unwrap();
+    }
 }

@@ -212,7 +212,15 @@ async fn failed_connects_leave_nothing_behind() {
     }
     assert_eq!(connections(&nacos.address()), 0);
     nacos.thaw().unwrap();
-    let registry = ms_register::connect(&format!("{url}{}", Server::PASSWORD)).await.unwrap();
+    // Right after a pause the server knows no user for a moment.
+    let connected = async {
+        loop {
+            if let Ok(registry) = ms_register::connect(&format!("{url}{}", Server::PASSWORD)).await {
+                return registry;
+            }
+        }
+    };
+    let registry = within(NacosFixture::RECOVERS, "a login", connected).await;
     let registration = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
     assert_eq!(registry.list(&goods).await.unwrap().len(), 1);
     registration.deregister(Duration::from_secs(3)).await.unwrap();

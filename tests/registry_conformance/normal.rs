@@ -129,6 +129,27 @@ async fn normals_are_written_and_listed_and_masters_are_not() {
     assert_eq!(zookeeper.0.names("/micro-service/goods").await, ["master"], "which is not ours");
 }
 
+/// A server of go-micro-service that stands alone is `master`, and no `normal`.
+#[tokio::test]
+async fn a_lone_master_is_found() {
+    let zookeeper = NormalFixture::start().await;
+    let registry = zookeeper.connect().await.unwrap();
+    let goods = service("goods");
+    let mut watch = registry.watch(&goods);
+    zookeeper.0.put("/micro-service/goods/master", &peer("m", "10.0.0.9", 9), CreateMode::Ephemeral).await;
+    let master = watch.wait_for(|s| ids(s.instances()) == ["m"]);
+    within(NormalFixture::SETTLES, "the master", master).await.unwrap();
+    assert_eq!(ids(&registry.list(&goods).await.unwrap()), ["m"]);
+    let normal = Instance::new("10.0.0.2", 80).with_id("n");
+    zookeeper.write(&goods, &normal).await;
+    let normals = watch.wait_for(|s| ids(s.instances()) == ["n"]);
+    within(NormalFixture::SETTLES, "the normal", normals).await.unwrap();
+    // It is promoted, or ends.
+    zookeeper.remove(&goods, &normal).await;
+    let master = watch.wait_for(|s| ids(s.instances()) == ["m"]);
+    within(NormalFixture::SETTLES, "the master again", master).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_the_layout_cannot_hold_is_refused() {
     let zookeeper = NormalFixture::start().await;

@@ -76,10 +76,15 @@ impl EtcdCandidate {
         if candidates.next().is_none_or(|own| own.key() != self.key.as_bytes() || own.create_revision() != entered) {
             return Ok(Rank::Nowhere);
         }
-        Ok(match candidates.next() {
-            None => Rank::First(entered),
-            Some(before) => Rank::Behind { key: before.key().to_vec(), seen_at },
-        })
+        let before = match candidates.next() {
+            // Nobody's, and perhaps not the only one.
+            Some(before) if before.lease() == 0 => {
+                let all = link.get("read the candidates", &self.directory, &options.with_limit(0)).await?;
+                all.kvs().iter().skip(1).find(|before| before.lease() != 0).map(|before| before.key().to_vec())
+            }
+            before => before.map(|before| before.key().to_vec()),
+        };
+        Ok(before.map_or(Rank::First(entered), |key| Rank::Behind { key, seen_at }))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etcd_client::{GetOptions, SortOrder, SortTarget, WatchOptions};
 use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
 use super::{
     EtcdBackend,
@@ -45,12 +46,20 @@ impl ElectionBackend for EtcdBackend {
     }
 }
 
-/// The first candidate, and the revision at which it was that.
+/// The first candidate, and the revision at which it was that. A key without a lease is nobody's, and ends with nothing: it is passed
+/// over.
 async fn first(link: &Link, directory: &str) -> Result<(Option<Master>, i64), RegisterError> {
     let options = GetOptions::new().with_prefix().with_sort(SortTarget::Create, SortOrder::Ascend).with_limit(1);
     let found = link.get("read the master", directory, &options).await?;
     let revision = found.header().map_or(0, |header| header.revision());
-    let Some(pair) = found.kvs().first() else { return Ok((None, revision)) };
+    let all = match found.kvs().first() {
+        Some(first) if first.lease() == 0 => {
+            debug!("{} has no lease: it is no candidate", String::from_utf8_lossy(first.key()));
+            link.get("read the master", directory, &options.with_limit(0)).await?
+        }
+        _ => found,
+    };
+    let Some(pair) = all.kvs().iter().find(|pair| pair.lease() != 0) else { return Ok((None, revision)) };
     let refused = |reason: &str| {
         let key = String::from_utf8_lossy(pair.key());
         link.about().rejected(format!("{key} is no candidate: {reason}"))

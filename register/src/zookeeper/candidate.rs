@@ -1,7 +1,7 @@
 //! One campaign in ZooKeeper, over a session of its own: whatever that session owns where candidates stand is this one's,
 //! also where the answer to its creation was lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::{sleep, timeout};
@@ -12,6 +12,7 @@ use super::{
     layout::Contest,
     link::{Link, Session, is_lost},
     nodes,
+    queue::Queued,
 };
 use crate::{Candidate, Moment, RegisterError, Term};
 
@@ -24,23 +25,6 @@ pub(super) struct ZookeeperCandidate {
     session: Option<Session>,
     /// Its node, which it has or had under this session.
     path: String,
-}
-
-/// A candidate's node in a queue: `<16 hexadecimal digits>-<id>-<10 digits>`.
-pub(super) struct Queued<'a> {
-    pub(super) name: &'a str,
-    pub(super) id: &'a str,
-    pub(super) number: u64,
-}
-
-impl<'a> Queued<'a> {
-    /// `None`: it is something else.
-    pub(super) fn parse(name: &'a str) -> Option<Self> {
-        let (tag, rest) = name.split_once('-')?;
-        let (id, digits) = rest.rsplit_once('-')?;
-        let is_queued = tag.len() == 16 && digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        is_queued.then(|| digits.parse().ok()).flatten().map(|number| Self { name, id, number })
-    }
 }
 
 impl ZookeeperCandidate {
@@ -102,7 +86,12 @@ impl ZookeeperCandidate {
         loop {
             let names = self.link.bounded(session, "list the candidates", client.list_children(directory)).await?;
             let before = names.iter().filter_map(|name| Queued::parse(name)).filter(|other| other.number < own);
-            let Some(before) = before.max_by_key(|other| other.number) else { return Ok(()) };
+            let mut before: Vec<_> = before.collect();
+            before.sort_by_key(|other| Reverse(other.number));
+            let before = nodes::first_owned(client, directory, before.into_iter());
+            let Some(before) = self.link.bounded(session, "find the candidate before it", before).await? else {
+                return Ok(());
+            };
             self.gone(session, &format!("{directory}/{}", before.name)).await?;
         }
     }
@@ -258,21 +247,5 @@ impl Candidate for ZookeeperCandidate {
         self.session = None;
         self.link.leave().await;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_in_the_queue_are_read() {
-        let found = Queued::parse("0123456789abcdef-10.0.0.1:80-x-0000000012").unwrap();
-        assert_eq!((found.id, found.number), ("10.0.0.1:80-x", 12));
-        for other in
-            ["", "lock-0000000001", "0123456789abcdef-0000000001", "0123456789abcdef-a-1", "0123456789abcdef-a-"]
-        {
-            assert!(Queued::parse(other).is_none(), "{other}");
-        }
     }
 }

@@ -8,9 +8,11 @@ use zookeeper_client::{Client, Error, OneshotWatcher, SessionState, Stat};
 
 use super::{
     ZookeeperBackend,
-    candidate::{Queued, ZookeeperCandidate},
+    candidate::ZookeeperCandidate,
     layout::{Contest, Layout},
     link::Link,
+    nodes,
+    queue::Queued,
 };
 use crate::{Candidate, ElectionBackend, Instance, Master, MasterCell, RegisterError, ServiceName};
 
@@ -20,7 +22,7 @@ const REREAD: Duration = Duration::from_secs(30);
 #[async_trait]
 impl ElectionBackend for ZookeeperBackend {
     fn candidate(&self, service: &ServiceName, instance: &Instance) -> Box<dyn Candidate> {
-        let data = self.layout.encode(service, instance, SystemTime::now());
+        let data = self.layout.encode_candidate(service, instance, SystemTime::now());
         let (link, contest) = (self.link.another(), self.layout.contest(service));
         Box::new(ZookeeperCandidate::new(link, contest, instance.id(), data))
     }
@@ -94,11 +96,12 @@ async fn first(client: &Client, contest: &Contest) -> Result<First, Error> {
                     },
                     listed => listed?,
                 };
-                let queued = names.iter().filter_map(|name| Queued::parse(name));
-                let Some(queued) = queued.min_by_key(|queued| queued.number) else {
+                let mut queued: Vec<_> = names.iter().filter_map(|name| Queued::parse(name)).collect();
+                queued.sort_by_key(|queued| queued.number);
+                let Some(first) = nodes::first_owned(client, directory, queued.into_iter()).await? else {
                     return Ok(First { found: None, change });
                 };
-                (format!("{directory}/{}", queued.name), queued.id.to_owned(), change)
+                (format!("{directory}/{}", first.name), first.id.to_owned(), change)
             }
         };
         match client.get_data(&path).await {

@@ -138,7 +138,7 @@ impl LeaseKeeper for ZookeeperKeeper {
                     Err(_) => return Err(self.link.late("write the instance")),
                     // The next one may be there at once.
                     Ok(Err(error)) if is_lost(&error) && session.is_over() => sleep(Link::AGAIN).await,
-                    Ok(Err(error)) => return Err(self.link.named(&error)),
+                    Ok(Err(error)) => return Err(self.link.named_at(&self.layout.directory(&self.service), &error)),
                     Ok(Ok(path)) => break (session, path),
                 },
                 () = session.over() => {}

@@ -81,6 +81,14 @@ impl Layout {
         }
     }
 
+    /// The data of a candidate, which may not be registered.
+    pub(super) fn encode_candidate(&self, service: &ServiceName, instance: &Instance, now: SystemTime) -> Vec<u8> {
+        match self.form {
+            ZookeeperLayout::Curator(_) => self.encode(service, instance, now),
+            ZookeeperLayout::MasterNormal => normal::encode_candidate(instance),
+        }
+    }
+
     /// Reads the child `name` of a service's node. The error says why it is no instance.
     pub(super) fn decode(&self, name: &str, data: &[u8]) -> Result<Stored, String> {
         match self.form {
@@ -89,11 +97,11 @@ impl Layout {
         }
     }
 
-    /// The list that these entries make, in the order of their nodes' names.
-    pub(super) fn listed(&self, found: Vec<Found>) -> Vec<Found> {
+    /// The list that these nodes make, which come in the order of their names.
+    pub(super) fn listed<'a>(&self, nodes: impl Iterator<Item = (&'a str, Found)>) -> Vec<Found> {
         match self.form {
-            ZookeeperLayout::Curator(_) => found,
-            ZookeeperLayout::MasterNormal => normal::apart(found),
+            ZookeeperLayout::Curator(_) => nodes.map(|(_, found)| found).collect(),
+            ZookeeperLayout::MasterNormal => normal::listed(nodes),
         }
     }
 }

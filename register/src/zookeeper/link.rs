@@ -34,6 +34,13 @@ use crate::{About, RegisterError};
 static OWNED: [Acl; 2] =
     [Acl::new_const(Permission::ALL, "auth", ""), Acl::new_const(Permission::READ, "world", "anyone")];
 
+/// Nodes above those of services: everyone may put a service of their own beside others.
+static OPEN: [Acl; 3] = [
+    Acl::new_const(Permission::ALL, "auth", ""),
+    Acl::new_const(Permission::READ, "world", "anyone"),
+    Acl::new_const(Permission::CREATE, "world", "anyone"),
+];
+
 /// All that one registry client has of ZooKeeper.
 pub(super) struct Link {
     config: ZookeeperConfig,
@@ -106,6 +113,11 @@ impl Link {
     /// How nodes of this kind are created.
     pub(super) fn options(&self, mode: CreateMode) -> CreateOptions<'static> {
         mode.with_acls(if self.config.login.is_some() { Acls::new(&OWNED) } else { Acls::anyone_all() })
+    }
+
+    /// How nodes above those of services are created.
+    pub(super) fn open_options(&self, mode: CreateMode) -> CreateOptions<'static> {
+        mode.with_acls(if self.config.login.is_some() { Acls::new(&OPEN) } else { Acls::anyone_all() })
     }
 
     /// A session that has not ended; it may have lost its connection.
@@ -187,6 +199,16 @@ impl Link {
 
     pub(super) fn named(&self, error: &Error) -> RegisterError {
         if is_refusal(error) { self.about.rejected(error) } else { self.about.unreachable(error) }
+    }
+
+    /// The same of a write below this node.
+    pub(super) fn named_at(&self, directory: &str, error: &Error) -> RegisterError {
+        match error {
+            Error::NoAuth => self.about.rejected(format!(
+                "this user may not write below {directory}: log in as its owner (`getAcl {directory}` says who), or use another base"
+            )),
+            error => self.named(error),
+        }
     }
 
     fn connector(&self) -> Connector {

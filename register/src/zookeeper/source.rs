@@ -112,7 +112,7 @@ impl Reader {
     }
 
     fn found(&self, listing: &Listing) -> Vec<Found> {
-        self.layout.listed(listing.values().cloned().collect())
+        self.layout.listed(listing.iter().map(|(name, found)| (name.as_str(), found.clone())))
     }
 
     fn decoded(&self, directory: &str, found: Vec<Node>) -> Listing {
