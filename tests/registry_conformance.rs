@@ -9,6 +9,8 @@
 mod election;
 #[path = "registry_conformance/embedded.rs"]
 mod embedded;
+#[path = "registry_conformance/ensemble.rs"]
+mod ensemble;
 #[path = "registry_conformance/etcd.rs"]
 mod etcd;
 #[path = "registry_conformance/gregister.rs"]

@@ -143,7 +143,13 @@ impl ZookeeperCandidate {
     /// Has ZooKeeper confirm that the session lives and owns the node; then the token. `None`: it does not own it.
     async fn beat(&self, session: &Session, term: &Term) -> Result<Option<u64>, RegisterError> {
         let sent = Moment::now();
-        let found = self.link.bounded(session, "confirm the candidate", session.client.check_stat(&self.path)).await?;
+        // A server that is cut off from the others reads what it knows, while they may elect another one: it cannot catch up with them.
+        let (caught_up, found) = (session.client.sync(&self.path), session.client.check_stat(&self.path));
+        let confirming = async {
+            caught_up.await?;
+            found.await
+        };
+        let found = self.link.bounded(session, "confirm the candidate", confirming).await?;
         Ok(found.filter(|stat| stat.ephemeral_owner == session.id()).map(|stat| {
             term.confirm(sent, session.client.session_timeout());
             stat.czxid.unsigned_abs()
