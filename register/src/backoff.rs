@@ -1,4 +1,4 @@
-//! How long to wait before the next try, and what to say meanwhile.
+//! Pauses before the next try, and warnings meanwhile.
 
 use std::{collections::HashSet, time::Duration};
 

@@ -17,7 +17,7 @@ const FEATURES: [&str; 4] = ["etcd", "gregister", "nacos", "zookeeper"];
 /// |---|---|
 /// | `memory://` | none; every call makes a registry of its own: share the `Arc` |
 /// | `static://h:p,h:p` | none; these are the instances of every service |
-/// | `etcd://h:p,h:p/prefix` | prefix `ms-rpc`; `ttl=10` s, `timeout=3` s, `username`, `password` |
+/// | `etcd://h:p,h:p/prefix` | prefix `ms-rpc` (`etcd://h:p//services` for keys that begin with a slash); `ttl=10` s, `timeout=3` s, `username`, `password` |
 /// | `gregister://h:p` | `ttl=10` s, `timeout=3` s, `token` |
 /// | `nacos://h:p` | `namespace=` (public), `group=DEFAULT_GROUP`, `cluster=DEFAULT`, `timeout=3` s, `username`, `password` |
 /// | `zookeeper://h:p,h:p/base` | base `ms-rpc`; `session=10` s, `timeout=3` s, `layout=curator` with `payload=spring` or `map`, or `layout=master-normal`; `username`, `password` |

@@ -1,4 +1,4 @@
-//! Who of a service's instances is the one that leads.
+//! Elections: one of a service's instances leads.
 
 mod campaign;
 mod observe;
@@ -63,14 +63,14 @@ pub trait Election: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Master {
-    /// Who leads.
+    /// The instance that leads.
     pub instance: Instance,
-    /// Which term it is: it is higher than that of every term before. See [`Leadership::token`].
+    /// Number of the term: higher than that of every term before. See [`Leadership::token`].
     pub token: u64,
 }
 
 impl Master {
-    /// This instance leads, in the term with this token.
+    /// A master: this instance, in the term with this token.
     pub fn new(instance: Instance, token: u64) -> Self {
         Self { instance, token }
     }

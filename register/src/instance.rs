@@ -24,7 +24,7 @@ impl ServiceName {
         &self.0
     }
 
-    /// Whether the framework owns this name.
+    /// Returns true if the framework owns this name.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with("ms.")
     }
@@ -143,12 +143,12 @@ impl Instance {
         self.weight
     }
 
-    /// What the instance says about itself.
+    /// The instance's own words about itself.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// Whether this instance may be published.
+    /// Checks that this instance may be published.
     ///
     /// # Errors
     /// [`RegisterError::InvalidInstance`] for an illegal id, a host that peers cannot dial (`0.0.0.0`, `::`), port 0,

@@ -1,4 +1,4 @@
-//! What reads the words of users and of other writers, for the fuzzers in `fuzz/`.
+//! Readers of what users and other writers wrote, for the fuzzers in `fuzz/`.
 //!
 //! Unstable: it exists with the feature `internals` alone, follows the code wherever that goes, and is no part of what
 //! versions promise. Nothing else may use it.
@@ -17,7 +17,7 @@ pub use crate::{
     zookeeper::internals::{read as read_zookeeper, write as write_zookeeper},
 };
 
-/// What a URL configures, as messages show it: a URL again, without the query.
+/// The registry that a URL configures, as messages show it: a URL again, without the query.
 ///
 /// # Errors
 /// A URL that is wrong.

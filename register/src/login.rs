@@ -33,7 +33,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// This user.
+    /// The user with this name and password.
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
         Self { username: username.into(), password: password.into() }
     }

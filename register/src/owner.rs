@@ -47,7 +47,7 @@ pub trait LeaseKeeper: Send + 'static {
     }
 }
 
-/// When the caller of a registration gets it.
+/// Moment at which the caller of a registration gets it.
 pub(crate) enum Start {
     /// With the first confirmation.
     Confirmed,
@@ -55,14 +55,14 @@ pub(crate) enum Start {
     Eventually(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
-/// Whether an instance is listed at the moment.
+/// State of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistrationState {
     /// The registry confirmed it, and nothing has contradicted that since.
     Listed,
-    /// It was lost; the owner tries to write it again.
+    /// Lost; the owner tries to write it again.
     Lost,
-    /// It was deregistered, confirmed by the registry.
+    /// Deregistered, confirmed by the registry.
     Deregistered,
 }
 
@@ -90,7 +90,7 @@ impl Registration {
         &self.instance
     }
 
-    /// Whether it is listed at the moment, to be watched.
+    /// Its state, to be watched.
     pub fn state(&self) -> watch::Receiver<RegistrationState> {
         self.control.state.clone()
     }
@@ -116,12 +116,12 @@ struct Control {
     about: About,
     stop: watch::Sender<bool>,
     state: watch::Receiver<RegistrationState>,
-    /// Whether a task stands behind it.
+    /// True if a task stands behind it.
     owned: bool,
 }
 
 impl Control {
-    /// Whether its task has ended.
+    /// Returns true if its task has ended.
     fn is_over(&self) -> bool {
         self.state.has_changed().is_err()
     }
@@ -154,7 +154,7 @@ struct Held {
 }
 
 impl Owners {
-    /// How long a registration waits for the end of an earlier one with the same id.
+    /// Longest wait of a registration for the end of an earlier one with the same id.
     const PREDECESSOR: Duration = Duration::from_secs(3);
 
     /// Acquires, and starts the owner. The acquisition runs to its end even if the caller is cancelled: then it is

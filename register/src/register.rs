@@ -45,20 +45,20 @@ pub trait MsRegister: fmt::Debug + Send + Sync + 'static {
     /// Deregisters all that was registered here, and ends the watches. Again: does nothing.
     ///
     /// # Errors
-    /// What the registry has not confirmed by `deadline`; those instances vanish when their lease ends.
+    /// Instances whose end the registry has not confirmed by `deadline`; they vanish when their lease ends.
     async fn close(&self, deadline: Duration) -> Result<(), RegisterError>;
 
     /// The URL without credentials, for messages.
     fn url(&self) -> &str;
 
-    /// What a service's name is unique in: namespace, group and prefix, without hosts. Two servers of one service name in
+    /// The space in which a service's name is unique: namespace, group and prefix, without hosts. Two servers of one service name in
     /// different scopes are different services. `None`: this registry has no such thing.
     fn scope(&self) -> Option<&str>;
 
-    /// How long the registry lists an instance whose process has died: a lease's or a session's time.
+    /// Longest time for which the registry lists an instance whose process has died: a lease's or a session's time.
     fn expiry(&self) -> Duration;
 
-    /// How long after a confirmed deregistration watchers may still list the instance.
+    /// Longest time after a confirmed deregistration for which watchers may still list the instance.
     fn propagation(&self) -> Duration;
 
     /// The elections of this registry: who of a service's instances leads. [`close`](Self::close) resigns them.

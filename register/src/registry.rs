@@ -27,7 +27,7 @@ use link::Link;
 pub struct Registry<B: Backend> {
     backend: Arc<B>,
     link: Link,
-    /// Where the watches run; `None`: it was made outside a runtime.
+    /// Runtime of the watches; `None`: the client was made outside a runtime.
     runtime: Option<Handle>,
     owners: Owners,
     watches: Watches,
@@ -81,7 +81,7 @@ impl<B: Backend> Registry<B> {
         Self::over(backend, Link::up())
     }
 
-    /// Where the watches run.
+    /// Runtime of the watches.
     fn runtime(&self) -> Result<Handle, RegisterError> {
         self.runtime.clone().or_else(|| Handle::try_current().ok()).ok_or_else(|| self.about().no_runtime())
     }

@@ -1,4 +1,4 @@
-//! What is known of a service's instances at one moment. Pure: time comes in as an argument.
+//! The instances of a service as they are known at one moment. Pure: time comes in as an argument.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::Instance;
 
-/// How far a [`Snapshot`] can be trusted.
+/// Trust in a [`Snapshot`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// The registry has not answered yet: the list is empty because nothing is known.
@@ -29,7 +29,7 @@ pub struct Snapshot {
     resyncs: u64,
 }
 
-/// Why and since when the registry cannot be read.
+/// Reason why the registry cannot be read, and the time since then.
 #[derive(Clone, Debug)]
 struct Problem {
     reason: Arc<str>,
@@ -47,7 +47,7 @@ impl Snapshot {
         self.sequence
     }
 
-    /// How far the list can be trusted.
+    /// Trust in the list.
     pub fn freshness(&self) -> Freshness {
         self.freshness
     }
@@ -57,13 +57,13 @@ impl Snapshot {
         &self.instances
     }
 
-    /// How often the registry has come back after it could not be read: a snapshot with another count than the one before
+    /// Number of times that the registry has come back after it could not be read: a snapshot with another count than the one before
     /// is what it listed after its return, even if the outage itself went unseen.
     pub fn resyncs(&self) -> u64 {
         self.resyncs
     }
 
-    /// How long the list is out of date: zero while it is [`Freshness::Live`], since the first failed read while it is
+    /// Age of the list: zero while it is [`Freshness::Live`], since the first failed read while it is
     /// [`Freshness::Stale`], and `None` when there has never been one.
     pub fn age(&self, now: Instant) -> Option<Duration> {
         match (self.freshness, &self.problem) {
@@ -73,7 +73,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether the last read failed.
+    /// Returns true if the last read failed.
     pub fn is_failing(&self) -> bool {
         self.problem.is_some()
     }

@@ -134,12 +134,12 @@ impl RegistryUrl {
     }
 }
 
-/// What every configuration of a registry with servers is held to.
+/// Rules for every configuration of a registry with servers.
 pub(crate) struct Rules<'a> {
     pub(crate) about: &'a About,
     pub(crate) hosts: &'a [String],
     pub(crate) timeout: Duration,
-    /// What the instance's time is called, and its range.
+    /// Name of the parameter for the instance's time, the time, and its least value in seconds; the most is a day.
     pub(crate) expiry: Option<(&'static str, Duration, u64)>,
 }
 

@@ -1,4 +1,4 @@
-//! What every registry with elections promises of them.
+//! Promises of every registry with elections.
 
 use std::{sync::Arc, time::Duration};
 

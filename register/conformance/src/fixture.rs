@@ -5,11 +5,11 @@ use ms_register::{Instance, MsRegister, RegisterError, ServiceName};
 /// One registry of a test's own, on no data, and what a stranger can do to it. Its methods panic where they fail.
 #[allow(async_fn_in_trait, reason = "each test runs on one thread")]
 pub trait Fixture: Sized {
-    /// How long a change may take to reach a watch.
+    /// Longest time that a change may take to reach a watch.
     const SETTLES: Duration;
-    /// How long after a start on empty data all owners may take to be listed again.
+    /// Longest time after a start on empty data until all owners are listed again.
     const RECOVERS: Duration;
-    /// How long an outage may take to reach a watch.
+    /// Longest time that an outage may take to reach a watch.
     const NOTICES: Duration;
 
     /// Starts the registry, and waits until it serves.
@@ -45,7 +45,7 @@ pub trait Fixture: Sized {
 /// The service of this name.
 ///
 /// # Panics
-/// It is no name.
+/// The text is no name.
 pub fn service(name: &str) -> ServiceName {
     name.parse().expect("a service's name")
 }

@@ -61,7 +61,7 @@ macro_rules! tests {
     };
 }
 
-/// What holds of every registry that can be written to.
+/// The promises of every registry that can be written to.
 #[macro_export]
 macro_rules! registry {
     ($module:ident, $fixture:ty) => {
@@ -86,7 +86,7 @@ macro_rules! registry {
     };
 }
 
-/// What holds of every registry with elections.
+/// The promises of every registry with elections.
 #[macro_export]
 macro_rules! elections {
     ($module:ident, $fixture:ty) => {
@@ -103,7 +103,7 @@ macro_rules! elections {
     };
 }
 
-/// What holds of every registry in which others may write what is no instance: of an [`Untidy`] fixture.
+/// The promises of every registry in which others may write what is no instance, for an [`Untidy`] fixture.
 #[macro_export]
 macro_rules! untidy {
     ($module:ident, $fixture:ty) => {

@@ -1,4 +1,4 @@
-//! What holds while the registry is away, and after it comes back.
+//! Promises while the registry is away, and after it comes back.
 
 use std::time::{Duration, Instant as Clock};
 

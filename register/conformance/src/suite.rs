@@ -1,4 +1,4 @@
-//! What holds while the registry is up.
+//! Promises while the registry is up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -240,7 +240,7 @@ pub async fn garbage_is_skipped_with_one_warning<F: Untidy>(fixture: F) {
     sees::<F>(&mut watch, "the good instance", |s| s.instances() == [good.clone()]).await;
     for _ in 0..3 {
         assert_eq!(registry.list(&goods).await.unwrap(), std::slice::from_ref(&good));
-        // Some write their entries again every second.
+        // Other programs write their entries again every second.
         fixture.write_garbage(&goods).await;
         fixture.write(&goods, &dead).await;
     }

@@ -26,7 +26,7 @@ impl Warnings {
         Self { texts, _guard: guard }
     }
 
-    /// Those that contain `text`.
+    /// The warnings that contain `text`.
     pub fn with(&self, text: &str) -> Vec<String> {
         lock(&self.texts).iter().filter(|warning| warning.contains(text)).cloned().collect()
     }

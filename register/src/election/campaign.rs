@@ -55,16 +55,16 @@ impl Leadership {
         self.master.token
     }
 
-    /// Who leads: the instance that campaigned, and the token.
+    /// The instance that campaigned, and the token.
     pub fn master(&self) -> &Master {
         &self.master
     }
 
-    /// Whether this process may take itself for the leader at this moment: nobody else can have been elected yet. False after
+    /// Returns true if this process may take itself for the leader at this moment: nobody else can have been elected yet. False after
     /// two thirds of the lease's or the session's time without a confirmed renewal, counted from the moment when that was asked
     /// for; in ZooKeeper also as soon as the connection is lost. Once false it stays false.
     ///
-    /// It asks a clock, not the registry. Ask it right before each act, and let the act carry the [`token`](Self::token).
+    /// The answer comes from a clock, not from the registry. Ask right before each act, and let the act carry the [`token`](Self::token).
     pub fn is_leader(&self) -> bool {
         self.control.term.is_live()
     }
@@ -216,7 +216,7 @@ struct Task {
     name: String,
     term: Arc<Term>,
     stopped: watch::Receiver<bool>,
-    /// What is wrong at the moment, for the caller whose time is over.
+    /// Last failure, for the caller whose time is over.
     problem: watch::Sender<Option<RegisterError>>,
     /// Dropped last: then all is withdrawn.
     _withdrawing: watch::Sender<()>,

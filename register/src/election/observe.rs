@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 use super::Master;
 use crate::{Freshness, RegisterError, WatchClosed};
 
-/// Who leads at one moment, as far as it is known. Cheap to clone.
+/// The master at one moment, as far as it is known. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MasterSnapshot {
     freshness: Freshness,
@@ -26,7 +26,7 @@ impl MasterSnapshot {
         self.freshness
     }
 
-    /// Why the registry cannot be read, if so.
+    /// Reason why the registry cannot be read; `None`: it can.
     pub fn problem(&self) -> Option<&RegisterError> {
         self.problem.as_ref()
     }
@@ -40,7 +40,7 @@ pub struct MasterWatch {
 }
 
 impl MasterWatch {
-    /// What is known now, without waiting.
+    /// The last snapshot, without waiting.
     pub fn current(&self) -> MasterSnapshot {
         self.receiver.borrow().clone()
     }

@@ -70,21 +70,21 @@ impl Term {
                 self.end();
                 return false;
             }
-            // Who finds it over at the same moment wins, or is told otherwise when it looks again.
+            // If another thread ends the term concurrently, the exchange fails and the loop looks again; ending wins.
             if self.until.compare_exchange(seen, seen.max(until), Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 return true;
             }
         }
     }
 
-    /// It is led from now on. False: what was confirmed has passed meanwhile, and it is not.
+    /// Begins the term. False: the confirmed time has passed meanwhile, and it does not begin.
     pub(crate) fn begin(&self) -> bool {
         let begins = self.is_confirmed();
         self.begun.store(begins, Ordering::Release);
         begins
     }
 
-    /// Whether the registry has confirmed the candidate lately, elected or not.
+    /// Returns true if the registry has confirmed the candidate lately, elected or not.
     pub(crate) fn is_confirmed(&self) -> bool {
         now() < self.until.load(Ordering::Acquire)
     }

@@ -16,7 +16,7 @@ pub(super) struct EtcdCandidate {
     directory: String,
     key: String,
     value: Vec<u8>,
-    /// Whether anything may be written.
+    /// True if anything may be written.
     entered: bool,
 }
 
@@ -35,7 +35,7 @@ impl EtcdCandidate {
         Self { lease, directory, key, value, entered: false }
     }
 
-    /// Of two thirds of the lease, one renewal may be lost and the next one still comes in time.
+    /// A fifth of the lease: of the renewals in two thirds of it, one may be lost and the next one still comes in time.
     fn beat(&self) -> Duration {
         self.lease.ttl / 5
     }

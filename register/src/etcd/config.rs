@@ -5,13 +5,13 @@ use crate::{
     url::{RegistryUrl, Rules},
 };
 
-/// How to reach etcd, and where the instances are kept in it.
+/// Address of etcd, and the place of the instances in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EtcdConfig {
     /// The members' client addresses, `host:port`. At least one; each call uses one that answers. None by default.
     pub endpoints: Vec<String>,
-    /// What the keys begin with: `<prefix>/<service>/<id>`. Default `ms-rpc`. Processes that are to find each other
+    /// Beginning of the keys: `<prefix>/<service>/<id>`. Default `ms-rpc`. Processes that are to find each other
     /// use the same. Slashes at its end do not count; one at its beginning does: `/services` is the prefix of
     /// `/services/goods/..`, and `etcd://h:p//services` its URL.
     pub prefix: String,
@@ -29,7 +29,7 @@ impl EtcdConfig {
     /// The prefix when none is given.
     pub const DEFAULT_PREFIX: &str = "ms-rpc";
 
-    /// These endpoints, and defaults for the rest.
+    /// A configuration of these endpoints, with defaults for the rest.
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
     }

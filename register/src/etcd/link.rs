@@ -58,7 +58,7 @@ impl Link {
     /// The longest answer that is read, in bytes: etcd's largest values in half a page.
     const LARGEST: usize = 512 << 20;
 
-    /// It speaks to nobody yet.
+    /// A link that has spoken to nobody yet.
     pub(super) fn new(config: EtcdConfig) -> Self {
         let (about, count) = (config.about(), config.endpoints.len());
         let clients = (0..count).map(|_| Mutex::default()).collect();

@@ -23,13 +23,13 @@ pub(super) struct GregisterCandidate {
     /// Its name is chosen here, and known to nobody else: what is in the queue under it is ours, whether the answer arrived or not.
     path: String,
     body: Bytes,
-    /// What was wished for, and then what the node gave.
+    /// The time that was asked for, and then the time that the node gave.
     ttl: Duration,
-    /// Where it entered: in another store it is nobody.
+    /// The store that it entered: in another one it is nobody.
     store: String,
-    /// Of its term, if it leads.
+    /// Token of its term, if it leads.
     token: Option<u64>,
-    /// Whether anything may be written.
+    /// True if anything may be written.
     entered: bool,
 }
 
@@ -40,7 +40,7 @@ impl GregisterCandidate {
         Self { link, path, body, ttl, store: String::new(), token: None, entered: false }
     }
 
-    /// Of two thirds of the lease, one renewal may be lost and the next one still comes in time.
+    /// A fifth of the lease: of the renewals in two thirds of it, one may be lost and the next one still comes in time.
     fn beat(&self) -> Duration {
         self.ttl / 5
     }
@@ -134,7 +134,7 @@ impl Candidate for GregisterCandidate {
     async fn elected(&mut self, term: &Term) -> Result<u64, RegisterError> {
         self.entered = true;
         let sent = Moment::now();
-        // Who is in the queue keeps its place.
+        // A candidate in the queue keeps its seat.
         let Place { store, elects, ttl, token } = self.enter().await?;
         term.confirm(sent, ttl);
         (self.store, self.ttl, self.token) = (store, ttl, None);

@@ -5,7 +5,7 @@ use crate::{
     url::{RegistryUrl, Rules},
 };
 
-/// How to reach a gregister node.
+/// Address of a gregister node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GregisterConfig {
@@ -22,7 +22,7 @@ pub struct GregisterConfig {
 }
 
 impl GregisterConfig {
-    /// This address, and defaults for the rest.
+    /// A configuration of this address, with defaults for the rest.
     pub fn new(address: impl Into<String>) -> Self {
         Self { address: address.into(), ..Self::default() }
     }

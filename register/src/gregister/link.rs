@@ -32,13 +32,13 @@ impl fmt::Debug for Link {
     }
 }
 
-/// What the node says, unless that is an error.
+/// The node's answer, unless that is an error.
 #[derive(Debug)]
 pub(super) enum Answer {
     Body(Bytes),
     /// Nothing has changed.
     Same,
-    /// It does not know what was asked for.
+    /// The node does not know the thing that was asked for.
     Missing,
 }
 
@@ -129,7 +129,7 @@ impl Link {
         format!("{status}: {}", text.trim())
     }
 
-    /// It answers as an older one does, or as something else.
+    /// The error for a server that answers as an older node does, or as something else.
     pub(super) fn no_gregister(&self) -> RegisterError {
         self.about.rejected("it has no such path: is it a gregister node of this version?")
     }

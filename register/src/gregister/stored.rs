@@ -1,4 +1,4 @@
-//! What goes over the wire. Pure.
+//! The bodies on the wire. Pure.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
@@ -15,7 +15,7 @@ pub(super) struct Listing {
     pub(super) found: Vec<Found>,
 }
 
-/// Who leads as of one revision of one store.
+/// The master as of one revision of one store.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lead {
     pub(super) store: String,
@@ -23,15 +23,15 @@ pub(super) struct Lead {
     pub(super) master: Option<Master>,
 }
 
-/// Where a candidate is.
+/// Seat of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Place {
     pub(super) store: String,
-    /// Whether anybody is elected: a new store waits.
+    /// True if anybody is elected: a new store waits.
     pub(super) elects: bool,
-    /// What it got.
+    /// The time that it got.
     pub(super) ttl: Duration,
-    /// Of its term, if it leads.
+    /// Token of its term, if it leads.
     pub(super) token: Option<u64>,
 }
 
@@ -80,7 +80,7 @@ struct Record {
     metadata: BTreeMap<String, String>,
 }
 
-/// What a node may grant a candidate.
+/// Times that a node may grant a candidate.
 const GRANTED: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// An instance that is to be listed for `ttl` under this lease.
@@ -113,13 +113,13 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| format!("its answer does not parse: {error}"))
 }
 
-/// It goes into a path as it is.
+/// Checks the name of a store, which goes into a path as it is.
 fn check(store: &str) -> Result<(), String> {
     let valid = store.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if valid { Ok(()) } else { Err(format!("its store is {store:?}")) }
 }
 
-/// Who leads. The error says why it is no such answer.
+/// Reads the answer about the master. The error says why it is no such answer.
 pub(super) fn decode_lead(body: &[u8]) -> Result<Lead, String> {
     let LeadBody { store, revision, master } = parse(body)?;
     check(&store)?;

@@ -76,7 +76,7 @@ struct MemoryCandidate {
     store: Arc<Store>,
     service: ServiceName,
     instance: Instance,
-    /// Its seat.
+    /// Token of its seat; `None`: it has none.
     token: Option<u64>,
 }
 

@@ -7,7 +7,7 @@ use crate::{
     url::{RegistryUrl, Rules},
 };
 
-/// How to reach Nacos, and where the instances are kept in it.
+/// Address of Nacos, and the place of the instances in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NacosConfig {
@@ -28,10 +28,10 @@ pub struct NacosConfig {
 }
 
 impl NacosConfig {
-    /// How far the gRPC port lies above the HTTP port.
+    /// Distance of the gRPC port above the HTTP port.
     const GRPC_OFFSET: u16 = 1000;
 
-    /// These servers, and defaults for the rest.
+    /// A configuration of these servers, with defaults for the rest.
     pub fn new<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> Self {
         Self { servers: servers.into_iter().map(Into::into).collect(), ..Self::default() }
     }
@@ -84,7 +84,7 @@ impl NacosConfig {
         self.servers.iter().map(grpc).collect()
     }
 
-    /// What the client crate is told. Left to its defaults it would obey environment variables over this configuration,
+    /// Settings of the client crate. Left to its defaults it would obey environment variables over this configuration,
     /// and keep an empty list from those who watch.
     pub(super) fn props(&self, servers: &[String]) -> ClientProps {
         ClientProps::new()
@@ -94,7 +94,7 @@ impl NacosConfig {
             .env_first(false)
             .naming_push_empty_protection(false)
             .load_cache_at_start(false)
-            // It writes what it hears to disk, and cannot be told not to. Nothing reads it.
+            // The client crate writes every list to disk, and cannot be told not to. Nothing reads it.
             .cache_dir(std::env::temp_dir().join("ms-register-nacos"))
     }
 }

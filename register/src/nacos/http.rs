@@ -170,7 +170,7 @@ fn words(status: StatusCode, body: &[u8]) -> String {
     format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(300)]).trim())
 }
 
-/// What the client crate asks for tokens: its own plugin sends the password in URLs, which it logs.
+/// Source of tokens for the client crate: its own plugin sends the password in URLs, which it logs.
 #[async_trait]
 impl AuthPlugin for Http {
     async fn login(&self, _: Arc<Vec<String>>, _: Arc<AuthContext>) {

@@ -18,7 +18,7 @@ pub(super) struct NacosKeeper {
     link: Arc<Link>,
     service: ServiceName,
     instance: ServiceInstance,
-    /// Where it was written, from the first attempt to the confirmed end.
+    /// Connection on which it was written, from the first attempt to the confirmed end.
     place: Option<Place>,
     /// A write that has not ended within its time. Nothing else is written before it has: it could overtake.
     under_way: Option<(Step, Write)>,
@@ -30,7 +30,7 @@ enum Step {
     Deregister,
 }
 
-/// What Nacos says of the instance.
+/// Nacos's word about the instance.
 enum Presence {
     Listed,
     Disabled,
@@ -38,7 +38,7 @@ enum Presence {
 }
 
 impl NacosKeeper {
-    /// How often it is checked that the instance is there.
+    /// Period of checks that the instance is there.
     const CHECK: Duration = Duration::from_secs(5);
 
     pub(super) fn new(link: Arc<Link>, service: ServiceName, instance: ServiceInstance) -> Self {

@@ -51,7 +51,7 @@ pub(super) struct Place {
 }
 
 impl Link {
-    /// It speaks to nobody yet.
+    /// A link that has spoken to nobody yet.
     pub(super) fn new(config: NacosConfig, runtime: Handle) -> Self {
         Self {
             about: config.about(),
@@ -264,7 +264,7 @@ impl fmt::Debug for Link {
 
 fn named(about: &About, error: &Error) -> RegisterError {
     match error {
-        // How the client crate says that Nacos answered with an error code.
+        // The client crate's words for an error code of Nacos.
         Error::ErrResult(text) if text.starts_with("handle ") => about.rejected(error),
         Error::ErrResponse(..) | Error::Serialization(_) | Error::InvalidParam(..) => about.rejected(error),
         Error::WrongServerAddress(_) => about.invalid(error),

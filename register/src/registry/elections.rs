@@ -32,10 +32,10 @@ impl<B: Backend> Elections<B> {
         ended
     }
 
-    /// What the back end has of elections, for this service.
+    /// The back end's elections, if they can have this service and instance.
     fn of(&self, service: &ServiceName, instance: Option<&Instance>) -> Result<&dyn ElectionBackend, RegisterError> {
         self.backend.check(service, instance)?;
-        // Its absence was said before this was handed out.
+        // Absent elections were refused before this was handed out.
         self.backend.elections().ok_or_else(|| self.backend.about().closed())
     }
 }

@@ -1,4 +1,4 @@
-//! How far the connecting is.
+//! State of the connection of a registry client.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ enum State {
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     state: watch::Sender<State>,
-    /// Whether the registry need not be there yet.
+    /// True if the client connects in the background: the registry need not be there yet.
     is_patient: bool,
 }
 
@@ -31,12 +31,12 @@ impl Link {
     /// takes.
     const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-    /// It is connected, or about to be by its caller.
+    /// The link of a client that is connected, or about to be by its caller.
     pub(crate) fn up() -> Self {
         Self { state: watch::Sender::new(State::Up), is_patient: false }
     }
 
-    /// It is to be connected in the background.
+    /// The link of a client that connects in the background.
     pub(crate) fn down() -> Self {
         Self { state: watch::Sender::new(State::Down(None)), is_patient: true }
     }

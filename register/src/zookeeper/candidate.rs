@@ -19,11 +19,11 @@ use crate::{Candidate, Moment, RegisterError, Term};
 pub(super) struct ZookeeperCandidate {
     link: Arc<Link>,
     contest: Contest,
-    /// What its node in a queue begins with; ZooKeeper adds ten digits.
+    /// Beginning of the name of its node in a queue; ZooKeeper adds ten digits.
     name: String,
     data: Vec<u8>,
     session: Option<Session>,
-    /// Its node, which it has or had under this session.
+    /// Path of the node that it has or had under this session.
     path: String,
 }
 
@@ -38,7 +38,7 @@ impl ZookeeperCandidate {
         self.link.about().unreachable("the session has ended")
     }
 
-    /// Its node under this session, made if it is not there; in a queue.
+    /// The path of its node in a queue under this session, made if it is not there.
     async fn enter(&self, session: &Session, directory: &str) -> Result<String, Error> {
         let path = format!("{directory}/{}", self.name);
         loop {
@@ -164,7 +164,7 @@ impl ZookeeperCandidate {
     /// Has it confirmed for ever; returns when the node is not its own.
     async fn beats(&self, session: &Session, term: &Term) -> String {
         loop {
-            // Of two thirds of the session's time, one may be lost and the next one still comes in time.
+            // Two thirds of the session's time hold three: one may be lost and the next one still comes in time.
             sleep(session.client.session_timeout() / 5).await;
             match self.beat(session, term).await {
                 Ok(Some(_)) => {}
@@ -231,11 +231,11 @@ impl Candidate for ZookeeperCandidate {
 
     async fn withdraw(&mut self) -> Result<(), RegisterError> {
         let Some(session) = &self.session else { return Ok(()) };
-        // What a session that has ended wrote has ended with it.
+        // Nodes of a session that has ended have ended with it.
         if !session.is_over() {
             let client = &session.client;
             let removing = async {
-                // What is still under way on this session is done before.
+                // Requests that are still under way on this session are done before.
                 let own = match &self.contest {
                     Contest::Queue(directory) => self.own(client, directory).await?,
                     Contest::Node(path) => {

@@ -5,7 +5,7 @@ use crate::{
     url::{RegistryUrl, Rules},
 };
 
-/// How to reach ZooKeeper, and where and how the instances are kept in it.
+/// Address of ZooKeeper, and place and form of the instances in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ZookeeperConfig {
@@ -15,7 +15,7 @@ pub struct ZookeeperConfig {
     /// The node above the services': `<base>/<service>/..`. Default `ms-rpc`. Processes that are to find each other use the
     /// same; slashes at its ends do not count. Spring's default is `services`.
     pub base: String,
-    /// How long an instance stays listed after its process died or was cut off: the session's time. Default 10 s; 1 s to a
+    /// The session's time: an instance stays listed for so long after its process died or was cut off. Default 10 s; 1 s to a
     /// day. Servers raise and lower it to their own limits, by default 2 to 20 ticks, which is 4 to 40 s.
     pub session: Duration,
     /// Bounds each call to ZooKeeper, opening a session included. Default 3 s; above 0.
@@ -41,7 +41,7 @@ pub enum ZookeeperLayout {
     MasterNormal,
 }
 
-/// What the payload of a Curator instance is. Java clients read it as an object of a class, so it must be the one that they
+/// Class of a Curator instance's payload. Java clients read it as an object of a class, so it must be the one that they
 /// expect. Weight and metadata are in its `metadata` either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -56,7 +56,7 @@ impl ZookeeperConfig {
     /// The base when none is given.
     pub const DEFAULT_BASE: &str = "ms-rpc";
 
-    /// These servers, and defaults for the rest.
+    /// A configuration of these servers, with defaults for the rest.
     pub fn new<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> Self {
         Self { servers: servers.into_iter().map(Into::into).collect(), ..Self::default() }
     }

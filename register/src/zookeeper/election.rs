@@ -63,7 +63,7 @@ impl ElectionBackend for ZookeeperBackend {
     }
 }
 
-/// Who is first, and what tells when that may change.
+/// The first candidate, and the watch that ends when that may change.
 struct First {
     found: Option<Found>,
     change: OneshotWatcher,
@@ -91,7 +91,7 @@ async fn first(client: &Client, contest: &Contest) -> Result<First, Error> {
                 let (names, change) = match client.list_and_watch_children(directory).await {
                     Err(Error::NoNode) => match client.check_and_watch_stat(directory).await? {
                         (None, change) => return Ok(First { found: None, change }),
-                        // It was made in between.
+                        // The directory was made in between.
                         (Some(_), _) => continue,
                     },
                     listed => listed?,
@@ -106,7 +106,7 @@ async fn first(client: &Client, contest: &Contest) -> Result<First, Error> {
         };
         match client.get_data(&path).await {
             Ok((data, stat)) => return Ok(First { found: Some(Found { path, id, data, stat }), change }),
-            // It went in between.
+            // The node went in between.
             Err(Error::NoNode) => {}
             Err(error) => return Err(error),
         }

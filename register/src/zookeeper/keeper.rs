@@ -98,7 +98,7 @@ impl ZookeeperKeeper {
         })
     }
 
-    /// Whether the node is of this instance: others of the same process are of the same session.
+    /// Returns true if the node is of this instance: others of the same process are of the same session.
     fn is_this(&self, node: &nodes::Node) -> bool {
         let decoded = node.data.as_ref().map(|data| self.layout.decode(&node.name, data));
         matches!(decoded, Some(Ok(Stored::Instance(instance))) if instance.id() == self.id)
@@ -144,7 +144,7 @@ impl LeaseKeeper for ZookeeperKeeper {
                 () = session.over() => {}
             }
         };
-        // What earlier sessions wrote has been replaced.
+        // Nodes of earlier sessions have been replaced.
         self.sessions = BTreeSet::from([session.id()]);
         self.written = Some((session, path));
         Ok(())

@@ -1,4 +1,4 @@
-//! Where instances are kept, and in which form: the two layouts behind one face. Pure.
+//! Place and form of the instances: the two layouts behind one face. Pure.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -17,7 +17,7 @@ pub(super) struct Layout {
     base: Arc<str>,
 }
 
-/// Where the candidates of a service contend.
+/// Place where the candidates of a service contend.
 #[derive(Clone, Debug)]
 pub(super) enum Contest {
     /// In a queue of nodes under this one. It lies beside the base: what is under that, others take for services.
@@ -48,7 +48,7 @@ impl Layout {
         }
     }
 
-    /// Whether the layout can hold this instance. The error says why not.
+    /// Checks that the layout can hold this instance. The error says why not.
     pub(super) fn check(&self, instance: &Instance) -> Result<(), String> {
         match self.form {
             ZookeeperLayout::Curator(_) => check_step(instance.id()).map_err(|reason| format!("its id: {reason}")),

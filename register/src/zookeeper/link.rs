@@ -30,11 +30,11 @@ use zookeeper_client::{
 use super::{ZookeeperConfig, life::Life};
 use crate::{About, RegisterError};
 
-/// What is written with a user: all may read it, that user alone may change it.
+/// Rights on nodes that a user writes: all may read them, that user alone may change them.
 static OWNED: [Acl; 2] =
     [Acl::new_const(Permission::ALL, "auth", ""), Acl::new_const(Permission::READ, "world", "anyone")];
 
-/// Nodes above those of services: everyone may put a service of their own beside others.
+/// Rights on nodes above those of services: everyone may put a service of their own beside others.
 static OPEN: [Acl; 3] = [
     Acl::new_const(Permission::ALL, "auth", ""),
     Acl::new_const(Permission::READ, "world", "anyone"),
@@ -64,7 +64,7 @@ impl Session {
         self.client.session_id().0
     }
 
-    /// Whether it is to be used no more: it has ended, there is a new one, or nobody is left to say so.
+    /// Returns true if it is to be used no more: it has ended, there is a new one, or nobody is left to say so.
     pub(super) fn is_over(&self) -> bool {
         *self.over.borrow() || self.over.has_changed().is_err() || self.client.state().is_terminated()
     }
@@ -83,10 +83,10 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// How long a request that lost its connection waits before it is made again.
+    /// Pause before a request that lost its connection is made again.
     pub(super) const AGAIN: Duration = Duration::from_millis(20);
 
-    /// So long, or half of the session's time, a session that lost its connection is waited for.
+    /// Longest wait for a session that lost its connection, if half of its time is not shorter.
     const PATIENCE: Duration = Duration::from_secs(5);
     /// The longest pause before ZooKeeper is asked for a session that lost its connection. A session that is there is mostly
     /// connected again before it.
@@ -110,19 +110,19 @@ impl Link {
         self.granted.get().copied()
     }
 
-    /// How nodes of this kind are created.
+    /// Options for the creation of nodes of this kind.
     pub(super) fn options(&self, mode: CreateMode) -> CreateOptions<'static> {
         mode.with_acls(if self.config.login.is_some() { Acls::new(&OWNED) } else { Acls::anyone_all() })
     }
 
-    /// How nodes above those of services are created.
+    /// The same for nodes above those of services.
     pub(super) fn open_options(&self, mode: CreateMode) -> CreateOptions<'static> {
         mode.with_acls(if self.config.login.is_some() { Acls::new(&OPEN) } else { Acls::anyone_all() })
     }
 
     /// A session that has not ended; it may have lost its connection.
     pub(super) async fn session(self: &Arc<Self>) -> Result<Session, RegisterError> {
-        // Those that wait for the one who opens it have the same time as that one.
+        // Callers that wait for the one that opens it have the same time as that one.
         let opened = async {
             let mut current = self.current.lock().await;
             if let Some(session) = current.as_ref().filter(|session| !session.is_over()) {
@@ -172,7 +172,7 @@ impl Link {
         self.about.within(self.config.timeout, operation, attempts).await
     }
 
-    /// What is asked for on one session, within the timeout, and while it is not over.
+    /// A request on one session, within the timeout, and while the session is not over.
     pub(super) async fn bounded<T>(
         &self,
         session: &Session,
@@ -215,7 +215,7 @@ impl Link {
         let config = &self.config;
         let mut connector = Client::connector().with_session_timeout(config.session).with_fail_eagerly();
         if config.servers.len() > 1 {
-            // So that a server that accepts and says nothing leaves time for another one.
+            // A server that accepts and says nothing leaves time for another one.
             connector = connector.with_connection_timeout((config.session * 2 / 5).min(config.timeout * 2 / 5));
         }
         if let Some(login) = &config.login {
@@ -265,7 +265,7 @@ impl Link {
                 Err(_) => debug!("{}", link.late("find a session")),
             }
         }
-        // It is there: its client will find it, or is too late.
+        // The session is there: its client will find it, or is too late.
         pending().await
     }
 
@@ -321,12 +321,12 @@ fn attend(
     })
 }
 
-/// Whether the connection or the session went away under a request: nobody knows what became of it.
+/// Returns true if the connection or the session went away under a request: its outcome is unknown.
 pub(super) fn is_lost(error: &Error) -> bool {
     !is_refusal(error) && !matches!(error, Error::NoNode | Error::NodeExists | Error::NotEmpty | Error::BadVersion)
 }
 
-/// Whether it is ZooKeeper's word, which asking again would not change.
+/// Returns true for refusals of ZooKeeper, which asking again would not change.
 fn is_refusal(error: &Error) -> bool {
     matches!(
         error,

@@ -20,10 +20,10 @@ pub(super) struct Reader {
     layout: Layout,
 }
 
-/// What is listed under one service, by the names of its nodes.
+/// Entries of one service by the names of their nodes.
 type Listing = BTreeMap<String, Found>;
 
-/// What follows from an event.
+/// Consequence of an event.
 enum Next {
     /// The list may have changed.
     Node(String),
@@ -77,7 +77,7 @@ impl Reader {
         }
     }
 
-    /// What to do about an event. One that says that the connection was lost: waits until it is there again.
+    /// The consequence of an event. One that says that the connection was lost: waits until it is there again.
     ///
     /// # Errors
     /// The session has ended, and the watch with it.

@@ -1,4 +1,4 @@
-//! What servers of go-micro-service write: `normal<10 digits>`, and `master`. Pure.
+//! The form of go-micro-service's servers: `normal<10 digits>`, and `master`. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::super::stored::Stored;
 use crate::{Found, Instance};
 
-/// What the names of the nodes begin with; ZooKeeper adds the digits.
+/// Beginning of the nodes' names; ZooKeeper adds the digits.
 pub(in super::super) const PREFIX: &str = "normal";
 /// The node of who leads.
 pub(in super::super) const MASTER: &str = "master";
 
-/// What is read of it; the rest may be anything.
+/// The fields that are read; the rest may be anything.
 #[derive(Deserialize)]
 struct NodeData {
     #[serde(default)]
@@ -29,7 +29,7 @@ struct NodeData {
     unlisted: bool,
 }
 
-/// Whether an instance fits in.
+/// Checks that an instance fits in.
 pub(in super::super) fn check(instance: &Instance) -> Result<(), String> {
     if !instance.metadata().is_empty() {
         return Err("layout=master-normal holds no metadata: leave it out, or use layout=curator".to_owned());
