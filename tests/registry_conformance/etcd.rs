@@ -346,3 +346,28 @@ async fn lists_above_four_mebibytes_are_read() {
     within(EtcdFixture::SETTLES, "all of them in one read", all).await.unwrap();
     registry.close(Duration::from_secs(10)).await.unwrap();
 }
+
+#[tokio::test]
+async fn rights_for_one_service_suffice_for_it() {
+    let etcd = EtcdFixture::start().await;
+    etcd.etcdctl(&["role", "add", "goods"]).await;
+    for prefix in ["ms-rpc/goods/", "ms-rpc/@election/goods/"] {
+        etcd.etcdctl(&["role", "grant-permission", "goods", "readwrite", "--prefix=true", prefix]).await;
+    }
+    etcd.etcdctl(&["user", "add", "goods:secret-2"]).await;
+    etcd.etcdctl(&["user", "grant-role", "goods", "goods"]).await;
+    with_user(&etcd).await;
+    let url = format!("{}?username=goods&password=secret-2", etcd.0.url());
+    let registry = ms_register::connect(&url).await.unwrap();
+    let goods = service("goods");
+    let mut watch = registry.watch(&goods);
+    let registration = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
+    let seen = watch.wait_for(|s| s.instances().len() == 1);
+    within(EtcdFixture::SETTLES, "the instance", seen).await.unwrap();
+    let election = registry.election().unwrap();
+    let leader = election.campaign(&goods, Instance::new("10.0.0.1", 80), EtcdFixture::RECOVERS).await.unwrap();
+    leader.resign(REWRITTEN).await.unwrap();
+    registration.deregister(REWRITTEN).await.unwrap();
+    let refused = registry.register(&service("orders"), Instance::new("10.0.0.1", 80)).await.unwrap_err();
+    assert!(matches!(refused, RegisterError::Rejected { .. }), "{refused}");
+}
