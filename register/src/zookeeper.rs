@@ -73,7 +73,7 @@ impl Backend for ZookeeperBackend {
 
     /// The session's time, as the server granted it.
     fn expiry(&self) -> Duration {
-        self.link.granted().unwrap_or(self.link.about().expiry())
+        self.link.granted().unwrap_or_else(|| self.link.about().expiry())
     }
 
     async fn connect(&self) -> Result<(), RegisterError> {

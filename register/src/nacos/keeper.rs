@@ -75,8 +75,11 @@ impl NacosKeeper {
         if self.is_there(place).await? {
             return Ok(Presence::Listed);
         }
-        // Lists leave out what is disabled.
-        let is_disabled = self.link.is_disabled(&self.service, &self.instance).await?;
+        // Lists leave out what is disabled. Where HTTP cannot say so, to be listed is what was promised.
+        let is_disabled = self.link.is_disabled(&self.service, &self.instance).await.unwrap_or_else(|error| {
+            debug!("{} may be disabled: {error}", stored::name(&self.instance));
+            false
+        });
         Ok(if is_disabled { Presence::Disabled } else { Presence::Missing })
     }
 

@@ -214,25 +214,28 @@ impl Link {
         self.about.within(self.config.timeout, "accept a connection", opened).await
     }
 
-    /// The servers that answer, each within a share of half of the time. The client crate begins with any of those that it is given, and
-    /// waits for it for longer than a start may take.
+    /// The servers that answer HTTP, each within a share of half of the time, or without such those that accept connections. The
+    /// client crate begins with any of those that it is given, and waits for it for longer than a start may take.
     async fn dial(&self) -> Result<Vec<String>, RegisterError> {
         let servers = &self.config.servers;
-        let share = self.config.timeout / 2 / u32::try_from(servers.len()).unwrap_or(1).max(1);
-        let (mut live, mut reasons) = (Vec::new(), Vec::new());
+        let share = self.config.timeout / 4 / u32::try_from(servers.len()).unwrap_or(1).max(1);
+        let (mut accept, mut answer, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
         for (server, grpc) in servers.iter().zip(self.config.grpc_addresses()?) {
-            let answers = async {
-                self.http.answers(server).await?;
-                let connected = TcpStream::connect(&grpc).await;
-                connected.map(drop).map_err(|error| self.about.unreachable(format!("gRPC at {grpc}: {error}")))
-            };
-            match self.about.within(share, "answer", answers).await {
-                Ok(()) => live.push(server.clone()),
-                Err(RegisterError::Unreachable { reason, .. }) => reasons.push(reason),
-                Err(error) => reasons.push(format!("{server}: {error}")),
+            match timeout(share, TcpStream::connect(&grpc)).await {
+                Ok(Ok(_)) => accept.push(server.clone()),
+                Ok(Err(error)) => reasons.push(format!("gRPC at {grpc}: {error}")),
+                Err(_) => reasons.push(format!("gRPC at {grpc}: no connection within {share:?}")),
             }
         }
-        if live.is_empty() { Err(self.about.unreachable(reasons.join(", "))) } else { Ok(live) }
+        if accept.is_empty() {
+            return Err(self.about.unreachable(reasons.join(", ")));
+        }
+        for server in &accept {
+            if accept.len() == 1 || self.about.within(share, "answer", self.http.answers(server)).await.is_ok() {
+                answer.push(server.clone());
+            }
+        }
+        Ok(if answer.is_empty() { accept } else { answer })
     }
 
     /// Returns true if an operator has disabled the instance.
