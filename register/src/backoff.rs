@@ -1,10 +1,15 @@
-//! How long to wait before the next try. Pure but for the jitter.
+//! Pauses before the next try, and warnings meanwhile.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-/// 100 ms doubling to 5 s, each drawn from the upper half of its step, so that many clients spread out.
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use crate::RegisterError;
+
+/// Pauses between tries: 100 ms doubling to 5 s, each drawn from the upper half of its step, so that many clients spread out.
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
@@ -12,20 +17,63 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
     const MOST: Duration = Duration::from_secs(5);
 
-    pub(crate) fn reset(&mut self) {
+    /// Begins again with the shortest pause.
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 
-    pub(crate) fn next_delay(&mut self) -> Duration {
+    /// The next pause.
+    pub fn next_delay(&mut self) -> Duration {
         let step = Self::FIRST.saturating_mul(1 << self.failures.min(16)).min(Self::MOST);
         self.failures = self.failures.saturating_add(1);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    /// Pauses after a round that began then. One that lasted longer than the longest pause was no failure to connect: the
+    /// pauses begin again.
+    pub(crate) async fn after(&mut self, begun: Instant) {
+        if begun.elapsed() > Self::MOST {
+            self.reset();
+        }
+        sleep(self.next_delay()).await;
+    }
+}
+
+/// Reasons of one series of failures: each is warned of once, however often it comes.
+#[derive(Debug, Default)]
+pub(crate) struct Reasons(HashSet<String>);
+
+impl Reasons {
+    /// Beyond it a series has no new reasons: one that holds a number may have another text each time.
+    const MOST: usize = 16;
+
+    /// Returns true if this reason is new.
+    fn is_new(&mut self, error: &RegisterError) -> bool {
+        self.0.len() < Self::MOST && self.0.insert(error.to_string())
+    }
+
+    pub(crate) fn tell(&mut self, subject: &str, error: &RegisterError) {
+        if self.is_new(error) {
+            warn!("{subject}: {error}");
+        } else {
+            debug!("{subject}: {error}");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::About;
+
+    #[test]
+    fn each_reason_is_new_once() {
+        let (mut reasons, about) = (Reasons::default(), About::new("test://"));
+        let new: Vec<_> = ["a", "a", "b", "a"].map(|reason| reasons.is_new(&about.unreachable(reason))).into();
+        assert_eq!(new, [true, false, true, false]);
+        let new = (0..1_000).filter(|number| reasons.is_new(&about.unreachable(number))).count();
+        assert_eq!(new, Reasons::MOST - 2);
+    }
 
     #[test]
     fn it_doubles_to_its_cap_and_starts_again() {
@@ -36,5 +84,19 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next_delay() <= Backoff::FIRST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_round_begins_again() {
+        let mut backoff = Backoff { failures: 10 };
+        let begun = Instant::now();
+        sleep(Duration::from_secs(6)).await;
+        let ended = Instant::now();
+        backoff.after(begun).await;
+        assert!(ended.elapsed() <= Backoff::FIRST);
+        let ended = Instant::now();
+        backoff.failures = 10;
+        backoff.after(ended).await;
+        assert!(ended.elapsed() >= Backoff::MOST / 2);
     }
 }

@@ -1,4 +1,4 @@
-//! Who of a service's instances is the one that leads.
+//! Elections: one of a service's instances leads.
 
 mod campaign;
 mod observe;
@@ -10,19 +10,11 @@ use async_trait::async_trait;
 
 use crate::{Instance, RegisterError, ServiceName};
 
-pub use campaign::Leadership;
-#[cfg_attr(
-    not(any(feature = "etcd", feature = "gregister", feature = "zookeeper")),
-    allow(unused_imports, reason = "it serves only the back ends that have servers")
-)]
-pub(crate) use campaign::{Campaigns, Candidate};
-pub(crate) use observe::{MasterCell, Observers};
-pub use observe::{MasterSnapshot, MasterWatch};
-#[cfg_attr(
-    not(any(feature = "etcd", feature = "gregister", feature = "zookeeper")),
-    allow(unused_imports, reason = "it serves only the back ends that have servers")
-)]
-pub(crate) use term::{Term, now, until};
+pub(crate) use campaign::Campaigns;
+pub use campaign::{Candidate, Leadership};
+pub(crate) use observe::Observers;
+pub use observe::{MasterCell, MasterSnapshot, MasterWatch};
+pub use term::{Moment, Term};
 
 /// The elections of one registry: of the instances that campaign for a service, one at a time is its master. Made by
 /// [`MsRegister::election`](crate::MsRegister::election).
@@ -67,29 +59,19 @@ pub trait Election: fmt::Debug + Send + Sync + 'static {
     async fn master(&self, service: &ServiceName) -> Result<Master, RegisterError>;
 }
 
-/// Ends whatever goes on in the elections of one registry client.
-pub(crate) async fn close(
-    campaigns: &Campaigns,
-    observers: &Observers,
-    deadline: Duration,
-) -> Result<(), RegisterError> {
-    let ended = campaigns.end_all(deadline).await;
-    observers.close();
-    ended
-}
-
 /// An instance that leads, and its term.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Master {
-    /// Who leads.
+    /// The instance that leads.
     pub instance: Instance,
-    /// Which term it is: it is higher than that of every term before. See [`Leadership::token`].
+    /// Number of the term: higher than that of every term before. See [`Leadership::token`].
     pub token: u64,
 }
 
 impl Master {
-    pub(crate) fn new(instance: Instance, token: u64) -> Self {
+    /// A master: this instance, in the term with this token.
+    pub fn new(instance: Instance, token: u64) -> Self {
         Self { instance, token }
     }
 }

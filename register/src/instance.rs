@@ -24,7 +24,7 @@ impl ServiceName {
         &self.0
     }
 
-    /// Whether the framework owns this name.
+    /// Returns true if the framework owns this name.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with("ms.")
     }
@@ -143,12 +143,12 @@ impl Instance {
         self.weight
     }
 
-    /// What the instance says about itself.
+    /// The instance's own words about itself.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// Whether this instance may be published.
+    /// Checks that this instance may be published.
     ///
     /// # Errors
     /// [`RegisterError::InvalidInstance`] for an illegal id, a host that peers cannot dial (`0.0.0.0`, `::`), port 0,
@@ -158,6 +158,11 @@ impl Instance {
             .map_or(Ok(()), |reason| Err(RegisterError::InvalidInstance { instance: self.id.to_string(), reason }))
     }
 
+    /// Returns true if the host is an address such as `0.0.0.0`: each machine takes it for itself.
+    pub(crate) fn is_unspecified(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_unspecified())
+    }
+
     fn broken_rule(&self) -> Option<String> {
         if let Err(reason) = check_name(&self.id) {
             return Some(format!("its id: {reason}"));
@@ -165,7 +170,7 @@ impl Instance {
         if self.host.is_empty() {
             return Some("it has no host".to_owned());
         }
-        if self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+        if self.is_unspecified() {
             return Some(format!(
                 "peers cannot dial {}: advertise an address of this machine that they can reach",
                 self.host

@@ -1,10 +1,10 @@
-//! What reads the words of users and of other writers, for the fuzzers in `fuzz/`.
+//! Readers of what users and other writers wrote, for the fuzzers in `fuzz/`.
 //!
 //! Unstable: it exists with the feature `internals` alone, follows the code wherever that goes, and is no part of what
 //! versions promise. Nothing else may use it.
 
 use crate::{
-    EtcdConfig, GregisterConfig, MsRegister, NacosConfig, RegisterError, Static, ZookeeperConfig, url::RegistryUrl,
+    Backend, EtcdConfig, GregisterConfig, NacosConfig, RegisterError, StaticBackend, ZookeeperConfig, url::RegistryUrl,
 };
 
 pub use crate::{
@@ -17,17 +17,18 @@ pub use crate::{
     zookeeper::internals::{read as read_zookeeper, write as write_zookeeper},
 };
 
-/// What a URL configures, as messages show it: a URL again, without the query.
+/// The registry that a URL configures, as messages show it: a URL again, without the query.
 ///
 /// # Errors
 /// A URL that is wrong.
 pub fn shown_url(url: &str) -> Result<String, RegisterError> {
     let url = RegistryUrl::parse(url)?;
-    Ok(match url.scheme.as_str() {
-        "etcd" => EtcdConfig::from_url(&url)?.facts().url,
-        "gregister" => GregisterConfig::from_url(&url)?.facts().url,
-        "nacos" => NacosConfig::from_url(&url)?.facts().url,
-        "zookeeper" => ZookeeperConfig::from_url(&url)?.facts().url,
-        _ => Static::from_url(&url)?.url().to_owned(),
-    })
+    let about = match url.scheme.as_str() {
+        "etcd" => EtcdConfig::from_url(&url)?.about(),
+        "gregister" => GregisterConfig::from_url(&url)?.about(),
+        "nacos" => NacosConfig::from_url(&url)?.about(),
+        "zookeeper" => ZookeeperConfig::from_url(&url)?.about(),
+        _ => StaticBackend::new(StaticBackend::config(&url)?)?.about().clone(),
+    };
+    Ok(about.url().to_owned())
 }

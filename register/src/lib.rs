@@ -25,11 +25,8 @@
 //! # }
 //! ```
 
-#[cfg_attr(
-    not(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper")),
-    allow(dead_code, reason = "it serves only the back ends that have servers")
-)]
-mod background;
+mod about;
+mod backend;
 mod backoff;
 mod connect;
 mod election;
@@ -42,11 +39,14 @@ mod instance;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+mod login;
 mod memory;
 #[cfg(feature = "nacos")]
 mod nacos;
 mod owner;
 mod register;
+mod registry;
+mod sieve;
 mod snapshot;
 mod static_list;
 #[cfg_attr(
@@ -54,31 +54,31 @@ mod static_list;
     allow(dead_code, reason = "parts of it serve only the back ends that have servers")
 )]
 mod url;
-#[cfg(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper"))]
-mod warned;
-#[cfg_attr(
-    not(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper")),
-    allow(dead_code, reason = "parts of it serve only the back ends that have servers")
-)]
 mod watch;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 
+pub use about::About;
+pub use backend::{Backend, ElectionBackend};
+pub use backoff::Backoff;
 pub use connect::{connect, connect_in_background};
-pub use election::{Election, Leadership, Master, MasterSnapshot, MasterWatch};
+pub use election::{Candidate, Election, Leadership, Master, MasterCell, MasterSnapshot, MasterWatch, Moment, Term};
 pub use error::RegisterError;
 #[cfg(feature = "etcd")]
-pub use etcd::{Etcd, EtcdConfig};
+pub use etcd::{Etcd, EtcdBackend, EtcdConfig};
 #[cfg(feature = "gregister")]
-pub use gregister::{Gregister, GregisterConfig};
+pub use gregister::{Gregister, GregisterBackend, GregisterConfig};
 pub use instance::{Instance, ServiceName};
-pub use memory::Memory;
+pub use login::{Login, Secret};
+pub use memory::{Memory, MemoryBackend};
 #[cfg(feature = "nacos")]
-pub use nacos::{Nacos, NacosConfig};
-pub use owner::{Registration, RegistrationState};
+pub use nacos::{Nacos, NacosBackend, NacosConfig};
+pub use owner::{LeaseKeeper, Registration, RegistrationState};
 pub use register::MsRegister;
+pub use registry::Registry;
+pub use sieve::{Found, Skipped};
 pub use snapshot::{Freshness, Snapshot};
-pub use static_list::Static;
-pub use watch::{SnapshotWatch, WatchClosed};
+pub use static_list::{Static, StaticBackend};
+pub use watch::{SnapshotCell, SnapshotWatch, WatchClosed};
 #[cfg(feature = "zookeeper")]
-pub use zookeeper::{Zookeeper, ZookeeperConfig, ZookeeperLayout, ZookeeperPayload};
+pub use zookeeper::{Zookeeper, ZookeeperBackend, ZookeeperConfig, ZookeeperLayout, ZookeeperPayload};

@@ -1,84 +1,61 @@
 mod election;
+mod lease;
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::{
-    Election, Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch,
-    owner::{Owners, Tenant},
-    watch::SnapshotCell,
+    About, Backend, ElectionBackend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, SnapshotCell,
 };
 
-use election::{MemoryElection, Seats};
-
-const URL: &str = "memory://";
+use election::Seats;
+use lease::MemoryKeeper;
 
 /// `memory://`: a registry within this process. The reference implementation of the contract, and what tests use.
 ///
 /// Share it as one `Arc`: each [`Memory::new`] is a registry of its own.
-#[derive(Debug)]
-pub struct Memory {
-    store: Arc<Store>,
-    owners: Owners,
-    election: Arc<MemoryElection>,
-    scope: String,
-}
+pub type Memory = Registry<MemoryBackend>;
+
+/// The back end of [`Memory`]. Cheap to clone; all clones are one registry.
+#[derive(Clone, Debug)]
+pub struct MemoryBackend(Arc<Store>);
 
 impl Memory {
     /// An empty registry.
     pub fn new() -> Self {
-        // Names this registry, so that servers of another one in the same process are told apart.
-        let scope = format!("memory/{:016x}", fastrand::u64(..));
-        let store = Arc::<Store>::default();
-        let election = Arc::new(MemoryElection::new(store.clone()));
-        Self { store, owners: Owners::default(), election, scope }
+        Self::of(MemoryBackend::empty())
     }
 
     /// Pretends an outage: while `down`, reads and writes fail and watches go stale.
     pub fn set_down(&self, down: bool) {
-        let mut state = self.store.lock();
-        state.down = down;
-        for service in state.cells.keys().cloned().collect::<Vec<_>>() {
-            state.publish(&service);
-        }
-        drop(state);
-        self.store.voted.notify_waiters();
+        self.backend().0.change(|state| {
+            state.down = down;
+            state.publish_all();
+        });
     }
 
     /// Forgets all instances and candidates, as a registry does that restarts on empty data. Owners write theirs again.
     pub fn wipe(&self) {
-        let mut state = self.store.lock();
-        for service in std::mem::take(&mut state.instances).into_keys() {
-            state.publish(&service);
-        }
-        state.seats.clear();
-        drop(state);
-        self.store.removed.notify_waiters();
-        self.store.voted.notify_waiters();
+        self.backend().0.change(|state| {
+            state.instances.clear();
+            state.seats.clear();
+            state.publish_all();
+        });
     }
 
     /// Writes an instance the way a stranger would: unchecked, without an owner. Replaces one of the same id.
     pub fn insert(&self, service: &ServiceName, instance: Instance) {
-        let mut state = self.store.lock();
-        state.instances.entry(service.clone()).or_default().insert(instance.id().to_owned(), instance);
-        state.publish(service);
+        self.backend().0.change(|state| state.insert(service, instance));
     }
 
     /// Removes an instance behind its owner's back, if it is there.
     pub fn remove(&self, service: &ServiceName, id: &str) {
-        let mut state = self.store.lock();
-        if let Some(instances) = state.instances.get_mut(service) {
-            instances.remove(id);
-        }
-        state.publish(service);
-        drop(state);
-        self.store.removed.notify_waiters();
+        self.backend().0.change(|state| state.remove(service, id));
     }
 }
 
@@ -88,65 +65,113 @@ impl Default for Memory {
     }
 }
 
-#[async_trait]
-impl MsRegister for Memory {
-    async fn register(&self, service: &ServiceName, instance: Instance) -> Result<Registration, RegisterError> {
-        instance.check()?;
-        self.store.lock().check_open()?;
-        let tenant = MemoryTenant { store: self.store.clone(), service: service.clone(), instance: instance.clone() };
-        self.owners.start(URL, service, instance, tenant).await
-    }
-
-    async fn list(&self, service: &ServiceName) -> Result<Vec<Instance>, RegisterError> {
-        let state = self.store.lock();
-        state.check_open()?;
-        state.check_up()?;
-        Ok(state.list(service))
-    }
-
-    fn watch(&self, service: &ServiceName) -> SnapshotWatch {
-        let mut state = self.store.lock();
-        if state.closed {
-            return SnapshotCell::new().subscribe();
-        }
-        state.cells.retain(|name, cell| cell.is_watched() || name == service);
-        let watch = state.cells.entry(service.clone()).or_insert_with(SnapshotCell::new).subscribe();
-        state.publish(service);
-        watch
-    }
-
-    async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
-        let (ended, resigned) = tokio::join!(self.owners.end_all(deadline), self.election.close(deadline));
-        let mut state = self.store.lock();
-        state.closed = true;
-        state.cells.clear();
-        ended.and(resigned)
-    }
-
-    fn url(&self) -> &str {
-        URL
-    }
-
-    fn scope(&self) -> Option<&str> {
-        Some(&self.scope)
-    }
-
-    fn election(&self) -> Result<Arc<dyn Election>, RegisterError> {
-        Ok(self.election.clone())
+impl MemoryBackend {
+    fn empty() -> Self {
+        // Names this registry, so that servers of another one in the same process are told apart.
+        let about = About::new("memory://").with_scope(format!("memory/{:016x}", fastrand::u64(..)));
+        Self(Arc::new(Store { about, state: Mutex::default(), changed: Notify::new() }))
     }
 }
 
-#[derive(Debug, Default)]
+#[async_trait]
+impl Backend for MemoryBackend {
+    type Config = ();
+
+    const IS_REMOTE: bool = false;
+
+    fn new((): ()) -> Result<Self, RegisterError> {
+        Ok(Self::empty())
+    }
+
+    fn about(&self) -> &About {
+        &self.0.about
+    }
+
+    async fn connect(&self) -> Result<(), RegisterError> {
+        Ok(())
+    }
+
+    fn lease(&self, service: &ServiceName, instance: &Instance) -> Option<Box<dyn LeaseKeeper>> {
+        Some(Box::new(MemoryKeeper::new(self.0.clone(), service, instance)))
+    }
+
+    async fn list(&self, service: &ServiceName) -> Result<Vec<Found>, RegisterError> {
+        Ok(self.0.up()?.list(service))
+    }
+
+    async fn follow(&self, service: &ServiceName, cell: &SnapshotCell) -> Result<(), RegisterError> {
+        let show = |store: &Store| {
+            match store.up() {
+                Ok(state) => cell.refresh(state.list(service)),
+                Err(error) => cell.fail(&error),
+            }
+            None
+        };
+        self.0.until(show).await
+    }
+
+    fn feed(&self, service: &ServiceName, cell: &SnapshotCell) -> bool {
+        let mut state = self.0.lock();
+        state.cells.retain(|_, cell| cell.is_watched());
+        state.cells.insert(service.clone(), cell.clone());
+        state.publish(service);
+        true
+    }
+
+    async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
+        Ok(self.0.up()?.instances.keys().cloned().collect())
+    }
+
+    fn elections(&self) -> Option<&dyn ElectionBackend> {
+        Some(self)
+    }
+
+    async fn close(&self) {
+        self.0.lock().cells.clear();
+    }
+}
+
+#[derive(Debug)]
 struct Store {
+    about: About,
     state: Mutex<State>,
-    removed: Notify,
-    /// Told of whatever may change who leads.
-    voted: Notify,
+    /// Notified of every change.
+    changed: Notify,
 }
 
 impl Store {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, unless an outage is pretended.
+    fn up(&self) -> Result<MutexGuard<'_, State>, RegisterError> {
+        let state = self.lock();
+        if state.down { Err(self.about.unreachable("set down")) } else { Ok(state) }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let changed = change(&mut self.lock());
+        self.changed.notify_waiters();
+        changed
+    }
+
+    /// The same, unless an outage is pretended.
+    fn change_up<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T, RegisterError> {
+        let changed = change(&mut *self.up()?);
+        self.changed.notify_waiters();
+        Ok(changed)
+    }
+
+    /// Waits until `look`, asked after every change, finds something.
+    async fn until<T>(&self, mut look: impl FnMut(&Self) -> Option<T> + Send) -> T {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(found) = look(self) {
+                return found;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -156,81 +181,42 @@ struct State {
     cells: HashMap<ServiceName, SnapshotCell>,
     seats: Seats,
     down: bool,
-    closed: bool,
 }
 
 impl State {
-    fn list(&self, service: &ServiceName) -> Vec<Instance> {
-        self.instances.get(service).map(|instances| instances.values().cloned().collect()).unwrap_or_default()
+    fn list(&self, service: &ServiceName) -> Vec<Found> {
+        self.instances.get(service).into_iter().flat_map(BTreeMap::values).cloned().map(Ok).collect()
+    }
+
+    fn has(&self, service: &ServiceName, id: &str) -> bool {
+        self.instances.get(service).is_some_and(|instances| instances.contains_key(id))
+    }
+
+    fn insert(&mut self, service: &ServiceName, instance: Instance) {
+        self.instances.entry(service.clone()).or_default().insert(instance.id().to_owned(), instance);
+        self.publish(service);
+    }
+
+    fn remove(&mut self, service: &ServiceName, id: &str) {
+        if let Some(instances) = self.instances.get_mut(service) {
+            instances.remove(id);
+            if instances.is_empty() {
+                self.instances.remove(service);
+            }
+        }
+        self.publish(service);
     }
 
     fn publish(&self, service: &ServiceName) {
         let Some(cell) = self.cells.get(service) else { return };
-        match self.check_up() {
-            Ok(()) => cell.refresh(self.list(service)),
-            Err(error) => cell.fail(&error),
-        }
-    }
-
-    fn check_up(&self) -> Result<(), RegisterError> {
         if self.down {
-            return Err(RegisterError::Unreachable { registry: URL.to_owned(), reason: "set down".to_owned() });
-        }
-        Ok(())
-    }
-
-    fn check_open(&self) -> Result<(), RegisterError> {
-        if self.closed {
-            return Err(RegisterError::Closed { registry: URL.to_owned() });
-        }
-        Ok(())
-    }
-}
-
-struct MemoryTenant {
-    store: Arc<Store>,
-    service: ServiceName,
-    instance: Instance,
-}
-
-impl MemoryTenant {
-    fn is_listed(&self) -> bool {
-        let state = self.store.lock();
-        state.instances.get(&self.service).is_some_and(|instances| instances.contains_key(self.instance.id()))
-    }
-}
-
-#[async_trait]
-impl Tenant for MemoryTenant {
-    type Tenure = ();
-
-    async fn acquire(&mut self) -> Result<(), RegisterError> {
-        let mut state = self.store.lock();
-        state.check_up()?;
-        let instances = state.instances.entry(self.service.clone()).or_default();
-        instances.insert(self.instance.id().to_owned(), self.instance.clone());
-        state.publish(&self.service);
-        Ok(())
-    }
-
-    async fn held(&mut self, (): &mut ()) -> String {
-        loop {
-            let store = self.store.clone();
-            let removed = store.removed.notified();
-            if !self.is_listed() {
-                return "it was removed".to_owned();
-            }
-            removed.await;
+            cell.fail(&About::new("memory://").unreachable("set down"));
+        } else {
+            cell.refresh(self.list(service));
         }
     }
 
-    async fn release(&mut self, (): &mut ()) -> Result<(), RegisterError> {
-        let mut state = self.store.lock();
-        state.check_up()?;
-        if let Some(instances) = state.instances.get_mut(&self.service) {
-            instances.remove(self.instance.id());
-        }
-        state.publish(&self.service);
-        Ok(())
+    fn publish_all(&self) {
+        self.cells.keys().for_each(|service| self.publish(service));
     }
 }

@@ -1,31 +1,29 @@
 //! Nacos 2 over gRPC, as its own ephemeral instances, so that its other clients and its console see the same.
 
 mod config;
+mod http;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;
+mod keeper;
 mod link;
 mod source;
 mod stored;
-mod tenant;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use crate::{
-    Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, owner::Owners, watch::Watches,
-};
+use crate::{About, Backend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, SnapshotCell};
 
 pub use config::NacosConfig;
+use keeper::NacosKeeper;
 use link::Link;
-use source::Reader;
-use tenant::NacosTenant;
 
-/// So long a Nacos server was seen to list a client that had fallen silent.
+/// Longest time for which a Nacos server was seen to list a client that had fallen silent.
 const EXPIRY: Duration = Duration::from_secs(17);
 
-/// Nacos gathers changes for about a second before it tells who watches.
+/// Nacos gathers changes for about a second before it notifies watchers.
 const PROPAGATION: Duration = Duration::from_millis(1500);
 
 /// `nacos://`: each instance is an ephemeral one of Nacos.
@@ -35,82 +33,48 @@ const PROPAGATION: Duration = Duration::from_millis(1500);
 ///
 /// The client crate cannot be closed: its connections, one for each instance of the same service, stay until the
 /// process ends, and are used again.
-#[derive(Debug)]
-pub struct Nacos {
-    link: Arc<Link>,
-    reader: Reader,
-    scope: String,
-    cluster: String,
-    runtime: Handle,
-    owners: Owners,
-    watches: Watches,
-}
+pub type Nacos = Registry<NacosBackend>;
 
-impl Nacos {
-    /// Connects, and checks with one read that Nacos answers. Needs a tokio runtime, in which the watches will run.
-    ///
-    /// # Errors
-    /// [`RegisterError::Unreachable`] or [`RegisterError::Timeout`] when no server answers within the configured timeout,
-    /// [`RegisterError::Rejected`] for credentials that Nacos refuses, [`RegisterError::InvalidUrl`] for a
-    /// configuration that cannot work.
-    pub async fn connect(config: NacosConfig) -> Result<Self, RegisterError> {
-        config.check()?;
-        let url = config.url();
-        let runtime = Handle::try_current().map_err(|_| RegisterError::NoRuntime { registry: url })?;
-        let (scope, cluster) = (config.scope(), config.cluster.clone());
-        let link = Arc::new(Link::connect(config, runtime.clone()).await?);
-        Ok(Self {
-            reader: Reader::new(link.clone()),
-            link,
-            scope,
-            cluster,
-            runtime,
-            owners: Owners::default(),
-            watches: Watches::default(),
-        })
-    }
+/// The back end of [`Nacos`].
+#[derive(Debug)]
+pub struct NacosBackend {
+    link: Arc<Link>,
+    cluster: String,
 }
 
 #[async_trait]
-impl MsRegister for Nacos {
-    async fn register(&self, service: &ServiceName, instance: Instance) -> Result<Registration, RegisterError> {
-        instance.check()?;
-        let stored = stored::encode(&instance, &self.cluster);
-        let tenant = NacosTenant::new(self.link.clone(), service.clone(), stored);
-        self.owners.start(self.link.url(), service, instance, tenant).await
+impl Backend for NacosBackend {
+    type Config = NacosConfig;
+
+    fn new(config: NacosConfig) -> Result<Self, RegisterError> {
+        config.check()?;
+        let runtime = Handle::try_current().map_err(|_| config.about().no_runtime())?;
+        Ok(Self { cluster: config.cluster.clone(), link: Arc::new(Link::new(config, runtime)) })
     }
 
-    async fn list(&self, service: &ServiceName) -> Result<Vec<Instance>, RegisterError> {
-        if self.owners.is_closed() {
-            return Err(RegisterError::Closed { registry: self.link.url().to_owned() });
-        }
-        self.reader.list(service).await
+    fn about(&self) -> &About {
+        self.link.about()
     }
 
-    fn watch(&self, service: &ServiceName) -> SnapshotWatch {
-        let (reader, name) = (self.reader.clone(), service.clone());
-        self.watches.open(&self.runtime, service, |cell| async move { reader.follow(&name, &cell).await })
+    async fn connect(&self) -> Result<(), RegisterError> {
+        self.link.connect().await
     }
 
-    async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
-        let ended = self.owners.end_all(deadline).await;
-        self.watches.close();
-        ended
+    fn lease(&self, service: &ServiceName, instance: &Instance) -> Option<Box<dyn LeaseKeeper>> {
+        let stored = stored::encode(instance, &self.cluster);
+        Some(Box::new(NacosKeeper::new(self.link.clone(), service.clone(), stored)))
     }
 
-    fn url(&self) -> &str {
-        self.link.url()
+    async fn list(&self, service: &ServiceName) -> Result<Vec<Found>, RegisterError> {
+        source::list(&self.link, service).await
     }
 
-    fn scope(&self) -> Option<&str> {
-        Some(&self.scope)
+    async fn follow(&self, service: &ServiceName, cell: &SnapshotCell) -> Result<(), RegisterError> {
+        source::follow(&self.link, service, cell).await
     }
 
-    fn expiry(&self) -> Duration {
-        EXPIRY
-    }
-
-    fn propagation(&self) -> Duration {
-        PROPAGATION
+    async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
+        let names = self.link.services().await?;
+        Ok(names.iter().filter_map(|name| ServiceName::new(name).ok()).collect())
     }
 }

@@ -7,6 +7,8 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,38 +20,49 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{Instance, RegisterError, ServiceName, backoff::Backoff};
+use crate::{
+    About, Instance, RegisterError, ServiceName,
+    backoff::{Backoff, Reasons},
+};
 
-/// What a back end does for one registration. A *tenure* is one period of being listed: a lease, a session.
+/// Keeper of one registration in one back end, made by [`Backend::lease`](crate::Backend::lease). Its calls never overlap.
 #[async_trait]
-pub(crate) trait Tenant: Send + 'static {
-    type Tenure: Send;
+pub trait LeaseKeeper: Send + 'static {
+    /// Writes the instance under a lease, a session, or whatever ends with this process; again after a loss. An instance of the
+    /// same id that is there is replaced, without a gap. Bounded in time, and never cancelled.
+    async fn acquire(&mut self) -> Result<(), RegisterError>;
 
-    /// Writes the instance. It is bounded in time by the back end.
-    async fn acquire(&mut self) -> Result<Self::Tenure, RegisterError>;
-
-    /// Keeps the tenure alive; returns, with the reason, when the instance may no longer be listed. Cancelled by
+    /// Renews what `acquire` wrote. Returns, with the reason, when the instance may no longer be listed. Not bounded; cancelled by
     /// deregistration at any await.
-    async fn held(&mut self, tenure: &mut Self::Tenure) -> String;
+    async fn held(&mut self) -> String;
 
-    /// Removes the instance; Ok is confirmed by the registry. Bounded in time, and tried again after an error.
-    async fn release(&mut self, tenure: &mut Self::Tenure) -> Result<(), RegisterError>;
+    /// Removes the instance, unless another process has written it since. Ok is confirmed by the registry. Bounded in time, never
+    /// cancelled, and tried again after an error.
+    async fn release(&mut self) -> Result<(), RegisterError>;
 
-    /// After a first acquisition that failed: takes back a write that may have arrived, or may yet. Bounded in time, and
-    /// tried again after an error. Nothing to do where such a write ends by itself.
+    /// Takes back a first acquisition that failed: a write that may have arrived, or may yet. Bounded in time, and tried again
+    /// after an error. Nothing to do by default, which is right where such a write ends by itself.
     async fn undo(&mut self) -> Result<(), RegisterError> {
         Ok(())
     }
 }
 
-/// Whether an instance is listed at the moment.
+/// Moment at which the caller of a registration gets it.
+pub(crate) enum Start {
+    /// With the first confirmation.
+    Confirmed,
+    /// At once if the registry cannot be reached: it is listed later. The future ends when the registry is connected to.
+    Eventually(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+/// State of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistrationState {
     /// The registry confirmed it, and nothing has contradicted that since.
     Listed,
-    /// It was lost; the owner tries to write it again.
+    /// Lost; the owner tries to write it again.
     Lost,
-    /// It was deregistered, confirmed by the registry.
+    /// Deregistered, confirmed by the registry.
     Deregistered,
 }
 
@@ -66,18 +79,10 @@ pub struct Registration {
 
 impl Registration {
     /// A registration in a registry to which nothing is written.
-    pub(crate) fn unlisted(registry: &str, instance: Instance) -> Self {
+    pub(crate) fn unlisted(about: &About, instance: Instance) -> Self {
         let (stop, _) = watch::channel(false);
         let (_, state) = watch::channel(RegistrationState::Listed);
-        Self { instance, control: Arc::new(Control { registry: registry.to_owned(), stop, state, owned: false }) }
-    }
-
-    /// A registration whose fate somebody else decides.
-    pub(crate) fn with_ward(registry: &str, instance: Instance) -> (Self, Ward) {
-        let (stop, stopped) = watch::channel(false);
-        let (publish, state) = watch::channel(RegistrationState::Lost);
-        let control = Arc::new(Control { registry: registry.to_owned(), stop, state, owned: true });
-        (Self { instance, control }, Ward { stopped, publish })
+        Self { instance, control: Arc::new(Control { about: about.clone(), stop, state, owned: false }) }
     }
 
     /// The instance as it is listed.
@@ -85,7 +90,7 @@ impl Registration {
         &self.instance
     }
 
-    /// Whether it is listed at the moment, to be watched.
+    /// Its state, to be watched.
     pub fn state(&self) -> watch::Receiver<RegistrationState> {
         self.control.state.clone()
     }
@@ -100,25 +105,6 @@ impl Registration {
     }
 }
 
-/// The other side of a [`Registration`].
-#[derive(Debug)]
-pub(crate) struct Ward {
-    stopped: watch::Receiver<bool>,
-    publish: watch::Sender<RegistrationState>,
-}
-
-impl Ward {
-    /// Waits until the registration is deregistered or dropped.
-    pub(crate) async fn stopped(&mut self) {
-        // An error: all owners of the sending side are gone.
-        let _ = self.stopped.wait_for(|stopped| *stopped).await;
-    }
-
-    pub(crate) fn publish(&self, state: RegistrationState) {
-        self.publish.send_replace(state);
-    }
-}
-
 impl Drop for Registration {
     fn drop(&mut self) {
         self.control.stop.send_replace(true);
@@ -127,15 +113,15 @@ impl Drop for Registration {
 
 #[derive(Debug)]
 struct Control {
-    registry: String,
+    about: About,
     stop: watch::Sender<bool>,
     state: watch::Receiver<RegistrationState>,
-    /// Whether a task stands behind it.
+    /// True if a task stands behind it.
     owned: bool,
 }
 
 impl Control {
-    /// Whether its task has ended.
+    /// Returns true if its task has ended.
     fn is_over(&self) -> bool {
         self.state.has_changed().is_err()
     }
@@ -150,11 +136,7 @@ impl Control {
         match timeout_at(Instant::now() + deadline, ended).await {
             // An owner that is gone ended with its runtime: there is nobody left to wait for.
             Ok(_) => Ok(()),
-            Err(_) => Err(RegisterError::Timeout {
-                registry: self.registry.clone(),
-                operation: "confirm the deregistration",
-                after: deadline,
-            }),
+            Err(_) => Err(self.about.late("confirm the deregistration", deadline)),
         }
     }
 }
@@ -172,28 +154,30 @@ struct Held {
 }
 
 impl Owners {
-    /// How long a registration waits for the end of an earlier one with the same id.
+    /// Longest wait of a registration for the end of an earlier one with the same id.
     const PREDECESSOR: Duration = Duration::from_secs(3);
 
     /// Acquires, and starts the owner. The acquisition runs to its end even if the caller is cancelled: then it is
     /// released again.
-    pub(crate) async fn start<T: Tenant>(
+    pub(crate) async fn start(
         &self,
-        registry: &str,
+        about: &About,
         service: &ServiceName,
         instance: Instance,
-        tenant: T,
+        keeper: Box<dyn LeaseKeeper>,
+        start: Start,
     ) -> Result<Registration, RegisterError> {
-        let runtime = tokio::runtime::Handle::try_current()
-            .map_err(|_| RegisterError::NoRuntime { registry: registry.to_owned() })?;
-        let (registration, Ward { stopped, publish }) = Registration::with_ward(registry, instance);
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| about.no_runtime())?;
+        let (stop, stopped) = watch::channel(false);
+        let (publish, state) = watch::channel(RegistrationState::Lost);
+        let control = Arc::new(Control { about: about.clone(), stop, state, owned: true });
+        let registration = Registration { instance, control };
         let instance = &registration.instance;
         self.hold(service, instance.id(), &registration.control).await?;
         let (first, confirmed) = oneshot::channel();
-        let owner =
-            Owner { tenant, name: format!("`{service}` {} in {registry}", instance.id()), state: publish, stopped };
-        runtime.spawn(owner.run(first));
-        confirmed.await.unwrap_or_else(|_| Err(RegisterError::NoRuntime { registry: registry.to_owned() }))?;
+        let name = format!("`{service}` {} in {}", instance.id(), about.url());
+        runtime.spawn(Owner { keeper, name, state: publish, stopped }.run(start, first));
+        confirmed.await.unwrap_or_else(|_| Err(about.no_runtime()))?;
         Ok(registration)
     }
 
@@ -217,7 +201,6 @@ impl Owners {
         result
     }
 
-    #[cfg(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper"))]
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -230,7 +213,7 @@ impl Owners {
             let mut ending = {
                 let mut held = self.lock();
                 if held.closed {
-                    return Err(RegisterError::Closed { registry: control.registry.clone() });
+                    return Err(control.about.closed());
                 }
                 held.by_id.retain(|_, control| !control.is_over());
                 match held.by_id.entry((service.clone(), id.to_owned())) {
@@ -248,11 +231,8 @@ impl Owners {
                 }
             };
             let over = async { while ending.changed().await.is_ok() {} };
-            timeout_at(end, over).await.map_err(|_| RegisterError::Timeout {
-                registry: control.registry.clone(),
-                operation: "deregister the earlier instance of this id",
-                after: Self::PREDECESSOR,
-            })?;
+            let late = |_| control.about.late("deregister the earlier instance of this id", Self::PREDECESSOR);
+            timeout_at(end, over).await.map_err(late)?;
         }
     }
 
@@ -261,71 +241,106 @@ impl Owners {
     }
 }
 
-struct Owner<T> {
-    tenant: T,
+struct Owner {
+    keeper: Box<dyn LeaseKeeper>,
     name: String,
     state: watch::Sender<RegistrationState>,
     stopped: watch::Receiver<bool>,
 }
 
-impl<T: Tenant> Owner<T> {
-    async fn run(mut self, first: oneshot::Sender<Result<(), RegisterError>>) {
-        let mut tenure = match self.tenant.acquire().await {
-            Ok(tenure) => tenure,
-            Err(error) => {
-                // An error here: the caller has stopped waiting.
-                let _ = first.send(Err(error));
-                let mut backoff = Backoff::default();
-                while let Err(error) = self.tenant.undo().await {
-                    debug!("{} may still be listed: {error}", self.name);
-                    sleep(backoff.next_delay()).await;
-                }
-                return;
-            }
-        };
-        if first.send(Ok(())).is_ok() {
-            info!("{} is listed", self.name);
-            self.state.send_replace(RegistrationState::Listed);
-            tenure = self.hold(tenure).await;
-        }
-        self.release(tenure).await;
-    }
-
-    /// Returns the last tenure when deregistration is asked for.
-    async fn hold(&mut self, mut tenure: T::Tenure) -> T::Tenure {
-        let mut backoff = Backoff::default();
-        loop {
-            let reason = tokio::select! {
+impl Owner {
+    async fn run(mut self, start: Start, caller: oneshot::Sender<Result<(), RegisterError>>) {
+        let (mut caller, is_patient) = (Some(caller), matches!(start, Start::Eventually(_)));
+        if let Start::Eventually(mut connected) = start {
+            let is_connected = tokio::select! {
                 biased;
-                _ = self.stopped.wait_for(|stopped| *stopped) => return tenure,
-                reason = self.tenant.held(&mut tenure) => reason,
+                () = &mut connected => true,
+                () = std::future::ready(()) => false,
             };
-            warn!("{} was lost: {reason}", self.name);
-            self.state.send_replace(RegistrationState::Lost);
-            loop {
+            if !is_connected {
+                self.promise(&mut caller);
                 tokio::select! {
                     biased;
-                    _ = self.stopped.wait_for(|stopped| *stopped) => return tenure,
-                    () = sleep(backoff.next_delay()) => {}
-                }
-                // Not cancelled: a write under way may arrive, so its outcome must be known before a release.
-                match self.tenant.acquire().await {
-                    Ok(next) => {
-                        tenure = next;
-                        backoff.reset();
-                        break;
+                    _ = self.stopped.wait_for(|stopped| *stopped) => {
+                        self.state.send_replace(RegistrationState::Deregistered);
+                        return;
                     }
-                    Err(error) => debug!("{}: {error}", self.name),
+                    () = connected => {}
                 }
             }
-            info!("{} is listed again", self.name);
+        }
+        let is_listed = match self.keeper.acquire().await {
+            Ok(()) => true,
+            Err(error) if caller.is_none() || (is_patient && error.is_transient()) => {
+                warn!("{} is not listed yet: {error}", self.name);
+                self.promise(&mut caller);
+                false
+            }
+            Err(error) => return self.undo(caller, error).await,
+        };
+        if is_listed {
             self.state.send_replace(RegistrationState::Listed);
+        }
+        if caller.is_none_or(|caller| caller.send(Ok(())).is_ok()) {
+            self.hold(is_listed).await;
+        }
+        self.release().await;
+    }
+
+    fn promise(&self, caller: &mut Option<oneshot::Sender<Result<(), RegisterError>>>) {
+        if let Some(caller) = caller.take() {
+            warn!("{} is listed as soon as the registry can be reached", self.name);
+            // An error: the caller has stopped waiting, and its registration with it.
+            let _ = caller.send(Ok(()));
         }
     }
 
-    async fn release(&mut self, mut tenure: T::Tenure) {
+    async fn undo(mut self, caller: Option<oneshot::Sender<Result<(), RegisterError>>>, error: RegisterError) {
+        if let Some(caller) = caller {
+            // An error here: the caller has stopped waiting.
+            let _ = caller.send(Err(error));
+        }
         let mut backoff = Backoff::default();
-        while let Err(error) = self.tenant.release(&mut tenure).await {
+        while let Err(error) = self.keeper.undo().await {
+            debug!("{} may still be listed: {error}", self.name);
+            sleep(backoff.next_delay()).await;
+        }
+    }
+
+    /// Returns when deregistration is asked for.
+    async fn hold(&mut self, mut is_listed: bool) {
+        let (mut backoff, mut reasons) = (Backoff::default(), Reasons::default());
+        loop {
+            if is_listed {
+                info!("{} is listed", self.name);
+                self.state.send_replace(RegistrationState::Listed);
+                backoff.reset();
+                reasons = Reasons::default();
+                let reason = tokio::select! {
+                    biased;
+                    _ = self.stopped.wait_for(|stopped| *stopped) => return,
+                    reason = self.keeper.held() => reason,
+                };
+                warn!("{} was lost: {reason}", self.name);
+                self.state.send_replace(RegistrationState::Lost);
+            }
+            tokio::select! {
+                biased;
+                _ = self.stopped.wait_for(|stopped| *stopped) => return,
+                () = sleep(backoff.next_delay()) => {}
+            }
+            // Not cancelled: a write under way may arrive, so its outcome must be known before a release.
+            let acquired = self.keeper.acquire().await;
+            is_listed = acquired.is_ok();
+            if let Err(error) = acquired {
+                reasons.tell(&self.name, &error);
+            }
+        }
+    }
+
+    async fn release(&mut self) {
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.keeper.release().await {
             debug!("{} is not deregistered yet: {error}", self.name);
             sleep(backoff.next_delay()).await;
         }

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 
 use crate::{Election, Instance, RegisterError, Registration, ServiceName, SnapshotWatch};
 
-/// A registry: the place where services list their instances. Used as `Arc<dyn MsRegister>`.
+/// A registry: the place where services list their instances. Used as `Arc<dyn MsRegister>`. Its one implementation is
+/// [`Registry`](crate::Registry); a kind of registry of one's own is a [`Backend`](crate::Backend).
 ///
 /// The contract is the same on every back end:
 /// - an error is never an empty list, and an unknown service is an empty list and not an error;
@@ -35,28 +36,30 @@ pub trait MsRegister: fmt::Debug + Send + Sync + 'static {
     /// When the registry cannot be read, the last known list stays, marked [`Freshness::Stale`](crate::Freshness::Stale).
     fn watch(&self, service: &ServiceName) -> SnapshotWatch;
 
+    /// The names of all services with at least one entry, sorted. One authoritative read.
+    ///
+    /// # Errors
+    /// [`RegisterError::Unsupported`] where the registry cannot tell; a registry that cannot be read.
+    async fn services(&self) -> Result<Vec<ServiceName>, RegisterError>;
+
     /// Deregisters all that was registered here, and ends the watches. Again: does nothing.
     ///
     /// # Errors
-    /// What the registry has not confirmed by `deadline`; those instances vanish when their lease ends.
+    /// Instances whose end the registry has not confirmed by `deadline`; they vanish when their lease ends.
     async fn close(&self, deadline: Duration) -> Result<(), RegisterError>;
 
     /// The URL without credentials, for messages.
     fn url(&self) -> &str;
 
-    /// What a service's name is unique in: namespace, group and prefix, without hosts. Two servers of one service name in
+    /// The space in which a service's name is unique: namespace, group and prefix, without hosts. Two servers of one service name in
     /// different scopes are different services. `None`: this registry has no such thing.
     fn scope(&self) -> Option<&str>;
 
-    /// How long the registry lists an instance whose process has died: a lease's or a session's time.
-    fn expiry(&self) -> Duration {
-        Duration::ZERO
-    }
+    /// Longest time for which the registry lists an instance whose process has died: a lease's or a session's time.
+    fn expiry(&self) -> Duration;
 
-    /// How long after a confirmed deregistration watchers may still list the instance.
-    fn propagation(&self) -> Duration {
-        Duration::ZERO
-    }
+    /// Longest time after a confirmed deregistration for which watchers may still list the instance.
+    fn propagation(&self) -> Duration;
 
     /// The elections of this registry: who of a service's instances leads. [`close`](Self::close) resigns them.
     ///
@@ -64,11 +67,5 @@ pub trait MsRegister: fmt::Debug + Send + Sync + 'static {
     /// [`RegisterError::Unsupported`] where there are none, with what to use instead;
     /// [`RegisterError::Unreachable`] while a registry that is
     /// [connected to in the background](crate::connect_in_background) has not answered yet.
-    fn election(&self) -> Result<Arc<dyn Election>, RegisterError> {
-        Err(RegisterError::Unsupported {
-            registry: self.url().to_owned(),
-            what: "master election",
-            instead: "connect to etcd://, gregister:// or zookeeper:// for the elections alone (memory:// within one process)",
-        })
-    }
+    fn election(&self) -> Result<Arc<dyn Election>, RegisterError>;
 }

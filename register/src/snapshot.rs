@@ -1,4 +1,4 @@
-//! What is known of a service's instances at one moment. Pure: time comes in as an argument.
+//! The instances of a service as they are known at one moment. Pure: time comes in as an argument.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::Instance;
 
-/// How far a [`Snapshot`] can be trusted.
+/// Trust in a [`Snapshot`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// The registry has not answered yet: the list is empty because nothing is known.
@@ -29,7 +29,7 @@ pub struct Snapshot {
     resyncs: u64,
 }
 
-/// Why and since when the registry cannot be read.
+/// Reason why the registry cannot be read, and the time since then.
 #[derive(Clone, Debug)]
 struct Problem {
     reason: Arc<str>,
@@ -47,7 +47,7 @@ impl Snapshot {
         self.sequence
     }
 
-    /// How far the list can be trusted.
+    /// Trust in the list.
     pub fn freshness(&self) -> Freshness {
         self.freshness
     }
@@ -57,13 +57,13 @@ impl Snapshot {
         &self.instances
     }
 
-    /// How often the registry has come back after it could not be read: a snapshot with another count than the one before
+    /// Number of times that the registry has come back after it could not be read: a snapshot with another count than the one before
     /// is what it listed after its return, even if the outage itself went unseen.
     pub fn resyncs(&self) -> u64 {
         self.resyncs
     }
 
-    /// How long the list is out of date: zero while it is [`Freshness::Live`], since the first failed read while it is
+    /// Age of the list: zero while it is [`Freshness::Live`], since the first failed read while it is
     /// [`Freshness::Stale`], and `None` when there has never been one.
     pub fn age(&self, now: Instant) -> Option<Duration> {
         match (self.freshness, &self.problem) {
@@ -73,7 +73,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether the last read failed.
+    /// Returns true if the last read failed.
     pub fn is_failing(&self) -> bool {
         self.problem.is_some()
     }
@@ -84,10 +84,8 @@ impl Snapshot {
         State { freshness: self.freshness, problem: self.problem.clone(), now }
     }
 
-    /// The snapshot after a successful read, or `None` if nothing changed.
-    pub(crate) fn refreshed(&self, mut instances: Vec<Instance>) -> Option<Self> {
-        instances.sort_by(|a, b| a.id().cmp(b.id()));
-        instances.dedup_by(|later, first| later.id() == first.id());
+    /// The snapshot after a successful read, sorted by id, or `None` if nothing changed.
+    pub(crate) fn refreshed(&self, instances: Vec<Instance>) -> Option<Self> {
         if self.freshness == Freshness::Live && *self.instances == *instances {
             return None;
         }
@@ -100,16 +98,14 @@ impl Snapshot {
         })
     }
 
-    /// The same as the next one that a watcher of `before` sees.
-    pub(crate) fn after(self, before: &Self) -> Self {
-        Self { sequence: before.sequence + 1, ..self }
-    }
-
-    /// The snapshot after a failed read: the same list, marked, or `None` if it was marked before.
+    /// The snapshot after a failed read: the same list, marked with this reason since the first failure, or `None` if it is marked
+    /// with this reason already.
     pub(crate) fn failed(&self, reason: &str, now: Instant) -> Option<Self> {
-        if self.problem.is_some() {
-            return None;
-        }
+        let since = match &self.problem {
+            Some(problem) if &*problem.reason == reason => return None,
+            Some(problem) => problem.since,
+            None => now,
+        };
         let freshness = match self.freshness {
             Freshness::Never => Freshness::Never,
             Freshness::Live | Freshness::Stale => Freshness::Stale,
@@ -118,7 +114,7 @@ impl Snapshot {
             sequence: self.sequence + 1,
             freshness,
             instances: self.instances.clone(),
-            problem: Some(Problem { reason: reason.into(), since: now }),
+            problem: Some(Problem { reason: reason.into(), since }),
             resyncs: self.resyncs,
         })
     }
@@ -156,20 +152,24 @@ mod tests {
     #[test]
     fn a_failed_read_keeps_the_list() {
         let now = Instant::now();
-        let live = Snapshot::never().refreshed(instances(&[2, 1, 2])).unwrap();
+        let live = Snapshot::never().refreshed(instances(&[1, 2])).unwrap();
         assert_eq!(live.freshness(), Freshness::Live);
-        assert_eq!(live.instances().iter().map(Instance::port).collect::<Vec<_>>(), [1, 2]);
-
         let stale = live.failed("connection refused", now).unwrap();
         assert_eq!(stale.freshness(), Freshness::Stale);
         assert_eq!(stale.instances(), live.instances());
-        assert!(stale.failed("still", now).is_none(), "the first reason and time stay");
-        let text = stale.state(now + Duration::from_secs(12)).to_string();
-        assert_eq!(text, "unreadable for 12.0 s (connection refused)");
+        let later = now + Duration::from_secs(12);
+        assert!(stale.failed("connection refused", later).is_none(), "nothing new");
+        assert_eq!(stale.state(later).to_string(), "unreadable for 12.0 s (connection refused)");
+        let refused = stale.failed("authentication failed", later).unwrap();
+        assert_eq!(
+            refused.state(later).to_string(),
+            "unreadable for 12.0 s (authentication failed)",
+            "the last reason"
+        );
 
         let back = stale.refreshed(instances(&[1, 2])).unwrap();
         assert_eq!((back.freshness(), back.sequence()), (Freshness::Live, 3));
-        assert!(back.refreshed(instances(&[2, 1])).is_none(), "nothing new");
+        assert!(back.refreshed(instances(&[1, 2])).is_none(), "nothing new");
         assert_eq!([&live, &stale, &back].map(Snapshot::resyncs), [0, 0, 1]);
         let ages =
             [&live, &stale, &back].map(|snapshot| snapshot.age(now + Duration::from_secs(12)).unwrap().as_secs());

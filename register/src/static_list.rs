@@ -1,65 +1,81 @@
-use std::{sync::Arc, time::Duration};
-
 use async_trait::async_trait;
 
 use crate::{
-    Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, url::RegistryUrl,
-    watch::SnapshotCell,
+    About, Backend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, SnapshotCell, url::RegistryUrl,
 };
 
 /// `static://`: a list given by hand, the same for every service.
 ///
-/// Registering succeeds and publishes nothing: who calls was given the list.
+/// Registering succeeds and publishes nothing: callers were given the list.
+pub type Static = Registry<StaticBackend>;
+
+/// The back end of [`Static`].
 #[derive(Debug)]
-pub struct Static {
-    url: String,
+pub struct StaticBackend {
+    about: About,
     instances: Vec<Instance>,
-    cell: Arc<SnapshotCell>,
 }
 
 impl Static {
-    /// These instances, whatever the service.
-    pub fn new(mut instances: Vec<Instance>) -> Self {
+    /// A list of these instances, for every service.
+    pub fn new(instances: Vec<Instance>) -> Self {
+        Self::of(StaticBackend::listing(instances))
+    }
+}
+
+impl StaticBackend {
+    fn listing(mut instances: Vec<Instance>) -> Self {
         instances.sort_by(|a, b| a.id().cmp(b.id()));
         let addresses: Vec<_> = instances.iter().map(Instance::address).collect();
-        let cell = SnapshotCell::new();
-        cell.refresh(instances.clone());
-        Self { url: format!("static://{}", addresses.join(",")), instances, cell: Arc::new(cell) }
+        Self { about: About::new(format!("static://{}", addresses.join(","))), instances }
     }
 
-    pub(crate) fn from_url(url: &RegistryUrl) -> Result<Self, RegisterError> {
+    pub(crate) fn config(url: &RegistryUrl) -> Result<Vec<Instance>, RegisterError> {
         url.check_keys(&[])?;
         if !url.path.is_empty() {
             return Err(url.invalid("it takes no path"));
         }
-        url.instances().map(Self::new)
+        url.instances()
+    }
+
+    fn found(&self) -> Vec<Found> {
+        self.instances.iter().cloned().map(Ok).collect()
     }
 }
 
 #[async_trait]
-impl MsRegister for Static {
-    async fn register(&self, _service: &ServiceName, instance: Instance) -> Result<Registration, RegisterError> {
-        instance.check()?;
-        Ok(Registration::unlisted(&self.url, instance))
+impl Backend for StaticBackend {
+    type Config = Vec<Instance>;
+
+    const IS_REMOTE: bool = false;
+
+    fn new(instances: Vec<Instance>) -> Result<Self, RegisterError> {
+        Ok(Self::listing(instances))
     }
 
-    async fn list(&self, _service: &ServiceName) -> Result<Vec<Instance>, RegisterError> {
-        Ok(self.instances.clone())
+    fn about(&self) -> &About {
+        &self.about
     }
 
-    fn watch(&self, _service: &ServiceName) -> SnapshotWatch {
-        self.cell.subscribe()
-    }
-
-    async fn close(&self, _deadline: Duration) -> Result<(), RegisterError> {
+    async fn connect(&self) -> Result<(), RegisterError> {
         Ok(())
     }
 
-    fn url(&self) -> &str {
-        &self.url
+    fn lease(&self, _service: &ServiceName, _instance: &Instance) -> Option<Box<dyn LeaseKeeper>> {
+        None
     }
 
-    fn scope(&self) -> Option<&str> {
-        None
+    async fn list(&self, _service: &ServiceName) -> Result<Vec<Found>, RegisterError> {
+        Ok(self.found())
+    }
+
+    async fn follow(&self, _service: &ServiceName, cell: &SnapshotCell) -> Result<(), RegisterError> {
+        cell.refresh(self.found());
+        std::future::pending().await
+    }
+
+    fn feed(&self, _service: &ServiceName, cell: &SnapshotCell) -> bool {
+        cell.refresh(self.found());
+        true
     }
 }

@@ -2,53 +2,60 @@
 
 use std::time::Duration;
 
-use crate::{Instance, RegisterError};
+use crate::{About, Instance, Login, RegisterError};
 
 /// `scheme://[user:password@]host:port,host:port/path?key=value&key=value`, taken apart.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct RegistryUrl {
     pub(crate) scheme: String,
     pub(crate) hosts: Vec<String>,
     /// Without slashes at its ends.
     pub(crate) path: String,
+    /// The same, but for slashes that it begins with beyond the one that ends the hosts.
+    pub(crate) rooted_path: String,
     query: Vec<(String, String)>,
     /// Scheme, hosts and path: never the query, which may hold a password.
     shown: String,
 }
 
+/// Parameters whose values are never shown.
+const SECRETS: [&str; 2] = ["password", "token"];
+
 impl RegistryUrl {
     pub(crate) fn parse(url: &str) -> Result<Self, RegisterError> {
-        // The query first: a `://` in it begins nothing, and what stands before it is shown.
+        // The query first: a `://` in it begins nothing, and all before it is shown.
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        let Some((scheme, rest)) = address.split_once("://") else {
-            // What may be credentials is left out.
-            let shown = address.rsplit_once('@').map_or(address, |(_, rest)| rest);
+        let query: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let scheme = address.split_once("://").map(|(scheme, _)| scheme);
+        // A password may hold any character, so nothing of such an address is shown.
+        if address.contains('@') || query.iter().any(|(key, _)| key.contains('@')) {
+            let scheme = scheme.filter(|scheme| scheme.bytes().all(|b| b.is_ascii_alphabetic())).unwrap_or_default();
             return Err(RegisterError::InvalidUrl {
-                url: shown.to_owned(),
+                url: format!("{scheme}://.."),
+                reason: "credentials go into the query: `?username=..&password=..`, each with `&` as %26, `@` as %40"
+                    .to_owned(),
+            });
+        }
+        let Some((scheme, rest)) = address.split_once("://") else {
+            return Err(RegisterError::InvalidUrl {
+                url: address.to_owned(),
                 reason: "it has no scheme: it begins with `scheme://`, such as `etcd://127.0.0.1:2379`".to_owned(),
             });
         };
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let path = path.trim_matches('/');
-        let shown = match path {
+        let rooted_path = path.trim_end_matches('/');
+        let shown = match rooted_path {
             "" => format!("{scheme}://{hosts}"),
             path => format!("{scheme}://{hosts}/{path}"),
         };
-        let parsed = Self {
+        Ok(Self {
             scheme: scheme.to_owned(),
             hosts: hosts.split(',').filter(|host| !host.is_empty()).map(str::to_owned).collect(),
-            path: path.to_owned(),
-            query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+            path: path.trim_matches('/').to_owned(),
+            rooted_path: rooted_path.to_owned(),
+            query,
             shown,
-        };
-        if hosts.contains('@') {
-            let without = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
-            return Err(RegisterError::InvalidUrl {
-                url: format!("{scheme}://..@{without}"),
-                reason: "credentials go into the query: `?username=..&password=..`".to_owned(),
-            });
-        }
-        Ok(parsed)
+        })
     }
 
     /// Each host as `host:port`; at least one is needed.
@@ -67,26 +74,92 @@ impl RegistryUrl {
         self.query.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// The value of `key` in seconds, if given: a number above 0.
-    pub(crate) fn seconds(&self, key: &str) -> Result<Option<Duration>, RegisterError> {
-        let Some(text) = self.get(key) else { return Ok(None) };
+    /// The value of `key` in seconds, or `default`: a number above 0.
+    pub(crate) fn seconds(&self, key: &str, default: Duration) -> Result<Duration, RegisterError> {
+        let Some(text) = self.get(key) else { return Ok(default) };
         match text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
-            Some(duration) if !duration.is_zero() => Ok(Some(duration)),
-            _ => Err(self.invalid(&format!("{key}={text}: give seconds above 0"))),
+            Some(duration) if !duration.is_zero() => Ok(duration),
+            _ => Err(self.bad(key, "give seconds above 0")),
         }
     }
 
-    /// Refuses keys that nothing reads: most often they are misspelt.
-    pub(crate) fn check_keys(&self, known: &[&str]) -> Result<(), RegisterError> {
-        match self.query.iter().find(|(key, _)| !known.contains(&key.as_str())) {
-            None => Ok(()),
-            Some((key, _)) if known.is_empty() => Err(self.invalid(&format!("`{key}`: it takes no parameters"))),
-            Some((key, _)) => Err(self.invalid(&format!("`{key}` is not a parameter of it: use {}", known.join(", ")))),
+    /// The addresses of the hosts; at least one is needed.
+    pub(crate) fn addresses(&self) -> Result<Vec<String>, RegisterError> {
+        Ok(self.instances()?.iter().map(Instance::address).collect())
+    }
+
+    /// The value of `key`, or `default`.
+    pub(crate) fn text(&self, key: &str, default: String) -> String {
+        self.get(key).map_or(default, str::to_owned)
+    }
+
+    /// The parameters `username` and `password`: both, or none of them.
+    pub(crate) fn login(&self) -> Result<Option<Login>, RegisterError> {
+        match (self.get("username"), self.get("password")) {
+            (Some(username), Some(password)) => Ok(Some(Login::new(username, password))),
+            (None, None) => Ok(None),
+            _ => Err(self.invalid("give both username and password, or none of them")),
         }
+    }
+
+    /// Refuses keys that nothing reads: most often they are misspelt. One that follows a secret may be a part of it, and is not
+    /// shown.
+    pub(crate) fn check_keys(&self, known: &[&str]) -> Result<(), RegisterError> {
+        let Some(unknown) = self.query.iter().position(|(key, _)| !known.contains(&key.as_str())) else {
+            return Ok(());
+        };
+        let use_known =
+            if known.is_empty() { "it takes no parameters".to_owned() } else { format!("use {}", known.join(", ")) };
+        match self.query[..unknown].iter().find(|(key, _)| SECRETS.contains(&key.as_str())) {
+            Some((secret, _)) => Err(self.invalid(&format!(
+                "what follows `{secret}` is not a parameter of it: write `&` in a {secret} as %26; {use_known}"
+            ))),
+            None => Err(self.invalid(&format!("`{}` is not a parameter of it: {use_known}", self.query[unknown].0))),
+        }
+    }
+
+    /// An error about the value of `key`. The value is not shown where it may be a part of a secret.
+    pub(crate) fn bad(&self, key: &str, remedy: &str) -> RegisterError {
+        let secret = self.query.iter().position(|(name, _)| SECRETS.contains(&name.as_str()));
+        let value = self.query.iter().rposition(|(name, _)| name == key);
+        let shown = match value {
+            Some(index) if secret.is_none_or(|secret| index < secret) => &self.query[index].1,
+            _ => "..",
+        };
+        self.invalid(&format!("{key}={shown}: {remedy}"))
     }
 
     pub(crate) fn invalid(&self, reason: &str) -> RegisterError {
         RegisterError::InvalidUrl { url: self.shown.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// Rules for every configuration of a registry with servers.
+pub(crate) struct Rules<'a> {
+    pub(crate) about: &'a About,
+    pub(crate) hosts: &'a [String],
+    pub(crate) timeout: Duration,
+    /// Name of the parameter for the instance's time, the time, and its least value in seconds; the most is a day.
+    pub(crate) expiry: Option<(&'static str, Duration, u64)>,
+}
+
+impl Rules<'_> {
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    pub(crate) fn check(&self) -> Result<(), RegisterError> {
+        if self.hosts.is_empty() {
+            return Err(self.about.invalid("it names no host: add `host:port`"));
+        }
+        if self.timeout.is_zero() {
+            return Err(self.about.invalid("timeout: give seconds above 0"));
+        }
+        match self.expiry {
+            Some((name, time, least)) if time < Duration::from_secs(least) || time > Self::DAY => {
+                let unit = if least == 1 { "second" } else { "seconds" };
+                Err(self.about.invalid(format!("{name}: give {least} {unit} to a day")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -98,11 +171,12 @@ mod tests {
     fn all_parts_are_found() {
         let url = RegistryUrl::parse("etcd://a:1,[::1]:2/team/rpc/?ttl=2.5&username=u&password=p%26q").unwrap();
         assert_eq!(url.scheme, "etcd");
-        assert_eq!(url.path, "team/rpc");
+        assert_eq!((url.path.as_str(), url.rooted_path.as_str()), ("team/rpc", "team/rpc"));
         assert_eq!(url.shown, "etcd://a:1,[::1]:2/team/rpc");
         assert_eq!(url.instances().unwrap()[1].host(), "::1");
         assert_eq!(url.get("password"), Some("p&q"));
-        assert_eq!(url.seconds("ttl").unwrap(), Some(Duration::from_millis(2500)));
+        assert_eq!(url.seconds("ttl", Duration::ZERO).unwrap(), Duration::from_millis(2500));
+        assert_eq!(url.login().unwrap(), Some(Login::new("u", "p&q")));
         url.check_keys(&["ttl", "username", "password"]).unwrap();
     }
 
@@ -113,7 +187,7 @@ mod tests {
             Ok(url) => {
                 let checks = url
                     .check_keys(&["ttl"])
-                    .and_then(|()| url.seconds("ttl").map(drop))
+                    .and_then(|()| url.seconds("ttl", Duration::ZERO).map(drop))
                     .and_then(|()| url.instances().map(drop));
                 checks.unwrap_err().to_string()
             }
@@ -124,10 +198,29 @@ mod tests {
         assert!(error("etcd://a:1?tll=3").contains("`tll` is not a parameter of it: use ttl"));
         assert!(error("etcd://a:1?ttl=soon").contains("ttl=soon: give seconds above 0"));
         assert!(error("etcd://a:1?ttl=-1").contains("ttl=-1"));
-        let hidden = error("etcd://user:secret@a:1");
-        assert!(hidden.contains("credentials") && !hidden.contains("secret"), "{hidden}");
-        for url in ["etcd:/a:1?password=secret", "u:secret@a:1", "a:1?next=etcd://b:1&password=secret"] {
-            assert!(!error(url).contains("secret"), "{url}");
+    }
+
+    #[test]
+    fn no_character_in_a_password_shows_a_part_of_it() {
+        for sign in ["", "/", "?", "&", "#", "@", ":", "://", "%", "=", "+", " ", ",", "&ttl="] {
+            for url in [
+                format!("etcd://user:secret{sign}secret@a:1"),
+                format!("user:secret{sign}secret@a:1"),
+                format!("etcd:/a:1?password=secret{sign}secret"),
+                format!("a:1?next=etcd://b:1&password=secret{sign}secret"),
+                format!("etcd://a:1?username=u&password=secret{sign}secret&tll=1"),
+                format!("etcd://a:1?token=secret{sign}secret&tll=1"),
+            ] {
+                let said = match RegistryUrl::parse(&url) {
+                    Err(error) => format!("{error} {error:?}"),
+                    Ok(url) => {
+                        let keys = url.check_keys(&["ttl", "username", "password", "token"]);
+                        format!("{keys:?} {:?}", url.seconds("ttl", Duration::ZERO))
+                    }
+                };
+                assert!(!said.contains("secret"), "{url}: {said}");
+                assert!(said.contains("InvalidUrl"), "{url}: {said}");
+            }
         }
     }
 }

@@ -2,14 +2,13 @@
 
 use std::{
     collections::HashMap,
-    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{sync::watch, task::AbortHandle};
 
-use crate::{RegisterError, ServiceName, Snapshot};
+use crate::{Found, RegisterError, ServiceName, Snapshot, sieve::Sieve};
 
 /// Follows the instances of one service; see [`MsRegister::watch`](crate::MsRegister::watch). Cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,41 +46,42 @@ impl SnapshotWatch {
 #[error("the registry was closed")]
 pub struct WatchClosed;
 
-/// The writing side of one service's watch.
+/// The writing side of one service's watch: what [`Backend::follow`](crate::Backend::follow) fills. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct SnapshotCell(Arc<watch::Sender<Snapshot>>);
+pub struct SnapshotCell {
+    sender: Arc<watch::Sender<Snapshot>>,
+    service: ServiceName,
+    sieve: Arc<Sieve>,
+}
 
 impl SnapshotCell {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(Snapshot::never())))
+    pub(crate) fn new(service: &ServiceName, sieve: Arc<Sieve>) -> Self {
+        Self { sender: Arc::new(watch::Sender::new(Snapshot::never())), service: service.clone(), sieve }
     }
 
     pub(crate) fn subscribe(&self) -> SnapshotWatch {
-        SnapshotWatch { receiver: self.0.subscribe() }
+        SnapshotWatch { receiver: self.sender.subscribe() }
     }
 
-    pub(crate) fn is_watched(&self) -> bool {
-        self.0.receiver_count() > 0
+    /// Returns true if anybody still follows the service.
+    pub fn is_watched(&self) -> bool {
+        self.sender.receiver_count() > 0
     }
 
-    /// Publishes a successful read.
-    pub(crate) fn refresh(&self, instances: Vec<crate::Instance>) {
+    /// Publishes a successful read: all entries, in any order.
+    pub fn refresh(&self, found: Vec<Found>) {
+        let instances = self.sieve.sift(&self.service, found);
         self.replace(|snapshot| snapshot.refreshed(instances));
     }
 
-    /// Publishes what another cell shows.
-    pub(crate) fn mirror(&self, snapshot: Snapshot) {
-        self.replace(|before| Some(snapshot.after(before)));
-    }
-
     /// Marks the list: the registry cannot be read.
-    pub(crate) fn fail(&self, error: &RegisterError) {
+    pub fn fail(&self, error: &RegisterError) {
         let reason = error.to_string();
         self.replace(|snapshot| snapshot.failed(&reason, Instant::now()));
     }
 
     fn replace(&self, next: impl FnOnce(&Snapshot) -> Option<Snapshot>) {
-        self.0.send_if_modified(|snapshot| match next(snapshot) {
+        self.sender.send_if_modified(|snapshot| match next(snapshot) {
             Some(next) => {
                 *snapshot = next;
                 true
@@ -99,40 +99,35 @@ pub(crate) struct Watches {
 
 #[derive(Debug, Default)]
 struct Sources {
-    by_service: HashMap<ServiceName, (SnapshotCell, tokio::task::AbortHandle)>,
+    by_service: HashMap<ServiceName, (SnapshotCell, Option<AbortHandle>)>,
     closed: bool,
 }
 
 impl Watches {
-    /// Joins the watch of `service`, or starts it: `source` keeps its cell up to date until it is aborted, which happens
-    /// at `close`, or at the next `open` after the last reader has gone.
-    pub(crate) fn open<F>(
+    /// Joins the watch of the cell's service, or starts it: `source` keeps the cell up to date by itself, or returns the task
+    /// that does, which is aborted at `close`, or at the next `open` after the last reader has gone.
+    pub(crate) fn open(
         &self,
-        runtime: &Handle,
-        service: &ServiceName,
-        source: impl FnOnce(SnapshotCell) -> F,
-    ) -> SnapshotWatch
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+        cell: SnapshotCell,
+        source: impl FnOnce(SnapshotCell) -> Option<AbortHandle>,
+    ) -> SnapshotWatch {
         let mut sources = self.lock();
         if sources.closed {
-            return SnapshotCell::new().subscribe();
+            return cell.subscribe();
         }
-        sources.by_service.retain(|name, (cell, task)| {
-            let wanted = cell.is_watched() || name == service;
-            if !wanted {
+        sources.by_service.retain(|name, (open, task)| {
+            let wanted = open.is_watched() || *name == cell.service;
+            if let Some(task) = task.as_ref().filter(|_| !wanted) {
                 task.abort();
             }
             wanted
         });
-        if let Some((cell, _)) = sources.by_service.get(service) {
-            return cell.subscribe();
+        if let Some((open, _)) = sources.by_service.get(&cell.service) {
+            return open.subscribe();
         }
-        let cell = SnapshotCell::new();
         let watch = cell.subscribe();
-        let task = runtime.spawn(source(cell.clone())).abort_handle();
-        sources.by_service.insert(service.clone(), (cell, task));
+        let task = source(cell.clone());
+        sources.by_service.insert(cell.service.clone(), (cell, task));
         watch
     }
 
@@ -141,7 +136,9 @@ impl Watches {
         let mut sources = self.lock();
         sources.closed = true;
         for (_, (_, task)) in sources.by_service.drain() {
-            task.abort();
+            if let Some(task) = task {
+                task.abort();
+            }
         }
     }
 

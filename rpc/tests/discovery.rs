@@ -14,7 +14,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use ms_register::{Instance, Memory, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, Static};
+use ms_register::{
+    Election, Instance, Memory, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, Static,
+};
 use ms_rpc::{CallOptions, ClientProxy, Code, Outcome};
 use serde_json::json;
 use shop::{ShopClient, registered};
@@ -104,8 +106,24 @@ impl MsRegister for Reentrant {
         self.memory.scope()
     }
 
+    async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
+        self.memory.services().await
+    }
+
     async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
         self.memory.close(deadline).await
+    }
+
+    fn expiry(&self) -> Duration {
+        self.memory.expiry()
+    }
+
+    fn propagation(&self) -> Duration {
+        self.memory.propagation()
+    }
+
+    fn election(&self) -> Result<Arc<dyn Election>, RegisterError> {
+        self.memory.election()
     }
 }
 

@@ -376,7 +376,7 @@ async fn an_instance_that_is_gone_leaves_the_others_their_even_shares() {
     let (_b, _) = registered(&registry, "b").await;
     // Between them by id, and nobody listens.
     registry.insert(&service(), Instance::new("127.0.0.1", 1).with_id("127.0.0.1:2"));
-    registry.insert(&service(), Instance::new("127.0.0.1", 1).with_id("127.0.0.1:9"));
+    registry.insert(&service(), Instance::new("127.0.0.1", 2).with_id("127.0.0.1:9"));
     let shop = ShopClient::new(proxy(&registry));
     warm(&shop, 2).await;
     assert_eq!(asked(&shop, 100).await, HashMap::from([("a".to_owned(), 50), ("b".to_owned(), 50)]));

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ms_register::{Freshness, Instance, Memory, MsRegister, RegisterError, RegistrationState, ServiceName};
 
-use crate::fixture::{Fixture, ids, service};
+use ms_register_conformance::{Fixture, ids, service};
 
 pub(crate) struct MemoryFixture(Arc<Memory>);
 

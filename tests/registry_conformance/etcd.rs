@@ -6,7 +6,7 @@ use ms_register::{Freshness, Instance, MsRegister, RegisterError, ServiceName};
 use ms_tests::{Data, Server};
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, Untidy, ids, service, within};
+use ms_register_conformance::{Fixture, Untidy, ids, service, within};
 
 /// How long an owner may take to write its key again while etcd is up.
 const REWRITTEN: Duration = Duration::from_secs(2);
@@ -228,4 +228,146 @@ async fn credentials_are_used_and_never_shown() {
     let seen = watch.wait_for(|s| s.instances().len() == 1);
     within(EtcdFixture::SETTLES, "the instance", seen).await.unwrap();
     registration.deregister(REWRITTEN).await.unwrap();
+}
+
+/// Go programs write keys such as `/services/goods/1`.
+#[tokio::test]
+async fn keys_that_begin_with_a_slash_are_read_and_written() {
+    let etcd = EtcdFixture::start().await;
+    let registry = ms_register::connect(&format!("{}//services", etcd.0.url())).await.unwrap();
+    assert_eq!(registry.scope(), Some("etcd//services"));
+    let goods = service("goods");
+    etcd.etcdctl(&["put", "/services/goods/1", r#"{"Addr":"10.0.0.9:80"}"#]).await;
+    assert_eq!(ids(&registry.list(&goods).await.unwrap()), ["1"]);
+    let _registration = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
+    let keys = etcd.etcdctl(&["get", "--prefix", "/services/goods/", "--keys-only"]).await;
+    assert_eq!(keys.split_whitespace().collect::<Vec<_>>(), ["/services/goods/1", "/services/goods/10.0.0.1:80"]);
+    assert_eq!(registry.services().await.unwrap(), [goods]);
+}
+
+async fn with_user(etcd: &EtcdFixture) -> String {
+    etcd.etcdctl(&["user", "add", "root:secret-1"]).await;
+    etcd.etcdctl(&["user", "grant-role", "root", "root"]).await;
+    etcd.etcdctl(&["auth", "enable"]).await;
+    "?username=root&password=secret-1".to_owned()
+}
+
+/// One endpoint refuses, one accepts and says nothing, one serves: logging in is one of the requests that move on.
+#[tokio::test]
+async fn of_several_endpoints_one_that_serves_is_enough() {
+    let etcd = EtcdFixture::start().await;
+    let user = with_user(&etcd).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (silent, dead) = (silent.local_addr().unwrap(), {
+        let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        dead.local_addr().unwrap()
+    });
+    let url = format!("etcd://{dead},{silent},{}{user}", etcd.0.address());
+    let goods = service("goods");
+    for _ in 0..20 {
+        let registry = within(Duration::from_secs(3), "a start", ms_register::connect(&url)).await.unwrap();
+        // It stays with the endpoint that serves.
+        let begin = std::time::Instant::now();
+        registry.list(&goods).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    }
+}
+
+/// Its kernel accepts connections, and nobody answers.
+#[tokio::test]
+async fn an_endpoint_that_freezes_is_left_for_another() {
+    let (etcd, frozen) = (EtcdFixture::start().await, Server::etcd().await.unwrap());
+    // Both are asked for the same, and have it not: the frozen one is known by the other's answer.
+    let registry = ms_register::connect(&format!("etcd://{},{}", frozen.address(), etcd.0.address())).await.unwrap();
+    frozen.freeze().unwrap();
+    let goods = service("goods");
+    for _ in 0..20 {
+        registry.list(&goods).await.unwrap();
+    }
+    frozen.thaw().unwrap();
+}
+
+/// Users and roles change while programs run: what they were given before is too old from then on.
+#[tokio::test]
+async fn a_change_of_users_fails_no_request() {
+    let etcd = EtcdFixture::start().await;
+    let user = with_user(&etcd).await;
+    let registry = ms_register::connect(&format!("{}{user}", etcd.0.url())).await.unwrap();
+    let goods = service("goods");
+    for name in ["a", "b", "c"] {
+        let root = "--user=root:secret-1";
+        etcd.etcdctl(&[root, "user", "add", &format!("{name}:pw")]).await;
+        etcd.etcdctl(&[root, "role", "add", name]).await;
+        let registration = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
+        assert_eq!(registry.list(&goods).await.unwrap().len(), 1);
+        registration.deregister(REWRITTEN).await.unwrap();
+    }
+}
+
+/// `etcdctl put` takes a key out of its lease: it would outlive the server.
+#[tokio::test]
+async fn a_key_without_a_lease_is_written_again_and_removed_at_the_end() {
+    let etcd = EtcdFixture::start().await;
+    let registry = etcd.connect().await.unwrap();
+    let (goods, instance) = (service("goods"), Instance::new("10.0.0.1", 80));
+    let registration = registry.register(&goods, instance.clone()).await.unwrap();
+    etcd.write(&goods, &instance.clone().with_weight(9.0)).await;
+    let mut watch = registry.watch(&goods);
+    let own = watch.wait_for(|s| s.instances() == [instance.clone()]);
+    within(REWRITTEN, "its own value", own).await.unwrap();
+    let found = etcd.etcdctl(&["get", "ms-rpc/goods/10.0.0.1:80", "-w", "json"]).await;
+    let found: Value = serde_json::from_str(&found).unwrap();
+    assert!(found["kvs"][0]["lease"].as_i64().is_some_and(|lease| lease != 0), "{found}");
+
+    // Right before the end there is hardly time to write it again.
+    etcd.write(&goods, &instance).await;
+    registration.deregister(REWRITTEN).await.unwrap();
+    assert!(etcd.etcdctl(&["get", "--prefix", "ms-rpc/goods/"]).await.is_empty());
+}
+
+/// An answer of etcd above 4 MiB is refused by the client unless it is told otherwise.
+#[tokio::test]
+async fn lists_above_four_mebibytes_are_read() {
+    let etcd = EtcdFixture::start().await;
+    let registry = etcd.connect().await.unwrap();
+    let goods = service("goods");
+    let mut watch = registry.watch(&goods);
+    let mut registrations = Vec::new();
+    for port in 1..=80 {
+        let large = Instance::new("10.0.0.1", port).with_metadata("note", "x".repeat(64 << 10));
+        registrations.push(registry.register(&goods, large).await.unwrap());
+    }
+    assert_eq!(registry.list(&goods).await.unwrap().len(), 80);
+    let all = watch.wait_for(|s| s.instances().len() == 80);
+    within(EtcdFixture::SETTLES, "all of them", all).await.unwrap();
+    let late = etcd.connect().await.unwrap();
+    let mut watch = late.watch(&goods);
+    let all = watch.wait_for(|s| s.instances().len() == 80);
+    within(EtcdFixture::SETTLES, "all of them in one read", all).await.unwrap();
+    registry.close(Duration::from_secs(10)).await.unwrap();
+}
+
+#[tokio::test]
+async fn rights_for_one_service_suffice_for_it() {
+    let etcd = EtcdFixture::start().await;
+    etcd.etcdctl(&["role", "add", "goods"]).await;
+    for prefix in ["ms-rpc/goods/", "ms-rpc/@election/goods/"] {
+        etcd.etcdctl(&["role", "grant-permission", "goods", "readwrite", "--prefix=true", prefix]).await;
+    }
+    etcd.etcdctl(&["user", "add", "goods:secret-2"]).await;
+    etcd.etcdctl(&["user", "grant-role", "goods", "goods"]).await;
+    with_user(&etcd).await;
+    let url = format!("{}?username=goods&password=secret-2", etcd.0.url());
+    let registry = ms_register::connect(&url).await.unwrap();
+    let goods = service("goods");
+    let mut watch = registry.watch(&goods);
+    let registration = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
+    let seen = watch.wait_for(|s| s.instances().len() == 1);
+    within(EtcdFixture::SETTLES, "the instance", seen).await.unwrap();
+    let election = registry.election().unwrap();
+    let leader = election.campaign(&goods, Instance::new("10.0.0.1", 80), EtcdFixture::RECOVERS).await.unwrap();
+    leader.resign(REWRITTEN).await.unwrap();
+    registration.deregister(REWRITTEN).await.unwrap();
+    let refused = registry.register(&service("orders"), Instance::new("10.0.0.1", 80)).await.unwrap_err();
+    assert!(matches!(refused, RegisterError::Rejected { .. }), "{refused}");
 }

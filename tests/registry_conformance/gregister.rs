@@ -6,7 +6,7 @@ use ms_register::{Freshness, Instance, MsRegister, RegisterError, ServiceName};
 use ms_tests::{Data, Response, Server, request, request_with};
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, ids, service, within};
+use ms_register_conformance::{Fixture, ids, service, within};
 
 pub(crate) struct GregisterFixture(Server);
 

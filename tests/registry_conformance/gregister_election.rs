@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use ms_register::RegisterError;
+use ms_register_conformance::{Fixture, service, within};
 use ms_tests::{Fault, Relay, Response, Server};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     election::{DEADLINE, campaign, elected, election, instance},
-    fixture::{Fixture, service, within},
     gregister::GregisterFixture,
 };
 

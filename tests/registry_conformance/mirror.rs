@@ -9,7 +9,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::fixture::{Fixture, service, within};
+use ms_register_conformance::{Fixture, service, within};
 
 /// Dropping it kills the process.
 struct Mirror {
@@ -40,7 +40,7 @@ impl Mirror {
     }
 }
 
-pub(crate) async fn it_is_shown_in_the_old_form_read_only<F: Fixture>(mut fixture: F) {
+async fn it_is_shown_in_the_old_form_read_only<F: Fixture>(mut fixture: F) {
     let registry = fixture.connect().await.unwrap();
     let goods = service("goods");
     let light = Instance::new("10.0.0.1", 80).with_weight(0.25);
@@ -104,3 +104,17 @@ async fn a_registry_that_is_not_there_is_named() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("backend: ") && said.contains("etcd://127.0.0.1:1"), "{said}");
 }
+
+macro_rules! shown {
+    ($test:ident, $fixture:ty) => {
+        #[tokio::test]
+        async fn $test() {
+            it_is_shown_in_the_old_form_read_only(<$fixture as Fixture>::start().await).await;
+        }
+    };
+}
+
+shown!(etcd_in_gregister, crate::etcd::EtcdFixture);
+shown!(gregister_in_gregister, crate::gregister::GregisterFixture);
+shown!(nacos_in_gregister, crate::nacos::NacosFixture);
+shown!(zookeeper_in_gregister, crate::zookeeper::ZookeeperFixture);

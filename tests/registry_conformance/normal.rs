@@ -3,14 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use ms_register::{Instance, MsRegister, RegisterError, ServiceName};
+use ms_register_conformance::{Fixture, Untidy, ids, service, within};
 use ms_tests::{Fault, Relay};
 use serde_json::{Value, json};
 use zookeeper_client::CreateMode;
 
-use crate::{
-    fixture::{Fixture, Untidy, ids, service, within},
-    zookeeper::ZookeeperFixture,
-};
+use crate::zookeeper::ZookeeperFixture;
 
 pub(crate) struct NormalFixture(ZookeeperFixture);
 
@@ -68,7 +66,7 @@ impl Fixture for NormalFixture {
         for name in self.0.names(&directory).await {
             let path = format!("{directory}/{name}");
             let (data, _) = self.0.stranger().get_data(&path).await.unwrap();
-            let found: Value = serde_json::from_slice(&data).unwrap();
+            let found: Value = serde_json::from_slice(&data).unwrap_or_default();
             if found["serveruniquecode"] == json!(instance.id()) {
                 self.0.stranger().delete(&path, None).await.unwrap();
             }
@@ -129,6 +127,27 @@ async fn normals_are_written_and_listed_and_masters_are_not() {
     within(NormalFixture::SETTLES, "the end of the stranger", one).await.unwrap();
     registration.deregister(NormalFixture::SETTLES).await.unwrap();
     assert_eq!(zookeeper.0.names("/micro-service/goods").await, ["master"], "which is not ours");
+}
+
+/// A server of go-micro-service that stands alone is `master`, and no `normal`.
+#[tokio::test]
+async fn a_lone_master_is_found() {
+    let zookeeper = NormalFixture::start().await;
+    let registry = zookeeper.connect().await.unwrap();
+    let goods = service("goods");
+    let mut watch = registry.watch(&goods);
+    zookeeper.0.put("/micro-service/goods/master", &peer("m", "10.0.0.9", 9), CreateMode::Ephemeral).await;
+    let master = watch.wait_for(|s| ids(s.instances()) == ["m"]);
+    within(NormalFixture::SETTLES, "the master", master).await.unwrap();
+    assert_eq!(ids(&registry.list(&goods).await.unwrap()), ["m"]);
+    let normal = Instance::new("10.0.0.2", 80).with_id("n");
+    zookeeper.write(&goods, &normal).await;
+    let normals = watch.wait_for(|s| ids(s.instances()) == ["n"]);
+    within(NormalFixture::SETTLES, "the normal", normals).await.unwrap();
+    // It is promoted, or ends.
+    zookeeper.remove(&goods, &normal).await;
+    let master = watch.wait_for(|s| ids(s.instances()) == ["m"]);
+    within(NormalFixture::SETTLES, "the master again", master).await.unwrap();
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::{
 };
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
-use crate::fixture::{Fixture, Untidy, ids, service, within};
+use ms_register_conformance::{Fixture, Untidy, ids, service, within};
 
 /// How long an owner may take to write its node again while ZooKeeper is up.
 const REWRITTEN: Duration = Duration::from_secs(2);
@@ -468,6 +468,14 @@ async fn with_a_user_others_read_and_do_not_write() {
     assert_eq!(ids(&stranger.list(&goods).await.unwrap()), ["10.0.0.1:80"]);
     let refused = stranger.register(&goods, Instance::new("10.0.0.2", 80)).await.unwrap_err();
     assert!(matches!(refused, RegisterError::Rejected { .. }), "{refused}");
+    assert!(refused.to_string().contains("may not write below /ms-rpc/goods"), "{refused}");
+    // Services of others have room beside it.
+    let orders = service("orders");
+    let other = format!("{}?username=other&password=secret-2", zookeeper.url());
+    for other in [zookeeper.connect().await.unwrap(), ms_register::connect(&other).await.unwrap()] {
+        let registration = other.register(&orders, Instance::new("10.0.0.3", 80)).await.unwrap();
+        registration.deregister(REWRITTEN).await.unwrap();
+    }
     let again = ms_register::connect(&url).await.unwrap();
     let second = again.register(&goods, Instance::new("10.0.0.2", 80)).await.unwrap();
     second.deregister(REWRITTEN).await.unwrap();

@@ -35,6 +35,8 @@ enum Kind {
     Etcd,
     Gregister,
     Nacos,
+    /// One that asks for a login.
+    NacosWithUser,
     Zookeeper,
 }
 
@@ -47,6 +49,9 @@ const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
 impl Server {
     const READY_WITHIN: Duration = Duration::from_secs(30);
     const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+    /// The password of [`nacos_with_user`](Self::nacos_with_user).
+    pub const PASSWORD: &str = "secret-1";
 
     /// The longest lease of a candidate in gregister, which elects nobody for so long when it starts on no data.
     pub const CANDIDATE_TTL: Duration = Duration::from_secs(3);
@@ -73,6 +78,15 @@ impl Server {
     /// rnacos is not installed, or is not ready within 30 s; the text says what to do.
     pub async fn nacos() -> io::Result<Self> {
         Self::launch(Kind::Nacos).await
+    }
+
+    /// Starts a Nacos server that serves the user `ms` with the password [`PASSWORD`](Self::PASSWORD) alone, and waits until it
+    /// answers.
+    ///
+    /// # Errors
+    /// As for [`nacos`](Self::nacos).
+    pub async fn nacos_with_user() -> io::Result<Self> {
+        Self::launch(Kind::NacosWithUser).await
     }
 
     /// Starts ZooKeeper, and waits until it serves. Its ticks are short: it notices the end of a session within half a second.
@@ -226,7 +240,7 @@ impl Kind {
         match self {
             Self::Etcd => "etcd",
             Self::Gregister => "gregister",
-            Self::Nacos => "nacos",
+            Self::Nacos | Self::NacosWithUser => "nacos",
             Self::Zookeeper => "zookeeper",
         }
     }
@@ -235,7 +249,7 @@ impl Kind {
         match self {
             Self::Etcd => "etcd".into(),
             Self::Gregister => own_program("ms-in-tests"),
-            Self::Nacos => "rnacos".into(),
+            Self::Nacos | Self::NacosWithUser => "rnacos".into(),
             Self::Zookeeper => "java".into(),
         }
     }
@@ -244,7 +258,7 @@ impl Kind {
     fn remedy(self) -> &'static str {
         match self {
             Self::Gregister => "build it in the same profile: `cargo build --package ms-tests --bins`",
-            Self::Etcd | Self::Nacos | Self::Zookeeper => "run scripts/registries install",
+            Self::Etcd | Self::Nacos | Self::NacosWithUser | Self::Zookeeper => "run scripts/registries install",
         }
     }
 
@@ -252,7 +266,7 @@ impl Kind {
     fn offsets(self) -> &'static [u16] {
         match self {
             Self::Etcd => &[1],
-            Self::Nacos => &[1000],
+            Self::Nacos | Self::NacosWithUser => &[1000],
             Self::Gregister | Self::Zookeeper => &[],
         }
     }
@@ -263,6 +277,11 @@ impl Kind {
             Self::Etcd => "/health",
             Self::Gregister => "/v1/services",
             Self::Nacos => "/nacos/v1/console/health/readiness",
+            // It refuses whoever has not logged in, as soon as it serves.
+            Self::NacosWithUser => {
+                let answer = http::request("GET", address, "/nacos/v1/ns/service/list").await;
+                return answer.is_ok_and(|answer| answer.status == 403);
+            }
             // To `ruok` it answers before it serves.
             Self::Zookeeper => {
                 return http::converse(address, b"srvr").await.is_ok_and(|answer| answer.contains("Mode:"));
@@ -287,7 +306,11 @@ impl Kind {
                 command.args(["gregister", "--http", &format!("127.0.0.1:{port}"), "--data"]).arg(data);
                 command.args(["--candidate-ttl", &Server::CANDIDATE_TTL.as_secs().to_string()]);
             }
-            Self::Nacos => {
+            Self::Nacos | Self::NacosWithUser => {
+                if self == Self::NacosWithUser {
+                    command.env("RNACOS_ENABLE_OPEN_API_AUTH", "true");
+                    command.env("RNACOS_INIT_ADMIN_USERNAME", "ms").env("RNACOS_INIT_ADMIN_PASSWORD", Server::PASSWORD);
+                }
                 command.env("RNACOS_HTTP_PORT", port.to_string());
                 command.env("RNACOS_GRPC_PORT", (port + 1000).to_string());
                 command.env("RNACOS_HTTP_CONSOLE_PORT", "0");

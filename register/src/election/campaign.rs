@@ -18,20 +18,22 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{Master, Term};
-use crate::{Instance, RegisterError, ServiceName, backoff::Backoff};
+use crate::{About, Instance, RegisterError, ServiceName, backoff::Backoff};
 
-/// What a back end does for one campaign.
+/// One campaign in one back end, made by [`ElectionBackend::candidate`](crate::ElectionBackend::candidate). Its calls never
+/// overlap.
 #[async_trait]
-pub(crate) trait Candidate: Send + 'static {
-    /// Enters, or goes on where it was, and waits until it is first; then the token of its term. It tells `term` of every
-    /// confirmation. After an error it is called again. Cancelled at any await by the end of the campaign.
+pub trait Candidate: Send + 'static {
+    /// Enters the election, or goes on with an earlier entry, and waits until it is first; then the token of its term. It
+    /// reports every confirmation of the registry to `term`. After an error it is called again. Not bounded; cancelled at any
+    /// await by the end of the campaign.
     async fn elected(&mut self, term: &Term) -> Result<u64, RegisterError>;
 
-    /// Has the term confirmed again and again; returns, with the reason, when it is lost. Cancelled at any await.
+    /// Has the term confirmed again and again; returns, with the reason, when it is lost. Not bounded; cancelled at any await.
     async fn held(&mut self, term: &Term) -> String;
 
-    /// Takes back whatever it may have written; Ok is confirmed by the registry, or needs no confirmation since what was
-    /// written has ended by itself. Bounded in time, and tried again after an error.
+    /// Takes back whatever it may have written; Ok is confirmed by the registry, or needs no confirmation since the writes
+    /// have ended by themselves. Bounded in time, and tried again after an error.
     async fn withdraw(&mut self) -> Result<(), RegisterError>;
 }
 
@@ -53,16 +55,16 @@ impl Leadership {
         self.master.token
     }
 
-    /// Who leads: the instance that campaigned, and the token.
+    /// The instance that campaigned, and the token.
     pub fn master(&self) -> &Master {
         &self.master
     }
 
-    /// Whether this process may take itself for the leader at this moment: nobody else can have been elected yet. False after
+    /// Returns true if this process may take itself for the leader at this moment: nobody else can have been elected yet. False after
     /// two thirds of the lease's or the session's time without a confirmed renewal, counted from the moment when that was asked
     /// for; in ZooKeeper also as soon as the connection is lost. Once false it stays false.
     ///
-    /// It asks a clock, not the registry. Ask it right before each act, and let the act carry the [`token`](Self::token).
+    /// The answer comes from a clock, not from the registry. Ask right before each act, and let the act carry the [`token`](Self::token).
     pub fn is_leader(&self) -> bool {
         self.control.term.is_live()
     }
@@ -90,7 +92,7 @@ impl Drop for Leadership {
 
 #[derive(Debug)]
 struct Control {
-    registry: String,
+    about: About,
     term: Arc<Term>,
     stop: watch::Sender<bool>,
     /// Open until all is withdrawn.
@@ -108,11 +110,8 @@ impl Control {
         self.stop();
         let mut withdrawn = self.withdrawn.clone();
         let ended = async { while withdrawn.changed().await.is_ok() {} };
-        timeout_at(after(deadline), ended).await.map_err(|_| RegisterError::Timeout {
-            registry: self.registry.clone(),
-            operation: "confirm the resignation",
-            after: deadline,
-        })
+        let late = |_| self.about.late("confirm the resignation", deadline);
+        timeout_at(after(deadline), ended).await.map_err(late)
     }
 }
 
@@ -141,25 +140,24 @@ struct Held {
 
 impl Campaigns {
     /// Runs a campaign to its end; see [`Election::campaign`](super::Election::campaign).
-    pub(crate) async fn run<C: Candidate>(
+    pub(crate) async fn run(
         &self,
-        registry: &str,
+        about: &About,
         service: &ServiceName,
         instance: Instance,
         deadline: Duration,
-        candidate: C,
+        candidate: Box<dyn Candidate>,
     ) -> Result<Leadership, RegisterError> {
         let end = after(deadline);
-        let runtime = tokio::runtime::Handle::try_current()
-            .map_err(|_| RegisterError::NoRuntime { registry: registry.to_owned() })?;
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| about.no_runtime())?;
         let (stop, stopped) = watch::channel(false);
         let (withdrawing, withdrawn) = watch::channel(());
         let term = Arc::new(Term::new());
-        let control = Arc::new(Control { registry: registry.to_owned(), term: term.clone(), stop, withdrawn });
+        let control = Arc::new(Control { about: about.clone(), term: term.clone(), stop, withdrawn });
         {
             let mut held = self.lock();
             if held.closed {
-                return Err(RegisterError::Closed { registry: registry.to_owned() });
+                return Err(about.closed());
             }
             held.controls.retain(|control| control.withdrawn.has_changed().is_ok());
             held.controls.push(control.clone());
@@ -167,25 +165,20 @@ impl Campaigns {
         let mut waiting = Waiting(Some(control.clone()));
         let (elected, outcome) = oneshot::channel();
         let (problem, problems) = watch::channel(None);
-        let name = format!("`{service}` {} in {registry}", instance.id());
+        let name = format!("`{service}` {} in {}", instance.id(), about.url());
         let task = Task { candidate, name, term, stopped, problem, _withdrawing: withdrawing };
         runtime.spawn(task.run(elected));
-        let outcome = timeout_at(end, outcome).await;
-        let closed = || RegisterError::Closed { registry: registry.to_owned() };
-        let token = match outcome {
-            Ok(outcome) => outcome.unwrap_or_else(|_| Err(closed()))?,
+        let token = match timeout_at(end, outcome).await {
+            Ok(outcome) => outcome.unwrap_or_else(|_| Err(about.closed()))?,
             Err(_) => {
-                let late =
-                    RegisterError::Timeout { registry: registry.to_owned(), operation: "elect it", after: deadline };
                 let problem = problems.borrow().clone().filter(|_| !control.term.is_confirmed());
-                return Err(problem.unwrap_or(late));
+                return Err(problem.unwrap_or_else(|| about.late("elect it", deadline)));
             }
         };
         waiting.0 = None;
         Ok(Leadership { master: Master::new(instance, token), control })
     }
 
-    #[cfg(any(feature = "etcd", feature = "gregister", feature = "zookeeper"))]
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -218,18 +211,18 @@ fn after(deadline: Duration) -> Instant {
     Instant::now() + deadline.min(YEARS)
 }
 
-struct Task<C> {
-    candidate: C,
+struct Task {
+    candidate: Box<dyn Candidate>,
     name: String,
     term: Arc<Term>,
     stopped: watch::Receiver<bool>,
-    /// What is wrong at the moment, for the caller whose time is over.
+    /// Last failure, for the caller whose time is over.
     problem: watch::Sender<Option<RegisterError>>,
     /// Dropped last: then all is withdrawn.
     _withdrawing: watch::Sender<()>,
 }
 
-impl<C: Candidate> Task<C> {
+impl Task {
     async fn run(mut self, elected: oneshot::Sender<Result<u64, RegisterError>>) {
         let mut stopped = self.stopped.clone();
         let outcome = tokio::select! {

@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 use super::Master;
 use crate::{Freshness, RegisterError, WatchClosed};
 
-/// Who leads at one moment, as far as it is known. Cheap to clone.
+/// The master at one moment, as far as it is known. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MasterSnapshot {
     freshness: Freshness,
@@ -26,7 +26,7 @@ impl MasterSnapshot {
         self.freshness
     }
 
-    /// Why the registry cannot be read, if so.
+    /// Reason why the registry cannot be read; `None`: it can.
     pub fn problem(&self) -> Option<&RegisterError> {
         self.problem.as_ref()
     }
@@ -40,7 +40,7 @@ pub struct MasterWatch {
 }
 
 impl MasterWatch {
-    /// What is known now, without waiting.
+    /// The last snapshot, without waiting.
     pub fn current(&self) -> MasterSnapshot {
         self.receiver.borrow().clone()
     }
@@ -79,13 +79,13 @@ impl Drop for Source {
     }
 }
 
-/// The writing side of a watch.
+/// The writing side of a watch: what [`ElectionBackend::follow_master`](crate::ElectionBackend::follow_master) fills.
 #[derive(Debug)]
-pub(crate) struct MasterCell(watch::Sender<MasterSnapshot>);
+pub struct MasterCell(watch::Sender<MasterSnapshot>);
 
 impl MasterCell {
     /// Publishes a successful read.
-    pub(crate) fn refresh(&self, master: Option<Master>) {
+    pub fn refresh(&self, master: Option<Master>) {
         self.0.send_if_modified(|snapshot| {
             let same = snapshot.freshness == Freshness::Live && snapshot.master() == master.as_ref();
             if !same {
@@ -96,17 +96,15 @@ impl MasterCell {
         });
     }
 
-    /// The registry cannot be read: what is known stays, marked.
-    pub(crate) fn fail(&self, error: RegisterError) {
+    /// Marks the last master: the registry cannot be read.
+    pub fn fail(&self, error: RegisterError) {
         self.0.send_if_modified(|snapshot| {
-            let first = snapshot.problem.is_none();
-            if first {
-                if snapshot.freshness == Freshness::Live {
-                    snapshot.freshness = Freshness::Stale;
-                }
-                snapshot.problem = Some(error);
+            let same = snapshot.problem.as_ref().is_some_and(|before| before.to_string() == error.to_string());
+            if snapshot.freshness == Freshness::Live {
+                snapshot.freshness = Freshness::Stale;
             }
-            first
+            snapshot.problem = Some(error);
+            !same
         });
     }
 }

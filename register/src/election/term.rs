@@ -13,26 +13,33 @@ const CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLOCK: ClockId = ClockId::Monotonic;
 
-/// A moment, in nanoseconds since the machine started.
-pub(crate) fn now() -> u64 {
+/// A moment on a clock that goes on while the machine is suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self(now())
+    }
+}
+
+/// Nanoseconds since the machine started.
+fn now() -> u64 {
     let time = clock_gettime(CLOCK);
     let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
-/// How long a renewal that was asked for at `sent` is relied on: two thirds of what the registry grants. The rest is for
+/// End of the time for which a renewal that was sent then is relied on: two thirds of what the registry grants. The rest is for
 /// clocks that do not go equally fast.
-#[cfg_attr(
-    not(any(feature = "etcd", feature = "gregister", feature = "zookeeper")),
-    allow(dead_code, reason = "it serves only the back ends that have servers")
-)]
-pub(crate) fn until(sent: u64, granted: Duration) -> u64 {
+fn until(sent: u64, granted: Duration) -> u64 {
     sent.saturating_add(u64::try_from(granted.as_nanos()).unwrap_or(u64::MAX) / 3 * 2)
 }
 
 /// One candidate's term: first wanted, then led, then over. Once over, it stays so.
 #[derive(Debug)]
-pub(crate) struct Term {
+pub struct Term {
     /// Up to which moment the registry has confirmed that nobody else can lead.
     until: AtomicU64,
     begun: AtomicBool,
@@ -50,9 +57,10 @@ impl Term {
         Self { until: AtomicU64::new(1), begun: AtomicBool::new(false), over: watch::Sender::new(false) }
     }
 
-    /// The registry has confirmed the term up to this moment. False: that came too late, it is over.
-    pub(crate) fn confirm(&self, until: u64) -> bool {
-        self.confirm_at(until, now())
+    /// Notes that the registry has confirmed the candidate: nobody else can lead for `granted` from the moment when the
+    /// confirmation was *asked for*. False: it came too late, and the term is over.
+    pub fn confirm(&self, asked: Moment, granted: Duration) -> bool {
+        self.confirm_at(until(asked.0, granted), now())
     }
 
     fn confirm_at(&self, until: u64, now: u64) -> bool {
@@ -62,21 +70,21 @@ impl Term {
                 self.end();
                 return false;
             }
-            // Who finds it over at the same moment wins, or is told otherwise when it looks again.
+            // If another thread ends the term concurrently, the exchange fails and the loop looks again; ending wins.
             if self.until.compare_exchange(seen, seen.max(until), Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 return true;
             }
         }
     }
 
-    /// It is led from now on. False: what was confirmed has passed meanwhile, and it is not.
+    /// Begins the term. False: the confirmed time has passed meanwhile, and it does not begin.
     pub(crate) fn begin(&self) -> bool {
         let begins = self.is_confirmed();
         self.begun.store(begins, Ordering::Release);
         begins
     }
 
-    /// Whether the registry has confirmed the candidate lately, elected or not.
+    /// Returns true if the registry has confirmed the candidate lately, elected or not.
     pub(crate) fn is_confirmed(&self) -> bool {
         now() < self.until.load(Ordering::Acquire)
     }
@@ -153,11 +161,11 @@ mod tests {
     #[tokio::test]
     async fn its_end_is_told() {
         let term = Term::new();
-        assert!(term.confirm(now() + 20_000_000) && term.begin() && term.is_live());
+        assert!(term.confirm(Moment::now(), Duration::from_millis(30)) && term.begin() && term.is_live());
         term.over().await;
         assert!(!term.is_live(), "by the clock");
         let term = Term::new();
-        assert!(term.confirm(u64::MAX) && term.begin());
+        assert!(term.confirm(Moment::now(), Duration::MAX) && term.begin());
         tokio::join!(term.over(), async { term.end() });
         assert!(!term.is_live(), "by word");
     }

@@ -4,37 +4,24 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{
-    EventType, GetOptions, LeaseKeepAliveStream, LeaseKeeper, SortOrder, SortTarget, WatchFilterType, WatchOptions,
-};
-use tokio::time::{sleep, timeout};
-use tracing::debug;
+use etcd_client::{GetOptions, SortOrder, SortTarget};
+use tokio::time::timeout;
 
-use super::link::Link;
-use crate::{
-    RegisterError,
-    backoff::Backoff,
-    election::{Candidate, Term, now, until},
-};
+use super::lease::{Lease, removed_since};
+use crate::{Candidate, Moment, RegisterError, Term};
 
 pub(super) struct EtcdCandidate {
-    link: Link,
-    /// Where the candidates of the service are.
+    lease: Lease,
+    /// Common beginning of the keys of all candidates of the service.
     directory: String,
     key: String,
     value: Vec<u8>,
-    ttl: Duration,
-    /// Chosen here, and known to nobody else: what is written under it is ours, whether the answer arrived or not.
-    lease: i64,
-    /// Whether anything may be written.
+    /// True if anything may be written.
     entered: bool,
 }
 
-/// A keep-alive stream of its lease.
-type Stream = (LeaseKeeper, LeaseKeepAliveStream);
-
-/// Where a candidate stands.
-enum Place {
+/// Rank of a candidate.
+enum Rank {
     First(i64),
     Behind { key: Vec<u8>, seen_at: i64 },
     Nowhere,
@@ -43,79 +30,28 @@ enum Place {
 impl EtcdCandidate {
     const REREAD: Duration = Duration::from_secs(30);
 
-    pub(super) fn new(link: Link, directory: String, id: &str, value: Vec<u8>, ttl: Duration) -> Self {
-        let lease = fastrand::i64(1..=i64::MAX);
-        let key = format!("{directory}{lease:016x}/{id}");
-        Self { link, directory, key, value, ttl, lease, entered: false }
+    pub(super) fn new(lease: Lease, directory: String, id: &str, value: Vec<u8>) -> Self {
+        let key = format!("{directory}{:016x}/{id}", lease.id);
+        Self { lease, directory, key, value, entered: false }
     }
 
-    fn seconds(&self) -> i64 {
-        i64::try_from(self.ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
-    }
-
-    /// Of two thirds of the lease, one renewal may be lost and the next one still comes in time.
+    /// A fifth of the lease: of the renewals in two thirds of it, one may be lost and the next one still comes in time.
     fn beat(&self) -> Duration {
-        self.ttl / 5
-    }
-
-    /// Opens a stream, which renews the lease once. `None`: etcd does not know the lease.
-    async fn open(&self, term: &Term) -> Result<Option<Stream>, RegisterError> {
-        let sent = now();
-        let stream = self.link.keep_alive(self.lease).await?;
-        if stream.is_some() {
-            // etcd grants what is asked for, or more.
-            term.confirm(until(sent, self.ttl));
-        }
-        Ok(stream)
-    }
-
-    /// Renews the lease, over whatever breaks; returns when etcd does not know it any more.
-    async fn renew(&self, term: &Term, mut stream: Option<Stream>) -> String {
-        let mut backoff = Backoff::default();
-        loop {
-            if let Some(open) = stream.take() {
-                backoff.reset();
-                if let Some(reason) = self.renew_on(term, open).await {
-                    return reason;
-                }
-            }
-            match self.open(term).await {
-                Ok(None) => return "its lease has expired".to_owned(),
-                Ok(opened) => stream = opened,
-                Err(error) => {
-                    debug!("{}: its lease could not be renewed: {error}", self.key);
-                    sleep(backoff.next_delay().min(self.beat())).await;
-                }
-            }
-        }
-    }
-
-    /// `None`: the stream broke, which says nothing about the lease.
-    async fn renew_on(&self, term: &Term, (mut keeper, mut replies): Stream) -> Option<String> {
-        loop {
-            sleep(self.beat()).await;
-            // One question at a time, so that an answer is to this one.
-            let sent = now();
-            keeper.keep_alive().await.ok()?;
-            let reply = timeout(self.beat(), replies.message()).await.ok()?.ok()??;
-            let Some(granted) = u64::try_from(reply.ttl()).ok().filter(|seconds| *seconds > 0) else {
-                return Some("its lease has expired".to_owned());
-            };
-            term.confirm(until(sent, Duration::from_secs(granted).min(self.ttl)));
-        }
+        self.lease.ttl / 5
     }
 
     /// Waits until it is first; then its create revision.
     async fn turn(&self) -> Result<i64, RegisterError> {
+        let about = self.lease.link.about();
         loop {
-            match self.place().await? {
-                Place::First(revision) => return Ok(revision),
-                Place::Nowhere => return Err(self.link.unreachable("its key is gone".to_owned())),
-                Place::Behind { key, seen_at } => {
-                    let key = String::from_utf8(key)
-                        .map_err(|_| self.link.unreachable("a candidate's key is not UTF-8".to_owned()))?;
+            match self.rank().await? {
+                Rank::First(revision) => return Ok(revision),
+                Rank::Nowhere => return Err(about.unreachable("its key is gone")),
+                Rank::Behind { key, seen_at } => {
+                    let key =
+                        String::from_utf8(key).map_err(|_| about.unreachable("a candidate's key is not UTF-8"))?;
                     // Late: whatever the watch may have missed is seen by the next read.
-                    if let Ok(ended) = timeout(Self::REREAD, self.removed(&key, seen_at)).await {
+                    if let Ok(ended) = timeout(Self::REREAD, removed_since(&self.lease.link, &key, seen_at)).await {
                         ended?;
                     }
                 }
@@ -124,63 +60,37 @@ impl EtcdCandidate {
     }
 
     /// One read, which sees this key and the one before it at one moment.
-    async fn place(&self) -> Result<Place, RegisterError> {
-        let own = self.link.get("read the candidate", &self.key, &GetOptions::new().with_keys_only()).await?;
-        let Some(entered) = own.kvs().first().map(|own| own.create_revision()) else { return Ok(Place::Nowhere) };
+    async fn rank(&self) -> Result<Rank, RegisterError> {
+        let link = &self.lease.link;
+        let own = link.get("read the candidate", &self.key, &GetOptions::new().with_keys_only()).await?;
+        let Some(entered) = own.kvs().first().map(|own| own.create_revision()) else { return Ok(Rank::Nowhere) };
         let options = GetOptions::new()
             .with_prefix()
             .with_keys_only()
             .with_max_create_revision(entered)
             .with_sort(SortTarget::Create, SortOrder::Descend)
             .with_limit(2);
-        let found = self.link.get("read the candidates", &self.directory, &options).await?;
+        let found = link.get("read the candidates", &self.directory, &options).await?;
         let seen_at = found.header().map_or(0, |header| header.revision());
         let mut candidates = found.kvs().iter();
         if candidates.next().is_none_or(|own| own.key() != self.key.as_bytes() || own.create_revision() != entered) {
-            return Ok(Place::Nowhere);
+            return Ok(Rank::Nowhere);
         }
-        Ok(match candidates.next() {
-            None => Place::First(entered),
-            Some(before) => Place::Behind { key: before.key().to_vec(), seen_at },
-        })
+        let before = match candidates.next() {
+            // Nobody's, and perhaps not the only one.
+            Some(before) if before.lease() == 0 => {
+                let all = link.get("read the candidates", &self.directory, &options.with_limit(0)).await?;
+                all.kvs().iter().skip(1).find(|before| before.lease() != 0).map(|before| before.key().to_vec())
+            }
+            before => before.map(|before| before.key().to_vec()),
+        };
+        Ok(before.map_or(Rank::First(entered), |key| Rank::Behind { key, seen_at }))
     }
+}
 
-    /// Returns when the key may be gone. It was there at this revision.
-    async fn removed(&self, key: &str, seen_at: i64) -> Result<(), RegisterError> {
-        let start = seen_at + 1;
-        let options = WatchOptions::new().with_start_revision(start).with_filters([WatchFilterType::NoPut]);
-        let mut stream = self.link.watch(key, &options).await?;
-        loop {
-            let message = stream.message().await.map_err(|error| self.link.named(&error))?;
-            let Some(response) = message else {
-                return Err(self.link.unreachable("the watch of a candidate ended".to_owned()));
-            };
-            let revision = response.header().map_or(0, |header| header.revision());
-            if response.canceled() || response.compact_revision() != 0 || revision + 1 < start {
-                return Err(self.link.unreachable("the watch of a candidate broke".to_owned()));
-            }
-            if response.events().iter().any(|event| event.event_type() == EventType::Delete) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Returns when its own key may be gone, whoever took it.
-    async fn deposed(&self) -> String {
-        let mut backoff = Backoff::default();
-        loop {
-            let options = GetOptions::new().with_keys_only();
-            let watched = match self.link.get("read the candidate", &self.key, &options).await {
-                Ok(found) if found.count() == 0 => return "its key was deleted".to_owned(),
-                Ok(found) => self.removed(&self.key, found.header().map_or(0, |header| header.revision())).await,
-                Err(error) => Err(error),
-            };
-            match watched {
-                Ok(()) => return "its key was deleted".to_owned(),
-                Err(error) => debug!("{}: it could not be watched: {error}", self.key),
-            }
-            sleep(backoff.next_delay().min(self.beat())).await;
-        }
+fn confirm(term: &Term) -> impl Fn(Moment, Duration) {
+    |sent, granted| {
+        term.confirm(sent, granted);
     }
 }
 
@@ -188,14 +98,16 @@ impl EtcdCandidate {
 impl Candidate for EtcdCandidate {
     async fn elected(&mut self, term: &Term) -> Result<u64, RegisterError> {
         self.entered = true;
-        self.link.grant(self.lease, self.seconds()).await?;
-        let Some(stream) = self.open(term).await? else {
-            return Err(self.link.unreachable("a lease ended as it was granted".to_owned()));
+        let (lease, about) = (&self.lease, self.lease.link.about());
+        let confirm = confirm(term);
+        lease.grant().await?;
+        let Some(stream) = lease.open(&confirm).await? else {
+            return Err(about.unreachable("a lease ended as it was granted"));
         };
-        // A key that is there keeps its create revision, and so its place.
-        self.link.put(&self.key, &self.value, self.lease).await?;
+        // A key that is there keeps its create revision, and so its rank.
+        lease.link.put(&self.key, &self.value, lease.id).await?;
         let revision = tokio::select! {
-            reason = self.renew(term, Some(stream)) => return Err(self.link.unreachable(reason)),
+            reason = lease.renew(self.beat(), Some(stream), confirm) => return Err(about.unreachable(reason)),
             turn = self.turn() => turn?,
         };
         Ok(revision.unsigned_abs())
@@ -203,14 +115,14 @@ impl Candidate for EtcdCandidate {
 
     async fn held(&mut self, term: &Term) -> String {
         tokio::select! {
-            reason = self.renew(term, None) => reason,
-            reason = self.deposed() => reason,
+            reason = self.lease.renew(self.beat(), None, confirm(term)) => reason,
+            reason = self.lease.removed(&self.key) => reason,
         }
     }
 
     async fn withdraw(&mut self) -> Result<(), RegisterError> {
         if self.entered {
-            self.link.revoke(self.lease).await?;
+            self.lease.link.revoke(self.lease.id).await?;
         }
         Ok(())
     }

@@ -1,15 +1,24 @@
-//! The connection to etcd: every call bounded in time, every error named.
+//! The connections to etcd's members: every call bounded in time and moved on to another member, every error named.
 
-use std::{error::Error as _, fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    error::Error as _,
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use etcd_client::{
-    Client, ConnectOptions, Error, GetOptions, GetResponse, LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper,
-    PutOptions, WatchOptions, WatchStream,
+    Client, ConnectOptions, Error, GetOptions, GetResponse, KeyValue, LeaseGrantOptions, LeaseKeepAliveStream,
+    LeaseKeeper, PutOptions, WatchOptions, WatchResponse, WatchStream,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::EtcdConfig;
-use crate::RegisterError;
+use crate::{About, RegisterError};
 
 /// gRPC's canonical codes; the client crate gives them without names.
 mod code {
@@ -21,19 +30,22 @@ mod code {
     pub(super) const UNAVAILABLE: i32 = 14;
 }
 
-/// Cheap to clone; all clones share one channel, which reconnects by itself.
+/// Cheap to clone; all clones share one connection for each member, which reconnects by itself.
 #[derive(Clone)]
-pub(super) struct Link {
-    client: Client,
-    url: Arc<str>,
-    timeout: Duration,
-    /// How often a call is tried at once: the channel may pick a dead endpoint although another one lives.
-    attempts: usize,
+pub(super) struct Link(Arc<Members>);
+
+struct Members {
+    config: EtcdConfig,
+    about: About,
+    /// One for each endpoint, logged in; made at its first use.
+    clients: Vec<Mutex<Option<Client>>>,
+    /// Index of the member that answered last.
+    preferred: AtomicUsize,
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("url", &self.url).field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Link").field("config", &self.0.config).finish_non_exhaustive()
     }
 }
 
@@ -41,36 +53,62 @@ impl Link {
     /// TCP alone does not notice a peer that is paused or cut off. etcd takes pings more often than every 5 s for abuse.
     const PING_EVERY: Duration = Duration::from_secs(6);
     const PONG_WITHIN: Duration = Duration::from_secs(3);
+    /// Keys in one answer, which are read at once.
+    const PAGE: i64 = 1_000;
+    /// The longest answer that is read, in bytes: etcd's largest values in half a page.
+    const LARGEST: usize = 512 << 20;
 
-    /// Prepares the channel. Only logging in speaks to etcd: without a user this succeeds while etcd is away.
-    pub(super) async fn connect(config: &EtcdConfig, url: String) -> Result<Self, RegisterError> {
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(config.timeout.min(Duration::from_secs(2)))
-            .with_keep_alive(Self::PING_EVERY, Self::PONG_WITHIN)
-            .with_keep_alive_while_idle(true);
-        if let (Some(username), Some(password)) = (&config.username, &config.password) {
-            options = options.with_user(username, password).with_auto_token_refresh(true);
-        }
-        let url: Arc<str> = url.into();
-        let client = match timeout(config.timeout, Client::connect(&config.endpoints, Some(options))).await {
-            Ok(connected) => connected.map_err(|error| named(&url, &error))?,
-            Err(_) => return Err(late(&url, "log in", config.timeout)),
-        };
-        Ok(Self { client, url, timeout: config.timeout, attempts: config.endpoints.len() + 1 })
+    /// A link that has spoken to nobody yet.
+    pub(super) fn new(config: EtcdConfig) -> Self {
+        let (about, count) = (config.about(), config.endpoints.len());
+        let clients = (0..count).map(|_| Mutex::default()).collect();
+        Self(Arc::new(Members { config, about, clients, preferred: AtomicUsize::new(fastrand::usize(..count.max(1))) }))
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
+    pub(super) fn about(&self) -> &About {
+        &self.0.about
     }
 
     pub(super) async fn get(
         &self,
         operation: &'static str,
-        key: &str,
+        key: impl AsRef<[u8]>,
         options: &GetOptions,
     ) -> Result<GetResponse, RegisterError> {
-        let get = |mut client: Client| async move { client.get(key, Some(options.clone())).await };
+        let key = key.as_ref();
+        let get = |client: Client| async move {
+            client.kv_client().max_decoding_message_size(Self::LARGEST).get(key, Some(options.clone())).await
+        };
         self.call(operation, get).await
+    }
+
+    /// Reads all keys that begin with `prefix`, which ends with a slash, as of one revision; returns that.
+    pub(super) async fn each(
+        &self,
+        operation: &'static str,
+        prefix: &str,
+        options: GetOptions,
+        mut visit: impl FnMut(&KeyValue),
+    ) -> Result<i64, RegisterError> {
+        // The next character after a slash.
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let options = options.with_range(end).with_limit(Self::PAGE);
+        let (mut next, mut seen_at) = (prefix.as_bytes().to_vec(), None);
+        loop {
+            let options = seen_at.map_or_else(|| options.clone(), |revision| options.clone().with_revision(revision));
+            let page = self.get(operation, &next, &options).await?;
+            let revision = *seen_at.get_or_insert_with(|| page.header().map_or(0, |header| header.revision()));
+            page.kvs().iter().for_each(&mut visit);
+            match page.kvs().last() {
+                Some(last) if page.more() => next = [last.key(), b"\0"].concat(),
+                _ => return Ok(revision),
+            }
+        }
+    }
+
+    pub(super) async fn delete(&self, key: &str) -> Result<(), RegisterError> {
+        let delete = |mut client: Client| async move { client.delete(key, None).await };
+        self.call("remove the instance", delete).await.map(drop)
     }
 
     /// Puts under a lease.
@@ -116,49 +154,125 @@ impl Link {
         self.call("renew a lease", open).await
     }
 
-    pub(super) async fn watch(&self, key: &str, options: &WatchOptions) -> Result<WatchStream, RegisterError> {
-        let open = |mut client: Client| async move { client.watch(key, Some(options.clone())).await };
-        self.call("open a watch", open).await
+    /// Follows changes after this revision. The watch stands when this returns.
+    pub(super) async fn watch(&self, key: &str, options: WatchOptions, seen_at: i64) -> Result<Watch, RegisterError> {
+        let start = seen_at + 1;
+        let options = options.with_start_revision(start);
+        let open = |client: Client| {
+            let options = options.clone();
+            async move {
+                let mut watches = client.watch_client().max_decoding_message_size(Self::LARGEST);
+                let mut stream = watches.watch(key, Some(options)).await?;
+                let created = stream.message().await?;
+                Ok((stream, created))
+            }
+        };
+        let (stream, created) = self.call("open a watch", open).await?;
+        let watch = Watch { link: self.clone(), stream, start };
+        watch.check(created)?;
+        Ok(watch)
     }
 
-    pub(super) fn named(&self, error: &Error) -> RegisterError {
-        named(&self.url, error)
-    }
-
-    pub(super) fn late(&self, operation: &'static str) -> RegisterError {
-        late(&self.url, operation, self.timeout)
-    }
-
-    pub(super) fn unreachable(&self, reason: String) -> RegisterError {
-        RegisterError::Unreachable { registry: self.url().to_owned(), reason }
-    }
-
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// Every request here may be repeated: what it asks for is a state, not a step.
+    /// Every request here may be repeated: it asks for a state, not for a step. Each attempt has a share of the time, so that a
+    /// member that is frozen or cut off leaves some for another one.
     async fn call<T, F, C>(&self, operation: &'static str, request: C) -> Result<T, RegisterError>
     where
         F: Future<Output = Result<T, Error>>,
         C: Fn(Client) -> F,
     {
-        let attempts = async {
-            let mut attempt = 1;
-            loop {
-                match request(self.client.clone()).await {
-                    Err(error) if attempt < self.attempts && status_code(&error) == Some(code::UNAVAILABLE) => {
-                        attempt += 1;
-                    }
-                    outcome => return outcome,
+        let Members { config, about, clients, .. } = &*self.0;
+        let (end, share) = (Instant::now() + config.timeout, self.share());
+        let mut left = clients.len() + 1;
+        loop {
+            left -= 1;
+            let member = self.0.preferred.load(Ordering::Relaxed) % clients.len();
+            let limit = (Instant::now() + share).min(end);
+            let attempt = async { request(self.client(member).await?).await };
+            let error = match timeout_at(limit, attempt).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if is_stale_login(&error) && left > 0 => {
+                    self.forget(member);
+                    continue;
                 }
+                Ok(Err(error)) if status_code(&error) == Some(code::UNAVAILABLE) => named(about, &error),
+                Ok(Err(error)) => return Err(named(about, &error)),
+                Err(_) => about.late(operation, config.timeout),
+            };
+            let next = (member + 1) % clients.len();
+            // An error: another call has moved on already.
+            let _ = self.0.preferred.compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);
+            if left == 0 || Instant::now() >= end {
+                return Err(error);
             }
-        };
-        match timeout(self.timeout, attempts).await {
-            Ok(outcome) => outcome.map_err(|error| self.named(&error)),
-            Err(_) => Err(self.late(operation)),
         }
     }
+
+    /// Longest time of one attempt.
+    fn share(&self) -> Duration {
+        let Members { config, clients, .. } = &*self.0;
+        config.timeout / u32::try_from(clients.len()).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The client of one member. Only logging in speaks to etcd: without a user this succeeds while the member is away.
+    async fn client(&self, member: usize) -> Result<Client, Error> {
+        let Members { config, clients, .. } = &*self.0;
+        let slot = || clients[member].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*slot() {
+            return Ok(client.clone());
+        }
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(self.share().min(Duration::from_secs(2)))
+            .with_keep_alive(Self::PING_EVERY, Self::PONG_WITHIN)
+            .with_keep_alive_while_idle(true)
+            // A member that is cut off from the others ends watches and refuses calls at once.
+            .with_require_leader(true);
+        if let Some(login) = &config.login {
+            options = options.with_user(&login.username, login.password.expose());
+        }
+        let client = Client::connect(&[&config.endpoints[member]], Some(options)).await?;
+        Ok(slot().get_or_insert(client).clone())
+    }
+
+    fn forget(&self, member: usize) {
+        *self.0.clients[member].lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// A watch that can be relied on: it ends in an error where etcd would fall silent.
+pub(super) struct Watch {
+    link: Link,
+    stream: WatchStream,
+    start: i64,
+}
+
+impl Watch {
+    pub(super) async fn next(&mut self) -> Result<WatchResponse, RegisterError> {
+        let response = self.stream.message().await.map_err(|error| named(self.link.about(), &error))?;
+        self.check(response)
+    }
+
+    /// Seen of etcd: a watch from a compacted revision is canceled and then silent; one from a revision that a wiped etcd has not
+    /// reached skips all before it in silence.
+    fn check(&self, response: Option<WatchResponse>) -> Result<WatchResponse, RegisterError> {
+        let reason = match &response {
+            None => "it ended",
+            Some(response) if response.compact_revision() != 0 => "its revision was compacted",
+            Some(response) if response.canceled() => "it was canceled",
+            Some(response) if response.header().map_or(0, |header| header.revision()) + 1 < self.start => {
+                "etcd has started again on other data"
+            }
+            Some(_) => "",
+        };
+        response
+            .filter(|_| reason.is_empty())
+            .ok_or_else(|| self.link.about().unreachable(format!("the watch broke: {reason}")))
+    }
+}
+
+/// etcd wants a new login: the token is too old, or was given before users or roles changed.
+fn is_stale_login(error: &Error) -> bool {
+    matches!(error, Error::GRpcStatus(status)
+        if ["invalid auth token", "revision of auth store is old"].iter().any(|words| status.message().contains(words)))
 }
 
 fn is_lease_gone(error: &Error) -> bool {
@@ -175,18 +289,11 @@ fn status_code(error: &Error) -> Option<i32> {
     }
 }
 
-fn late(url: &str, operation: &'static str, after: Duration) -> RegisterError {
-    RegisterError::Timeout { registry: url.to_owned(), operation, after }
-}
-
-fn named(url: &str, error: &Error) -> RegisterError {
-    let registry = url.to_owned();
+fn named(about: &About, error: &Error) -> RegisterError {
     let Error::GRpcStatus(status) = error else {
         return match error {
-            Error::InvalidArgs(_) | Error::InvalidUri(_) => {
-                RegisterError::InvalidUrl { url: registry, reason: error.to_string() }
-            }
-            _ => RegisterError::Unreachable { registry, reason: error.to_string() },
+            Error::InvalidArgs(_) | Error::InvalidUri(_) => about.invalid(error),
+            _ => about.unreachable(error),
         };
     };
     let mut reason = status.message().to_owned();
@@ -200,8 +307,8 @@ fn named(url: &str, error: &Error) -> RegisterError {
     }
     match status.code() as i32 {
         code::CANCELLED | code::UNKNOWN | code::DEADLINE_EXCEEDED | code::INTERNAL | code::UNAVAILABLE => {
-            RegisterError::Unreachable { registry, reason }
+            about.unreachable(reason)
         }
-        _ => RegisterError::Rejected { registry, reason },
+        _ => about.rejected(reason),
     }
 }

@@ -1,168 +1,81 @@
 //! Reads and follows the instances of one service.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tracing::{debug, warn};
+use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     link::Link,
     stored::{self, Stored},
 };
-use crate::{Instance, RegisterError, backoff::Backoff, warned::Warned, watch::SnapshotCell};
+use crate::{Found, RegisterError, ServiceName, Skipped, SnapshotCell};
 
-/// Cheap to clone; all clones warn of a piece of garbage once.
-#[derive(Clone, Debug)]
-pub(super) struct Reader {
-    link: Link,
-    /// The keys that were warned of, each with the revision that wrote it.
-    warned: Arc<Mutex<Warned<Vec<u8>, i64>>>,
-}
+/// Period of full reads, which correct whatever a watch may have missed.
+const REREAD: Duration = Duration::from_secs(30);
 
-/// The instances under one directory as of one revision.
+/// The entries under one directory as of one revision.
 #[derive(Debug)]
 pub(super) struct Listing {
     revision: i64,
-    by_key: BTreeMap<Vec<u8>, Instance>,
+    by_key: BTreeMap<Vec<u8>, Found>,
 }
 
 impl Listing {
-    pub(super) fn instances(&self) -> Vec<Instance> {
+    pub(super) fn found(&self) -> Vec<Found> {
         self.by_key.values().cloned().collect()
     }
-}
 
-/// Why a watch gives way to a new read without having failed.
-enum Ended {
-    /// The belt: nothing is wrong.
-    Due,
-    /// etcd ended it, or it would never speak again.
-    Broken(&'static str),
-}
-
-impl Reader {
-    /// A full read from time to time corrects whatever a watch may have missed.
-    const REREAD: Duration = Duration::from_secs(30);
-
-    pub(super) fn new(link: Link) -> Self {
-        Self { link, warned: Arc::default() }
-    }
-
-    pub(super) async fn list(&self, directory: &str) -> Result<Listing, RegisterError> {
-        let answer = self.link.get("list the instances", directory, &GetOptions::new().with_prefix()).await?;
-        let revision = answer.header().map_or(0, |header| header.revision());
-        let mut listing = Listing { revision, by_key: BTreeMap::new() };
-        for pair in answer.kvs() {
-            self.put(&mut listing, directory, pair);
-        }
-        Ok(listing)
-    }
-
-    /// Keeps `cell` up to date for ever.
-    pub(super) async fn follow(&self, directory: &str, cell: &SnapshotCell) {
-        let mut backoff = Backoff::default();
-        loop {
-            match self.round(directory, cell, &mut backoff).await {
-                Ok(Ended::Due) => continue,
-                Ok(Ended::Broken(reason)) => {
-                    debug!("watch of {directory} in {}: {reason}", self.link.url());
-                    cell.fail(&self.link.unreachable(format!("the watch broke: {reason}")));
-                }
-                Err(error) => cell.fail(&error),
-            }
-            sleep(backoff.next_delay()).await;
-        }
-    }
-
-    /// One full read, and a watch from there on.
-    async fn round(&self, directory: &str, cell: &SnapshotCell, backoff: &mut Backoff) -> Result<Ended, RegisterError> {
-        let mut listing = self.list(directory).await?;
-        cell.refresh(listing.instances());
-        let due = Instant::now() + Self::REREAD;
-        let start = listing.revision + 1;
-        let options = WatchOptions::new().with_prefix().with_start_revision(start);
-        let mut stream = self.link.watch(directory, &options).await?;
-        let created = match timeout(self.link.timeout(), self.next(&mut stream)).await {
-            Ok(created) => created?,
-            Err(_) => return Err(self.link.late("open a watch")),
+    fn put(&mut self, directory: &str, pair: &KeyValue) {
+        let found = match stored::decode(directory, pair.key(), pair.value()) {
+            Ok(Stored::Instance(instance)) => Ok(instance),
+            Ok(Stored::Deleted) => return drop(self.by_key.remove(pair.key())),
+            Err(reason) => Err(Skipped::new(String::from_utf8_lossy(pair.key()), reason)),
         };
-        if let Some(ended) =
-            created.as_ref().map_or(Some(Ended::Broken("it ended at once")), |first| ended(first, start))
-        {
-            return Ok(ended);
-        }
-        backoff.reset();
-        let mut response = created;
-        while let Some(changes) = response {
-            if changes.canceled() {
-                return Ok(Ended::Broken("it was canceled"));
-            }
-            if !changes.events().is_empty() {
-                self.apply(&mut listing, directory, &changes);
-                cell.refresh(listing.instances());
-            }
-            response = match timeout_at(due, self.next(&mut stream)).await {
-                Ok(next) => next?,
-                Err(_) => return Ok(Ended::Due),
-            };
-        }
-        Ok(Ended::Broken("it ended"))
+        self.by_key.insert(pair.key().to_vec(), found);
     }
+}
 
-    async fn next(&self, stream: &mut WatchStream) -> Result<Option<WatchResponse>, RegisterError> {
-        stream.message().await.map_err(|error| self.link.named(&error))
-    }
+pub(super) async fn list(link: &Link, directory: &str) -> Result<Listing, RegisterError> {
+    let mut listing = Listing { revision: 0, by_key: BTreeMap::new() };
+    let put = |pair: &KeyValue| listing.put(directory, pair);
+    listing.revision = link.each("list the instances", directory, GetOptions::new(), put).await?;
+    Ok(listing)
+}
 
-    fn apply(&self, listing: &mut Listing, directory: &str, changes: &WatchResponse) {
-        for event in changes.events() {
+/// One full read, and a watch from there on.
+pub(super) async fn follow(link: &Link, directory: &str, cell: &SnapshotCell) -> Result<(), RegisterError> {
+    let mut listing = list(link, directory).await?;
+    cell.refresh(listing.found());
+    let due = Instant::now() + REREAD;
+    let mut watch = link.watch(directory, WatchOptions::new().with_prefix(), listing.revision).await?;
+    while let Ok(response) = timeout_at(due, watch.next()).await {
+        let response = response?;
+        for event in response.events() {
             let Some(pair) = event.kv() else { continue };
             match event.event_type() {
-                EventType::Put => self.put(listing, directory, pair),
+                EventType::Put => listing.put(directory, pair),
                 EventType::Delete => drop(listing.by_key.remove(pair.key())),
             }
         }
-    }
-
-    fn put(&self, listing: &mut Listing, directory: &str, pair: &KeyValue) {
-        match stored::decode(directory, pair.key(), pair.value()) {
-            Ok(Stored::Instance(instance)) => drop(listing.by_key.insert(pair.key().to_vec(), instance)),
-            Ok(Stored::Deleted) => drop(listing.by_key.remove(pair.key())),
-            Err(reason) => {
-                listing.by_key.remove(pair.key());
-                let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-                if warned.is_first(pair.key().to_vec(), pair.mod_revision()) {
-                    let key = String::from_utf8_lossy(pair.key());
-                    warn!("{key} in {} is skipped, it is no instance: {reason}", self.link.url());
-                }
-            }
+        if !response.events().is_empty() {
+            cell.refresh(listing.found());
         }
     }
+    Ok(())
 }
 
-/// Whether a watch from `start` can be relied on, by its first response. Seen of etcd: a watch from a compacted revision
-/// is canceled and then silent; one from a revision that a wiped etcd has not reached skips all before it in silence.
-fn ended(first: &WatchResponse, start: i64) -> Option<Ended> {
-    if first.canceled() || first.compact_revision() != 0 {
-        return Some(Ended::Broken("its revision was compacted"));
-    }
-    let revision = first.header().map_or(0, |header| header.revision());
-    (revision + 1 < start).then_some(Ended::Broken("etcd has started again on other data"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_warning_for_each_write() {
-        let mut warned = Warned::default();
-        assert!(warned.is_first("a", 1) && warned.is_first("b", 1));
-        assert!(!warned.is_first("a", 1));
-        assert!(warned.is_first("a", 2));
-    }
+/// The names of all services below `prefix`, which ends with a slash.
+pub(super) async fn services(link: &Link, prefix: &str) -> Result<Vec<ServiceName>, RegisterError> {
+    let mut services = BTreeSet::new();
+    let visit = |pair: &KeyValue| {
+        let rest = std::str::from_utf8(pair.key()).ok().and_then(|key| key.strip_prefix(prefix));
+        // No name of a service: keys of elections, and whatever others wrote.
+        services.extend(rest.and_then(|rest| ServiceName::new(rest.split_once('/')?.0).ok()));
+    };
+    link.each("list the services", prefix, GetOptions::new().with_keys_only(), visit).await?;
+    Ok(services.into_iter().collect())
 }

@@ -7,33 +7,29 @@ use async_trait::async_trait;
 use hyper::{Method, body::Bytes};
 use tokio::{
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tracing::{debug, info};
 
 use super::{
     link::{Answer, Link},
-    source::Reader,
+    source::WAIT,
     stored::{self, Place},
 };
-use crate::{
-    Instance, RegisterError,
-    backoff::Backoff,
-    election::{Candidate, Term, now, until},
-};
+use crate::{Backoff, Candidate, Instance, Moment, RegisterError, Term};
 
 pub(super) struct GregisterCandidate {
     link: Link,
     /// Its name is chosen here, and known to nobody else: what is in the queue under it is ours, whether the answer arrived or not.
     path: String,
     body: Bytes,
-    /// What was wished for, and then what the node gave.
+    /// The time that was asked for, and then the time that the node gave.
     ttl: Duration,
-    /// Where it entered: in another store it is nobody.
+    /// The store that it entered: in another one it is nobody.
     store: String,
-    /// Of its term, if it leads.
+    /// Token of its term, if it leads.
     token: Option<u64>,
-    /// Whether anything may be written.
+    /// True if anything may be written.
     entered: bool,
 }
 
@@ -44,22 +40,24 @@ impl GregisterCandidate {
         Self { link, path, body, ttl, store: String::new(), token: None, entered: false }
     }
 
-    /// Of two thirds of the lease, one renewal may be lost and the next one still comes in time.
+    /// A fifth of the lease: of the renewals in two thirds of it, one may be lost and the next one still comes in time.
     fn beat(&self) -> Duration {
         self.ttl / 5
     }
 
     async fn enter(&self) -> Result<Place, RegisterError> {
         let entering = self.link.ask("enter the election", Method::PUT, &self.path, self.body.clone(), Duration::ZERO);
-        self.read(entering.await?)?.ok_or_else(|| self.link.no_elections())
+        self.read(entering.await?)?.ok_or_else(|| self.link.no_gregister())
     }
 
     /// Its place, as an answer says. `None`: it has none.
     fn read(&self, answer: Answer) -> Result<Option<Place>, RegisterError> {
         match answer {
-            Answer::Body(body) => stored::decode_place(&body).map(Some).map_err(|reason| self.link.rejected(&reason)),
+            Answer::Body(body) => {
+                stored::decode_place(&body).map(Some).map_err(|reason| self.link.about().rejected(reason))
+            }
             Answer::Missing => Ok(None),
-            Answer::Same => Err(self.link.no_elections()),
+            Answer::Same => Err(self.link.no_gregister()),
         }
     }
 
@@ -86,7 +84,7 @@ impl GregisterCandidate {
             let (sent, answer) = renewed;
             match answer.and_then(|answer| self.read(answer)).map(|place| self.own(place)) {
                 Ok(Some(place)) => {
-                    term.confirm(until(sent, place.ttl));
+                    term.confirm(sent, place.ttl);
                     if place.token != self.token {
                         return Some(place);
                     }
@@ -100,10 +98,10 @@ impl GregisterCandidate {
     /// Waits for the same without renewing anything: the node answers as soon as it happens.
     async fn news(&self) -> Option<Place> {
         let term = self.token.map(|token| format!("&term={token}")).unwrap_or_default();
-        let path = format!("{}?wait={}{term}", self.path, Reader::WAIT.as_secs());
+        let path = format!("{}?wait={}{term}", self.path, WAIT.as_secs());
         let mut backoff = Backoff::default();
         loop {
-            let told = self.link.get("tell its turn", &path, Reader::WAIT).await;
+            let told = self.link.get("tell its turn", &path, WAIT).await;
             match told.and_then(|answer| self.read(answer)).map(|place| self.own(place)) {
                 Ok(Some(place)) if place.token == self.token => backoff.reset(),
                 Ok(place) => return place,
@@ -125,31 +123,30 @@ impl GregisterCandidate {
 }
 
 /// One renewal, with the moment when it was asked for. An answer that comes after the whole lease confirms nothing any more.
-async fn renewal(link: Link, path: String, ttl: Duration) -> (u64, Result<Answer, RegisterError>) {
-    let sent = now();
+async fn renewal(link: Link, path: String, ttl: Duration) -> (Moment, Result<Answer, RegisterError>) {
+    let sent = Moment::now();
     let renewing = link.ask("renew the lease", Method::POST, &path, Bytes::new(), Duration::ZERO);
-    let late = |_| Err(link.unreachable("it did not renew the lease in time".to_owned()));
-    (sent, timeout(ttl, renewing).await.unwrap_or_else(late))
+    (sent, link.about().within(ttl, "renew the lease", renewing).await)
 }
 
 #[async_trait]
 impl Candidate for GregisterCandidate {
     async fn elected(&mut self, term: &Term) -> Result<u64, RegisterError> {
         self.entered = true;
-        let sent = now();
-        // Who is in the queue keeps its place.
+        let sent = Moment::now();
+        // A candidate in the queue keeps its seat.
         let Place { store, elects, ttl, token } = self.enter().await?;
-        term.confirm(until(sent, ttl));
+        term.confirm(sent, ttl);
         (self.store, self.ttl, self.token) = (store, ttl, None);
         if !elects {
-            info!("{} in {}: its store is new, and elects nobody yet", self.path, self.link.url());
+            info!("{} in {}: its store is new, and elects nobody yet", self.path, self.link.about().url());
         }
         let token = match token {
             Some(token) => Some(token),
             None => self.stay(term).await.and_then(|place| place.token),
         };
         self.token = token;
-        token.ok_or_else(|| self.link.unreachable("its place in the queue is gone".to_owned()))
+        token.ok_or_else(|| self.link.about().unreachable("its place in the queue is gone"))
     }
 
     async fn held(&mut self, term: &Term) -> String {

@@ -1,12 +1,13 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use crate::{RegisterError, background::Facts, url::RegistryUrl};
+use crate::{
+    About, RegisterError, Secret,
+    url::{RegistryUrl, Rules},
+};
 
-/// A node is one namespace.
-pub(super) const SCOPE: &str = "gregister";
-
-/// How to reach a gregister node.
-#[derive(Clone, PartialEq, Eq)]
+/// Address of a gregister node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GregisterConfig {
     /// The node's address, `host:port`. Empty by default, which is refused.
     pub address: String,
@@ -17,11 +18,11 @@ pub struct GregisterConfig {
     /// Bounds each request, but for the time that the node holds an answer back as it was asked to. Default 3 s; above 0.
     pub timeout: Duration,
     /// The word that the node wants to hear; none by default. It is never printed.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
 }
 
 impl GregisterConfig {
-    /// This address, and defaults for the rest.
+    /// A configuration of this address, with defaults for the rest.
     pub fn new(address: impl Into<String>) -> Self {
         Self { address: address.into(), ..Self::default() }
     }
@@ -35,54 +36,39 @@ impl GregisterConfig {
         if !url.path.is_empty() {
             return Err(url.invalid("it has a path: a gregister node is one namespace"));
         }
-        let mut config = Self::new(node.address());
-        config.ttl = url.seconds("ttl")?.unwrap_or(config.ttl);
-        config.timeout = url.seconds("timeout")?.unwrap_or(config.timeout);
-        config.token = url.get("token").map(str::to_owned);
+        let default = Self::default();
+        let config = Self {
+            address: node.address(),
+            ttl: url.seconds("ttl", default.ttl)?,
+            timeout: url.seconds("timeout", default.timeout)?,
+            token: url.get("token").map(Secret::from),
+        };
         config.check()?;
         Ok(config)
     }
 
-    /// The URL that stands for it in messages: without the token.
-    pub(super) fn url(&self) -> String {
-        format!("gregister://{}", self.address)
-    }
-
-    pub(crate) fn facts(&self) -> Facts {
-        Facts { url: self.url(), scope: SCOPE.to_owned(), expiry: self.ttl, propagation: super::PROPAGATION }
+    /// Without the token. A node is one namespace.
+    pub(crate) fn about(&self) -> About {
+        About::new(format!("gregister://{}", self.address))
+            .with_scope("gregister")
+            .with_expiry(self.ttl)
+            .with_propagation(super::PROPAGATION)
     }
 
     pub(super) fn check(&self) -> Result<(), RegisterError> {
-        let invalid = |reason: &str| Err(RegisterError::InvalidUrl { url: self.url(), reason: reason.to_owned() });
-        if self.address.is_empty() {
-            return invalid("it names no host: add `host:port`");
+        let (about, expiry) = (&self.about(), Some(("ttl", self.ttl, 2)));
+        let is_printable = |token: &Secret| token.expose().bytes().all(|byte| (b'!'..=b'~').contains(&byte));
+        if !self.token.as_ref().is_none_or(is_printable) {
+            return Err(about.invalid("token: give letters, digits and signs of ASCII, without spaces"));
         }
-        if self.ttl < Duration::from_secs(2) || self.ttl > Duration::from_secs(86_400) {
-            return invalid("ttl: give 2 seconds to a day");
-        }
-        if self.timeout.is_zero() {
-            return invalid("timeout: give seconds above 0");
-        }
-        if self.token.as_ref().is_some_and(|token| !token.bytes().all(|byte| (b'!'..=b'~').contains(&byte))) {
-            return invalid("token: give letters, digits and signs of ASCII, without spaces");
-        }
-        Ok(())
+        let hosts = if self.address.is_empty() { &[][..] } else { std::slice::from_ref(&self.address) };
+        Rules { about, hosts, timeout: self.timeout, expiry }.check()
     }
 }
 
 impl Default for GregisterConfig {
     fn default() -> Self {
         Self { address: String::new(), ttl: Duration::from_secs(10), timeout: Duration::from_secs(3), token: None }
-    }
-}
-
-impl fmt::Debug for GregisterConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GregisterConfig")
-            .field("address", &self.address)
-            .field("ttl", &self.ttl)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
     }
 }
 
@@ -98,7 +84,7 @@ mod tests {
     fn a_url_gives_what_it_says_and_defaults_for_the_rest() {
         let config = parse("gregister://[::1]:9595?ttl=30&timeout=1&token=secret-1").unwrap();
         assert_eq!((config.address.as_str(), config.ttl), ("[::1]:9595", Duration::from_secs(30)));
-        assert_eq!(config.url(), "gregister://[::1]:9595");
+        assert_eq!(config.about().url(), "gregister://[::1]:9595");
         assert!(!format!("{config:?}").contains("secret"));
         assert_eq!(parse("gregister://h:9595").unwrap(), GregisterConfig::new("h:9595"));
     }

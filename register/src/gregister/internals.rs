@@ -8,8 +8,7 @@ use crate::{Instance, Master};
 /// # Errors
 /// Why it is no answer, or what is no instance in it.
 pub fn read(body: &[u8]) -> Result<Vec<Instance>, String> {
-    let (listing, garbage) = stored::decode(body)?;
-    garbage.into_iter().next().map_or(Ok(listing.instances), |(id, reason)| Err(format!("{id}: {reason}")))
+    stored::decode(body)?.found.into_iter().map(|found| found.map_err(|skipped| skipped.to_string())).collect()
 }
 
 /// Who leads, with the token, as an answer says.

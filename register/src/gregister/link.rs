@@ -12,34 +12,33 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::time::timeout;
 
 use super::GregisterConfig;
-use crate::RegisterError;
+use crate::{About, RegisterError};
 
 /// Cheap to clone; all clones share connections, one for each request under way.
 #[derive(Clone)]
 pub(super) struct Link {
     client: Client<HttpConnector, Full<Bytes>>,
     address: Arc<str>,
-    url: Arc<str>,
+    about: About,
     timeout: Duration,
     authorization: Option<HeaderValue>,
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("url", &self.url).field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Link").field("url", &self.about.url()).field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
-/// What the node says, unless that is an error.
+/// The node's answer, unless that is an error.
 #[derive(Debug)]
 pub(super) enum Answer {
     Body(Bytes),
     /// Nothing has changed.
     Same,
-    /// It does not know what was asked for.
+    /// The node does not know the thing that was asked for.
     Missing,
 }
 
@@ -49,8 +48,7 @@ impl Link {
     const IDLE: Duration = Duration::from_secs(30);
 
     pub(super) fn new(config: &GregisterConfig) -> Result<Self, RegisterError> {
-        let url: Arc<str> = config.url().into();
-        let invalid = |reason: &str| RegisterError::InvalidUrl { url: url.to_string(), reason: reason.to_owned() };
+        let about = config.about();
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(config.timeout));
@@ -59,17 +57,17 @@ impl Link {
             .pool_idle_timeout(Self::IDLE)
             .build(connector);
         let authorization = config.token.as_ref().map(|token| {
-            let mut value =
-                HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| invalid("token: not ASCII"))?;
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+            let mut value = value.map_err(|_| about.invalid("token: not ASCII"))?;
             value.set_sensitive(true);
             Ok(value)
         });
         let authorization = authorization.transpose()?;
-        Ok(Self { client, address: config.address.as_str().into(), url, timeout: config.timeout, authorization })
+        Ok(Self { client, address: config.address.as_str().into(), about, timeout: config.timeout, authorization })
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
+    pub(super) fn about(&self) -> &About {
+        &self.about
     }
 
     /// Reads; the node may hold the answer back for `wait`.
@@ -91,14 +89,11 @@ impl Link {
         wait: Duration,
     ) -> Result<Answer, RegisterError> {
         let within = self.timeout + wait;
-        match timeout(within, self.exchange(method, path, body)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(RegisterError::Timeout { registry: self.url.to_string(), operation, after: within }),
-        }
+        self.about.within(within, operation, self.exchange(method, path, body)).await
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, RegisterError> {
-        let uri: Uri = format!("http://{}{path}", self.address).parse().map_err(|error| self.rejected(&error))?;
+        let uri: Uri = format!("http://{}{path}", self.address).parse().map_err(|error| self.about.rejected(error))?;
         let request = || {
             let mut request = Request::new(Full::new(body.clone()));
             *request.method_mut() = method.clone();
@@ -115,17 +110,17 @@ impl Link {
         };
         let response = response.map_err(|error| {
             let cause = error.source().and_then(|cause| cause.source().or(Some(cause)));
-            self.unreachable(cause.map_or_else(|| error.to_string(), ToString::to_string))
+            self.about.unreachable(cause.map_or_else(|| error.to_string(), ToString::to_string))
         })?;
         let status = response.status();
         let body = Limited::new(response.into_body(), Self::LARGEST).collect().await;
-        let body = body.map_err(|error| self.unreachable(format!("its answer broke off: {error}")))?.to_bytes();
+        let body = body.map_err(|error| self.about.unreachable(format!("its answer broke off: {error}")))?.to_bytes();
         match status {
             StatusCode::NOT_MODIFIED => Ok(Answer::Same),
             StatusCode::NOT_FOUND => Ok(Answer::Missing),
             status if status.is_success() => Ok(Answer::Body(body)),
-            status if status.is_server_error() => Err(self.unreachable(self.words(status, &body))),
-            status => Err(self.rejected(&self.words(status, &body))),
+            status if status.is_server_error() => Err(self.about.unreachable(self.words(status, &body))),
+            status => Err(self.about.rejected(self.words(status, &body))),
         }
     }
 
@@ -134,16 +129,8 @@ impl Link {
         format!("{status}: {}", text.trim())
     }
 
-    pub(super) fn unreachable(&self, reason: String) -> RegisterError {
-        RegisterError::Unreachable { registry: self.url.to_string(), reason }
-    }
-
-    /// It answers as an older one does, or as something else.
-    pub(super) fn no_elections(&self) -> RegisterError {
-        self.rejected(&"it has no such path: is it a gregister node of this version?")
-    }
-
-    pub(super) fn rejected(&self, reason: &dyn fmt::Display) -> RegisterError {
-        RegisterError::Rejected { registry: self.url.to_string(), reason: reason.to_string() }
+    /// The error for a server that answers as an older node does, or as something else.
+    pub(super) fn no_gregister(&self) -> RegisterError {
+        self.about.rejected("it has no such path: is it a gregister node of this version?")
     }
 }

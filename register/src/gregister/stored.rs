@@ -1,21 +1,21 @@
-//! What goes over the wire. Pure.
+//! The bodies on the wire. Pure.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Instance, Master};
+use crate::{Found, Instance, Master, ServiceName, Skipped};
 
 /// The instances of one service as of one revision of one store.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Listing {
     pub(super) store: String,
     pub(super) revision: u64,
-    pub(super) instances: Vec<Instance>,
+    pub(super) found: Vec<Found>,
 }
 
-/// Who leads as of one revision of one store.
+/// The master as of one revision of one store.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lead {
     pub(super) store: String,
@@ -23,26 +23,29 @@ pub(super) struct Lead {
     pub(super) master: Option<Master>,
 }
 
-/// Where a candidate is.
+/// Seat of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Place {
     pub(super) store: String,
-    /// Whether anybody is elected: a new store waits.
+    /// True if anybody is elected: a new store waits.
     pub(super) elects: bool,
-    /// What it got.
+    /// The time that it got.
     pub(super) ttl: Duration,
-    /// Of its term, if it leads.
+    /// Token of its term, if it leads.
     pub(super) token: Option<u64>,
 }
-
-/// What is no instance, with the reason.
-pub(super) type Garbage = Vec<(String, String)>;
 
 #[derive(Deserialize)]
 struct Body {
     store: String,
     revision: u64,
     instances: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+struct ServicesBody {
+    /// With the number of their instances.
+    services: BTreeMap<String, usize>,
 }
 
 #[derive(Deserialize)]
@@ -77,7 +80,7 @@ struct Record {
     metadata: BTreeMap<String, String>,
 }
 
-/// What a node may grant a candidate.
+/// Times that a node may grant a candidate.
 const GRANTED: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// An instance that is to be listed for `ttl` under this lease.
@@ -110,13 +113,13 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| format!("its answer does not parse: {error}"))
 }
 
-/// It goes into a path as it is.
+/// Checks the name of a store, which goes into a path as it is.
 fn check(store: &str) -> Result<(), String> {
     let valid = store.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if valid { Ok(()) } else { Err(format!("its store is {store:?}")) }
 }
 
-/// Who leads. The error says why it is no such answer.
+/// Reads the answer about the master. The error says why it is no such answer.
 pub(super) fn decode_lead(body: &[u8]) -> Result<Lead, String> {
     let LeadBody { store, revision, master } = parse(body)?;
     check(&store)?;
@@ -134,18 +137,21 @@ pub(super) fn decode_place(body: &[u8]) -> Result<Place, String> {
 }
 
 /// An answer. The error says why it is none.
-pub(super) fn decode(body: &[u8]) -> Result<(Listing, Garbage), String> {
-    let body: Body = parse(body)?;
-    check(&body.store)?;
-    let (mut instances, mut garbage) = (Vec::new(), Vec::new());
-    for record in body.instances {
+pub(super) fn decode(body: &[u8]) -> Result<Listing, String> {
+    let Body { store, revision, instances } = parse(body)?;
+    check(&store)?;
+    let found = |record: Record| {
         let id = record.id.clone();
-        match instance(record) {
-            Ok(instance) => instances.push(instance),
-            Err(reason) => garbage.push((id, reason)),
-        }
-    }
-    Ok((Listing { store: body.store, revision: body.revision, instances }, garbage))
+        instance(record).map_err(|reason| Skipped::new(id, reason))
+    };
+    Ok(Listing { store, revision, found: instances.into_iter().map(found).collect() })
+}
+
+/// The names of the services. The error says why it is no such answer.
+pub(super) fn decode_services(body: &[u8]) -> Result<Vec<ServiceName>, String> {
+    let ServicesBody { services } = parse(body)?;
+    let listed = services.into_iter().filter(|(_, count)| *count > 0);
+    listed.map(|(name, _)| ServiceName::new(name).map_err(|error| error.to_string())).collect()
 }
 
 fn instance(record: Record) -> Result<Instance, String> {
@@ -170,7 +176,7 @@ mod tests {
 
     #[test]
     fn answers_are_read_and_garbage_says_what_is_wrong() {
-        let (listing, garbage) = decode(
+        let listing = decode(
             br#"{"store":"00ab","revision":7,"more":1,"instances":[
                 {"id":"a","host":"::1","port":80,"weight":0.0,"metadata":{"zone":"b"}},
                 {"id":"b","host":"0.0.0.0","port":80,"weight":1.0,"metadata":{}},
@@ -179,8 +185,9 @@ mod tests {
         )
         .unwrap();
         let good = Instance::new("::1", 80).with_id("a").with_weight(0.0).with_metadata("zone", "b");
-        assert_eq!(listing, Listing { store: "00ab".into(), revision: 7, instances: vec![good] });
-        assert_eq!(garbage.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["b", "c", "d"]);
+        assert_eq!((listing.store.as_str(), listing.revision), ("00ab", 7));
+        assert_eq!(listing.found[0], Ok(good));
+        assert_eq!(listing.found.iter().filter(|found| found.is_err()).count(), 3);
         for bad in ["", "{}", r#"{"store":"a b","revision":7,"instances":[]}"#] {
             assert!(decode(bad.as_bytes()).is_err(), "{bad}");
         }

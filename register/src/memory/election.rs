@@ -7,13 +7,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::runtime::Handle;
 
-use super::{State, Store, URL};
-use crate::{
-    Election, Instance, Leadership, Master, MasterWatch, RegisterError, ServiceName,
-    election::{self, Campaigns, Candidate, MasterCell, Observers, Term},
-};
+use super::{MemoryBackend, Store};
+use crate::{Candidate, ElectionBackend, Instance, Master, MasterCell, Moment, RegisterError, ServiceName, Term};
 
 /// The candidates of all services, in the order in which they came.
 #[derive(Debug, Default)]
@@ -53,68 +49,26 @@ impl Seats {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct MemoryElection {
-    store: Arc<Store>,
-    campaigns: Campaigns,
-    observers: Observers,
-}
-
-impl MemoryElection {
-    pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, campaigns: Campaigns::default(), observers: Observers::new() }
-    }
-
-    pub(super) async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
-        election::close(&self.campaigns, &self.observers, deadline).await
-    }
-}
-
 #[async_trait]
-impl Election for MemoryElection {
-    async fn campaign(
-        &self,
-        service: &ServiceName,
-        instance: Instance,
-        deadline: Duration,
-    ) -> Result<Leadership, RegisterError> {
-        instance.check()?;
-        let candidate = MemoryCandidate {
-            store: self.store.clone(),
-            service: service.clone(),
-            instance: instance.clone(),
-            token: None,
-        };
-        self.campaigns.run(URL, service, instance, deadline, candidate).await
+impl ElectionBackend for MemoryBackend {
+    fn candidate(&self, service: &ServiceName, instance: &Instance) -> Box<dyn Candidate> {
+        let (store, service, instance) = (self.0.clone(), service.clone(), instance.clone());
+        Box::new(MemoryCandidate { store, service, instance, token: None })
     }
 
-    /// Outside a runtime it shows nothing.
-    fn observe(&self, service: &ServiceName) -> MasterWatch {
-        let (store, service) = (self.store.clone(), service.clone());
-        self.observers
-            .open(Handle::try_current().ok().as_ref(), |cell| async move { follow(&store, &service, &cell).await })
+    async fn master(&self, service: &ServiceName) -> Result<Option<Master>, RegisterError> {
+        Ok(self.0.up()?.seats.first(service).cloned())
     }
 
-    async fn master(&self, service: &ServiceName) -> Result<Master, RegisterError> {
-        let state = self.store.lock();
-        state.check_open()?;
-        state.check_up()?;
-        let nobody = || RegisterError::NoMaster { registry: URL.to_owned(), service: service.to_string() };
-        state.seats.first(service).cloned().ok_or_else(nobody)
-    }
-}
-
-async fn follow(store: &Store, service: &ServiceName, cell: &MasterCell) {
-    loop {
-        let voted = store.voted.notified();
-        {
-            let state = store.lock();
-            match state.check_up() {
-                Ok(()) => cell.refresh(state.seats.first(service).cloned()),
+    async fn follow_master(&self, service: &ServiceName, cell: &MasterCell) -> Result<(), RegisterError> {
+        let show = |store: &Store| {
+            match store.up() {
+                Ok(state) => cell.refresh(state.seats.first(service).cloned()),
                 Err(error) => cell.fail(error),
             }
-        }
-        voted.await;
+            None
+        };
+        self.0.until(show).await
     }
 }
 
@@ -122,62 +76,41 @@ struct MemoryCandidate {
     store: Arc<Store>,
     service: ServiceName,
     instance: Instance,
-    /// Its seat.
+    /// Token of its seat; `None`: it has none.
     token: Option<u64>,
-}
-
-impl MemoryCandidate {
-    /// Takes a seat, unless it has one; whether it leads.
-    fn stand(&mut self, state: &mut State) -> Option<u64> {
-        let token = match self.token.filter(|token| state.seats.has(&self.service, *token)) {
-            Some(token) => token,
-            None => {
-                self.store.voted.notify_waiters();
-                state.seats.take(&self.service, &self.instance)
-            }
-        };
-        self.token = Some(token);
-        state.seats.first(&self.service).filter(|first| first.token == token).map(|first| first.token)
-    }
 }
 
 #[async_trait]
 impl Candidate for MemoryCandidate {
     async fn elected(&mut self, term: &Term) -> Result<u64, RegisterError> {
-        loop {
-            let store = self.store.clone();
-            let voted = store.voted.notified();
-            {
-                let mut state = store.lock();
-                state.check_up()?;
-                if let Some(token) = self.stand(&mut state) {
-                    // Nothing ends a seat but a word that reaches its holder.
-                    term.confirm(u64::MAX);
-                    return Ok(token);
-                }
-            }
-            voted.await;
-        }
+        let (service, instance) = (&self.service, &self.instance);
+        let seat = self.store.change_up(|state| match self.token.filter(|token| state.seats.has(service, *token)) {
+            Some(token) => token,
+            None => state.seats.take(service, instance),
+        })?;
+        self.token = Some(seat);
+        let first = |store: &Store| match store.up() {
+            Err(error) => Some(Err(error)),
+            Ok(state) if !state.seats.has(service, seat) => Some(Err(store.about.unreachable("its seat was removed"))),
+            Ok(state) => state.seats.first(service).filter(|first| first.token == seat).map(|_| Ok(())),
+        };
+        self.store.until(first).await?;
+        // Nothing ends a seat but a word that reaches its holder.
+        term.confirm(Moment::now(), Duration::MAX);
+        Ok(seat)
     }
 
     async fn held(&mut self, _: &Term) -> String {
-        loop {
-            let store = self.store.clone();
-            let voted = store.voted.notified();
-            if !self.token.is_some_and(|token| store.lock().seats.has(&self.service, token)) {
-                return "its seat was removed".to_owned();
-            }
-            voted.await;
-        }
+        let is_gone = |store: &Store| {
+            let has = self.token.is_some_and(|token| store.lock().seats.has(&self.service, token));
+            (!has).then_some(())
+        };
+        self.store.until(is_gone).await;
+        "its seat was removed".to_owned()
     }
 
     async fn withdraw(&mut self) -> Result<(), RegisterError> {
         let Some(token) = self.token else { return Ok(()) };
-        let mut state = self.store.lock();
-        state.check_up()?;
-        state.seats.leave(&self.service, token);
-        drop(state);
-        self.store.voted.notify_waiters();
-        Ok(())
+        self.store.change_up(|state| state.seats.leave(&self.service, token))
     }
 }

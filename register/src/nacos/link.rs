@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     fmt,
     future::Future,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use nacos_sdk::api::{
@@ -18,8 +18,8 @@ use nacos_sdk::api::{
 };
 use tokio::{net::TcpStream, runtime::Handle, task::JoinHandle, time::timeout};
 
-use super::NacosConfig;
-use crate::{RegisterError, ServiceName};
+use super::{NacosConfig, http::Http};
+use crate::{About, RegisterError, ServiceName};
 
 /// A write on its way.
 pub(super) type Write = JoinHandle<Result<(), Error>>;
@@ -27,10 +27,13 @@ pub(super) type Write = JoinHandle<Result<(), Error>>;
 /// All connections of one registry client.
 pub(super) struct Link {
     config: NacosConfig,
-    url: String,
+    about: About,
     runtime: Handle,
+    http: Http,
     /// Reads go here, and it is the first slot too.
-    first: NamingService,
+    first: OnceLock<NamingService>,
+    /// A connection that is being opened.
+    building: tokio::sync::Mutex<Option<JoinHandle<Result<NamingService, Error>>>>,
     slots: Mutex<Vec<Slot>>,
 }
 
@@ -48,26 +51,43 @@ pub(super) struct Place {
 }
 
 impl Link {
-    pub(super) async fn connect(config: NacosConfig, runtime: Handle) -> Result<Self, RegisterError> {
-        let first = open(&config, &runtime).await?;
-        let slots = Mutex::new(vec![Slot { naming: first.clone(), holds: HashSet::new() }]);
-        let link = Self { url: config.url(), config, runtime, first, slots };
-        // The connection stands before a login is checked: only a read shows that Nacos serves this user.
-        let probe = link.first.get_all_instances("ms.probe".to_owned(), link.group(), Vec::new(), false);
-        link.bounded("answer", probe).await?;
-        Ok(link)
+    /// A link that has spoken to nobody yet.
+    pub(super) fn new(config: NacosConfig, runtime: Handle) -> Self {
+        Self {
+            about: config.about(),
+            http: Http::new(&config),
+            config,
+            runtime,
+            first: OnceLock::new(),
+            building: Default::default(),
+            slots: Mutex::default(),
+        }
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
+    /// Opens the first connection, and has it read. A connection that stands although the read failed is kept for the next attempt:
+    /// it cannot be closed.
+    pub(super) async fn connect(&self) -> Result<(), RegisterError> {
+        if self.first.get().is_none() {
+            let first = self.open().await?;
+            self.slots().push(Slot { naming: first.clone(), holds: HashSet::new() });
+            // An error: another attempt was faster, and this connection serves registrations.
+            let _ = self.first.set(first);
+        }
+        // The connection stands before a login is checked: only a read shows that Nacos serves this user.
+        self.query_on(self.naming()?, "answer", "ms.probe").await.map(drop)
+    }
+
+    pub(super) fn about(&self) -> &About {
+        &self.about
     }
 
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
-    pub(super) fn naming(&self) -> &NamingService {
-        &self.first
+    /// The connection for reads.
+    pub(super) fn naming(&self) -> Result<&NamingService, RegisterError> {
+        self.first.get().ok_or_else(|| self.about.unreachable("it is not connected to yet"))
     }
 
     pub(super) fn group(&self) -> Option<String> {
@@ -77,7 +97,7 @@ impl Link {
     /// All instances of the service, as Nacos has them. Not from the client crate's cache, which turns errors into empty
     /// lists.
     pub(super) async fn query(&self, service: &ServiceName) -> Result<Vec<ServiceInstance>, RegisterError> {
-        self.query_on(&self.first, service).await
+        self.query_on(self.naming()?, "list the instances", service.as_str()).await
     }
 
     /// The same, over the connection of one place. The client crate reconnects at once only if there is something to
@@ -87,16 +107,32 @@ impl Link {
         place: &Place,
         service: &ServiceName,
     ) -> Result<Vec<ServiceInstance>, RegisterError> {
-        self.query_on(&place.naming, service).await
+        self.query_on(&place.naming, "list the instances", service.as_str()).await
     }
 
     async fn query_on(
         &self,
         naming: &NamingService,
-        service: &ServiceName,
+        operation: &'static str,
+        service: &str,
     ) -> Result<Vec<ServiceInstance>, RegisterError> {
-        let query = naming.get_all_instances(service.to_string(), self.group(), Vec::new(), false);
-        self.bounded("list the instances", query).await
+        self.bounded(operation, naming.get_all_instances(service.to_owned(), self.group(), Vec::new(), false)).await
+    }
+
+    /// The names of all services of the group.
+    pub(super) async fn services(&self) -> Result<Vec<String>, RegisterError> {
+        const PAGE: i32 = 1000;
+        let (naming, mut names) = (self.naming()?, Vec::new());
+        for page in 1.. {
+            let list = naming.get_service_list(page, PAGE, self.group());
+            let (found, count) = self.bounded("list the services", list).await?;
+            let is_last = found.len() < PAGE as usize;
+            names.extend(found);
+            if is_last || names.len() >= usize::try_from(count).unwrap_or(0) {
+                break;
+            }
+        }
+        Ok(names)
     }
 
     /// A place for one more instance of the service, on a connection of its own if need be.
@@ -104,7 +140,7 @@ impl Link {
         if let Some(place) = self.free_place(service) {
             return Ok(place);
         }
-        let naming = open(&self.config, &self.runtime).await?;
+        let naming = self.open().await?;
         let mut slots = self.slots();
         slots.push(Slot { naming: naming.clone(), holds: HashSet::from([service.clone()]) });
         Ok(Place { index: slots.len() - 1, naming })
@@ -139,11 +175,11 @@ impl Link {
     pub(super) async fn finish(&self, operation: &'static str, write: &mut Write) -> Option<Result<(), RegisterError>> {
         let joined = timeout(self.config.timeout, write).await.ok()?;
         let outcome = joined.unwrap_or_else(|failed| Err(Error::ErrResult(format!("{operation}: {failed}"))));
-        Some(outcome.map_err(|error| named(&self.url, &error)))
+        Some(outcome.map_err(|error| named(&self.about, &error)))
     }
 
     pub(super) fn late(&self, operation: &'static str) -> RegisterError {
-        RegisterError::Timeout { registry: self.url.clone(), operation, after: self.config.timeout }
+        self.about.late(operation, self.config.timeout)
     }
 
     /// For reads, which may be dropped.
@@ -152,10 +188,70 @@ impl Link {
         operation: &'static str,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, RegisterError> {
-        match timeout(self.config.timeout, call).await {
-            Ok(outcome) => outcome.map_err(|error| named(&self.url, &error)),
-            Err(_) => Err(self.late(operation)),
+        let call = async { call.await.map_err(|error| named(&self.about, &error)) };
+        self.about.within(self.config.timeout, operation, call).await
+    }
+
+    /// A new connection, within the timeout. One that is still being opened when the time is up is what the next attempt waits
+    /// for: the client crate goes on with it in any case.
+    async fn open(&self) -> Result<NamingService, RegisterError> {
+        let opened = async {
+            let mut building = self.building.lock().await;
+            if building.is_none() {
+                // Before the client crate begins with anything: whatever it begins stays for ever.
+                self.http.log_in().await?;
+                let server = self.dial().await?;
+                let builder = NamingServiceBuilder::new(self.config.props(&server));
+                let builder = builder.with_auth_plugin(Arc::new(self.http.clone()));
+                *building = Some(self.runtime.spawn(builder.build()));
+            }
+            let Some(build) = building.as_mut() else { return Err(self.about.no_runtime()) };
+            let built = build.await;
+            *building = None;
+            let built = built.unwrap_or_else(|failed| Err(Error::ErrResult(failed.to_string())));
+            built.map_err(|error| named(&self.about, &error))
+        };
+        self.about.within(self.config.timeout, "accept a connection", opened).await
+    }
+
+    /// The servers that answer HTTP, each within a share of half of the time, or without such those that accept connections. The
+    /// client crate begins with any of those that it is given, and waits for it for longer than a start may take.
+    async fn dial(&self) -> Result<Vec<String>, RegisterError> {
+        let servers = &self.config.servers;
+        let share = self.config.timeout / 4 / u32::try_from(servers.len()).unwrap_or(1).max(1);
+        let (mut accept, mut answer, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+        for (server, grpc) in servers.iter().zip(self.config.grpc_addresses()?) {
+            match timeout(share, TcpStream::connect(&grpc)).await {
+                Ok(Ok(_)) => accept.push(server.clone()),
+                Ok(Err(error)) => reasons.push(format!("gRPC at {grpc}: {error}")),
+                Err(_) => reasons.push(format!("gRPC at {grpc}: no connection within {share:?}")),
+            }
         }
+        if accept.is_empty() {
+            return Err(self.about.unreachable(reasons.join(", ")));
+        }
+        for server in &accept {
+            if accept.len() == 1 || self.about.within(share, "answer", self.http.answers(server)).await.is_ok() {
+                answer.push(server.clone());
+            }
+        }
+        Ok(if answer.is_empty() { accept } else { answer })
+    }
+
+    /// Returns true if an operator has disabled the instance.
+    pub(super) async fn is_disabled(
+        &self,
+        service: &ServiceName,
+        instance: &ServiceInstance,
+    ) -> Result<bool, RegisterError> {
+        let (config, port) = (&self.config, instance.port.to_string());
+        let cluster = instance.cluster_name.as_deref().unwrap_or_default();
+        let mut parameters = vec![("serviceName", service.as_str()), ("groupName", &config.group)];
+        parameters.extend([("ip", instance.ip.as_str()), ("port", &port), ("cluster", cluster)]);
+        if !config.namespace.is_empty() {
+            parameters.push(("namespaceId", &config.namespace));
+        }
+        self.http.is_disabled(&parameters).await
     }
 
     fn slots(&self) -> MutexGuard<'_, Vec<Slot>> {
@@ -169,51 +265,12 @@ impl fmt::Debug for Link {
     }
 }
 
-/// A new connection, within the timeout.
-async fn open(config: &NacosConfig, runtime: &Handle) -> Result<NamingService, RegisterError> {
-    let connecting = async {
-        // The client crate tries for 4.5 s before it says that nobody listens.
-        dial(config).await?;
-        let mut builder = NamingServiceBuilder::new(config.props());
-        if config.username.is_some() {
-            builder = builder.enable_auth_plugin_http();
-        }
-        // In a task: what it has begun when the time is up, it ends.
-        let built = runtime.spawn(builder.build()).await;
-        let built = built.unwrap_or_else(|failed| Err(Error::ErrResult(failed.to_string())));
-        built.map_err(|error| named(&config.url(), &error))
-    };
-    match timeout(config.timeout, connecting).await {
-        Ok(connected) => connected,
-        Err(_) => Err(RegisterError::Timeout {
-            registry: config.url(),
-            operation: "accept a connection",
-            after: config.timeout,
-        }),
-    }
-}
-
-/// Ok when any of the servers accepts a connection.
-async fn dial(config: &NacosConfig) -> Result<(), RegisterError> {
-    let mut reasons = Vec::new();
-    for address in config.grpc_addresses()? {
-        match TcpStream::connect(&address).await {
-            Ok(_) => return Ok(()),
-            Err(error) => reasons.push(format!("gRPC at {address}: {error}")),
-        }
-    }
-    Err(RegisterError::Unreachable { registry: config.url(), reason: reasons.join(", ") })
-}
-
-fn named(url: &str, error: &Error) -> RegisterError {
-    let (registry, reason) = (url.to_owned(), error.to_string());
+fn named(about: &About, error: &Error) -> RegisterError {
     match error {
-        // How the client crate says that Nacos answered with an error code.
-        Error::ErrResult(text) if text.starts_with("handle ") => RegisterError::Rejected { registry, reason },
-        Error::ErrResponse(..) | Error::Serialization(_) | Error::InvalidParam(..) => {
-            RegisterError::Rejected { registry, reason }
-        }
-        Error::WrongServerAddress(_) => RegisterError::InvalidUrl { url: registry, reason },
-        _ => RegisterError::Unreachable { registry, reason },
+        // The client crate's words for an error code of Nacos.
+        Error::ErrResult(text) if text.starts_with("handle ") => about.rejected(error),
+        Error::ErrResponse(..) | Error::Serialization(_) | Error::InvalidParam(..) => about.rejected(error),
+        Error::WrongServerAddress(_) => about.invalid(error),
+        _ => about.unreachable(error),
     }
 }

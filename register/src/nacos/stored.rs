@@ -50,7 +50,7 @@ pub(super) fn decode(stored: &ServiceInstance) -> Result<Option<Instance>, Strin
     Ok(Some(instance))
 }
 
-/// Whether both are the same to Nacos.
+/// Returns true if both are the same to Nacos.
 pub(super) fn is_same(one: &ServiceInstance, other: &ServiceInstance) -> bool {
     one.ip == other.ip && one.port == other.port && one.cluster_name == other.cluster_name
 }

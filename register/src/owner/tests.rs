@@ -29,19 +29,17 @@ impl Diary {
 }
 
 #[async_trait]
-impl Tenant for Diary {
-    type Tenure = ();
-
+impl LeaseKeeper for Diary {
     async fn acquire(&mut self) -> Result<(), RegisterError> {
         self.note("acquire");
         self.fail()
     }
 
-    async fn held(&mut self, (): &mut ()) -> String {
+    async fn held(&mut self) -> String {
         std::future::pending().await
     }
 
-    async fn release(&mut self, (): &mut ()) -> Result<(), RegisterError> {
+    async fn release(&mut self) -> Result<(), RegisterError> {
         sleep(Duration::from_secs(1)).await;
         self.note("released");
         Ok(())
@@ -56,7 +54,8 @@ impl Tenant for Diary {
 
 async fn start(owners: &Owners, diary: &Diary) -> Result<Registration, RegisterError> {
     let service = "goods".parse().unwrap();
-    owners.start("test://", &service, Instance::new("h", 80), diary.clone()).await
+    let (about, instance) = (About::new("test://"), Instance::new("h", 80));
+    owners.start(&about, &service, instance, Box::new(diary.clone()), Start::Confirmed).await
 }
 
 #[tokio::test(start_paused = true)]

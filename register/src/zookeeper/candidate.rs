@@ -1,7 +1,7 @@
 //! One campaign in ZooKeeper, over a session of its own: whatever that session owns where candidates stand is this one's,
 //! also where the answer to its creation was lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::{sleep, timeout};
@@ -12,38 +12,19 @@ use super::{
     layout::Contest,
     link::{Link, Session, is_lost},
     nodes,
+    queue::Queued,
 };
-use crate::{
-    RegisterError,
-    election::{Candidate, Term, now, until},
-};
+use crate::{Candidate, Moment, RegisterError, Term};
 
 pub(super) struct ZookeeperCandidate {
     link: Arc<Link>,
     contest: Contest,
-    /// What its node in a queue begins with; ZooKeeper adds ten digits.
+    /// Beginning of the name of its node in a queue; ZooKeeper adds ten digits.
     name: String,
     data: Vec<u8>,
     session: Option<Session>,
-    /// Its node, which it has or had under this session.
+    /// Path of the node that it has or had under this session.
     path: String,
-}
-
-/// A candidate's node in a queue: `<16 hexadecimal digits>-<id>-<10 digits>`.
-pub(super) struct Queued<'a> {
-    pub(super) name: &'a str,
-    pub(super) id: &'a str,
-    pub(super) number: u64,
-}
-
-impl<'a> Queued<'a> {
-    /// `None`: it is something else.
-    pub(super) fn parse(name: &'a str) -> Option<Self> {
-        let (tag, rest) = name.split_once('-')?;
-        let (id, digits) = rest.rsplit_once('-')?;
-        let is_queued = tag.len() == 16 && digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        is_queued.then(|| digits.parse().ok()).flatten().map(|number| Self { name, id, number })
-    }
 }
 
 impl ZookeeperCandidate {
@@ -54,10 +35,10 @@ impl ZookeeperCandidate {
     }
 
     fn lost(&self) -> RegisterError {
-        self.link.unreachable("the session has ended")
+        self.link.about().unreachable("the session has ended")
     }
 
-    /// Its node under this session, made if it is not there; in a queue.
+    /// The path of its node in a queue under this session, made if it is not there.
     async fn enter(&self, session: &Session, directory: &str) -> Result<String, Error> {
         let path = format!("{directory}/{}", self.name);
         loop {
@@ -105,7 +86,12 @@ impl ZookeeperCandidate {
         loop {
             let names = self.link.bounded(session, "list the candidates", client.list_children(directory)).await?;
             let before = names.iter().filter_map(|name| Queued::parse(name)).filter(|other| other.number < own);
-            let Some(before) = before.max_by_key(|other| other.number) else { return Ok(()) };
+            let mut before: Vec<_> = before.collect();
+            before.sort_by_key(|other| Reverse(other.number));
+            let before = nodes::first_owned(client, directory, before.into_iter());
+            let Some(before) = self.link.bounded(session, "find the candidate before it", before).await? else {
+                return Ok(());
+            };
             self.gone(session, &format!("{directory}/{}", before.name)).await?;
         }
     }
@@ -156,23 +142,29 @@ impl ZookeeperCandidate {
 
     /// Has ZooKeeper confirm that the session lives and owns the node; then the token. `None`: it does not own it.
     async fn beat(&self, session: &Session, term: &Term) -> Result<Option<u64>, RegisterError> {
-        let sent = now();
-        let found = self.link.bounded(session, "confirm the candidate", session.client.check_stat(&self.path)).await?;
+        let sent = Moment::now();
+        // A server that is cut off from the others reads what it knows, while they may elect another one: it cannot catch up with them.
+        let (caught_up, found) = (session.client.sync(&self.path), session.client.check_stat(&self.path));
+        let confirming = async {
+            caught_up.await?;
+            found.await
+        };
+        let found = self.link.bounded(session, "confirm the candidate", confirming).await?;
         Ok(found.filter(|stat| stat.ephemeral_owner == session.id()).map(|stat| {
-            term.confirm(until(sent, session.client.session_timeout()));
+            term.confirm(sent, session.client.session_timeout());
             stat.czxid.unsigned_abs()
         }))
     }
 
     async fn confirmed(&self, session: &Session, term: &Term) -> Result<u64, RegisterError> {
-        let gone = || self.link.unreachable("its node is gone");
+        let gone = || self.link.about().unreachable("its node is gone");
         self.beat(session, term).await?.ok_or_else(gone)
     }
 
     /// Has it confirmed for ever; returns when the node is not its own.
     async fn beats(&self, session: &Session, term: &Term) -> String {
         loop {
-            // Of two thirds of the session's time, one may be lost and the next one still comes in time.
+            // Two thirds of the session's time hold three: one may be lost and the next one still comes in time.
             sleep(session.client.session_timeout() / 5).await;
             match self.beat(session, term).await {
                 Ok(Some(_)) => {}
@@ -239,11 +231,11 @@ impl Candidate for ZookeeperCandidate {
 
     async fn withdraw(&mut self) -> Result<(), RegisterError> {
         let Some(session) = &self.session else { return Ok(()) };
-        // What a session that has ended wrote has ended with it.
+        // Nodes of a session that has ended have ended with it.
         if !session.is_over() {
             let client = &session.client;
             let removing = async {
-                // What is still under way on this session is done before.
+                // Requests that are still under way on this session are done before.
                 let own = match &self.contest {
                     Contest::Queue(directory) => self.own(client, directory).await?,
                     Contest::Node(path) => {
@@ -261,21 +253,5 @@ impl Candidate for ZookeeperCandidate {
         self.session = None;
         self.link.leave().await;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_in_the_queue_are_read() {
-        let found = Queued::parse("0123456789abcdef-10.0.0.1:80-x-0000000012").unwrap();
-        assert_eq!((found.id, found.number), ("10.0.0.1:80-x", 12));
-        for other in
-            ["", "lock-0000000001", "0123456789abcdef-0000000001", "0123456789abcdef-a-1", "0123456789abcdef-a-"]
-        {
-            assert!(Queued::parse(other).is_none(), "{other}");
-        }
     }
 }

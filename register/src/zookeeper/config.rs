@@ -1,9 +1,13 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use crate::{RegisterError, background::Facts, url::RegistryUrl};
+use crate::{
+    About, Login, RegisterError,
+    url::{RegistryUrl, Rules},
+};
 
-/// How to reach ZooKeeper, and where and how the instances are kept in it.
-#[derive(Clone, PartialEq, Eq)]
+/// Address of ZooKeeper, and place and form of the instances in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ZookeeperConfig {
     /// The servers' client addresses, `host:port`. At least one; a session moves to another one when its server fails. None
     /// by default.
@@ -11,7 +15,7 @@ pub struct ZookeeperConfig {
     /// The node above the services': `<base>/<service>/..`. Default `ms-rpc`. Processes that are to find each other use the
     /// same; slashes at its ends do not count. Spring's default is `services`.
     pub base: String,
-    /// How long an instance stays listed after its process died or was cut off: the session's time. Default 10 s; 1 s to a
+    /// The session's time: an instance stays listed for so long after its process died or was cut off. Default 10 s; 1 s to a
     /// day. Servers raise and lower it to their own limits, by default 2 to 20 ticks, which is 4 to 40 s.
     pub session: Duration,
     /// Bounds each call to ZooKeeper, opening a session included. Default 3 s; above 0.
@@ -19,12 +23,10 @@ pub struct ZookeeperConfig {
     /// The form in which instances are written and read. Default [`ZookeeperLayout::Curator`] with
     /// [`ZookeeperPayload::Spring`].
     pub layout: ZookeeperLayout,
-    /// The user to authenticate as, in the scheme `digest`; none by default. Given together with `password`. What is written
+    /// The user to authenticate as, in the scheme `digest`; none by default. The password is never printed. What is written
     /// then may be read by all, and changed by this user alone; without a user, by all. ZooKeeper creates users as they
     /// come: a wrong password shows only at nodes that the right one has made.
-    pub username: Option<String>,
-    /// That user's password. It is never printed.
-    pub password: Option<String>,
+    pub login: Option<Login>,
 }
 
 /// In which form instances are kept in ZooKeeper.
@@ -39,7 +41,7 @@ pub enum ZookeeperLayout {
     MasterNormal,
 }
 
-/// What the payload of a Curator instance is. Java clients read it as an object of a class, so it must be the one that they
+/// Class of a Curator instance's payload. Java clients read it as an object of a class, so it must be the one that they
 /// expect. Weight and metadata are in its `metadata` either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -54,73 +56,57 @@ impl ZookeeperConfig {
     /// The base when none is given.
     pub const DEFAULT_BASE: &str = "ms-rpc";
 
-    /// These servers, and defaults for the rest.
+    /// A configuration of these servers, with defaults for the rest.
     pub fn new<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> Self {
         Self { servers: servers.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
     pub(crate) fn from_url(url: &RegistryUrl) -> Result<Self, RegisterError> {
         url.check_keys(&["session", "timeout", "layout", "payload", "username", "password"])?;
-        let mut config = Self::new(url.instances()?.iter().map(crate::Instance::address));
-        if !url.path.is_empty() {
-            config.base.clone_from(&url.path);
-        }
-        config.session = url.seconds("session")?.unwrap_or(config.session);
-        config.timeout = url.seconds("timeout")?.unwrap_or(config.timeout);
-        config.layout = match (url.get("layout"), url.get("payload")) {
+        let layout = match (url.get("layout"), url.get("payload")) {
             (None | Some("curator"), None | Some("spring")) => ZookeeperLayout::Curator(ZookeeperPayload::Spring),
             (None | Some("curator"), Some("map")) => ZookeeperLayout::Curator(ZookeeperPayload::Map),
             (Some("master-normal"), None) => ZookeeperLayout::MasterNormal,
             (Some("master-normal"), Some(_)) => return Err(url.invalid("layout=master-normal has no payload")),
-            (None | Some("curator"), Some(other)) => {
-                return Err(url.invalid(&format!("payload={other}: use spring or map")));
-            }
-            (Some(other), _) => return Err(url.invalid(&format!("layout={other}: use curator or master-normal"))),
+            (None | Some("curator"), Some(_)) => return Err(url.bad("payload", "use spring or map")),
+            (Some(_), _) => return Err(url.bad("layout", "use curator or master-normal")),
         };
-        config.username = url.get("username").map(str::to_owned);
-        config.password = url.get("password").map(str::to_owned);
+        let default = Self::default();
+        let config = Self {
+            servers: url.addresses()?,
+            base: if url.path.is_empty() { default.base } else { url.path.clone() },
+            session: url.seconds("session", default.session)?,
+            timeout: url.seconds("timeout", default.timeout)?,
+            layout,
+            login: url.login()?,
+        };
         config.check()?;
         Ok(config)
     }
 
-    /// The URL that stands for it in messages: without credentials.
-    pub(super) fn url(&self) -> String {
-        format!("zookeeper://{}/{}", self.servers.join(","), self.base.trim_matches('/'))
-    }
-
-    pub(super) fn scope(&self) -> String {
-        format!("zookeeper/{}", self.base.trim_matches('/'))
-    }
-
-    pub(crate) fn facts(&self) -> Facts {
-        Facts { url: self.url(), scope: self.scope(), expiry: self.session, propagation: super::PROPAGATION }
+    /// Without credentials.
+    pub(crate) fn about(&self) -> About {
+        let base = self.base.trim_matches('/');
+        About::new(format!("zookeeper://{}/{base}", self.servers.join(",")))
+            .with_scope(format!("zookeeper/{base}"))
+            .with_expiry(self.session)
+            .with_propagation(super::PROPAGATION)
     }
 
     pub(super) fn check(&self) -> Result<(), RegisterError> {
-        let invalid = |reason: &str| Err(RegisterError::InvalidUrl { url: self.url(), reason: reason.to_owned() });
-        if self.servers.is_empty() {
-            return invalid("it names no host: add `host:port`");
-        }
+        let about = &self.about();
         let base = self.base.trim_matches('/');
         if base.is_empty() {
-            return invalid("its base is empty: the instances would mix with all other nodes");
+            return Err(about.invalid("its base is empty: the instances would mix with all other nodes"));
         }
         if let Some(reason) = base.split('/').find_map(|step| super::stored::check_step(step).err()) {
-            return invalid(&format!("its base: {reason}"));
+            return Err(about.invalid(format!("its base: {reason}")));
         }
         if base.split('/').next() == Some("zookeeper") {
-            return invalid("its base: `/zookeeper` is ZooKeeper's own");
+            return Err(about.invalid("its base: `/zookeeper` is ZooKeeper's own"));
         }
-        if self.session < Duration::from_secs(1) || self.session > Duration::from_secs(86_400) {
-            return invalid("session: give 1 second to a day");
-        }
-        if self.timeout.is_zero() {
-            return invalid("timeout: give seconds above 0");
-        }
-        if self.username.is_some() != self.password.is_some() {
-            return invalid("give both username and password, or none of them");
-        }
-        Ok(())
+        let expiry = Some(("session", self.session, 1));
+        Rules { about, hosts: &self.servers, timeout: self.timeout, expiry }.check()
     }
 }
 
@@ -132,22 +118,8 @@ impl Default for ZookeeperConfig {
             session: Duration::from_secs(10),
             timeout: Duration::from_secs(3),
             layout: ZookeeperLayout::Curator(ZookeeperPayload::Spring),
-            username: None,
-            password: None,
+            login: None,
         }
-    }
-}
-
-impl fmt::Debug for ZookeeperConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ZookeeperConfig")
-            .field("servers", &self.servers)
-            .field("base", &self.base)
-            .field("session", &self.session)
-            .field("timeout", &self.timeout)
-            .field("layout", &self.layout)
-            .field("username", &self.username)
-            .finish_non_exhaustive()
     }
 }
 
@@ -165,8 +137,8 @@ mod tests {
         assert_eq!(config.servers, ["a:1", "[::1]:2"]);
         assert_eq!((config.base.as_str(), config.session), ("team/rpc", Duration::from_secs(30)));
         assert_eq!(config.layout, ZookeeperLayout::Curator(ZookeeperPayload::Map));
-        assert_eq!(config.url(), "zookeeper://a:1,[::1]:2/team/rpc");
-        assert_eq!(config.scope(), "zookeeper/team/rpc");
+        assert_eq!(config.about().url(), "zookeeper://a:1,[::1]:2/team/rpc");
+        assert_eq!(config.about().scope(), Some("zookeeper/team/rpc"));
         assert!(!format!("{config:?}").contains("\"p\""));
         assert_eq!(parse("zookeeper://a:1").unwrap(), ZookeeperConfig::new(["a:1"]));
         assert_eq!(parse("zookeeper://a:1?layout=master-normal").unwrap().layout, ZookeeperLayout::MasterNormal);

@@ -1,4 +1,4 @@
-//! Where instances are kept, and in which form: the two layouts behind one face. Pure.
+//! Place and form of the instances: the two layouts behind one face. Pure.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -7,7 +7,7 @@ use super::{
     ZookeeperConfig, ZookeeperLayout,
     stored::{curator, normal},
 };
-use crate::{Instance, ServiceName};
+use crate::{Found, Instance, ServiceName};
 
 /// The form and the place of all instances of one registry client.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Layout {
     base: Arc<str>,
 }
 
-/// Where the candidates of a service contend.
+/// Place where the candidates of a service contend.
 #[derive(Clone, Debug)]
 pub(super) enum Contest {
     /// In a queue of nodes under this one. It lies beside the base: what is under that, others take for services.
@@ -48,7 +48,7 @@ impl Layout {
         }
     }
 
-    /// Whether the layout can hold this instance. The error says why not.
+    /// Checks that the layout can hold this instance. The error says why not.
     pub(super) fn check(&self, instance: &Instance) -> Result<(), String> {
         match self.form {
             ZookeeperLayout::Curator(_) => check_step(instance.id()).map_err(|reason| format!("its id: {reason}")),
@@ -81,6 +81,14 @@ impl Layout {
         }
     }
 
+    /// The data of a candidate, which may not be registered.
+    pub(super) fn encode_candidate(&self, service: &ServiceName, instance: &Instance, now: SystemTime) -> Vec<u8> {
+        match self.form {
+            ZookeeperLayout::Curator(_) => self.encode(service, instance, now),
+            ZookeeperLayout::MasterNormal => normal::encode_candidate(instance),
+        }
+    }
+
     /// Reads the child `name` of a service's node. The error says why it is no instance.
     pub(super) fn decode(&self, name: &str, data: &[u8]) -> Result<Stored, String> {
         match self.form {
@@ -89,11 +97,11 @@ impl Layout {
         }
     }
 
-    /// The list that these instances make, in the order of their nodes' names.
-    pub(super) fn listed(&self, instances: Vec<Instance>) -> Vec<Instance> {
+    /// The list that these nodes make, which come in the order of their names.
+    pub(super) fn listed<'a>(&self, nodes: impl Iterator<Item = (&'a str, Found)>) -> Vec<Found> {
         match self.form {
-            ZookeeperLayout::Curator(_) => instances,
-            ZookeeperLayout::MasterNormal => normal::apart(instances),
+            ZookeeperLayout::Curator(_) => nodes.map(|(_, found)| found).collect(),
+            ZookeeperLayout::MasterNormal => normal::listed(nodes),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the task behind a session is there. The client crate's watchers panic when it is dropped under them, as a runtime
+//! Life of the task behind a session. The client crate's watchers panic when it is dropped under them, as a runtime
 //! does that ends: so they are polled only while it lives.
 
 use std::{

@@ -12,7 +12,7 @@ use std::{
     fmt,
     future::{Future, pending},
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -28,18 +28,27 @@ use zookeeper_client::{
 };
 
 use super::{ZookeeperConfig, life::Life};
-use crate::RegisterError;
+use crate::{About, RegisterError};
 
-/// What is written with a user: all may read it, that user alone may change it.
+/// Rights on nodes that a user writes: all may read them, that user alone may change them.
 static OWNED: [Acl; 2] =
     [Acl::new_const(Permission::ALL, "auth", ""), Acl::new_const(Permission::READ, "world", "anyone")];
+
+/// Rights on nodes above those of services: everyone may put a service of their own beside others.
+static OPEN: [Acl; 3] = [
+    Acl::new_const(Permission::ALL, "auth", ""),
+    Acl::new_const(Permission::READ, "world", "anyone"),
+    Acl::new_const(Permission::CREATE, "world", "anyone"),
+];
 
 /// All that one registry client has of ZooKeeper.
 pub(super) struct Link {
     config: ZookeeperConfig,
-    url: String,
+    about: About,
     runtime: Handle,
     current: Mutex<Option<Session>>,
+    /// Time of the first session, as the server granted it.
+    granted: OnceLock<Duration>,
 }
 
 /// One session. Cheap to clone; it is closed when the last clone is dropped.
@@ -55,7 +64,7 @@ impl Session {
         self.client.session_id().0
     }
 
-    /// Whether it is to be used no more: it has ended, there is a new one, or nobody is left to say so.
+    /// Returns true if it is to be used no more: it has ended, there is a new one, or nobody is left to say so.
     pub(super) fn is_over(&self) -> bool {
         *self.over.borrow() || self.over.has_changed().is_err() || self.client.state().is_terminated()
     }
@@ -74,10 +83,10 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// How long a request that lost its connection waits before it is made again.
+    /// Pause before a request that lost its connection is made again.
     pub(super) const AGAIN: Duration = Duration::from_millis(20);
 
-    /// So long, or half of the session's time, a session that lost its connection is waited for.
+    /// Longest wait for a session that lost its connection, if half of its time is not shorter.
     const PATIENCE: Duration = Duration::from_secs(5);
     /// The longest pause before ZooKeeper is asked for a session that lost its connection. A session that is there is mostly
     /// connected again before it.
@@ -85,7 +94,7 @@ impl Link {
     const RETRY: Duration = Duration::from_secs(1);
 
     pub(super) fn new(config: ZookeeperConfig, runtime: Handle) -> Self {
-        Self { url: config.url(), config, runtime, current: Mutex::default() }
+        Self { about: config.about(), config, runtime, current: Mutex::default(), granted: OnceLock::new() }
     }
 
     /// One to the same servers, with sessions of its own.
@@ -93,22 +102,27 @@ impl Link {
         Self::new(self.config.clone(), self.runtime.clone())
     }
 
-    pub(super) fn runtime(&self) -> &Handle {
-        &self.runtime
+    pub(super) fn about(&self) -> &About {
+        &self.about
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
+    pub(super) fn granted(&self) -> Option<Duration> {
+        self.granted.get().copied()
     }
 
-    /// How nodes of this kind are created.
+    /// Options for the creation of nodes of this kind.
     pub(super) fn options(&self, mode: CreateMode) -> CreateOptions<'static> {
-        mode.with_acls(if self.config.username.is_some() { Acls::new(&OWNED) } else { Acls::anyone_all() })
+        mode.with_acls(if self.config.login.is_some() { Acls::new(&OWNED) } else { Acls::anyone_all() })
+    }
+
+    /// The same for nodes above those of services.
+    pub(super) fn open_options(&self, mode: CreateMode) -> CreateOptions<'static> {
+        mode.with_acls(if self.config.login.is_some() { Acls::new(&OPEN) } else { Acls::anyone_all() })
     }
 
     /// A session that has not ended; it may have lost its connection.
     pub(super) async fn session(self: &Arc<Self>) -> Result<Session, RegisterError> {
-        // Those that wait for the one who opens it have the same time as that one.
+        // Callers that wait for the one that opens it have the same time as that one.
         let opened = async {
             let mut current = self.current.lock().await;
             if let Some(session) = current.as_ref().filter(|session| !session.is_over()) {
@@ -119,10 +133,7 @@ impl Link {
             *current = Some(session.clone());
             Ok(session)
         };
-        match timeout(self.config.timeout, opened).await {
-            Ok(opened) => opened,
-            Err(_) => Err(self.late("open a session")),
-        }
+        self.about.within(self.config.timeout, "open a session", opened).await
     }
 
     /// Gives the session up: it is closed when nobody uses it any more. Who asks for one later gets a new one.
@@ -158,13 +169,10 @@ impl Link {
                 }
             }
         };
-        match timeout(self.config.timeout, attempts).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(self.late(operation)),
-        }
+        self.about.within(self.config.timeout, operation, attempts).await
     }
 
-    /// What is asked for on one session, within the timeout, and while it is not over.
+    /// A request on one session, within the timeout, and while the session is not over.
     pub(super) async fn bounded<T>(
         &self,
         session: &Session,
@@ -177,12 +185,8 @@ impl Link {
                 Ok(outcome) => outcome.map_err(|error| self.named(&error)),
                 Err(_) => Err(self.late(operation)),
             },
-            () = session.over() => Err(self.unreachable("the session is over")),
+            () = session.over() => Err(self.about.unreachable("the session is over")),
         }
-    }
-
-    pub(super) fn unreachable(&self, reason: &str) -> RegisterError {
-        RegisterError::Unreachable { registry: self.url.clone(), reason: reason.to_owned() }
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -190,26 +194,33 @@ impl Link {
     }
 
     pub(super) fn late(&self, operation: &'static str) -> RegisterError {
-        RegisterError::Timeout { registry: self.url.clone(), operation, after: self.config.timeout }
+        self.about.late(operation, self.config.timeout)
     }
 
     pub(super) fn named(&self, error: &Error) -> RegisterError {
-        let (registry, reason) = (self.url.clone(), error.to_string());
-        if is_refusal(error) {
-            return RegisterError::Rejected { registry, reason };
+        if is_refusal(error) { self.about.rejected(error) } else { self.about.unreachable(error) }
+    }
+
+    /// The same of a write below this node.
+    pub(super) fn named_at(&self, directory: &str, error: &Error) -> RegisterError {
+        match error {
+            Error::NoAuth => self.about.rejected(format!(
+                "this user may not write below {directory}: log in as its owner (`getAcl {directory}` says who), or use another base"
+            )),
+            error => self.named(error),
         }
-        RegisterError::Unreachable { registry, reason }
     }
 
     fn connector(&self) -> Connector {
         let config = &self.config;
         let mut connector = Client::connector().with_session_timeout(config.session).with_fail_eagerly();
         if config.servers.len() > 1 {
-            // So that a server that accepts and says nothing leaves time for another one.
+            // A server that accepts and says nothing leaves time for another one.
             connector = connector.with_connection_timeout((config.session * 2 / 5).min(config.timeout * 2 / 5));
         }
-        if let (Some(username), Some(password)) = (&config.username, &config.password) {
-            connector = connector.with_auth("digest", format!("{username}:{password}").as_bytes());
+        if let Some(login) = &config.login {
+            let user = format!("{}:{}", login.username, login.password.expose());
+            connector = connector.with_auth("digest", user.as_bytes());
         }
         connector
     }
@@ -225,8 +236,9 @@ impl Link {
         opening.spawn_on(open, &self.runtime);
         let client = match opening.join_next().await {
             Some(Ok(opened)) => opened.map_err(|error| self.named(&error))?,
-            Some(Err(_)) | None => return Err(RegisterError::NoRuntime { registry: self.url.clone() }),
+            Some(Err(_)) | None => return Err(self.about.no_runtime()),
         };
+        let _ = self.granted.set(client.session_timeout());
         let (ended, over) = watch::channel(false);
         let (states, session) = (client.state_watcher(), client.session().clone());
         self.runtime.spawn(attend(Arc::downgrade(self), session, states, ended));
@@ -245,7 +257,7 @@ impl Link {
             let asking = life.begin(link.runtime.clone(), connector.connect(&servers));
             match timeout(link.config.timeout, asking).await.map(|found| found.map(drop)) {
                 Ok(Err(Error::SessionExpired)) => {
-                    info!("{} no longer has the session that lost its connection", link.url);
+                    info!("{} no longer has the session that lost its connection", link.about.url());
                     return;
                 }
                 Ok(Ok(())) => break,
@@ -253,7 +265,7 @@ impl Link {
                 Err(_) => debug!("{}", link.late("find a session")),
             }
         }
-        // It is there: its client will find it, or is too late.
+        // The session is there: its client will find it, or is too late.
         pending().await
     }
 
@@ -270,7 +282,10 @@ impl Link {
                 Ok(Ok(session)) => {
                     let mut current = link.current.lock().await;
                     if current.as_ref().is_some_and(|current| current.id() == id) {
-                        info!("a new session with {} takes the place of one that lost its connection", link.url);
+                        info!(
+                            "a new session with {} takes the place of one that lost its connection",
+                            link.about.url()
+                        );
                         *current = Some(session);
                     }
                     return;
@@ -306,12 +321,12 @@ fn attend(
     })
 }
 
-/// Whether the connection or the session went away under a request: nobody knows what became of it.
+/// Returns true if the connection or the session went away under a request: its outcome is unknown.
 pub(super) fn is_lost(error: &Error) -> bool {
     !is_refusal(error) && !matches!(error, Error::NoNode | Error::NodeExists | Error::NotEmpty | Error::BadVersion)
 }
 
-/// Whether it is ZooKeeper's word, which asking again would not change.
+/// Returns true for refusals of ZooKeeper, which asking again would not change.
 fn is_refusal(error: &Error) -> bool {
     matches!(
         error,

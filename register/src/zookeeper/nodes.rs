@@ -1,16 +1,15 @@
 //! Requests of several steps, on one session.
 
+use tracing::debug;
 use zookeeper_client::{Client, CreateMode, CreateOptions, Error, MultiWriteError, MultiWriteResult, Stat};
 
-use super::link::Link;
+use super::{link::Link, queue::Queued};
 
 /// One node and what is in it.
 pub(super) struct Node {
     pub(super) name: String,
     /// `None`: others keep it from us.
     pub(super) data: Option<Vec<u8>>,
-    /// Changes with every write.
-    pub(super) written: i64,
     /// The session that it ends with; 0: it stays.
     pub(super) owner: i64,
 }
@@ -20,11 +19,9 @@ impl Node {
     fn read(name: &str, answer: Result<(Vec<u8>, Stat), Error>) -> Result<Option<Self>, Error> {
         let name = name.to_owned();
         match answer {
-            Ok((data, stat)) => {
-                Ok(Some(Self { name, data: Some(data), written: stat.mzxid, owner: stat.ephemeral_owner }))
-            }
+            Ok((data, stat)) => Ok(Some(Self { name, data: Some(data), owner: stat.ephemeral_owner })),
             // One node that cannot be read is no reason to list none.
-            Err(Error::NoAuth) => Ok(Some(Self { name, data: None, written: 0, owner: 0 })),
+            Err(Error::NoAuth) => Ok(Some(Self { name, data: None, owner: 0 })),
             Err(Error::NoNode) => Ok(None),
             Err(error) => Err(error),
         }
@@ -62,6 +59,23 @@ pub(super) async fn owner(client: &Client, path: &str) -> Result<Option<i64>, Er
     Ok(client.check_stat(path).await?.map(|stat| stat.ephemeral_owner))
 }
 
+/// The first of these nodes of a queue that ends with a session. One that ends with none is nobody's: nobody would ever follow it.
+pub(super) async fn first_owned<'a>(
+    client: &Client,
+    directory: &str,
+    queued: impl Iterator<Item = Queued<'a>>,
+) -> Result<Option<Queued<'a>>, Error> {
+    for one in queued {
+        let path = format!("{directory}/{}", one.name);
+        match owner(client, &path).await? {
+            Some(0) => debug!("{path} ends with no session: it is no candidate"),
+            Some(_) => return Ok(Some(one)),
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
 /// Deletes it; one that is gone is deleted.
 pub(super) async fn delete(client: &Client, path: &str) -> Result<(), Error> {
     match client.delete(path, None).await {
@@ -85,6 +99,10 @@ pub(super) async fn replace(
         // The parents: others make such as vanish when they are empty.
         Err(Error::NoNode) => {
             let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+            let base = parent.rsplit_once('/').map_or("", |(base, _)| base);
+            if !base.is_empty() {
+                client.mkdir(base, &link.open_options(CreateMode::Persistent)).await?;
+            }
             client.mkdir(parent, &link.options(CreateMode::Persistent)).await?;
             in_place_of(client, old, path, data, &options).await
         }

@@ -1,13 +1,8 @@
 //! Reads and follows the instances of one service.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout_at};
-use tracing::{debug, warn};
+use tokio::time::{Instant, timeout_at};
 use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState, WatchedEvent};
 
 use super::{
@@ -16,21 +11,19 @@ use super::{
     nodes::{self, Node},
     stored::Stored,
 };
-use crate::{Instance, RegisterError, ServiceName, backoff::Backoff, warned::Warned, watch::SnapshotCell};
+use crate::{Found, RegisterError, ServiceName, Skipped, SnapshotCell};
 
-/// Cheap to clone; all clones warn of a piece of garbage once.
+/// Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     link: Arc<Link>,
     layout: Layout,
-    /// The nodes that were warned of, each with the write that made it so.
-    warned: Arc<Mutex<Warned<String, i64>>>,
 }
 
-/// What is listed under one service, by the names of its nodes.
-type Listing = BTreeMap<String, Instance>;
+/// Entries of one service by the names of their nodes.
+type Listing = BTreeMap<String, Found>;
 
-/// What follows from an event.
+/// Consequence of an event.
 enum Next {
     /// The list may have changed.
     Node(String),
@@ -44,35 +37,19 @@ impl Reader {
     const REREAD: Duration = Duration::from_secs(30);
 
     pub(super) fn new(link: Arc<Link>, layout: Layout) -> Self {
-        Self { link, layout, warned: Arc::default() }
+        Self { link, layout }
     }
 
-    /// The instances, sorted by id.
-    pub(super) async fn list(&self, service: &ServiceName) -> Result<Vec<Instance>, RegisterError> {
+    pub(super) async fn list(&self, service: &ServiceName) -> Result<Vec<Found>, RegisterError> {
         let directory = &self.layout.directory(service);
         let read = |client: Client| async move { nodes::children(&client, directory).await };
         let found = self.link.call("list the instances", read).await?;
-        let mut instances = self.instances(&self.decoded(directory, found));
-        instances.sort_by(|a, b| a.id().cmp(b.id()));
-        instances.dedup_by(|later, first| later.id() == first.id());
-        Ok(instances)
-    }
-
-    /// Keeps `cell` up to date for ever.
-    pub(super) async fn follow(&self, service: &ServiceName, cell: &SnapshotCell) {
-        let directory = self.layout.directory(service);
-        let mut backoff = Backoff::default();
-        loop {
-            if let Err(error) = self.round(&directory, cell, &mut backoff).await {
-                debug!("watch of {directory}: {error}");
-                cell.fail(&error);
-            }
-            sleep(backoff.next_delay()).await;
-        }
+        Ok(self.found(&self.decoded(directory, found)))
     }
 
     /// One watch, for as long as its session lives. Events may be lost with the connection, so all is read again after that.
-    async fn round(&self, directory: &str, cell: &SnapshotCell, backoff: &mut Backoff) -> Result<(), RegisterError> {
+    pub(super) async fn follow(&self, service: &ServiceName, cell: &SnapshotCell) -> Result<(), RegisterError> {
+        let directory = &self.layout.directory(service);
         let session = self.link.session().await?;
         let client = &session.client;
         let watch = client.watch(directory, AddWatchMode::PersistentRecursive);
@@ -80,11 +57,10 @@ impl Reader {
         loop {
             let found = self.link.bounded(&session, "list the instances", nodes::children(client, directory)).await?;
             let mut listing = self.decoded(directory, found);
-            cell.refresh(self.instances(&listing));
-            backoff.reset();
+            cell.refresh(self.found(&listing));
             let due = Instant::now() + Self::REREAD;
             while let Ok(event) = timeout_at(due, session.life.told(watcher.changed())).await {
-                let event = event.ok_or_else(|| self.link.unreachable("the session has ended"))?;
+                let event = event.ok_or_else(|| self.link.about().unreachable("the session has ended"))?;
                 match self.next(directory, event, &session, &mut watcher, cell).await? {
                     Next::All => break,
                     Next::Nothing => {}
@@ -94,14 +70,14 @@ impl Reader {
                             Some(node) => self.put(&mut listing, directory, &node),
                             None => drop(listing.remove(&name)),
                         }
-                        cell.refresh(self.instances(&listing));
+                        cell.refresh(self.found(&listing));
                     }
                 }
             }
         }
     }
 
-    /// What to do about an event. One that says that the connection was lost: waits until it is there again.
+    /// The consequence of an event. One that says that the connection was lost: waits until it is there again.
     ///
     /// # Errors
     /// The session has ended, and the watch with it.
@@ -117,15 +93,15 @@ impl Reader {
             match event.session_state {
                 SessionState::SyncConnected | SessionState::ConnectedReadOnly => return Ok(Next::All),
                 SessionState::Disconnected => {
-                    cell.fail(&self.link.unreachable("the connection was lost"));
+                    cell.fail(&self.link.about().unreachable("the connection was lost"));
                     event = tokio::select! {
                         event = session.life.told(watcher.changed()) => {
-                            event.ok_or_else(|| self.link.unreachable("the session has ended"))?
+                            event.ok_or_else(|| self.link.about().unreachable("the session has ended"))?
                         }
-                        () = session.over() => return Err(self.link.unreachable("the session was given up")),
+                        () = session.over() => return Err(self.link.about().unreachable("the session was given up")),
                     };
                 }
-                _ => return Err(self.link.unreachable("the session has ended")),
+                _ => return Err(self.link.about().unreachable("the session has ended")),
             }
         }
         let below = event.path.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/'));
@@ -135,8 +111,8 @@ impl Reader {
         })
     }
 
-    fn instances(&self, listing: &Listing) -> Vec<Instance> {
-        self.layout.listed(listing.values().cloned().collect())
+    fn found(&self, listing: &Listing) -> Vec<Found> {
+        self.layout.listed(listing.iter().map(|(name, found)| (name.as_str(), found.clone())))
     }
 
     fn decoded(&self, directory: &str, found: Vec<Node>) -> Listing {
@@ -152,20 +128,11 @@ impl Reader {
             Some(data) => self.layout.decode(&node.name, data),
             None => Err("it may not be read".to_owned()),
         };
-        match decoded {
-            Ok(Stored::Instance(instance)) => {
-                listing.insert(node.name.clone(), instance);
-                return;
-            }
-            Ok(Stored::Nothing) => {}
-            Err(reason) => {
-                let path = format!("{directory}/{}", node.name);
-                let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-                if warned.is_first(path.clone(), node.written) {
-                    warn!("{path} in {} is skipped, it is no instance: {reason}", self.link.url());
-                }
-            }
-        }
-        listing.remove(&node.name);
+        let found = match decoded {
+            Ok(Stored::Instance(instance)) => Ok(instance),
+            Ok(Stored::Nothing) => return drop(listing.remove(&node.name)),
+            Err(reason) => Err(Skipped::new(format!("{directory}/{}", node.name), reason)),
+        };
+        listing.insert(node.name.clone(), found);
     }
 }

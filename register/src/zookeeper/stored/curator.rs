@@ -1,4 +1,4 @@
-//! What Curator's service discovery writes: `ServiceInstance` in JSON. Pure.
+//! The form of Curator's service discovery: `ServiceInstance` in JSON. Pure.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,12 +9,12 @@ use super::super::{ZookeeperPayload, stored::Stored};
 use crate::{Instance, ServiceName};
 
 const CLASS: &str = "@class";
-/// By this name Spring's deserializer knows the payload.
+/// Name by which Spring's deserializer knows the payload.
 const SPRING: &str = "org.springframework.cloud.zookeeper.discovery.ZookeeperInstance";
 const METADATA: &str = "metadata";
 const WEIGHT: &str = "weight";
 
-/// What is read of it; the rest may be anything.
+/// The fields that are read; the rest may be anything.
 #[derive(Deserialize)]
 struct ServiceInstance {
     #[serde(default)]
@@ -85,7 +85,7 @@ pub(in super::super) fn decode(id: &str, data: &[u8]) -> Result<Stored, String> 
     Ok(Stored::Instance(instance))
 }
 
-/// What the payload says of the instance: its `metadata`, or, without such, what is flat in it.
+/// The payload's metadata of the instance: its `metadata`, or, without such, what is flat in it.
 fn metadata(payload: Value) -> Map<String, Value> {
     let Value::Object(mut payload) = payload else { return Map::new() };
     match payload.remove(METADATA) {

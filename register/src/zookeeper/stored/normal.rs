@@ -1,4 +1,4 @@
-//! What servers of go-micro-service write: `normal<10 digits>`, and `master`, which is not listed. Pure.
+//! The form of go-micro-service's servers: `normal<10 digits>`, and `master`. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,14 +6,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::stored::Stored;
-use crate::Instance;
+use crate::{Found, Instance};
 
-/// What the names of the nodes begin with; ZooKeeper adds the digits.
+/// Beginning of the nodes' names; ZooKeeper adds the digits.
 pub(in super::super) const PREFIX: &str = "normal";
 /// The node of who leads.
 pub(in super::super) const MASTER: &str = "master";
 
-/// What is read of it; the rest may be anything.
+/// The fields that are read; the rest may be anything.
 #[derive(Deserialize)]
 struct NodeData {
     #[serde(default)]
@@ -24,9 +24,12 @@ struct NodeData {
     serveruniquecode: String,
     #[serde(default)]
     weight: Value,
+    /// Written by candidates of this project, which need not be registered.
+    #[serde(default)]
+    unlisted: bool,
 }
 
-/// Whether an instance fits in.
+/// Checks that an instance fits in.
 pub(in super::super) fn check(instance: &Instance) -> Result<(), String> {
     if !instance.metadata().is_empty() {
         return Err("layout=master-normal holds no metadata: leave it out, or use layout=curator".to_owned());
@@ -39,7 +42,18 @@ pub(in super::super) fn check(instance: &Instance) -> Result<(), String> {
 }
 
 pub(in super::super) fn encode(instance: &Instance) -> Vec<u8> {
-    let written = json!({
+    written(instance).to_string().into_bytes()
+}
+
+/// The data of a candidate, which is no instance to call. Peers take no notice of the mark.
+pub(in super::super) fn encode_candidate(instance: &Instance) -> Vec<u8> {
+    let mut written = written(instance);
+    written["unlisted"] = Value::Bool(true);
+    written.to_string().into_bytes()
+}
+
+fn written(instance: &Instance) -> Value {
+    json!({
         "serverip": instance.host(),
         "serverport": instance.port(),
         "username": "",
@@ -47,13 +61,13 @@ pub(in super::super) fn encode(instance: &Instance) -> Vec<u8> {
         "serveruniquecode": instance.id(),
         // Whole, by `check`: its peers read no other number.
         "weight": instance.weight() as u32,
-    });
-    written.to_string().into_bytes()
+    })
 }
 
 pub(in super::super) fn decode(name: &str, data: &[u8]) -> Result<Stored, String> {
     if name == MASTER {
-        return Ok(Stored::Nothing);
+        let found = parse(data)?;
+        return if found.unlisted { Ok(Stored::Nothing) } else { instance(found).map(Stored::Instance) };
     }
     if !name.strip_prefix(PREFIX).is_some_and(|digits| digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_digit()))
     {
@@ -64,7 +78,14 @@ pub(in super::super) fn decode(name: &str, data: &[u8]) -> Result<Stored, String
 
 /// Reads the data of a node, a normal's or a master's.
 pub(in super::super) fn read(data: &[u8]) -> Result<Instance, String> {
-    let found: NodeData = serde_json::from_slice(data).map_err(|error| format!("its data does not parse: {error}"))?;
+    instance(parse(data)?)
+}
+
+fn parse(data: &[u8]) -> Result<NodeData, String> {
+    serde_json::from_slice(data).map_err(|error| format!("its data does not parse: {error}"))
+}
+
+fn instance(found: NodeData) -> Result<Instance, String> {
     if found.serverip.is_empty() || found.serverip.contains(['[', ']']) {
         return Err(format!("its serverip is {:?}", found.serverip));
     }
@@ -78,9 +99,23 @@ pub(in super::super) fn read(data: &[u8]) -> Result<Instance, String> {
     Ok(instance)
 }
 
-/// Keeps of several nodes with one address the last, which its server wrote when the session of the first was lost; and gives
+/// The instances to call of all nodes, in the order of their names: the normals, or without such the master, which is what a lone
+/// server is. Keeps of several nodes with one address the last, which its server wrote when the session of the first was lost; and gives
 /// servers that have one code in common ids of their own.
-pub(in super::super) fn apart(instances: Vec<Instance>) -> Vec<Instance> {
+pub(in super::super) fn listed<'a>(nodes: impl Iterator<Item = (&'a str, Found)>) -> Vec<Found> {
+    let (mut masters, mut normals) = (Vec::new(), Vec::new());
+    for (name, found) in nodes {
+        if name == MASTER { masters.push(found) } else { normals.push(found) }
+    }
+    if !normals.iter().any(Result::is_ok) {
+        normals.append(&mut masters);
+    }
+    apart(normals)
+}
+
+fn apart(found: Vec<Found>) -> Vec<Found> {
+    let (instances, skipped): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
+    let instances: Vec<_> = instances.into_iter().flatten().collect();
     let mut addresses = HashSet::new();
     let mut last: Vec<_> = instances.into_iter().rev().filter(|one| addresses.insert(one.address())).collect();
     last.reverse();
@@ -95,7 +130,7 @@ pub(in super::super) fn apart(instances: Vec<Instance>) -> Vec<Instance> {
         }
         _ => instance,
     };
-    last.into_iter().map(own_id).collect()
+    last.into_iter().map(own_id).map(Ok).chain(skipped).collect()
 }
 
 #[cfg(test)]
@@ -137,13 +172,27 @@ mod tests {
     }
 
     #[test]
-    fn garbage_says_what_is_wrong_and_a_master_is_left_out() {
-        assert_eq!(decode("master", b"anything").unwrap(), Stored::Nothing);
+    fn a_master_is_listed_where_there_is_no_normal() {
+        let (one, other) = (Instance::new("h", 1), Instance::new("h", 2));
+        let nodes = |names: &[(&'static str, &Instance)]| {
+            let nodes: Vec<_> = names.iter().map(|(name, found)| (*name, Ok((*found).clone()))).collect();
+            listed(nodes.into_iter())
+        };
+        assert_eq!(nodes(&[("master", &one)]), [Ok(one.clone())]);
+        assert_eq!(nodes(&[("master", &one), (NODE, &other)]), [Ok(other.clone())]);
+        assert_eq!(decode("master", &encode(&one)).unwrap(), Stored::Instance(one.clone()));
+        assert_eq!(decode("master", &encode_candidate(&one)).unwrap(), Stored::Nothing);
+        assert_eq!(read(&encode_candidate(&one)).unwrap(), one);
+    }
+
+    #[test]
+    fn garbage_says_what_is_wrong() {
         for (name, data, reason) in [
             ("other", "{}", "neither `master` nor"),
             ("normal1", "{}", "neither `master` nor"),
             ("normal00000000x7", "{}", "neither `master` nor"),
             (NODE, "", "does not parse"),
+            ("master", "", "does not parse"),
             (NODE, "{}", "serverip is \"\""),
             (NODE, r#"{"serverip":"h"}"#, "port is null"),
             (NODE, r#"{"serverip":"h","serverport":-1}"#, "port is -1"),
@@ -157,6 +206,9 @@ mod tests {
     #[test]
     fn servers_with_one_code_are_apart_and_one_server_is_listed_once() {
         let server = |host: &str, weight: f64| Instance::new(host, 1).with_id("uc").with_weight(weight);
+        let apart = |servers: Vec<Instance>| {
+            super::apart(servers.into_iter().map(Ok).collect()).into_iter().collect::<Result<Vec<_>, _>>().unwrap()
+        };
         let again = apart(vec![server("a", 1.0), server("a", 2.0)]);
         assert_eq!(again, [server("a", 2.0)]);
         let two = apart(vec![server("a", 1.0), server("b", 1.0), Instance::new("c", 1)]);

@@ -1,14 +1,15 @@
-//! What holds while the registry is away, and after it comes back.
+//! Promises while the registry is away, and after it comes back.
 
 use std::time::{Duration, Instant as Clock};
 
 use ms_register::{Freshness, Instance, RegisterError, RegistrationState};
 
-use crate::fixture::{Fixture, ids, service, within};
+use crate::{Fixture, ids, service, within};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-pub(crate) async fn a_registry_that_is_down_is_an_error<F: Fixture>(mut fixture: F) {
+/// A registry that is away is a transient error that names it, within the timeout.
+pub async fn a_registry_that_is_down_is_an_error<F: Fixture>(mut fixture: F) {
     let registry = fixture.connect().await.unwrap();
     let goods = service("goods");
     let _kept = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
@@ -29,7 +30,8 @@ pub(crate) async fn a_registry_that_is_down_is_an_error<F: Fixture>(mut fixture:
     assert!(begin.elapsed() < DEADLINE, "three answers, each within its timeout of 3 s: {:?}", begin.elapsed());
 }
 
-pub(crate) async fn a_watch_keeps_its_list_over_an_outage<F: Fixture>(mut fixture: F) {
+/// A watch keeps the last list, marked as stale, over an outage.
+pub async fn a_watch_keeps_its_list_over_an_outage<F: Fixture>(mut fixture: F) {
     let registry = fixture.connect().await.unwrap();
     let goods = service("goods");
     let kept = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
@@ -50,7 +52,8 @@ pub(crate) async fn a_watch_keeps_its_list_over_an_outage<F: Fixture>(mut fixtur
     assert!(registry.list(&goods).await.unwrap().is_empty());
 }
 
-pub(crate) async fn all_come_back_after_the_loss_of_all_data<F: Fixture>(mut fixture: F) {
+/// After the loss of all data every instance is written again.
+pub async fn all_come_back_after_the_loss_of_all_data<F: Fixture>(mut fixture: F) {
     let registry = fixture.connect().await.unwrap();
     let (goods, orders) = (service("goods"), service("orders"));
     let kept = [

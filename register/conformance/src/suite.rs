@@ -1,13 +1,10 @@
-//! What holds while the registry is up.
+//! Promises while the registry is up.
 
 use std::{sync::Arc, time::Duration};
 
 use ms_register::{Freshness, Instance, MsRegister, RegisterError, RegistrationState, Snapshot, SnapshotWatch};
 
-use crate::{
-    fixture::{Fixture, Untidy, ids, service, within},
-    warnings::Warnings,
-};
+use crate::{Fixture, Untidy, Warnings, ids, service, within};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -19,7 +16,8 @@ async fn sees<F: Fixture>(watch: &mut SnapshotWatch, what: &str, wanted: impl Fn
     within(F::SETTLES, what, watch.wait_for(wanted)).await.unwrap()
 }
 
-pub(crate) async fn an_unknown_service_is_an_empty_list<F: Fixture>(fixture: F) {
+/// An unknown service is an empty list, and a watch of it becomes live.
+pub async fn an_unknown_service_is_an_empty_list<F: Fixture>(fixture: F) {
     let registry = connect(&fixture).await;
     assert!(registry.list(&service("nobody")).await.unwrap().is_empty());
     let mut watch = registry.watch(&service("nobody"));
@@ -27,7 +25,8 @@ pub(crate) async fn an_unknown_service_is_an_empty_list<F: Fixture>(fixture: F) 
     assert!(snapshot.instances().is_empty());
 }
 
-pub(crate) async fn an_instance_survives_the_round_trip<F: Fixture>(fixture: F) {
+/// Names, ids, weights and metadata of every legal form are read as they were written.
+pub async fn an_instance_survives_the_round_trip<F: Fixture>(fixture: F) {
     let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
     for name in ["goods", "goods:v2", "A.b_c-D:9"] {
         let goods = service(name);
@@ -49,7 +48,8 @@ pub(crate) async fn an_instance_survives_the_round_trip<F: Fixture>(fixture: F) 
     }
 }
 
-pub(crate) async fn a_watch_follows_what_strangers_do<F: Fixture>(fixture: F) {
+/// Writes and removals by other programs reach lists at once, and watches within [`Fixture::SETTLES`].
+pub async fn a_watch_follows_what_strangers_do<F: Fixture>(fixture: F) {
     let registry = connect(&fixture).await;
     let goods = service("goods");
     let instance = Instance::new("10.0.0.1", 80).with_weight(2.0).with_metadata("zone", "b");
@@ -70,7 +70,8 @@ pub(crate) async fn a_watch_follows_what_strangers_do<F: Fixture>(fixture: F) {
     assert!(registry.list(&goods).await.unwrap().is_empty());
 }
 
-pub(crate) async fn a_watch_follows_what_owners_do<F: Fixture>(fixture: F) {
+/// Registrations, and a second one of the same id with another weight, reach all watches.
+pub async fn a_watch_follows_what_owners_do<F: Fixture>(fixture: F) {
     let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
     let goods = service("goods");
     let mut watches = [other.watch(&goods), other.watch(&goods), registry.watch(&goods)];
@@ -90,7 +91,8 @@ pub(crate) async fn a_watch_follows_what_owners_do<F: Fixture>(fixture: F) {
     }
 }
 
-pub(crate) async fn a_dropped_registration_vanishes<F: Fixture>(fixture: F) {
+/// Dropping a registration takes the instance off the registry.
+pub async fn a_dropped_registration_vanishes<F: Fixture>(fixture: F) {
     let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
     let goods = service("goods");
     let mut watch = other.watch(&goods);
@@ -104,7 +106,8 @@ pub(crate) async fn a_dropped_registration_vanishes<F: Fixture>(fixture: F) {
     sees::<F>(&mut watch, "the end of it", |s| s.instances().is_empty()).await;
 }
 
-pub(crate) async fn an_id_is_held_once<F: Fixture>(fixture: F) {
+/// An id is refused while it is registered, and is free again after its end.
+pub async fn an_id_is_held_once<F: Fixture>(fixture: F) {
     let registry = connect(&fixture).await;
     let goods = service("goods");
     let light = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
@@ -124,7 +127,8 @@ pub(crate) async fn an_id_is_held_once<F: Fixture>(fixture: F) {
     elsewhere.deregister(DEADLINE).await.unwrap();
 }
 
-pub(crate) async fn instances_of_one_process_are_apart<F: Fixture>(fixture: F) {
+/// The end of one instance leaves the others of the same client listed.
+pub async fn instances_of_one_process_are_apart<F: Fixture>(fixture: F) {
     let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
     let goods = service("goods");
     let (first, second, third) = tokio::join!(
@@ -143,7 +147,8 @@ pub(crate) async fn instances_of_one_process_are_apart<F: Fixture>(fixture: F) {
     assert!(other.list(&goods).await.unwrap().is_empty());
 }
 
-pub(crate) async fn services_are_apart<F: Fixture>(fixture: F) {
+/// Services whose names begin alike do not mix.
+pub async fn services_are_apart<F: Fixture>(fixture: F) {
     let registry = connect(&fixture).await;
     let names = ["goods", "goods.v2", "goods:v2", "good"].map(service);
     let mut watches = names.clone().map(|name| registry.watch(&name));
@@ -159,7 +164,26 @@ pub(crate) async fn services_are_apart<F: Fixture>(fixture: F) {
     registry.close(DEADLINE).await.unwrap();
 }
 
-pub(crate) async fn close_deregisters_everything<F: Fixture>(fixture: F) {
+/// All services with an instance are named, sorted, and those without are not.
+pub async fn services_are_named<F: Fixture>(fixture: F) {
+    let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
+    assert!(other.services().await.unwrap().is_empty());
+    let goods = registry.register(&service("goods"), Instance::new("10.0.0.1", 80)).await.unwrap();
+    let orders = registry.register(&service("orders.v2"), Instance::new("10.0.0.1", 80)).await.unwrap();
+    let again = registry.register(&service("goods"), Instance::new("10.0.0.2", 80)).await.unwrap();
+    let named = || async { within(F::SETTLES, "the names", other.services()).await.unwrap() };
+    assert_eq!(named().await, [service("goods"), service("orders.v2")]);
+    goods.deregister(DEADLINE).await.unwrap();
+    assert_eq!(named().await, [service("goods"), service("orders.v2")]);
+    again.deregister(DEADLINE).await.unwrap();
+    orders.deregister(DEADLINE).await.unwrap();
+    for name in named().await {
+        assert!(other.list(&name).await.unwrap().is_empty(), "{name}");
+    }
+}
+
+/// `close` deregisters everything, ends the watches, and refuses later requests.
+pub async fn close_deregisters_everything<F: Fixture>(fixture: F) {
     let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
     let (goods, orders) = (service("goods"), service("orders"));
     let mut watch = registry.watch(&goods);
@@ -186,7 +210,8 @@ pub(crate) async fn close_deregisters_everything<F: Fixture>(fixture: F) {
     registry.close(DEADLINE).await.unwrap();
 }
 
-pub(crate) async fn what_peers_cannot_dial_is_refused<F: Fixture>(fixture: F) {
+/// Instances that peers could not dial are refused before they are written.
+pub async fn what_peers_cannot_dial_is_refused<F: Fixture>(fixture: F) {
     let registry = connect(&fixture).await;
     let goods = service("goods");
     for bad in [
@@ -201,20 +226,28 @@ pub(crate) async fn what_peers_cannot_dial_is_refused<F: Fixture>(fixture: F) {
     assert!(registry.list(&goods).await.unwrap().is_empty());
 }
 
-pub(crate) async fn garbage_is_skipped_with_one_warning<F: Untidy>(fixture: F) {
+/// An entry that is no instance, or at `0.0.0.0`, costs one warning however often it is written, and hides no other entry.
+pub async fn garbage_is_skipped_with_one_warning<F: Untidy>(fixture: F) {
     let warnings = Warnings::capture();
     let registry = connect(&fixture).await;
     let goods = service("goods");
     fixture.write_garbage(&goods).await;
+    let dead = Instance::new("0.0.0.0", 9);
+    fixture.write(&goods, &dead).await;
     let good = Instance::new("10.0.0.1", 80);
     let registration = registry.register(&goods, good.clone()).await.unwrap();
     let mut watch = registry.watch(&goods);
     sees::<F>(&mut watch, "the good instance", |s| s.instances() == [good.clone()]).await;
     for _ in 0..3 {
         assert_eq!(registry.list(&goods).await.unwrap(), std::slice::from_ref(&good));
+        // Other programs write their entries again every second.
+        fixture.write_garbage(&goods).await;
+        fixture.write(&goods, &dead).await;
     }
     let seen = warnings.with("no instance");
-    assert_eq!(seen.len(), 1, "{seen:?}");
-    assert!(seen[0].contains("goods"), "{seen:?}");
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert!(seen.iter().all(|text| text.contains("goods")), "{seen:?}");
+    assert!(seen.iter().any(|text| text.contains("nobody can dial 0.0.0.0:9")), "{seen:?}");
+    fixture.remove(&goods, &dead).await;
     registration.deregister(DEADLINE).await.unwrap();
 }

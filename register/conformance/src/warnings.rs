@@ -1,8 +1,8 @@
-//! Counts what was warned of on this thread.
+//! Collects the warnings of one thread.
 
 use std::{
     fmt::{self, Write},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tracing::{Event, Level, Subscriber, field::Field, subscriber::DefaultGuard};
@@ -12,22 +12,28 @@ use tracing_subscriber::{
 };
 
 /// The warnings since it was made, on the thread of the test: its tasks run there too.
-pub(crate) struct Warnings {
+#[derive(Debug)]
+pub struct Warnings {
     texts: Arc<Mutex<Vec<String>>>,
     _guard: DefaultGuard,
 }
 
 impl Warnings {
-    pub(crate) fn capture() -> Self {
+    /// Begins to collect.
+    pub fn capture() -> Self {
         let texts = Arc::new(Mutex::new(Vec::new()));
         let guard = tracing::subscriber::set_default(Registry::default().with(Recorder(texts.clone())));
         Self { texts, _guard: guard }
     }
 
-    /// Those that contain `text`.
-    pub(crate) fn with(&self, text: &str) -> Vec<String> {
-        self.texts.lock().unwrap().iter().filter(|warning| warning.contains(text)).cloned().collect()
+    /// The warnings that contain `text`.
+    pub fn with(&self, text: &str) -> Vec<String> {
+        lock(&self.texts).iter().filter(|warning| warning.contains(text)).cloned().collect()
     }
+}
+
+fn lock(texts: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
+    texts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Recorder(Arc<Mutex<Vec<String>>>);
@@ -38,10 +44,11 @@ impl<S: Subscriber> Layer<S> for Recorder {
             let mut text = String::new();
             event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
                 if field.name() == "message" {
-                    write!(text, "{value:?}").unwrap();
+                    // A `String` takes whatever is written.
+                    let _ = write!(text, "{value:?}");
                 }
             });
-            self.0.lock().unwrap().push(text);
+            lock(&self.0).push(text);
         }
     }
 }

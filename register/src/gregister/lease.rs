@@ -11,10 +11,10 @@ use super::{
     link::{Answer, Link},
     stored,
 };
-use crate::{Instance, RegisterError, backoff::Backoff, owner::Tenant};
+use crate::{Backoff, Instance, LeaseKeeper, RegisterError};
 
 /// One registration.
-pub(super) struct GregisterTenant {
+pub(super) struct GregisterKeeper {
     link: Link,
     path: String,
     body: Bytes,
@@ -23,7 +23,7 @@ pub(super) struct GregisterTenant {
     lease: String,
 }
 
-impl GregisterTenant {
+impl GregisterKeeper {
     pub(super) fn new(link: Link, path: String, instance: &Instance, ttl: Duration) -> Self {
         let lease = format!("{:016x}", fastrand::u64(..));
         let body = stored::encode(instance, &lease, ttl).into();
@@ -45,18 +45,16 @@ impl GregisterTenant {
 }
 
 #[async_trait]
-impl Tenant for GregisterTenant {
-    type Tenure = ();
-
+impl LeaseKeeper for GregisterKeeper {
     async fn acquire(&mut self) -> Result<(), RegisterError> {
         let written = self.link.ask("write the instance", Method::PUT, &self.path, self.body.clone(), Duration::ZERO);
         match written.await? {
             Answer::Body(_) => Ok(()),
-            Answer::Same | Answer::Missing => Err(self.link.rejected(&"it has no such path: is it a gregister node?")),
+            Answer::Same | Answer::Missing => Err(self.link.no_gregister()),
         }
     }
 
-    async fn held(&mut self, (): &mut ()) -> String {
+    async fn held(&mut self) -> String {
         let mut backoff = Backoff::default();
         loop {
             let begin = tokio::time::Instant::now();
@@ -78,7 +76,7 @@ impl Tenant for GregisterTenant {
         }
     }
 
-    async fn release(&mut self, (): &mut ()) -> Result<(), RegisterError> {
+    async fn release(&mut self) -> Result<(), RegisterError> {
         // Gone, or another process has it by now: done, too.
         let path = format!("{}?lease={}", self.path, self.lease);
         self.link.ask("remove the instance", Method::DELETE, &path, Bytes::new(), Duration::ZERO).await.map(drop)

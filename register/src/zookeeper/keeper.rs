@@ -14,10 +14,10 @@ use super::{
     stored::Stored,
     stored::normal,
 };
-use crate::{RegisterError, ServiceName, backoff::Backoff, owner::Tenant};
+use crate::{Backoff, LeaseKeeper, RegisterError, ServiceName};
 
 /// One registration.
-pub(super) struct ZookeeperTenant {
+pub(super) struct ZookeeperKeeper {
     link: Arc<Link>,
     layout: Layout,
     service: ServiceName,
@@ -26,17 +26,13 @@ pub(super) struct ZookeeperTenant {
     /// The sessions under which it may be written: what they own of this instance is ours, also where the answer to its
     /// creation was lost. Empty: nothing is written.
     sessions: BTreeSet<i64>,
+    /// The node as it was written last, and the session that owns it.
+    written: Option<(Session, String)>,
 }
 
-/// One node under one session.
-pub(super) struct Tenure {
-    session: Session,
-    path: String,
-}
-
-impl ZookeeperTenant {
+impl ZookeeperKeeper {
     pub(super) fn new(link: Arc<Link>, layout: Layout, service: ServiceName, id: String, data: Vec<u8>) -> Self {
-        Self { link, layout, service, id, data, sessions: BTreeSet::new() }
+        Self { link, layout, service, id, data, sessions: BTreeSet::new(), written: None }
     }
 
     /// Writes the node until that is confirmed, as long as the session lives. `again`: it may be there from an earlier attempt.
@@ -102,7 +98,7 @@ impl ZookeeperTenant {
         })
     }
 
-    /// Whether the node is of this instance: others of the same process are of the same session.
+    /// Returns true if the node is of this instance: others of the same process are of the same session.
     fn is_this(&self, node: &nodes::Node) -> bool {
         let decoded = node.data.as_ref().map(|data| self.layout.decode(&node.name, data));
         matches!(decoded, Some(Ok(Stored::Instance(instance))) if instance.id() == self.id)
@@ -123,15 +119,14 @@ impl ZookeeperTenant {
         };
         this.link.call("remove the instance", remove).await?;
         self.sessions.clear();
+        self.written = None;
         Ok(())
     }
 }
 
 #[async_trait]
-impl Tenant for ZookeeperTenant {
-    type Tenure = Tenure;
-
-    async fn acquire(&mut self) -> Result<Tenure, RegisterError> {
+impl LeaseKeeper for ZookeeperKeeper {
+    async fn acquire(&mut self) -> Result<(), RegisterError> {
         let end = Instant::now() + self.link.timeout();
         let (session, path) = loop {
             let session = self.link.session().await?;
@@ -143,26 +138,27 @@ impl Tenant for ZookeeperTenant {
                     Err(_) => return Err(self.link.late("write the instance")),
                     // The next one may be there at once.
                     Ok(Err(error)) if is_lost(&error) && session.is_over() => sleep(Link::AGAIN).await,
-                    Ok(Err(error)) => return Err(self.link.named(&error)),
+                    Ok(Err(error)) => return Err(self.link.named_at(&self.layout.directory(&self.service), &error)),
                     Ok(Ok(path)) => break (session, path),
                 },
                 () = session.over() => {}
             }
         };
-        // What earlier sessions wrote has been replaced.
+        // Nodes of earlier sessions have been replaced.
         self.sessions = BTreeSet::from([session.id()]);
-        Ok(Tenure { session, path })
+        self.written = Some((session, path));
+        Ok(())
     }
 
-    async fn held(&mut self, tenure: &mut Tenure) -> String {
-        let Tenure { session, path } = tenure;
+    async fn held(&mut self) -> String {
+        let Some((session, path)) = &self.written else { return "nothing is written".to_owned() };
         tokio::select! {
             () = removed(session, path) => "its node was deleted".to_owned(),
             () = session.over() => "its session has ended".to_owned(),
         }
     }
 
-    async fn release(&mut self, _: &mut Tenure) -> Result<(), RegisterError> {
+    async fn release(&mut self) -> Result<(), RegisterError> {
         self.remove().await
     }
 

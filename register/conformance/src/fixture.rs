@@ -2,19 +2,20 @@ use std::{sync::Arc, time::Duration};
 
 use ms_register::{Instance, MsRegister, RegisterError, ServiceName};
 
-/// One registry of a test's own, and what a stranger can do to it.
+/// One registry of a test's own, on no data, and what a stranger can do to it. Its methods panic where they fail.
 #[allow(async_fn_in_trait, reason = "each test runs on one thread")]
-pub(crate) trait Fixture: Sized {
-    /// How long a change may take to reach a watch.
+pub trait Fixture: Sized {
+    /// Longest time that a change may take to reach a watch.
     const SETTLES: Duration;
-    /// How long after a start on empty data all owners may take to be listed again.
+    /// Longest time after a start on empty data until all owners are listed again.
     const RECOVERS: Duration;
-    /// How long an outage may take to reach a watch.
+    /// Longest time that an outage may take to reach a watch.
     const NOTICES: Duration;
 
+    /// Starts the registry, and waits until it serves.
     async fn start() -> Self;
 
-    /// A client of its own. What has no clients (`memory://`) gives the same registry again.
+    /// A new client. A registry within this process gives the same one again.
     async fn connect(&self) -> Result<Arc<dyn MsRegister>, RegisterError>;
 
     /// Writes the instance in the stored form, without our code.
@@ -23,8 +24,8 @@ pub(crate) trait Fixture: Sized {
     /// Removes what [`write`](Self::write) wrote.
     async fn remove(&self, service: &ServiceName, instance: &Instance);
 
-    /// Waits until so many campaign for `goods` or lead it. Where nothing shows how many they are, as far as they come on
-    /// this thread.
+    /// Waits until `count` candidates campaign for `goods` or lead it. By default as far as they come on this thread: for
+    /// registries that do not show their candidates.
     async fn contend(&self, _count: usize) {
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -41,24 +42,31 @@ pub(crate) trait Fixture: Sized {
     async fn up_without_data(&mut self);
 }
 
-pub(crate) fn service(name: &str) -> ServiceName {
-    name.parse().unwrap()
+/// The service of this name.
+///
+/// # Panics
+/// The text is no name.
+pub fn service(name: &str) -> ServiceName {
+    name.parse().expect("a service's name")
 }
 
 /// A registry in which others may write what is no instance.
 #[allow(async_fn_in_trait, reason = "each test runs on one thread")]
-pub(crate) trait Untidy: Fixture {
+pub trait Untidy: Fixture {
     /// Writes something under the service that is no instance.
     async fn write_garbage(&self, service: &ServiceName);
 }
 
 /// The ids of a list.
-pub(crate) fn ids(instances: &[Instance]) -> Vec<&str> {
+pub fn ids(instances: &[Instance]) -> Vec<&str> {
     instances.iter().map(Instance::id).collect()
 }
 
 /// Awaits, at most for `limit`.
-pub(crate) async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
+///
+/// # Panics
+/// The limit has passed.
+pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(limit, future).await {
         Ok(value) => value,
         Err(_) => panic!("not within {limit:?}: {what}"),

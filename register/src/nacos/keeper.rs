@@ -5,20 +5,20 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use nacos_sdk::api::naming::ServiceInstance;
 use tokio::time::sleep;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::{
     link::{Link, Place, Write},
     stored,
 };
-use crate::{RegisterError, ServiceName, owner::Tenant};
+use crate::{LeaseKeeper, RegisterError, ServiceName};
 
 /// One registration.
-pub(super) struct NacosTenant {
+pub(super) struct NacosKeeper {
     link: Arc<Link>,
     service: ServiceName,
     instance: ServiceInstance,
-    /// Where it was written, from the first attempt to the confirmed end.
+    /// Connection on which it was written, from the first attempt to the confirmed end.
     place: Option<Place>,
     /// A write that has not ended within its time. Nothing else is written before it has: it could overtake.
     under_way: Option<(Step, Write)>,
@@ -30,8 +30,15 @@ enum Step {
     Deregister,
 }
 
-impl NacosTenant {
-    /// How often it is checked that the instance is there.
+/// Nacos's word about the instance.
+enum Presence {
+    Listed,
+    Disabled,
+    Missing,
+}
+
+impl NacosKeeper {
+    /// Period of checks that the instance is there.
     const CHECK: Duration = Duration::from_secs(5);
 
     pub(super) fn new(link: Arc<Link>, service: ServiceName, instance: ServiceInstance) -> Self {
@@ -64,6 +71,18 @@ impl NacosTenant {
         Ok(found.iter().any(|other| stored::is_same(other, &self.instance)))
     }
 
+    async fn presence(&self, place: &Place) -> Result<Presence, RegisterError> {
+        if self.is_there(place).await? {
+            return Ok(Presence::Listed);
+        }
+        // Lists leave out what is disabled. Where HTTP cannot say so, to be listed is what was promised.
+        let is_disabled = self.link.is_disabled(&self.service, &self.instance).await.unwrap_or_else(|error| {
+            debug!("{} may be disabled: {error}", stored::name(&self.instance));
+            false
+        });
+        Ok(if is_disabled { Presence::Disabled } else { Presence::Missing })
+    }
+
     /// Ok once Nacos does not show the instance any more.
     async fn remove(&mut self) -> Result<(), RegisterError> {
         let Some(place) = self.place.take() else { return Ok(()) };
@@ -78,17 +97,14 @@ impl NacosTenant {
     async fn remove_from(&mut self, place: &Place) -> Result<(), RegisterError> {
         self.write(place, Step::Deregister).await?;
         if self.is_there(place).await? {
-            let reason = "it still lists the instance".to_owned();
-            return Err(RegisterError::Unreachable { registry: self.link.url().to_owned(), reason });
+            return Err(self.link.about().unreachable("it still lists the instance"));
         }
         Ok(())
     }
 }
 
 #[async_trait]
-impl Tenant for NacosTenant {
-    type Tenure = ();
-
+impl LeaseKeeper for NacosKeeper {
     async fn acquire(&mut self) -> Result<(), RegisterError> {
         let place = match self.place.take() {
             Some(place) => place,
@@ -99,16 +115,32 @@ impl Tenant for NacosTenant {
         written
     }
 
-    async fn held(&mut self, (): &mut ()) -> String {
+    async fn held(&mut self) -> String {
         let Some(place) = &self.place else { return "it has no place".to_owned() };
-        let mut missed = 0;
+        let (mut missed, mut is_disabled) = (0, false);
         loop {
             sleep(Self::CHECK).await;
-            match self.is_there(place).await {
-                Ok(true) => missed = 0,
+            let name = stored::name(&self.instance);
+            match self.presence(place).await {
+                Ok(Presence::Listed) => {
+                    if is_disabled {
+                        info!("{name} of `{}` is enabled again", self.service);
+                    }
+                    (missed, is_disabled) = (0, false);
+                }
+                // The operator's word: it is neither lost nor written again.
+                Ok(Presence::Disabled) => {
+                    if !is_disabled {
+                        warn!(
+                            "{name} of `{}` was disabled in Nacos: it stays out until it is enabled there",
+                            self.service
+                        );
+                    }
+                    (missed, is_disabled) = (0, true);
+                }
                 // After a restart of Nacos the client crate writes the instance again within 3 s of connecting.
-                Ok(false) => missed += 1,
-                Err(error) => debug!("{} could not be checked: {error}", stored::name(&self.instance)),
+                Ok(Presence::Missing) => missed += 1,
+                Err(error) => debug!("{name} could not be checked: {error}"),
             }
             if missed == 2 {
                 return "Nacos does not list it".to_owned();
@@ -116,7 +148,7 @@ impl Tenant for NacosTenant {
         }
     }
 
-    async fn release(&mut self, (): &mut ()) -> Result<(), RegisterError> {
+    async fn release(&mut self) -> Result<(), RegisterError> {
         self.remove().await
     }
 
