@@ -115,6 +115,17 @@ impl Receipt {
     }
 }
 
+impl Delivery {
+    /// The tag of an extension that says why a dead letter is dead.
+    pub(crate) const REASON: u16 = 1;
+
+    /// Why the message is dead; `None` if it is no dead letter.
+    pub fn reason(&self) -> Option<&str> {
+        let (_, reason) = self.extensions.0.iter().find(|(tag, _)| *tag == Self::REASON)?;
+        std::str::from_utf8(reason).ok()
+    }
+}
+
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{:x}-{}-{}-{}", self.node, self.store, self.queue, self.id, self.lease)
@@ -155,7 +166,7 @@ pub struct Delivery {
     pub headers: Vec<(String, Blob)>,
     /// Deliveries before this one that came to nothing.
     pub retries: u16,
-    /// None is known yet.
+    /// Tag 1: why a dead letter is dead, as [`reason`](Self::reason) tells.
     pub extensions: Extensions,
 }
 
@@ -174,6 +185,10 @@ pub struct Settings {
     pub max_length: Option<u64>,
     /// For how long a dedup key counts, at most 24 h. Default 10 minutes.
     pub dedup_window_ms: Option<u64>,
+    /// Dead letters of one queue; when there are more, the oldest are dropped. Default 100,000.
+    pub max_dead: Option<u64>,
+    /// Dead letters that have been dead for longer are dropped. Default: none.
+    pub dead_age_ms: Option<u64>,
     /// None is known yet.
     pub extensions: Extensions,
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Where a record is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) segment: u32,
     pub(crate) offset: u32,
@@ -26,7 +26,7 @@ pub(crate) struct Batch {
     entries: Vec<u8>,
 }
 
-const FULL: usize = 4 << 20;
+const FULL: usize = 3 << 20;
 
 #[derive(Clone, Copy, Debug)]
 struct Note {

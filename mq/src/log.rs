@@ -161,6 +161,17 @@ impl<S: Store> Log<S> {
         (self.sealed.len() as u64 + 1) * self.layout.segment_size
     }
 
+    /// The segment that is written.
+    pub(crate) fn current(&self) -> u32 {
+        self.current.origin.number as u32
+    }
+
+    /// About how many bytes of messages fit into the current segment, with what the footer says of them.
+    pub(crate) fn room(&self) -> u64 {
+        let used = self.current.offset + (self.current.footer.len() + TRAILER) as u64;
+        self.layout.segment_size.saturating_sub(used) / 8 * 7
+    }
+
     /// Whether the batch fits into the current segment.
     pub(crate) fn has_room(&self, batch: &Batch) -> bool {
         let footer = self.current.footer.len() + batch.footer_bound();

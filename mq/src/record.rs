@@ -117,6 +117,10 @@ pub(crate) struct TopicConfig {
     pub(crate) dedup_window: Millis,
     /// When it was made.
     pub(crate) created: Millis,
+    /// Dead letters of one queue; the oldest ones beyond them are dropped.
+    pub(crate) max_dead: u64,
+    /// Dead letters that are older are dropped.
+    pub(crate) dead_age: Millis,
 }
 
 mod kind {
@@ -144,6 +148,8 @@ mod tag {
     pub(super) const EXPIRES: u64 = 2;
     #[expect(dead_code, reason = "reserved")]
     pub(super) const GROUP: u64 = 3;
+    pub(super) const MAX_DEAD: u64 = 4;
+    pub(super) const DEAD_AGE: u64 = 5;
 }
 
 /// What a record cannot be: the log was written by another version, or is damaged in a way that its checksum does not show.
@@ -372,10 +378,15 @@ impl TopicConfig {
         out.push(u8::from(self.auto_ack));
         let retries = u64::from(self.max_retries);
         put_numbers(&[self.ttr, retries, self.max_length, self.dedup_window, self.created], out);
+        for (tag, value) in [(tag::MAX_DEAD, self.max_dead), (tag::DEAD_AGE, self.dead_age)] {
+            if value < u64::MAX {
+                put_numbers(&[tag, varint::length(value) as u64, value], out);
+            }
+        }
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self {
+        let mut config = Self {
             mode: match from.byte()? {
                 1 => Mode::Exact,
                 2 => Mode::Fuzzy,
@@ -387,7 +398,18 @@ impl TopicConfig {
             max_length: from.number()?,
             dedup_window: from.number()?,
             created: from.number()?,
-        })
+            max_dead: u64::MAX,
+            dead_age: Millis::MAX,
+        };
+        while !from.is_empty() {
+            let (tag, mut value) = (from.number()?, Reader(from.bytes()?));
+            match tag {
+                tag::MAX_DEAD => config.max_dead = value.number()?,
+                tag::DEAD_AGE => config.dead_age = value.number()?,
+                _ => {}
+            }
+        }
+        Some(config)
     }
 }
 

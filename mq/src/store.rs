@@ -126,10 +126,15 @@ impl Store for Disk {
     fn create(&mut self, name: &str, length: u64) -> io::Result<fs::File> {
         let path = self.directory.join(name);
         let file = fs::File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-        if let Err(error) = fallocate(&file, FallocateFlags::empty(), 0, length) {
+        let reserved = match fallocate(&file, FallocateFlags::empty(), 0, length) {
+            // The file system cannot reserve.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(&file, length),
+            reserved => reserved.map_err(io::Error::from),
+        };
+        if let Err(error) = reserved {
             // What was reserved of it is of no use.
             fs::remove_file(&path)?;
-            return Err(error.into());
+            return Err(error);
         }
         Ok(file)
     }
@@ -149,6 +154,16 @@ impl Store for Disk {
     fn sync_directory(&mut self) -> io::Result<()> {
         fs::File::open(&self.directory)?.sync_all()
     }
+}
+
+/// Writes zeros: the space is taken, as by a reservation.
+fn fill(file: &fs::File, length: u64) -> io::Result<()> {
+    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    for offset in (0..length).step_by(ZEROS.len()) {
+        let part = (length - offset).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..part as usize], offset)?;
+    }
+    file.sync_all()
 }
 
 impl File for fs::File {
@@ -201,6 +216,14 @@ impl File for fs::File {
         histogram!("ms_mq_sync_seconds").record(begin.elapsed());
         Ok(())
     }
+}
+
+/// Returns true if the error says that these bytes cannot be read, whatever else can be: their checksum is wrong, the sector
+/// is bad, or the file is shorter than it was.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    let bad = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA, Errno::REMOTEIO];
+    matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
+        || error.raw_os_error().is_some_and(|code| bad.iter().any(|bad| bad.raw_os_error() == code))
 }
 
 fn advise(file: &fs::File, offset: u64, length: u64, advice: Advice) {

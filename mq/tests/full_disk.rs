@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod looks;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -9,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ms_mq::{Delivery, MessageId, MqError, Node, NodeConfig, NodeId, OpenError, Pop, Push};
+use looks::stats;
+use ms_mq::{
+    Change, Delivery, End, Engine, Look, MessageId, MqError, Node, NodeConfig, NodeId, OpenError, Pop, Push, QueueName,
+};
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
@@ -96,7 +101,7 @@ async fn take_all(node: &Node, expected: &[MessageId]) {
         let delivery = pop(node).await.unwrap();
         assert_eq!(delivery.id, *id);
         assert!(delivery.body[..] == body(n as u8), "the body of {id}");
-        node.ack(&delivery.receipt.unwrap()).await.unwrap();
+        node.end(&delivery.receipt.unwrap(), &End::Ack).await.unwrap();
     }
     assert!(pop(node).await.is_none());
 }
@@ -115,7 +120,7 @@ async fn resumes(node: &Node) -> MessageId {
 }
 
 async fn done(node: &Node, id: MessageId) {
-    node.cancel("t", "default", id).await.unwrap();
+    node.change(Change::Cancel(QueueName::new("t", "default"), id)).await.unwrap();
 }
 
 #[tokio::test]
@@ -128,18 +133,21 @@ async fn a_full_disk_takes_no_pushes_and_all_else_until_acks_make_room() {
         counts.push(ids.len());
         // What needs no more than a few bytes goes on.
         let first = pop(&node).await.unwrap();
-        node.nack(&first.receipt.unwrap(), Duration::ZERO, "not now").await.unwrap();
-        node.pause("t", "default", true).await.unwrap();
-        node.pause("t", "default", false).await.unwrap();
-        // The first is due later now.
-        let again = node.peek("t", "default", 1000).await.unwrap();
-        assert_eq!((again.len(), again.last().unwrap().id), (ids.len(), ids[0]));
+        node.end(&first.receipt.unwrap(), &End::nack(Duration::ZERO, "not now")).await.unwrap();
+        node.change(Change::Pause(QueueName::new("t", "default"), true)).await.unwrap();
+        node.change(Change::Pause(QueueName::new("t", "default"), false)).await.unwrap();
+        let list = Look::List { queue: QueueName::new("t", "default"), after: MessageId(0), most: 1000, dead: false };
+        let listed = node.look(list).await.unwrap().messages();
+        assert_eq!((listed.len(), listed[0].retries), (ids.len(), 1));
+        // As many bodies as fit into one answer; the first is due later now.
+        let next = node.look(Look::Peek(QueueName::new("t", "default"), 1000)).await.unwrap().messages();
+        assert!((next.len() * BODY) <= 3 * MIB && next.len() > 1 && next[0].id == ids[1]);
         done(&node, ids[0]).await;
         for (n, id) in ids.iter().enumerate().skip(1) {
             let delivery = pop(&node).await.unwrap();
             assert_eq!(delivery.id, *id);
             assert!(delivery.body[..] == body(n as u8), "the body of {id}");
-            node.ack(&delivery.receipt.unwrap()).await.unwrap();
+            node.end(&delivery.receipt.unwrap(), &End::Ack).await.unwrap();
         }
         let id = resumes(&node).await;
         done(&node, id).await;
@@ -156,7 +164,7 @@ async fn a_queue_on_a_full_disk_opens_again_and_again_and_can_be_emptied() {
     let ids = fill(&open(&disk.queue()).unwrap()).await;
     for _ in 0..10 {
         let node = open(&disk.queue()).unwrap();
-        assert_eq!(node.stats("t").unwrap().queues[0].ready, ids.len() as u64);
+        assert_eq!(stats(&node, "t").await.queues[0].ready, ids.len() as u64);
         let _ = fill(&node).await;
     }
     let node = open(&disk.queue()).unwrap();

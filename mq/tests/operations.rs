@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod looks;
+
 use std::sync::Arc;
 
+use looks::topics;
 use ms_mq::{
     Delivery, Durability, Extensions, MessageId, MessageInfo, Mode, MqError, MqNodeClient, MqNodeServer, Node,
     NodeConfig, NodeId, Pop, Push, QueueError, Receipt, Settings, TopicStats,
@@ -198,9 +201,11 @@ async fn dead_letters_are_listed_taken_and_redriven() {
     let (id, receipt) = run.pop_one().await;
     assert_eq!((redriven, id), (1, ids[1]));
     run.mq.ack(receipt, none()).await.unwrap();
-    let taken = run.mq.pop_dead(text("t"), text("default"), 10, none()).await.unwrap().value;
-    assert_eq!((taken.len(), taken[0].id, &taken[0].body.as_ref().unwrap()[..]), (1, ids[0], &b"a"[..]));
-    assert_eq!(taken[0].reason.as_deref(), Some("delivered 2 times; the last time: no"));
+    let taken = run.mq.pop_dead(Pop::new("t", "default")).await.unwrap().value;
+    assert_eq!((taken.len(), taken[0].id, &taken[0].body[..]), (1, ids[0], &b"a"[..]));
+    assert_eq!(taken[0].reason(), Some("delivered 2 times; the last time: no"));
+    assert_eq!(run.stats().await.queues[0].dead, 1, "it stays until it is acked");
+    run.mq.ack(taken[0].receipt.unwrap(), none()).await.unwrap();
     assert_eq!(run.mq.redrive(text("t"), text("default"), None, none()).await.unwrap().value, 0);
     assert_eq!(run.stats().await.queues[0].dead, 0);
 }
@@ -214,9 +219,11 @@ async fn a_dead_letter_is_taken_once_by_whoever_asks() {
         let (_, receipt) = run.pop_one().await;
         run.nack(receipt, 0).await;
     }
-    let take = || async { run.mq.pop_dead(text("t"), text("default"), 50, none()).await.unwrap().value.len() };
+    let wish = Pop { max_messages: 50, ..Pop::new("t", "default") };
+    let take = || async { run.mq.pop_dead(wish.clone()).await.unwrap().value.len() };
     let (one, two, three) = tokio::join!(take(), take(), take());
     assert_eq!(one + two + three, 50);
+    assert_eq!(run.mq.purge_dead(text("t"), text("default"), none()).await.unwrap().value, 0, "they are leased");
 }
 
 #[tokio::test]
@@ -278,5 +285,5 @@ async fn errors_arrive_with_their_types_and_texts() {
         assert_eq!(error.to_string(), text);
     }
     // Nothing of all that was left behind.
-    assert_eq!(run.node.all_stats().len(), 1);
+    assert_eq!(topics(&run.node, None).await.len(), 1);
 }

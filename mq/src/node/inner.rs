@@ -56,6 +56,9 @@ pub(super) struct Inner {
     pub(super) reserved: u64,
     /// It has no more to reserve.
     pub(super) disk_full: bool,
+    /// Cleaning makes room on a full disk.
+    pub(super) reclaiming: bool,
+    pub(super) segment_bytes: u64,
     pub(super) written: u64,
     pub(super) prepared: u64,
     pub(super) closing: bool,
@@ -117,8 +120,31 @@ impl News {
     }
 }
 
-/// What ending one message takes in the log, with room to spare.
-pub(super) const PER_COPY: u64 = 64;
+/// What space in the log is asked for. While the disk is full, what grows stops first: pushes, then leases; what removes
+/// messages has a reserve of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Push,
+    /// Leases, failed deliveries, settings.
+    Lease,
+    /// Acks and other ends of messages, which free more than they take.
+    End,
+}
+
+impl Need {
+    /// Segments that must be left besides the reserve: one in which cleaning copies, one for the next start, and one more for
+    /// what is not pushed.
+    fn segments(self) -> u64 {
+        match self {
+            Self::Push => 3,
+            Self::Lease => 2,
+            Self::End => 0,
+        }
+    }
+}
+
+/// Callers wait for this long until cleaning has made room for a lease.
+const RECLAIMED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Group {
     pub(super) fn is_idle(&self) -> bool {
@@ -139,17 +165,18 @@ impl<F: File> Shared<F> {
     /// Makes a change that nobody waits for.
     pub(super) fn change<T>(
         &self,
+        inner: MutexGuard<'_, Inner>,
         change: impl FnOnce(&mut State, Millis, &mut Batch) -> Result<T, MqError>,
     ) -> Result<T, MqError> {
-        self.add(|state, now, group| change(state, now, &mut group.batch))
+        self.add(inner, |state, now, group| change(state, now, &mut group.batch))
     }
 
     /// Adds to the group that is written next.
     pub(super) fn add<T>(
         &self,
+        mut inner: MutexGuard<'_, Inner>,
         change: impl FnOnce(&mut State, Millis, &mut Group) -> Result<T, MqError>,
     ) -> Result<T, MqError> {
-        let mut inner = self.lock();
         inner.check_open()?;
         let now = self.clock.now();
         let (state, group) = inner.state_and_group(now);
@@ -220,20 +247,37 @@ impl<F: File> Shared<F> {
         }
     }
 
-    /// For pushes: what is shared, when there is room for more.
-    pub(super) async fn space(&self) -> Result<MutexGuard<'_, Inner>, MqError> {
+    /// What is shared, when there is room for more.
+    pub(super) async fn space(&self, need: Need) -> Result<MutexGuard<'_, Inner>, MqError> {
+        let mut deadline = None;
         loop {
             let mut more = pin!(self.space.notified());
             {
                 let inner = self.lock();
                 inner.check_open()?;
-                if inner.check_space(self.segment_bytes)? {
+                if inner.check_space(need, self.segment_bytes)? {
                     return Ok(inner);
                 }
                 more.as_mut().enable();
             }
-            more.await;
+            let deadline = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + RECLAIMED_WITHIN);
+            if tokio::time::timeout_at(deadline, more).await.is_err() {
+                return Err(MqError::DiskFull);
+            }
         }
+    }
+
+    /// Wakes the waiters of queues that are gone: the name may be another queue's by now.
+    pub(super) fn forget_waiting(&self) {
+        let mut inner = self.lock();
+        let Inner { waiting, state, .. } = &mut *inner;
+        waiting.retain(|number, news| {
+            let there = state.queue(*number).is_some();
+            if !there {
+                news.notify_waiters();
+            }
+            there
+        });
     }
 
     pub(super) fn wake(&self, topic: &str, queue: &str) {
@@ -246,8 +290,10 @@ impl<F: File> Shared<F> {
         }
     }
 
-    pub(super) fn wake_number(&self, number: QueueNumber) {
-        if let Some(news) = self.lock().waiting.get(&number) {
+    /// Wakes a waiter of each of these queues.
+    pub(super) fn wake_numbers(&self, numbers: impl Iterator<Item = QueueNumber>) {
+        let inner = self.lock();
+        for news in numbers.filter_map(|number| inner.waiting.get(&number)) {
             news.notify_one();
         }
     }
@@ -260,6 +306,7 @@ impl Inner {
             let batch = std::mem::take(&mut self.spare);
             self.groups.push_back(Group { batch, ..Group::default() });
         }
+        self.state.frozen = self.disk_full && !self.has_space(Need::Lease, self.segment_bytes);
         let last = self.groups.len() - 1;
         let group = &mut self.groups[last];
         group.time = group.time.max(now);
@@ -289,17 +336,21 @@ impl Inner {
         }
     }
 
-    /// Pushes leave the last of the space to acks and cleaning. False: they must wait until more is reserved.
-    pub(super) fn check_space(&self, segment_bytes: u64) -> Result<bool, MqError> {
-        let waiting: u64 = self.groups.iter().map(|group| group.batch.content.len() as u64).sum();
-        let needed = 2 * segment_bytes + PER_COPY * self.state.live() + waiting;
-        if self.reserved >= needed {
+    /// Returns true if there is room, and false if the caller must wait until more is reserved or cleaned.
+    pub(super) fn check_space(&self, need: Need, segment_bytes: u64) -> Result<bool, MqError> {
+        if need == Need::End || self.has_space(need, segment_bytes) {
             Ok(true)
-        } else if self.disk_full {
+        } else if self.disk_full && (need == Need::Push || !self.reclaiming) {
             Err(MqError::DiskFull)
         } else {
             Ok(false)
         }
+    }
+
+    fn has_space(&self, need: Need, segment_bytes: u64) -> bool {
+        let waiting: u64 = self.groups.iter().map(|group| group.batch.content.len() as u64).sum();
+        // What waits is written twice: in a batch and in the footer.
+        self.reserved >= need.segments() * segment_bytes + self.state.reserve() + 2 * waiting
     }
 
     /// These pushes are where they should be: they can be handed out. Who waits for them is told with `news`.
@@ -339,29 +390,6 @@ impl Inner {
         batch.content.clear();
     }
 
-    pub(super) fn advance(&mut self, clock: &dyn Clock) {
-        let now = clock.now();
-        loop {
-            let (state, group) = self.state_and_group(now);
-            if state.advance_all(now, &mut group.batch) {
-                break;
-            }
-        }
-    }
-
-    /// The number of a queue, which is brought up to the present.
-    pub(super) fn current(&mut self, topic: &str, queue: &str, clock: &dyn Clock) -> Result<QueueNumber, MqError> {
-        let number = self.state.queue_number(topic, queue)?;
-        let now = clock.now();
-        loop {
-            let (state, group) = self.state_and_group(now);
-            if state.advance(number, now, &mut group.batch) {
-                break;
-            }
-        }
-        Ok(number)
-    }
-
     /// A message's bytes are damaged: it is dropped, and remembered as lost.
     pub(super) fn lose(&mut self, message: &MessageRecord, place: Place) {
         for (number, _) in &message.copies {
@@ -378,6 +406,16 @@ impl Inner {
         let time = self.groups.back().map_or(0, |group| group.time);
         let (state, group) = self.state_and_group(time);
         state.finish(number, id, &mut group.batch);
+    }
+
+    /// Brings a queue to the present, one step of it. Returns true if nothing is left to do, and if nothing is taken any more.
+    pub(super) fn advance(&mut self, number: QueueNumber, clock: &dyn Clock) -> bool {
+        if self.check_open().is_err() {
+            return true;
+        }
+        let now = clock.now();
+        let (state, group) = self.state_and_group(now);
+        state.advance(number, now, &mut group.batch)
     }
 
     pub(super) fn wake_all(&self) {

@@ -32,7 +32,17 @@ fn record() -> impl Strategy<Value = Record> {
         }),
         any::<(u32, String, bool, u64, u16)>().prop_map(|(number, name, auto_ack, ttr, max_retries)| {
             let mode = if auto_ack { Mode::Fuzzy } else { Mode::Exact };
-            let config = TopicConfig { mode, auto_ack, ttr, max_retries, max_length: ttr, dedup_window: 5, created: 6 };
+            let config = TopicConfig {
+                mode,
+                auto_ack,
+                ttr,
+                max_retries,
+                max_length: ttr,
+                dedup_window: 5,
+                created: 6,
+                max_dead: ttr / 2,
+                dead_age: ttr,
+            };
             Record::Topic { number, name, config }
         }),
         any::<(u32, u32, String, bool)>().prop_map(|(number, topic, bind_key, paused)| Record::Queue {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use regex::Regex;
 use smallvec::SmallVec;
 
 use super::State;
@@ -11,7 +12,7 @@ use crate::{
     message::{LARGEST_BATCH, LARGEST_BATCH_BYTES, LARGEST_BODY, LONGEST_DELAY, MessageId, Millis, check_name},
     queue::Live,
     record::{CopyState, MessageRecord, QueueNumber, Record, TopicNumber},
-    route::DEFAULT_QUEUE,
+    route::{DEFAULT_QUEUE, Mode},
 };
 
 /// Most often one.
@@ -75,6 +76,7 @@ impl State {
         queues.iter().try_for_each(|number| self.check_length(*number, 1, now, batch))?;
         if queues.is_empty() {
             self.check_length_of_default(&push.topic, 1)?;
+            self.check_room_for_queues(std::iter::once((push.topic.as_str(), DEFAULT_QUEUE)))?;
         }
         self.check_live(queues.len().max(1) as u64)?;
         Ok(self.push(push, queues, now, batch))
@@ -147,7 +149,7 @@ impl State {
             let expires = now + self.topics[&topic].config.dedup_window;
             batch.add(&Record::Dedup { topic, key: key.clone(), id, expires });
             if let Some(replaced) = self.dedup.insert(topic, key.clone(), id, expires) {
-                self.release(replaced);
+                self.needed.release(replaced);
             }
         }
         for number in &queues {
@@ -173,12 +175,33 @@ impl State {
             return Ok(topic.and_then(|topic| topic.queues.get(DEFAULT_QUEUE)).copied().into_iter().collect());
         };
         let topic = topic.ok_or_else(|| MqError::NoTopic(push.topic.clone()))?;
-        let keys = topic.queues.keys().map(String::as_str);
-        let matching = self.expressions.matching(topic.config.mode, route_key, keys)?;
+        let matching: Queues = match topic.config.mode {
+            Mode::Exact => topic.queues.get(route_key).copied().into_iter().collect(),
+            Mode::Fuzzy => {
+                let expression = self.expressions.get(route_key)?;
+                let matching = topic.queues.iter().filter(|(key, _)| expression.is_match(key));
+                matching.map(|(_, number)| *number).collect()
+            }
+        };
         if matching.is_empty() {
             return Err(MqError::NoQueue(route_key.clone()));
         }
-        Ok(matching.into_iter().map(|key| topic.queues[key]).collect())
+        Ok(matching)
+    }
+
+    /// Route keys of these pushes that are regular expressions and not compiled yet: to be compiled without the lock, and
+    /// given to [`know`](Self::know).
+    pub(crate) fn uncompiled(&self, pushes: &[Push]) -> Vec<String> {
+        let missing = |push: &&Push| {
+            let is_fuzzy = |number| self.topics.get(number).is_some_and(|topic| topic.config.mode == Mode::Fuzzy);
+            let Some(key) = &push.route_key else { return false };
+            self.names.get(&push.topic).is_some_and(is_fuzzy) && !self.expressions.has(key)
+        };
+        pushes.iter().filter(missing).filter_map(|push| push.route_key.clone()).collect()
+    }
+
+    pub(crate) fn know(&mut self, expressions: Vec<(String, Result<Regex, MqError>)>) {
+        expressions.into_iter().for_each(|(key, compiled)| self.expressions.insert(key, compiled));
     }
 
     /// Whether a queue takes so many more.
@@ -206,7 +229,8 @@ impl State {
 
     /// Whether the node takes so many more.
     fn check_live(&self, copies: u64) -> Result<(), MqError> {
-        if self.live + self.pending + copies > self.limits.live {
+        let live = self.live().saturating_sub(self.totals.dead + self.totals.discarded);
+        if live + self.pending + copies > self.limits.live {
             return Err(MqError::NodeFull(format!("it keeps at most {} messages in memory", self.limits.live)));
         }
         Ok(())
@@ -218,6 +242,9 @@ impl State {
         }
         for (topic, more) in &more.made {
             self.check_length_of_default(topic, *more)?;
+        }
+        if !more.made.is_empty() {
+            self.check_room_for_queues(more.made.keys().map(|topic| (*topic, DEFAULT_QUEUE)))?;
         }
         self.check_live(more.queues.values().chain(more.made.values()).sum())?;
         if !more.keys.is_empty() {
@@ -235,13 +262,14 @@ impl State {
 
     pub(super) fn forget_dedup(&mut self, now: Millis) {
         for segment in self.dedup.expire(now) {
-            self.release(segment);
+            self.needed.release(segment);
         }
     }
 
     /// The record of a push is in the log, its batch's content at `start` of `segment`: now it can be handed out.
     pub(crate) fn commit(&mut self, pending: &Pending, segment: u32, start: u32, now: Millis) -> Place {
         let place = Place { segment, offset: start + pending.place.offset, length: pending.place.length };
+        let mut queues = 0;
         for number in &pending.queues {
             // It may have been deleted meanwhile.
             let Some(queue) = self.queues.get_mut(number) else { continue };
@@ -253,12 +281,13 @@ impl State {
             }
             let live = Live::new(place, pending.priority, pending.ttr);
             queue.push(pending.id, live, pending.due, now);
-            self.retain(place);
+            queues += 1;
         }
+        self.needed.add(place, queues);
         if let Some((topic, key)) = &pending.dedup
             && self.dedup.placed(*topic, key, pending.id, segment)
         {
-            *self.needed.entry(segment).or_default() += 1;
+            self.needed.retain(segment);
         }
         place
     }

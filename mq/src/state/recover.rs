@@ -1,11 +1,11 @@
 //! Back from the log, and forward in it.
 
-use super::{State, Topic};
+use super::{State, Topic, queue_bytes, topic_bytes};
 use crate::{
     batch::{Batch, Place},
     message::{Ids, MessageId, Millis, NodeId},
     queue::{Lease, Live, Queue},
-    record::{CopyState, MessageRecord, QueueNumber, Record, TopicNumber},
+    record::{CopyState, MessageRecord, QueueNumber, Record, TopicConfig, TopicNumber},
 };
 
 /// Ids that were given to messages that a crash lost may be ahead of the time by so many milliseconds.
@@ -22,41 +22,27 @@ impl State {
             Record::Message(message) => self.apply_message(&message, place, now),
             Record::Gone { queue, id } => self.apply_gone(queue, id),
             Record::State { queue, id, state } => {
-                if let Some(queue) = self.queues.get_mut(&queue) {
-                    queue.set(id, state, now);
-                }
+                self.edit(queue, |queue| queue.set(id, state, now));
             }
             Record::Lease { queue, id, number, retries, expires } => {
                 self.last_lease = self.last_lease.max(number);
-                if let Some(queue) = self.queues.get_mut(&queue) {
-                    queue.set_lease(id, Lease { number, expires }, retries);
-                }
+                self.edit(queue, |queue| queue.set_lease(id, Lease { number, expires }, retries));
             }
             Record::Topic { number, name, config } => {
-                self.last_topic = self.last_topic.max(number);
-                self.names.insert(name.clone(), number);
-                let queues = self.topics.remove(&number).map(|topic| topic.queues).unwrap_or_default();
-                self.topics.insert(number, Topic { name, config, queues });
+                self.apply_topic(number, name, config);
             }
             Record::Queue { number, topic, bind_key, paused } => {
-                self.last_queue = self.last_queue.max(number);
-                if let Some(topic) = self.topics.get_mut(&topic) {
-                    topic.queues.insert(bind_key.clone(), number);
-                    self.queues.entry(number).or_insert_with(|| Queue::new(0, bind_key)).paused = paused;
-                }
-                if let Some(queue) = self.queues.get_mut(&number) {
-                    queue.topic = topic;
-                }
+                self.apply_queue(number, topic, bind_key, paused);
             }
-            Record::TopicGone { number } => self.apply_topic_gone(number),
-            Record::QueueGone { number } => self.apply_queue_gone(number),
+            Record::TopicGone { number } => drop(self.apply_topic_gone(number)),
+            Record::QueueGone { number } => drop(self.apply_queue_gone(number)),
             Record::Purged { queue } => drop(self.apply_purge(queue)),
             Record::Dedup { topic, key, id, expires } => {
                 if let Some(replaced) = self.dedup.insert(topic, key.clone(), id, expires) {
-                    self.release(replaced);
+                    self.needed.release(replaced);
                 }
                 self.dedup.placed(topic, &key, id, place.segment);
-                *self.needed.entry(place.segment).or_default() += 1;
+                self.needed.retain(place.segment);
             }
             Record::Marks { topics, queues, ids, leases } => {
                 self.last_topic = self.last_topic.max(topics);
@@ -69,14 +55,42 @@ impl State {
 
     fn apply_message(&mut self, message: &MessageRecord, place: Place, now: Millis) {
         self.know_id(message.id.0);
+        let mut queues = 0;
         for (number, state) in &message.copies {
-            let Some(queue) = self.queues.get_mut(number) else { continue };
             let live = Live::new(place, message.priority, message.ttr);
-            if let Some(before) = queue.insert(message.id, live, state.clone(), now) {
-                self.dropped(before);
+            let before = self.edit(*number, |queue| queue.insert(message.id, live, state.clone(), now));
+            queues += u32::from(before.is_some());
+            if let Some(before) = before.flatten() {
+                self.needed.drop(before);
             }
-            self.retain(place);
         }
+        self.needed.add(place, queues);
+    }
+
+    pub(super) fn apply_topic(&mut self, number: TopicNumber, name: String, config: TopicConfig) {
+        self.last_topic = self.last_topic.max(number);
+        let before = self.topics.remove(&number);
+        if before.is_none() {
+            self.totals.configuration += topic_bytes(&name);
+            self.names.insert(name.clone(), number);
+        }
+        let queues = before.map(|topic| topic.queues).unwrap_or_default();
+        self.topics.insert(number, Topic { name, config, queues });
+    }
+
+    /// A queue of a topic that is gone is gone too.
+    pub(super) fn apply_queue(&mut self, number: QueueNumber, topic: TopicNumber, bind_key: String, paused: bool) {
+        self.last_queue = self.last_queue.max(number);
+        let Some(of) = self.topics.get_mut(&topic) else { return };
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.paused = paused;
+            return;
+        }
+        self.totals.configuration += queue_bytes(&bind_key);
+        of.queues.insert(bind_key.clone(), number);
+        let mut queue = Queue::new(topic, bind_key);
+        queue.paused = paused;
+        self.queues.insert(number, queue);
     }
 
     fn know_id(&mut self, id: u64) {
@@ -86,25 +100,35 @@ impl State {
     }
 
     /// The log has been read to its end: whatever `node` gives from here on is above what it gave before, also what a crash
-    /// made the log forget. The batch must be synced before anything is given.
-    pub(crate) fn recovered(&mut self, node: NodeId, now: Millis, batch: &mut Batch) {
+    /// made the log forget. The batches, which hold the configuration, must be synced before anything is given.
+    pub(crate) fn recovered(&mut self, node: NodeId, now: Millis) -> Vec<Batch> {
         let last = self.ids.last().max(Ids::bound(now + BORROWED));
         self.ids = Ids::new(node, last);
         self.last_lease = (self.last_lease + FORGOTTEN).max(Ids::bound(now));
-        self.write_configuration(batch);
+        while !self.release_some().1 {}
+        self.configuration()
     }
 
     /// All that a log must say anew when its oldest segment goes, but for messages and dedup keys.
-    pub(crate) fn write_configuration(&self, batch: &mut Batch) {
+    pub(crate) fn configuration(&self) -> Vec<Batch> {
+        let (mut batches, mut batch) = (Vec::new(), Batch::default());
+        let mut add = |record: Record| {
+            if batch.is_full() {
+                batches.push(std::mem::take(&mut batch));
+            }
+            batch.add(&record);
+        };
         let (topics, queues, leases) = (self.last_topic, self.last_queue, self.last_lease);
-        batch.add(&Record::Marks { topics, queues, ids: self.ids.last(), leases });
+        add(Record::Marks { topics, queues, ids: self.ids.last(), leases });
         for (number, topic) in &self.topics {
-            batch.add(&Record::Topic { number: *number, name: topic.name.clone(), config: topic.config.clone() });
+            add(Record::Topic { number: *number, name: topic.name.clone(), config: topic.config.clone() });
         }
         for (number, queue) in &self.queues {
             let (topic, bind_key, paused) = (queue.topic, queue.bind_key.clone(), queue.paused);
-            batch.add(&Record::Queue { number: *number, topic, bind_key, paused });
+            add(Record::Queue { number: *number, topic, bind_key, paused });
         }
+        batches.push(batch);
+        batches
     }
 
     /// The queues that still need a message from this place.
@@ -137,7 +161,7 @@ impl State {
                     let (id, retries) = (message.id, live.retries);
                     leases.push(Record::Lease { queue: *number, id, number: lease, retries, expires });
                 }
-                let dead = queue.dead_reason(message.id);
+                let dead = queue.dead_reason(message.id).map(str::to_owned);
                 Some((*number, CopyState { due: live.due, retries: live.retries, dead }))
             })
             .collect();
@@ -152,15 +176,17 @@ impl State {
     /// The copy is in the log, its batch's content at `start` of `segment`.
     pub(crate) fn copied(&mut self, copied: &Copied, segment: u32, start: u32) {
         let place = Place { segment, offset: start + copied.to.offset, length: copied.to.length };
+        let mut queues = 0;
         for number in &copied.holders {
             let Some(queue) = self.queues.get_mut(number) else { continue };
             // It may be done with meanwhile.
             if queue.get(copied.id).is_some_and(|live| live.place == copied.from) {
                 queue.moved(copied.id, place);
-                self.retain(place);
-                self.dropped(copied.from);
+                queues += 1;
             }
         }
+        self.needed.add(place, queues);
+        (0..queues).for_each(|_| self.needed.drop(copied.from));
     }
 
     /// Adds the dedup keys that this segment says and that still count to the batch.
@@ -176,8 +202,8 @@ impl State {
     pub(crate) fn copied_dedup(&mut self, keys: &[DedupKey], from: u32, to: u32) {
         for (topic, key, id) in keys {
             if self.dedup.placed(*topic, key, *id, to) {
-                *self.needed.entry(to).or_default() += 1;
-                self.release(from);
+                self.needed.retain(to);
+                self.needed.release(from);
             }
         }
     }

@@ -6,7 +6,10 @@ use crate::Push;
 const NOW: Millis = 1_767_225_600_000;
 
 fn state() -> State {
-    State::new(NodeId::new(1).unwrap(), Limits { live: 100, dedup: 100 })
+    State::new(
+        NodeId::new(1).unwrap(),
+        Limits { live: 100, dead: 100, dedup: 100, topics: 10, queues: 10, configuration: 10_000 },
+    )
 }
 
 fn push(state: &mut State, push: Push, now: Millis, batch: &mut Batch) -> Pending {
@@ -26,7 +29,7 @@ fn a_purge_takes_what_is_on_its_way() {
     state.commit(&before, 1, 4096, NOW);
     state.commit(&after, 1, 4096, NOW);
     let number = state.queue_number("t", "default").unwrap();
-    let handed = state.pop(number, 10, usize::MAX, NOW, &mut batch);
+    let handed = state.pop(number, 10, usize::MAX, NOW, &mut batch).unwrap();
     assert_eq!(handed.iter().map(|handed| handed.id).collect::<Vec<_>>(), [after.id]);
     assert_eq!((state.live(), state.queue(number).unwrap().length()), (1, 1));
 }

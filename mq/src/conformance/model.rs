@@ -1,4 +1,4 @@
-//! What a node should do, told as simply as can be: lists that are searched from end to end, and nothing that can be lost.
+//! The model of an engine: lists that are searched from end to end, and nothing that can be lost.
 
 use std::collections::BTreeMap;
 
@@ -48,6 +48,7 @@ pub(super) enum At {
     Waiting,
     Leased { receipt: Receipt, expires: Millis },
     Dead,
+    DeadLeased { receipt: Receipt, expires: Millis },
 }
 
 /// What a push should come to.
@@ -63,7 +64,7 @@ pub(super) enum Planned {
 
 impl Queue {
     fn length(&self) -> u64 {
-        self.messages.iter().filter(|message| message.at != At::Dead).count() as u64
+        self.messages.iter().filter(|message| !message.is_dead()).count() as u64
     }
 
     /// In the order of delivery.
@@ -76,10 +77,22 @@ impl Queue {
 }
 
 impl Message {
-    fn failed(&mut self, due: Millis, max_retries: u16) {
+    fn failed(&mut self, due: Millis, max_retries: u16, now: Millis) {
         self.retries += 1;
-        self.due = due;
         self.at = if self.retries > max_retries { At::Dead } else { At::Waiting };
+        // Of a dead letter, when it died.
+        self.due = if self.is_dead() { due.min(now) } else { due };
+    }
+
+    fn is_dead(&self) -> bool {
+        matches!(self.at, At::Dead | At::DeadLeased { .. })
+    }
+
+    fn receipt(&self) -> Option<&Receipt> {
+        match &self.at {
+            At::Leased { receipt, .. } | At::DeadLeased { receipt, .. } => Some(receipt),
+            At::Waiting | At::Dead => None,
+        }
     }
 }
 
@@ -127,7 +140,12 @@ impl Model {
             if let At::Leased { expires, .. } = message.at
                 && expires <= now
             {
-                message.failed(expires, most);
+                message.failed(expires, most, now);
+            }
+            if let At::DeadLeased { expires, .. } = message.at
+                && expires <= now
+            {
+                message.at = At::Dead;
             }
         }
     }
@@ -261,17 +279,14 @@ impl Model {
     }
 
     fn leased(&mut self, receipt: &Receipt) -> Result<(&mut Message, u16, Millis), MqError> {
-        let is = |message: &Message| matches!(&message.at, At::Leased { receipt: of, .. } if of == receipt);
-        self.messages().find(|(message, ..)| is(message)).ok_or(MqError::NotLeased(receipt.id.0))
+        self.messages().find(|(message, ..)| message.receipt() == Some(receipt)).ok_or(MqError::NotLeased(receipt.id.0))
     }
 
     pub(super) fn ack(&mut self, receipt: &Receipt) -> Result<(), MqError> {
         self.leased(receipt)?;
         for topic in self.topics.values_mut() {
             for queue in topic.queues.values_mut() {
-                queue
-                    .messages
-                    .retain(|message| !matches!(&message.at, At::Leased { receipt: of, .. } if of == receipt));
+                queue.messages.retain(|message| message.receipt() != Some(receipt));
             }
         }
         Ok(())
@@ -279,7 +294,19 @@ impl Model {
 
     pub(super) fn nack(&mut self, receipt: &Receipt, delay: Millis) -> Result<(), MqError> {
         let now = self.now;
-        self.leased(receipt).map(|(message, most, _)| message.failed(now + delay, most))
+        let (message, most, _) = self.leased(receipt)?;
+        if message.is_dead() {
+            message.at = At::Dead;
+        } else {
+            message.failed(now + delay, most, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_back(&mut self, receipt: &Receipt) -> Result<(), MqError> {
+        let (message, ..) = self.leased(receipt)?;
+        message.at = if message.is_dead() { At::Dead } else { At::Waiting };
+        Ok(())
     }
 
     pub(super) fn touch(&mut self, receipt: &Receipt, ttr: Option<Millis>) -> Result<(), MqError> {
@@ -287,13 +314,15 @@ impl Model {
         let (message, _, usual) = self.leased(receipt)?;
         let usual = message.ttr.map_or(usual, Millis::from);
         let ttr = ttr.unwrap_or(usual);
-        message.at = At::Leased { receipt: *receipt, expires: now + ttr };
+        let (receipt, expires) = (*receipt, now + ttr);
+        message.at =
+            if message.is_dead() { At::DeadLeased { receipt, expires } } else { At::Leased { receipt, expires } };
         Ok(())
     }
 
     pub(super) fn ack_by_id(&mut self, topic: &str, queue: &str, id: MessageId) -> Result<(), MqError> {
         let queue = self.queue(topic, queue)?;
-        let leased = |message: &Message| message.id == id && matches!(message.at, At::Leased { .. });
+        let leased = |message: &Message| message.id == id && message.receipt().is_some();
         let at = queue.messages.iter().position(leased).ok_or(MqError::NoMessage(id.0))?;
         queue.messages.remove(at);
         Ok(())
@@ -309,8 +338,15 @@ impl Model {
     pub(super) fn purge(&mut self, topic: &str, queue: &str) -> Result<u64, MqError> {
         let queue = self.queue(topic, queue)?;
         let dropped = queue.length();
-        queue.messages.retain(|message| message.at == At::Dead);
+        queue.messages.retain(Message::is_dead);
         Ok(dropped)
+    }
+
+    pub(super) fn purge_dead(&mut self, topic: &str, queue: &str) -> Result<u64, MqError> {
+        let queue = self.queue(topic, queue)?;
+        let before = queue.messages.len();
+        queue.messages.retain(|message| message.at != At::Dead);
+        Ok((before - queue.messages.len()) as u64)
     }
 
     pub(super) fn pause(&mut self, topic: &str, queue: &str, paused: bool) -> Result<(), MqError> {
@@ -327,14 +363,24 @@ impl Model {
         self.topics.remove(topic).map(drop).ok_or_else(|| MqError::NoTopic(topic.to_owned()))
     }
 
-    /// The oldest dead letters, which are taken out.
-    pub(super) fn pop_dead(&mut self, topic: &str, queue: &str, most: usize) -> Result<Vec<MessageId>, MqError> {
-        let queue = self.queue(topic, queue)?;
-        let mut dead: Vec<_> = queue.messages.iter().filter(|m| m.at == At::Dead).map(|m| m.id).collect();
-        dead.sort_unstable();
+    /// These dead letters were leased: they must be the oldest.
+    pub(super) fn popped_dead(&mut self, topic: &str, queue: &str, most: usize, deliveries: &[Delivery]) {
+        let now = self.now;
+        let usual = self.topic(topic).ttr;
+        let queue = self.queue(topic, queue).unwrap();
+        let mut dead: Vec<_> = queue.messages.iter().filter(|m| m.at == At::Dead).collect();
+        dead.sort_by_key(|message| (message.due, message.id));
         dead.truncate(most);
-        queue.messages.retain(|message| !dead.contains(&message.id));
-        Ok(dead)
+        let expected: Vec<_> = dead.iter().map(|m| (m.id, m.retries, m.body.clone())).collect();
+        let found: Vec<_> = deliveries.iter().map(|d| (d.id, d.retries, d.body.to_vec())).collect();
+        assert_eq!(found, expected, "the dead letters that are handed out");
+        for delivery in deliveries {
+            assert!(delivery.reason().is_some_and(|reason| reason.starts_with("delivered ")));
+            let receipt = delivery.receipt.unwrap();
+            let message = queue.messages.iter_mut().find(|message| message.id == delivery.id).unwrap();
+            let expires = now + message.ttr.map_or(usual, Millis::from);
+            message.at = At::DeadLeased { receipt, expires };
+        }
     }
 
     pub(super) fn redrive(&mut self, topic: &str, queue: &str, ids: Option<&[MessageId]>) -> Result<u64, MqError> {

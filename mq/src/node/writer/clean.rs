@@ -1,0 +1,116 @@
+//! Cleaning: what is still needed of the oldest segment is copied forward, and the segment is freed.
+
+use std::io;
+
+use tracing::{debug, warn};
+
+use super::Writer;
+use crate::{
+    batch::Place,
+    record::MessageRecord,
+    store::{Store, is_unreadable},
+};
+
+/// How much is copied forward between two groups: twice what was written meanwhile, but no more than one of so many parts
+/// of a segment, and no less than one of so many.
+const STEPS: (u64, u64) = (8, 32);
+/// Bytes that one step copies at most: readers accept no longer batches than 32 MiB.
+const LARGEST_STEP: u64 = 8 << 20;
+/// So many files more than are needed are kept to be used again.
+const KEPT: usize = 2;
+/// A round through a log on a full disk is worth one of so many parts of a segment.
+const ROUND: u64 = 2;
+
+impl<S: Store> Writer<S> {
+    /// Chooses the oldest segment for cleaning, if that is worth it.
+    pub(super) fn begin_cleaning(&mut self, full: bool) -> io::Result<()> {
+        let Some(oldest) = self.log.oldest() else { return Ok(()) };
+        let (free, live_bytes, dropped) = {
+            let inner = self.shared.lock();
+            (inner.state.is_free(oldest), inner.state.live_bytes(), inner.state.dropped_bytes())
+        };
+        if free {
+            self.cleaning = Some(Vec::new());
+            return Ok(());
+        }
+        if !full {
+            self.reclaim.end();
+        }
+        let reclaimable = self.log.written().saturating_sub(self.copied) + dropped;
+        let enough = (2 * live_bytes).max(2 * self.segment_size) + 2 * self.segment_size;
+        let reclaims =
+            full && self.reclaim.is_worth(oldest, self.log.current(), reclaimable, self.segment_size / ROUND);
+        self.shared.lock().reclaiming = reclaims;
+        if reclaims || self.log.size() > enough || self.log.has_damage() {
+            debug!("segment {oldest} is cleaned");
+            let mut messages = self.log.messages_of_oldest()?;
+            messages.reverse();
+            self.cleaning = Some(messages);
+        }
+        Ok(())
+    }
+
+    /// Copies what is still needed of the oldest segment, a part of it; at its end the segment is freed.
+    pub(super) fn clean(&mut self, mut messages: Vec<(MessageRecord, Place)>) -> io::Result<()> {
+        let mut chosen = Vec::new();
+        let meanwhile = self.log.written() - std::mem::replace(&mut self.cleaned_at, self.log.written());
+        let step = (2 * meanwhile).clamp(self.segment_size / STEPS.1, self.segment_size / STEPS.0).min(LARGEST_STEP);
+        // What fits into the current segment: its end is not given away.
+        let step = self.log.room().max(self.segment_size / 256).min(step);
+        {
+            let inner = self.shared.lock();
+            let mut size = 0;
+            while let Some((message, place)) = messages.last()
+                && (size == 0 || size + u64::from(place.length) <= step)
+            {
+                if inner.state.is_needed(message, *place) {
+                    size += u64::from(place.length);
+                    chosen.extend(messages.pop());
+                } else {
+                    messages.pop();
+                }
+            }
+        }
+        let mut read = Vec::with_capacity(chosen.len());
+        for (message, place) in chosen {
+            match self.shared.files.read(message.id, place) {
+                Ok(whole) => read.push((MessageRecord { copies: message.copies, ..whole }, place)),
+                Err(error) if is_unreadable(&error) => self.shared.lock().lose(&message, place),
+                Err(error) => return Err(error),
+            }
+        }
+        let done = messages.is_empty();
+        let oldest = self.log.oldest();
+        {
+            let mut inner = self.shared.lock();
+            let now = self.shared.clock.now();
+            let (state, group) = inner.state_and_group(now);
+            group.must_sync = true;
+            for (message, place) in read {
+                self.copied += u64::from(place.length);
+                let copied = state.copy(message, place, &mut group.batch);
+                group.copied.extend(copied);
+            }
+            if let (true, Some(oldest)) = (done, oldest) {
+                let keys = state.copy_dedup(oldest, now, &mut group.batch);
+                group.copied_dedup = Some((oldest, keys));
+            }
+        }
+        if !done {
+            self.cleaning = Some(messages);
+            return Ok(());
+        }
+        self.groups = std::mem::take(&mut self.shared.lock().groups).into();
+        self.write()?;
+        // What was removed meanwhile holds the segment until it is released.
+        while !self.shared.release_some() {}
+        let free = oldest.is_some_and(|oldest| self.shared.lock().state.is_free(oldest));
+        if free {
+            let enough = self.spares() + KEPT;
+            self.log.free_oldest(enough)?;
+        } else {
+            warn!("a segment that was cleaned is still needed: it is cleaned again");
+        }
+        Ok(())
+    }
+}
