@@ -16,7 +16,7 @@ use crate::{
     message::{Millis, NodeId},
     record::Record,
     segment::{HEADER, SegmentHeader},
-    store::{File, Store},
+    store::{File, Store, is_unreadable},
 };
 
 /// The file that says whose directory this is.
@@ -74,7 +74,9 @@ struct Found<F> {
     number: u32,
     file: Arc<F>,
     size: u64,
+    /// `None`: there is none, or it cannot be read.
     header: Option<SegmentHeader>,
+    unreadable: bool,
 }
 
 impl<F: File> Found<F> {
@@ -104,7 +106,7 @@ impl<S: Store> Log<S> {
         let (mut found, mut spares) = find(&mut store, &names, id)?;
         let mut recovered = Recovered::default();
         // The newest without a header was never used.
-        if let Some(newest) = found.pop_if(|newest| newest.header.is_none()) {
+        if let Some(newest) = found.pop_if(|newest| newest.header.is_none() && !newest.unreadable) {
             let spare = format!("spare-9{:07}", newest.number);
             store.rename(&segment_name(newest.number), &spare)?;
             spares.push(spare);
@@ -213,15 +215,45 @@ fn identify<S: Store>(store: &mut S, names: &[String], node: NodeId) -> Result<u
         store.sync_directory()?;
         return Ok(id);
     }
-    let mut bytes = vec![0; HEADER];
-    store.open(SUPERBLOCK)?.read_at(&mut bytes, 0)?;
-    let Some(block) = SegmentHeader::from_bytes(&bytes) else {
+    let file = store.open(SUPERBLOCK)?;
+    let block = match read_header(&file, file.length()?) {
+        Err(error) if is_unreadable(&error) => None,
+        block => block?,
+    };
+    let Some(block) = block.or_else(|| told_by_segments(store, names)) else {
         return Err(OpenError::NoQueue(format!("the file `{SUPERBLOCK}` is damaged, or from another version")));
     };
     if block.node != node {
         return Err(OpenError::OtherNode { found: block.node, own: node });
     }
     Ok(block.store)
+}
+
+/// The header of a file of this size, if it has one.
+fn read_header(file: &impl File, size: u64) -> io::Result<Option<SegmentHeader>> {
+    let mut bytes = vec![0; HEADER];
+    if size < HEADER as u64 {
+        return Ok(None);
+    }
+    file.read_at(&mut bytes, 0)?;
+    Ok(SegmentHeader::from_bytes(&bytes))
+}
+
+/// What the segments say of their store and node, if all that can be read say the same: for a superblock that is damaged.
+fn told_by_segments<S: Store>(store: &mut S, names: &[String]) -> Option<SegmentHeader> {
+    let mut told = None::<SegmentHeader>;
+    for name in names.iter().filter(|name| name.ends_with(".segment")) {
+        let file = store.open(name).ok()?;
+        let Ok(Some(header)) = read_header(&file, file.length().ok()?) else { continue };
+        if told.is_some_and(|told| (told.store, told.node) != (header.store, header.node)) {
+            return None;
+        }
+        told = Some(header);
+    }
+    if told.is_some() {
+        warn!("the file `{SUPERBLOCK}` is damaged: the segments say whose directory this is");
+    }
+    told
 }
 
 type FilesOf<S> = (Vec<Found<<S as Store>::File>>, Vec<String>);
@@ -238,15 +270,12 @@ fn find<S: Store>(store: &mut S, names: &[String], id: u128) -> Result<FilesOf<S
         };
         let file = store.open(name)?;
         let size = file.length()?;
-        let mut bytes = vec![0; HEADER];
-        let header = if size >= HEADER as u64 {
-            file.read_at(&mut bytes, 0)?;
-            SegmentHeader::from_bytes(&bytes)
-        } else {
-            None
+        let (header, unreadable) = match read_header(&file, size) {
+            Err(error) if is_unreadable(&error) => (None, true),
+            header => (header?, false),
         };
         let header = header.filter(|header| header.origin.number == u64::from(number) && header.store == id);
-        found.push(Found { number, file: Arc::new(file), size, header });
+        found.push(Found { number, file: Arc::new(file), size, header, unreadable });
     }
     found.sort_by_key(|segment| segment.number);
     spares.sort();

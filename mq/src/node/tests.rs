@@ -8,6 +8,7 @@ mod leases;
 mod leftovers;
 mod made_up;
 mod poison;
+mod unreadable;
 
 use std::path::Path;
 

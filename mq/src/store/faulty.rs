@@ -29,6 +29,8 @@ struct Inner {
     left: Option<u64>,
     /// Only this kind of operation fails.
     fails: Option<Operation>,
+    /// Bytes of files that cannot be read until they are written again.
+    bad: HashMap<u64, Vec<Range<usize>>>,
     /// How many more bytes can be reserved.
     space: Option<u64>,
 }
@@ -62,6 +64,13 @@ impl Faulty {
     /// From now on every operation of this kind fails.
     pub(crate) fn fail(&self, operation: Operation) {
         self.lock().fails = Some(operation);
+    }
+
+    /// From now on these bytes of a file cannot be read.
+    pub(crate) fn ruin(&self, name: &str, bytes: Range<usize>) {
+        let mut inner = self.lock();
+        let file = inner.names[name];
+        inner.bad.entry(file).or_default().push(bytes);
     }
 
     pub(crate) fn set_space(&self, bytes: Option<u64>) {
@@ -258,6 +267,10 @@ impl File for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let inner = self.disk.lock();
         let bytes = &inner.files[&self.number].written;
+        let (start, end) = (offset as usize, offset as usize + buffer.len());
+        if inner.bad.get(&self.number).is_some_and(|bad| bad.iter().any(|bad| bad.start < end && bad.end > start)) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let found = bytes.get(offset as usize..offset as usize + buffer.len());
         buffer.copy_from_slice(found.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?);
         Ok(())
