@@ -91,6 +91,11 @@ const SEGMENTS: RangeInclusive<u64> = 16 << 20..=128 << 20;
 /// What batches need of a segment besides the configuration.
 const BATCHES: u64 = 14 << 20;
 
+fn clamped(config: &NodeConfig) -> NodeConfig {
+    let segment_bytes = config.segment_bytes.clamp(*SEGMENTS.start(), *SEGMENTS.end());
+    NodeConfig { segment_bytes, ..config.clone() }
+}
+
 /// Bytes that the records of all topics and queues may have.
 fn configuration_bytes(segment_bytes: u64) -> u64 {
     segment_bytes.saturating_sub(BATCHES).min(segment_bytes / 4).max(segment_bytes / 8)
@@ -102,9 +107,9 @@ impl Node {
     /// # Errors
     /// The directory belongs to another node, is open in another process, is none of a queue, or cannot be used.
     pub fn open(directory: &Path, config: &NodeConfig) -> Result<Self, OpenError> {
-        let segment_bytes = config.segment_bytes.clamp(*SEGMENTS.start(), *SEGMENTS.end());
-        let config = NodeConfig { segment_bytes, ..config.clone() };
-        Self::open_store(Disk::open(directory)?, &config, |logged| Arc::new(SteadyClock::after(logged, System::new())))
+        Self::open_store(Disk::open(directory)?, &clamped(config), |logged| {
+            Arc::new(SteadyClock::after(logged, System::new()))
+        })
     }
 }
 

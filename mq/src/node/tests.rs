@@ -1,4 +1,5 @@
 mod backlog;
+mod bounds;
 mod burst;
 mod clocks;
 mod conformance;
