@@ -1,4 +1,4 @@
-//! A disk that is really full: a small tmpfs.
+//! A disk that is really full, a small tmpfs; and one that cannot reserve, a ramfs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,6 +14,7 @@ use std::{
 use looks::stats;
 use ms_mq::{
     Change, Delivery, End, Engine, Look, MessageId, MqError, Node, NodeConfig, NodeId, OpenError, Pop, Push, QueueName,
+    Settings,
 };
 use tempfile::TempDir;
 
@@ -27,15 +28,19 @@ struct Small(TempDir);
 
 impl Small {
     fn new(bytes: usize) -> Self {
+        Self::mount("tmpfs", &format!("size={bytes}"))
+    }
+
+    fn mount(kind: &str, options: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+            .args(["-t", kind, "-o", options, kind])
             .arg(directory.path())
             .output()
             .unwrap_or_else(|error| panic!("this test needs the program `mount`: {error}"));
         assert!(
             mount.status.success(),
-            "this test mounts a small tmpfs: run it as root, or under `unshare --user --map-root-user --mount`. {}",
+            "this test mounts a {kind}: run it as root, or under `unshare --user --map-root-user --mount`. {}",
             String::from_utf8_lossy(&mount.stderr)
         );
         Self(directory)
@@ -192,4 +197,92 @@ async fn a_disk_that_is_full_at_first_leaves_nothing_half_made() {
     let node = open(&disk.queue()).unwrap();
     assert_eq!(pop(&node).await.unwrap().id, id);
     assert_eq!(node.damage(), (Vec::new(), Vec::new()));
+}
+
+/// What grows without pushes: touches, failed deliveries, settings. It is written over and over, while all messages stay.
+#[tokio::test]
+async fn a_full_disk_of_live_messages_serves_on_and_opens_again() {
+    const QUEUE: fn() -> QueueName = || QueueName::new("t", "default");
+    let disk = Small::new(10 * SEGMENT + MIB);
+    let mut node = open(&disk.queue()).unwrap();
+    let settings = Settings { max_retries: Some(u16::MAX), ttr_ms: Some(3_600_000), ..Settings::default() };
+    node.change(Change::Configure("t".to_owned(), settings.clone())).await.unwrap();
+    let mut ids = fill(&node).await;
+    let wish = Pop { max_messages: 1000, ..Pop::new("t", "default") };
+    let mut refused = 0;
+    // Some times the bytes of the reserve.
+    for round in 0..12 {
+        let mut leased = Vec::new();
+        loop {
+            match node.pop(&wish).await {
+                Ok(popped) if popped.is_empty() => break,
+                Ok(popped) => leased.extend(popped.into_iter().filter_map(|delivery| delivery.receipt)),
+                Err(error) => {
+                    assert_eq!(error, MqError::DiskFull);
+                    refused += 1;
+                    break;
+                }
+            }
+        }
+        for _ in 0..200 {
+            for end in [End::Touch(None), End::Touch(Some(Duration::from_secs(7200)))] {
+                match node.end_all(&leased, &end).await {
+                    Ok(ended) => assert!(ended.iter().all(Result::is_ok), "{ended:?}"),
+                    Err(error) => assert_eq!(error, MqError::DiskFull),
+                }
+            }
+            match node.change(Change::Configure("t".to_owned(), settings.clone())).await {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error, MqError::DiskFull),
+            }
+        }
+        // Acks go on whatever is refused.
+        let (acked, nacked) = leased.split_at(1.min(leased.len()));
+        for receipt in acked {
+            node.end(receipt, &End::Ack).await.unwrap();
+            ids.retain(|id| *id != receipt.id());
+        }
+        match node.end_all(nacked, &End::nack(Duration::ZERO, "x".repeat(2000))).await {
+            Ok(ended) => assert!(ended.iter().all(Result::is_ok)),
+            Err(error) => {
+                assert_eq!(error, MqError::DiskFull);
+                nacked.iter().for_each(|receipt| node.give_back(vec![*receipt])());
+            }
+        }
+        if round % 3 == 2 {
+            // It ends as it may, and opens again on the full disk.
+            drop(node);
+            node = open(&disk.queue()).unwrap_or_else(|error| panic!("{error}, in round {round}"));
+        }
+    }
+    assert!(refused < 6, "{refused} of 12 pops were refused");
+    let list = Look::List { queue: QUEUE(), after: MessageId(0), most: 1000, dead: false };
+    let listed = node.look(list).await.unwrap().messages();
+    assert_eq!(listed.iter().map(|info| info.id).collect::<Vec<_>>(), ids, "all that is not acked is there");
+    assert_eq!(node.damage(), (Vec::new(), Vec::new()));
+    // What is purged makes room within seconds.
+    node.change(Change::Purge(QUEUE())).await.unwrap();
+    let began = Instant::now();
+    resumes(&node).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// Such a file system has no `fallocate`.
+#[tokio::test]
+async fn a_file_system_that_cannot_reserve_is_filled_with_zeros() {
+    let disk = Small::mount("ramfs", "mode=755");
+    let probe = fs::File::create(disk.0.path().join("probe")).unwrap();
+    let reserved = rustix::fs::fallocate(&probe, rustix::fs::FallocateFlags::empty(), 0, 4096);
+    assert_eq!(reserved, Err(rustix::io::Errno::OPNOTSUPP), "this file system can reserve: the test shows nothing");
+    let ids = {
+        let node = open(&disk.queue()).unwrap();
+        let mut ids = Vec::new();
+        for n in 0..100 {
+            ids.push(node.push(Push::new("t", body(n))).await.unwrap());
+        }
+        ids
+    };
+    let segment = fs::metadata(disk.queue().join("00000001.segment")).unwrap();
+    assert_eq!(segment.len(), SEGMENT as u64);
+    take_all(&open(&disk.queue()).unwrap(), &ids).await;
 }

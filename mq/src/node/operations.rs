@@ -13,12 +13,14 @@ use crate::{
     batch::Batch,
     message::Millis,
     route::compile,
-    state::{Leased, STEP, State},
+    state::{LONGEST_REASON, Leased, STEP, State},
     store::File,
 };
 
-/// Ends of leases per batch of the log.
-const ENDS: usize = 50_000;
+/// Bytes of the records of one step, so that it fits into a batch and into the space that was seen to be free.
+const STEP_BYTES: usize = 512 << 10;
+/// Bytes of a record that ends or renews a lease, without its reason.
+const END_BYTES: usize = 32;
 
 impl<F: File> Engine for Node<F> {
     async fn push(&self, push: Push) -> Result<MessageId, MqError> {
@@ -64,7 +66,8 @@ impl<F: File> Engine for Node<F> {
 
     async fn end_all(&self, receipts: &[Receipt], end: &End) -> Result<Vec<Result<(), MqError>>, MqError> {
         let mut ended = Vec::with_capacity(receipts.len());
-        for receipts in receipts.chunks(ENDS) {
+        let reason = if let Nack { reason, .. } = end { reason.len().min(LONGEST_REASON) } else { 0 };
+        for receipts in receipts.chunks(STEP_BYTES / (END_BYTES + reason)) {
             let done = |state: &mut State, now, batch: &mut Batch| {
                 ended.extend(receipts.iter().map(|receipt| {
                     self.own(receipt)?;

@@ -5,6 +5,7 @@ mod clocks;
 mod conformance;
 mod delays;
 mod errors;
+mod full;
 mod leases;
 mod leftovers;
 mod made_up;

@@ -1,6 +1,6 @@
 //! Back from the log, and forward in it.
 
-use super::{State, Topic, queue_bytes, topic_bytes};
+use super::{PER_LEASE, State, Topic, queue_bytes, topic_bytes};
 use crate::{
     batch::{Batch, Place},
     message::{Ids, MessageId, Millis, NodeId},
@@ -140,8 +140,19 @@ impl State {
         message.copies.iter().map(|(number, _)| *number).filter(holds).collect()
     }
 
-    pub(crate) fn is_needed(&self, message: &MessageRecord, place: Place) -> bool {
-        !self.holders(message, place).is_empty()
+    /// About how many bytes a copy of the message takes, with the reasons of dead letters and the leases; 0 if it is needed no
+    /// more.
+    pub(crate) fn copy_bytes(&self, message: &MessageRecord, place: Place) -> u64 {
+        let holders = self.holders(message, place);
+        if holders.is_empty() {
+            return 0;
+        }
+        let extra = |number: &QueueNumber| {
+            let queue = self.queues.get(number)?;
+            let reason = queue.dead_reason(message.id).map_or(0, str::len) as u64;
+            Some(reason + if queue.lease(message.id).is_some() { PER_LEASE } else { 0 })
+        };
+        u64::from(place.length) + holders.iter().filter_map(extra).sum::<u64>()
     }
 
     /// Adds a copy of a message to the batch, as it stands now, if it is still needed; returns what

@@ -238,4 +238,4 @@ fn clipped(reason: &str) -> &str {
 }
 
 /// Bytes of a nack's reason that are kept.
-const LONGEST_REASON: usize = 1024;
+pub(crate) const LONGEST_REASON: usize = 1024;

@@ -60,15 +60,14 @@ impl<S: Store> Writer<S> {
         {
             let inner = self.shared.lock();
             let mut size = 0;
-            while let Some((message, place)) = messages.last()
-                && (size == 0 || size + u64::from(place.length) <= step)
-            {
-                if inner.state.is_needed(message, *place) {
-                    size += u64::from(place.length);
-                    chosen.extend(messages.pop());
-                } else {
-                    messages.pop();
+            while let Some((message, place)) = messages.last() {
+                let bytes = inner.state.copy_bytes(message, *place);
+                if size > 0 && size + bytes > step {
+                    break;
                 }
+                size += bytes;
+                let message = messages.pop();
+                chosen.extend(message.filter(|_| bytes > 0));
             }
         }
         let mut read = Vec::with_capacity(chosen.len());
