@@ -21,7 +21,8 @@ use crate::{
     Change, DEFAULT_QUEUE, Delivery, Engine, Look, MessageId, Mode, MqError, Pop, Push, QueueName, Settings, TopicStats,
 };
 
-/// All paths. Those that change something take GET, as gmq has it, and POST; the others take GET and HEAD.
+/// All paths, by GET, as gmq has it, or POST. HEAD is answered where nothing is changed, and is 405 elsewhere. `/dead` shows a
+/// dead letter by GET, and leases it by POST.
 ///
 /// At most 128 pops wait at a time: those beyond are answered at once, so that waiting takes no more connections than that.
 pub fn router<E: Engine>(engine: E) -> Router {
@@ -34,9 +35,9 @@ pub fn router<E: Engine>(engine: E) -> Router {
         .route("/declareQueue", both(declare::<E>))
         .route("/config", both(config::<E>))
         .route("/dead", get(dead::<E>).post(pop_dead::<E>))
-        .route("/getTopicStat", get(stat::<E>))
-        .route("/getAllTopicStat", get(all_stats::<E>))
-        .route("/getQueuesByTopic", get(queues::<E>))
+        .route("/getTopicStat", get(stat::<E>).post(stat::<E>))
+        .route("/getAllTopicStat", get(all_stats::<E>).post(all_stats::<E>))
+        .route("/getQueuesByTopic", get(queues::<E>).post(queues::<E>))
         .route("/exitTopic", both(exit::<E>))
         .route("/setIsAutoAck", both(toggle_auto_ack::<E>))
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
