@@ -11,6 +11,14 @@ use crate::{MessageId, Mode, NodeId};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extensions(pub Vec<(u16, Blob)>);
 
+impl Extensions {
+    /// The value of a tag, if it is a number in 8 bytes.
+    fn number(&self, tag: u16) -> Option<u64> {
+        let (_, value) = self.0.iter().find(|(other, _)| *other == tag)?;
+        Some(u64::from_le_bytes((&value[..]).try_into().ok()?))
+    }
+}
+
 /// When a push is answered; the strongest comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Durability {
@@ -32,7 +40,7 @@ pub struct Push {
     pub route_key: Option<String>,
     /// At most 1 MiB.
     pub body: Blob,
-    /// After how many milliseconds it is delivered, at most 3 days.
+    /// After how many milliseconds it is delivered, at most 366 days.
     pub delay_ms: u64,
     /// Higher ones are delivered first.
     pub priority: u8,
@@ -44,11 +52,43 @@ pub struct Push {
     pub durability: Durability,
     /// Such as `traceparent`.
     pub headers: Vec<(String, Blob)>,
-    /// None is known yet.
+    /// Tag 1: the time to live, and tag 2: when it is due, both in milliseconds, little-endian in 8 bytes. See
+    /// [`with_ttl_ms`](Self::with_ttl_ms) and [`with_due_ms`](Self::with_due_ms).
     pub extensions: Extensions,
 }
 
 impl Push {
+    const TTL: u16 = 1;
+    const DUE: u16 = 2;
+
+    /// A time to live in milliseconds, from the push on: a message that is not handled by then is a dead letter. While it is
+    /// leased it lives on. Default: the topic's.
+    #[must_use]
+    pub fn with_ttl_ms(self, milliseconds: u64) -> Self {
+        self.with(Self::TTL, milliseconds)
+    }
+
+    /// When it is delivered, in milliseconds since 1970, within 366 days; in the past: at once. If a delay is given too, the
+    /// later of both counts.
+    #[must_use]
+    pub fn with_due_ms(self, milliseconds: u64) -> Self {
+        self.with(Self::DUE, milliseconds)
+    }
+
+    fn with(mut self, tag: u16, value: u64) -> Self {
+        self.extensions.0.retain(|(other, _)| *other != tag);
+        self.extensions.0.push((tag, value.to_le_bytes().to_vec().into()));
+        self
+    }
+
+    pub(crate) fn ttl_ms(&self) -> Option<u64> {
+        self.extensions.number(Self::TTL)
+    }
+
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        self.extensions.number(Self::DUE)
+    }
+
     /// A message for the queue `default` of a topic.
     pub fn new(topic: impl Into<String>, body: impl Into<Blob>) -> Self {
         Self { topic: topic.into(), body: body.into(), ..Self::default() }
@@ -189,6 +229,8 @@ pub struct Settings {
     pub max_dead: Option<u64>,
     /// Dead letters that have been dead for longer are dropped. Default: none.
     pub dead_age_ms: Option<u64>,
+    /// The time to live of messages that are pushed without one. Default: without end.
+    pub ttl_ms: Option<u64>,
     /// None is known yet.
     pub extensions: Extensions,
 }
@@ -235,6 +277,18 @@ pub struct QueueStats {
     pub popped: u64,
     /// Nothing is handed out.
     pub paused: bool,
+    /// Acked since the node started.
+    pub acked: u64,
+    /// Deliveries that failed since the node started: nacked, or out of time.
+    pub failed: u64,
+    /// Messages that died since the node started.
+    pub died: u64,
+    /// Those of them whose time to live ended.
+    pub outlived: u64,
+    /// Dead letters that were dropped since the node started, because of their number or age.
+    pub dropped: u64,
+    /// The age of the oldest message that is no dead letter, in milliseconds since it was pushed; `None` without messages.
+    pub oldest_ms: Option<u64>,
 }
 
 /// How a topic stands.
@@ -248,6 +302,8 @@ pub struct TopicStats {
     pub auto_ack: bool,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
+    /// Its settings; what is without limit is `None`.
+    pub settings: Settings,
     /// Its queues, by bind key.
     pub queues: Vec<QueueStats>,
     /// None is known yet.

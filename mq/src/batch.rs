@@ -69,9 +69,9 @@ impl Batch {
         let (at, before) = (self.content.len(), self.entries.len());
         self.ids.push(message.id.0);
         message.write_entry(&mut self.entries);
-        let entry = &self.entries[before..];
-        message.write(entry, &mut self.content);
-        let length = entry.len() as u32;
+        message.write(&self.entries[before..], &mut self.content);
+        message.write_end(&mut self.entries);
+        let length = (self.entries.len() - before) as u32;
         self.note(at, Some(length))
     }
 
@@ -175,7 +175,9 @@ fn read_note<'a>(
         }
         _ => return None,
     };
-    let message = MessageRecord::read_entry(MessageId(id), &mut Reader(rest))?;
+    let mut rest_of_it = Reader(rest);
+    let mut message = MessageRecord::read_entry(MessageId(id), &mut rest_of_it)?;
+    message.read_extensions(&mut rest_of_it)?;
     let noted = Noted { id, end: offset.checked_add(length)?, rest };
     Some((message, Place { segment, offset, length }, noted))
 }
@@ -215,6 +217,7 @@ mod tests {
             copies: vec![(4, CopyState { due: 5, retries: 6, dead: None })],
             priority,
             ttr: 8,
+            end: Some(1 << 41 | id),
             headers: vec![("k".to_owned(), Bytes::from_static(b"v"))],
             body: Bytes::copy_from_slice(body),
         };
@@ -259,6 +262,7 @@ mod tests {
             copies,
             priority: 0,
             ttr: 0,
+            end: None,
             headers: Vec::new(),
             body: vec![7; 256].into(),
         };

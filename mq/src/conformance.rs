@@ -88,6 +88,9 @@ enum Step {
     DeleteTopic(usize),
     PopDead(Queue, u32),
     PurgeDead(Queue),
+    /// The due time is relative, and may be in the past.
+    Reschedule(Queue, usize, i64),
+    Reprioritize(Queue, usize, u8),
     Return(usize),
     Redrive(Queue, Option<Vec<usize>>),
     Look(Queue),
@@ -108,14 +111,16 @@ fn settings() -> impl Strategy<Value = Settings> {
     let retries = prop::option::of(0..4u16);
     let length = prop::option::weighted(0.3, prop_oneof![0..6u64, Just(u64::MAX)]);
     let window = prop::option::of(prop_oneof![Just(0), 1..30_000u64]);
-    (mode, auto_ack, ttr, retries, length, window).prop_map(
-        |(mode, auto_ack, ttr_ms, max_retries, max_length, dedup_window_ms)| Settings {
+    let ttl = prop::option::weighted(0.2, prop_oneof![1..60_000u64, Just(u64::MAX)]);
+    (mode, auto_ack, ttr, retries, length, window, ttl).prop_map(
+        |(mode, auto_ack, ttr_ms, max_retries, max_length, dedup_window_ms, ttl_ms)| Settings {
             mode,
             auto_ack,
             ttr_ms,
             max_retries,
             max_length,
             dedup_window_ms,
+            ttl_ms,
             ..Settings::default()
         },
     )
@@ -126,14 +131,21 @@ fn push() -> impl Strategy<Value = Push> {
     let delay = prop_oneof![3 => Just(0), 1 => 1..30_000u64];
     let dedup = prop::option::weighted(0.3, prop::sample::select(&KEYS[..]));
     let ttr = prop::option::weighted(0.2, 1..20_000u32);
-    (0..TOPICS.len(), route, delay, 0..3u8, dedup, ttr, 0..60usize).prop_map(
-        |(topic, route, delay_ms, priority, dedup, ttr_ms, size)| Push {
-            route_key: route.map(str::to_owned),
-            delay_ms,
-            priority,
-            ttr_ms,
-            dedup: dedup.map(str::to_owned),
-            ..Push::new(TOPICS[topic], vec![b'x'; size])
+    let ttl = prop::option::weighted(0.2, 1..40_000u64);
+    (0..TOPICS.len(), route, delay, 0..3u8, dedup, ttr, ttl, 0..60usize).prop_map(
+        |(topic, route, delay_ms, priority, dedup, ttr_ms, ttl, size)| {
+            let push = Push {
+                route_key: route.map(str::to_owned),
+                delay_ms,
+                priority,
+                ttr_ms,
+                dedup: dedup.map(str::to_owned),
+                ..Push::new(TOPICS[topic], vec![b'x'; size])
+            };
+            match ttl {
+                Some(ttl) => push.with_ttl_ms(ttl),
+                None => push,
+            }
         },
     )
 }
@@ -159,6 +171,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..TOPICS.len()).prop_map(Step::DeleteTopic),
         3 => (queue(), 1..4u32).prop_map(|(queue, most)| Step::PopDead(queue, most)),
         1 => queue().prop_map(Step::PurgeDead),
+        2 => (queue(), 0..8usize, -1000..30_000i64).prop_map(|(queue, which, due)| Step::Reschedule(queue, which, due)),
+        2 => (queue(), 0..8usize, 0..4u8).prop_map(|(queue, which, priority)| Step::Reprioritize(queue, which, priority)),
         2 => receipt().prop_map(Step::Return),
         2 => (queue(), prop::option::of(prop::collection::vec(0..8usize, 0..3)))
             .prop_map(|(queue, which)| Step::Redrive(queue, which)),
@@ -308,6 +322,17 @@ impl<S: Subject> World<S> {
                 let redriven = node.change(Change::Redrive(QueueName::new(topic, queue), ids.clone())).await;
                 same(redriven, self.model.redrive(topic, queue, ids.as_deref()));
             }
+            Step::Reschedule(of, which, due) => {
+                let ((topic, queue), id) = (name(of), self.id(which));
+                let due = self.model.now.saturating_add_signed(due);
+                let done = node.change(Change::Reschedule(QueueName::new(topic, queue), id, due)).await;
+                same(done.map(drop), self.model.reschedule(topic, queue, id, due));
+            }
+            Step::Reprioritize(of, which, priority) => {
+                let ((topic, queue), id) = (name(of), self.id(which));
+                let done = node.change(Change::Reprioritize(QueueName::new(topic, queue), id, priority)).await;
+                same(done.map(drop), self.model.reprioritize(topic, queue, id, priority));
+            }
             Step::Return(which) => {
                 if let Some(receipt) = self.receipt(which) {
                     assert_eq!(node.end(&receipt, &End::Return).await, self.model.give_back(&receipt));
@@ -388,6 +413,9 @@ impl<S: Subject> World<S> {
                 .unwrap();
             let sum = stats.ready + stats.delayed + stats.leased + stats.dead;
             assert_eq!((sum as usize, stats.paused), (expected.messages.len(), expected.paused));
+            let oldest =
+                expected.messages.iter().filter(|message| !message.is_dead()).map(|message| message.pushed).min();
+            assert_eq!(stats.oldest_ms, oldest.map(|pushed| self.model.now.saturating_sub(pushed)), "the oldest");
         }
     }
 

@@ -156,6 +156,11 @@ pub enum Change {
     DeleteTopic(String),
     /// Removes one message, wherever it is in the queue.
     Cancel(QueueName, MessageId),
+    /// Makes a message that is ready or delayed due at this time, in milliseconds since 1970 and within 366 days; in the past: at
+    /// once.
+    Reschedule(QueueName, MessageId, u64),
+    /// Gives a message another priority.
+    Reprioritize(QueueName, MessageId, u8),
     /// Ends the current lease of a message with an ack, for a caller without the receipt.
     AckById(QueueName, MessageId),
     /// Makes dead letters ready again, all or these. They keep their ids, and their retries begin at 0.

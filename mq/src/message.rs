@@ -131,8 +131,8 @@ pub(crate) const LARGEST_BODY: usize = 1 << 20;
 pub(crate) const LARGEST_BATCH: usize = 1000;
 /// Bytes of all bodies and headers of a batch.
 pub(crate) const LARGEST_BATCH_BYTES: usize = 3 << 20;
-/// 3 days.
-pub(crate) const LONGEST_DELAY: Millis = 3 * 24 * 3600 * 1000;
+/// 366 days.
+pub(crate) const LONGEST_DELAY: Millis = 366 * 24 * 3600 * 1000;
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,10 @@ pub(crate) struct Queue {
     leases: BTreeSet<(Millis, MessageId)>,
     leased: HashMap<MessageId, Lease>,
     letters: Letters,
+    /// Ends of the messages that have a time to live.
+    ends: HashMap<MessageId, Millis>,
+    /// Those of them that are not leased, by their ends.
+    ending: BTreeSet<(Millis, MessageId)>,
     /// Pushed, and not durable yet.
     pub(crate) pending: u64,
     /// The last id that a purge covered, of messages that were not durable yet.
@@ -35,6 +39,8 @@ pub(crate) struct Queue {
     pub(crate) died: u64,
     /// Dead letters that were removed because of their number or age.
     pub(crate) dropped: u64,
+    /// Messages whose time to live ended.
+    pub(crate) outlived: u64,
 }
 
 /// Dead letters of a queue.
@@ -152,6 +158,8 @@ impl Queue {
             leases: BTreeSet::new(),
             leased: HashMap::new(),
             letters: Letters::default(),
+            ends: HashMap::new(),
+            ending: BTreeSet::new(),
             pending: 0,
             purged: MessageId(0),
             pushed: 0,
@@ -160,6 +168,7 @@ impl Queue {
             failed: 0,
             died: 0,
             dropped: 0,
+            outlived: 0,
         }
     }
 
@@ -243,8 +252,55 @@ impl Queue {
         before
     }
 
-    /// Adds a message that was never here.
+    /// Gives a message of this queue an end. `None` takes it away.
+    pub(crate) fn set_end(&mut self, id: MessageId, end: Option<Millis>) {
+        if let Some(before) = self.ends.remove(&id) {
+            self.ending.remove(&(before, id));
+        }
+        let Some(end) = end else { return };
+        let Some(live) = self.messages.get(&id) else { return };
+        self.ends.insert(id, end);
+        if live.phase != Phase::Leased {
+            self.ending.insert((end, id));
+        }
+    }
+
+    /// The end of a message's time to live.
+    pub(crate) fn end(&self, id: MessageId) -> Option<Millis> {
+        self.ends.get(&id).copied()
+    }
+
+    /// A message that is not leased and whose time to live has ended, and when.
+    pub(crate) fn first_outlived(&self, now: Millis) -> Option<(MessageId, Millis)> {
+        self.ending.first().filter(|(end, _)| *end <= now).map(|(end, id)| (*id, *end))
+    }
+
+    /// The oldest message that is no dead letter.
+    pub(crate) fn oldest(&self) -> Option<MessageId> {
+        self.messages.first().copied()
+    }
+
+    /// Changes a message's priority.
+    pub(crate) fn set_priority(&mut self, id: MessageId, priority: u8) {
+        let Some(live) = self.messages.get_mut(&id) else {
+            if let Some(letter) = self.letters.by_id.get_mut(&id) {
+                letter.live.priority = priority;
+            }
+            return;
+        };
+        let before = std::mem::replace(&mut live.priority, priority);
+        let (phase, due) = (live.phase, live.due);
+        if phase == Phase::Ready {
+            self.ready.remove(&(Rank::new(before, due), id));
+            self.ready.insert((Rank::new(priority, due), id), ());
+        }
+    }
+
+    /// Adds a message that was never here, or is not here now.
     pub(crate) fn push(&mut self, id: MessageId, mut live: Live, due: Millis, now: Millis) {
+        if let Some(end) = self.ends.get(&id) {
+            self.ending.insert((*end, id));
+        }
         live.due = due;
         if due <= now {
             live.phase = Phase::Ready;
@@ -266,7 +322,9 @@ impl Queue {
 
     /// Takes a message out, wherever it stands; returns its place.
     pub(crate) fn remove(&mut self, id: MessageId) -> Option<Place> {
-        self.take(id).map(|live| live.place)
+        let taken = self.take(id);
+        self.ends.remove(&id);
+        taken.map(|live| live.place)
     }
 
     /// Puts a message where `state` says. Ends its lease.
@@ -279,6 +337,8 @@ impl Queue {
     fn put(&mut self, id: MessageId, mut live: Live, state: CopyState, now: Millis) {
         live.retries = state.retries;
         let Some(reason) = state.dead else { return self.push(id, live, state.due, now) };
+        // A dead letter that is made ready again lives on.
+        self.ends.remove(&id);
         live.due = state.due;
         self.letters.reasons += reason.len() as u64;
         self.letters.free.insert((live.due, id));
@@ -361,6 +421,8 @@ impl Queue {
     pub(crate) fn purge(&mut self) -> Discarded {
         let messages = std::mem::replace(&mut self.messages, Sorted::new());
         let [delayed, leases] = [&mut self.delayed, &mut self.leases].map(std::mem::take);
+        self.ending.clear();
+        self.ends.clear();
         Discarded {
             count: messages.len() as u64,
             messages: messages.into_entries(),
@@ -394,6 +456,9 @@ impl Queue {
             }
             return;
         };
+        if let Some(end) = self.ends.get(&id) {
+            self.ending.remove(&(*end, id));
+        }
         match live.phase {
             Phase::Ready => drop(self.ready.remove(&(Rank::new(live.priority, live.due), id))),
             Phase::Delayed => drop(self.delayed.remove(&(live.due, id))),

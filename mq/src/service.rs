@@ -83,6 +83,24 @@ pub trait MqNode {
         id: MessageId,
         extensions: Extensions,
     ) -> Result<Answer<()>, MqError>;
+    /// See [`Change::Reschedule`].
+    async fn reschedule(
+        &self,
+        topic: String,
+        queue: String,
+        id: MessageId,
+        due_ms: u64,
+        extensions: Extensions,
+    ) -> Result<Answer<()>, MqError>;
+    /// See [`Change::Reprioritize`].
+    async fn reprioritize(
+        &self,
+        topic: String,
+        queue: String,
+        id: MessageId,
+        priority: u8,
+        extensions: Extensions,
+    ) -> Result<Answer<()>, MqError>;
     /// See [`Look::List`].
     #[idempotent]
     async fn list(
@@ -199,6 +217,28 @@ impl<E: Engine> MqNode for E {
 
     async fn cancel(&self, topic: String, queue: String, id: MessageId, _: Extensions) -> Result<Answer<()>, MqError> {
         changed(self, Change::Cancel(QueueName { topic, queue }, id)).await
+    }
+
+    async fn reschedule(
+        &self,
+        topic: String,
+        queue: String,
+        id: MessageId,
+        due_ms: u64,
+        _: Extensions,
+    ) -> Result<Answer<()>, MqError> {
+        changed(self, Change::Reschedule(QueueName { topic, queue }, id, due_ms)).await
+    }
+
+    async fn reprioritize(
+        &self,
+        topic: String,
+        queue: String,
+        id: MessageId,
+        priority: u8,
+        _: Extensions,
+    ) -> Result<Answer<()>, MqError> {
+        changed(self, Change::Reprioritize(QueueName { topic, queue }, id, priority)).await
     }
 
     async fn list(

@@ -206,6 +206,7 @@ impl State {
             created: now,
             max_dead: DEFAULT_DEAD,
             dead_age: Millis::MAX,
+            ttl: Millis::MAX,
         };
         batch.add(&Record::Topic { number, name: name.to_owned(), config: config.clone() });
         self.apply_topic(number, name.to_owned(), config);
@@ -232,6 +233,9 @@ impl State {
         if settings.ttr_ms == Some(0) {
             return Err(MqError::Invalid("msgTTR is 0: a delivery takes longer than that".to_owned()));
         }
+        if settings.ttl_ms == Some(0) {
+            return Err(MqError::Invalid("the time to live is 0: no message could be delivered".to_owned()));
+        }
         if settings.dedup_window_ms.is_some_and(|window| window > LONGEST_DEDUP) {
             return Err(MqError::Invalid(format!("the dedup window is at most {LONGEST_DEDUP} ms")));
         }
@@ -250,6 +254,7 @@ impl State {
         config.dedup_window = settings.dedup_window_ms.unwrap_or(config.dedup_window);
         config.max_dead = settings.max_dead.unwrap_or(config.max_dead);
         config.dead_age = settings.dead_age_ms.unwrap_or(config.dead_age);
+        config.ttl = settings.ttl_ms.unwrap_or(config.ttl);
         batch.add(&Record::Topic { number, name: name.clone(), config: config.clone() });
         Ok(())
     }

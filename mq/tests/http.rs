@@ -203,8 +203,8 @@ async fn every_error_says_what_is_wrong() {
         (r#"{"body":"x","topic":"t","route_key":"zzz"}"#, "bindKey:zzz can't match queue"),
         (r#"{"body":"x","topic":"nope","route_key":"zzz"}"#, "topic is not exist"),
         (
-            r#"{"body":"x","topic":"t","delay":259201}"#,
-            "a delay of 259201000 ms: at most 259200000 ms (3 days) are taken",
+            r#"{"body":"x","topic":"t","delay":31622401}"#,
+            "a delay of 31622401000 ms: at most 31622400000 ms (366 days) are taken",
         ),
     ];
     for (data, text) in pushes {

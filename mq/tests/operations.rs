@@ -227,6 +227,45 @@ async fn a_dead_letter_is_taken_once_by_whoever_asks() {
 }
 
 #[tokio::test]
+async fn messages_are_scheduled_outlived_and_changed_by_id() {
+    const DAY: u64 = 24 * 3600 * 1000;
+    let run = start(|_| {}).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let job = || Push::new("t", b"job".to_vec());
+    let (past, year) =
+        (run.push(job().with_due_ms(now - DAY)).await, run.push(job().with_due_ms(now + 365 * DAY)).await);
+    let delayed = run.push(Push { delay_ms: 365 * DAY, ..job() }).await;
+    assert_eq!((run.get(past).await.state.as_str(), run.get(year).await.due_ms), ("ready", now + 365 * DAY));
+    let century = refused(run.mq.push(job().with_due_ms(now + 36_500 * DAY)).await).to_string();
+    assert!(century.starts_with("the message is due in ") && century.ends_with("(366 days) are taken"), "{century}");
+    let never = refused(run.mq.push(job().with_ttl_ms(0)).await).to_string();
+    assert_eq!(never, "the time to live is 0: the message could not be delivered");
+
+    let reschedule = |id, due| run.mq.reschedule(text("t"), text("default"), id, due, none());
+    reschedule(delayed, 0).await.unwrap();
+    run.mq.reprioritize(text("t"), text("default"), delayed, 9, none()).await.unwrap();
+    assert_eq!(refused(reschedule(MessageId(1), 0).await), MqError::NoMessage(1));
+    let (first, receipt) = run.pop_one().await;
+    assert_eq!(first, delayed, "by its new priority");
+    let leased = refused(reschedule(first, 0).await).to_string();
+    assert_eq!(leased, format!("message {first} is leased: it is scheduled by how its lease ends"));
+    run.mq.ack(receipt, none()).await.unwrap();
+    reschedule(past, now + DAY).await.unwrap();
+    assert_eq!(run.get(past).await.state, "delayed");
+
+    let short = run.push(job().with_ttl_ms(1)).await;
+    while run.get(short).await.state != "dead" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(run.get(short).await.reason.as_deref(), Some("its time to live ended before it was handled"));
+    let stats = run.stats().await;
+    let queue = &stats.queues[0];
+    assert_eq!((queue.acked, queue.died, queue.outlived, queue.dead, queue.delayed), (1, 1, 1, 1, 2));
+    assert!(queue.oldest_ms.is_some_and(|age| age < 60_000), "{queue:?}");
+    assert_eq!((stats.settings.max_dead, stats.settings.ttl_ms), (Some(100_000), None));
+}
+
+#[tokio::test]
 async fn errors_arrive_with_their_types_and_texts() {
     let run = start(|config| config.max_live_messages = 3).await;
     run.mq.declare(text("t"), text("default"), none()).await.unwrap();

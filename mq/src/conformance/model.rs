@@ -20,6 +20,7 @@ struct Topic {
     max_retries: u16,
     max_length: u64,
     window: Millis,
+    ttl: Option<Millis>,
     queues: BTreeMap<String, Queue>,
     /// Which message each key stands for, and until when.
     dedup: BTreeMap<String, (MessageId, Millis)>,
@@ -39,6 +40,10 @@ pub(super) struct Message {
     pub(super) due: Millis,
     pub(super) retries: u16,
     pub(super) at: At,
+    /// By the id, which may be ahead of the time.
+    pub(super) pushed: Millis,
+    /// The end of its time to live.
+    end: Option<Millis>,
     ttr: Option<u32>,
 }
 
@@ -82,9 +87,16 @@ impl Message {
         self.at = if self.retries > max_retries { At::Dead } else { At::Waiting };
         // Of a dead letter, when it died.
         self.due = if self.is_dead() { due.min(now) } else { due };
+        self.outlive(now);
     }
 
-    fn is_dead(&self) -> bool {
+    fn outlive(&mut self, now: Millis) {
+        if let Some(end) = self.end.filter(|end| self.at == At::Waiting && *end <= now) {
+            (self.at, self.due) = (At::Dead, end);
+        }
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
         matches!(self.at, At::Dead | At::DeadLeased { .. })
     }
 
@@ -109,6 +121,7 @@ impl Model {
             max_retries: 5,
             max_length: u64::MAX,
             window: 600_000,
+            ttl: None,
             queues: BTreeMap::new(),
             dedup: BTreeMap::new(),
         })
@@ -147,6 +160,7 @@ impl Model {
             {
                 message.at = At::Dead;
             }
+            message.outlive(now);
         }
     }
 
@@ -166,6 +180,7 @@ impl Model {
         topic.max_retries = settings.max_retries.unwrap_or(topic.max_retries);
         topic.max_length = settings.max_length.unwrap_or(topic.max_length);
         topic.window = settings.dedup_window_ms.unwrap_or(topic.window);
+        topic.ttl = settings.ttl_ms.or(topic.ttl).filter(|ttl| *ttl < u64::MAX);
     }
 
     fn route(&self, push: &Push) -> Result<Vec<String>, MqError> {
@@ -236,6 +251,7 @@ impl Model {
             if let Some(key) = &push.dedup {
                 topic.dedup.insert(key.clone(), (ids[at], now + topic.window));
             }
+            let end = push.ttl_ms().or(topic.ttl).map(|ttl| now + ttl);
             for queue in queues {
                 topic.queues.entry(queue.clone()).or_default().messages.push(Message {
                     id: ids[at],
@@ -244,6 +260,8 @@ impl Model {
                     due: now + push.delay_ms,
                     retries: 0,
                     at: At::Waiting,
+                    pushed: ids[at].time(),
+                    end,
                     ttr: push.ttr_ms,
                 });
             }
@@ -304,8 +322,34 @@ impl Model {
     }
 
     pub(super) fn give_back(&mut self, receipt: &Receipt) -> Result<(), MqError> {
+        let now = self.now;
         let (message, ..) = self.leased(receipt)?;
         message.at = if message.is_dead() { At::Dead } else { At::Waiting };
+        message.outlive(now);
+        Ok(())
+    }
+
+    pub(super) fn reschedule(&mut self, topic: &str, queue: &str, id: MessageId, due: Millis) -> Result<(), MqError> {
+        let now = self.now;
+        let queue = self.queue(topic, queue)?;
+        let message = queue.messages.iter_mut().find(|message| message.id == id).ok_or(MqError::NoMessage(id.0))?;
+        if message.at != At::Waiting {
+            return Err(MqError::Invalid("leased or dead".to_owned()));
+        }
+        message.due = due.max(now);
+        Ok(())
+    }
+
+    pub(super) fn reprioritize(
+        &mut self,
+        topic: &str,
+        queue: &str,
+        id: MessageId,
+        priority: u8,
+    ) -> Result<(), MqError> {
+        let queue = self.queue(topic, queue)?;
+        let message = queue.messages.iter_mut().find(|message| message.id == id).ok_or(MqError::NoMessage(id.0))?;
+        message.priority = priority;
         Ok(())
     }
 
@@ -375,7 +419,7 @@ impl Model {
         let found: Vec<_> = deliveries.iter().map(|d| (d.id, d.retries, d.body.to_vec())).collect();
         assert_eq!(found, expected, "the dead letters that are handed out");
         for delivery in deliveries {
-            assert!(delivery.reason().is_some_and(|reason| reason.starts_with("delivered ")));
+            assert!(delivery.reason().is_some(), "why it is dead");
             let receipt = delivery.receipt.unwrap();
             let message = queue.messages.iter_mut().find(|message| message.id == delivery.id).unwrap();
             let expires = now + message.ttr.map_or(usual, Millis::from);
@@ -388,7 +432,7 @@ impl Model {
         let mut redriven = 0;
         for message in &mut self.queue(topic, queue)?.messages {
             if message.at == At::Dead && ids.is_none_or(|ids| ids.contains(&message.id)) {
-                (message.at, message.due, message.retries) = (At::Waiting, now, 0);
+                (message.at, message.due, message.retries, message.end) = (At::Waiting, now, 0, None);
                 redriven += 1;
             }
         }

@@ -41,7 +41,8 @@ impl<F: File> Node<F> {
                 for number in page.iter().flat_map(|(_, queues)| queues) {
                     self.advance(*number).await;
                 }
-                Seen::Topics { topics: self.shared.lock().state.stats(&page), next }
+                let now = self.shared.clock.now();
+                Seen::Topics { topics: self.shared.lock().state.stats(&page, now), next }
             }
         })
     }

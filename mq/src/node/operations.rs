@@ -137,6 +137,22 @@ impl<F: File> Engine for Node<F> {
                 let cancel = |state: &mut State, _, batch: &mut Batch| state.cancel(&topic, &queue, id, batch);
                 self.durable(Need::End, cancel).await.map(|()| 1)
             }
+            Change::Reschedule(name, id, due) => {
+                self.present(&name).await?;
+                let QueueName { topic, queue } = &name;
+                let reschedule =
+                    |state: &mut State, now, batch: &mut Batch| state.reschedule(topic, queue, id, due, now, batch);
+                self.durable(Need::Lease, reschedule).await?;
+                self.shared.wake(topic, queue);
+                Ok(1)
+            }
+            Change::Reprioritize(name, id, priority) => {
+                self.present(&name).await?;
+                let QueueName { topic, queue } = &name;
+                let reprioritize =
+                    |state: &mut State, _, batch: &mut Batch| state.reprioritize(topic, queue, id, priority, batch);
+                self.durable(Need::Lease, reprioritize).await.map(|()| 1)
+            }
             Change::AckById(QueueName { topic, queue }, id) => {
                 let ack = |state: &mut State, now, batch: &mut Batch| state.ack_by_id(&topic, &queue, id, now, batch);
                 self.durable(Need::End, ack).await.map(|()| 1)

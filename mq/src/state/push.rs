@@ -26,6 +26,7 @@ pub(crate) struct Pending {
     pub(crate) place: Place,
     pub(crate) queues: Queues,
     due: Millis,
+    end: Option<Millis>,
     priority: u8,
     ttr: u32,
     dedup: Option<(TopicNumber, String)>,
@@ -72,6 +73,7 @@ impl State {
             self.check_all(std::slice::from_ref(&push), now, batch)?;
             return self.push_checked(push, now, batch);
         }
+        check_due(&push, now)?;
         let queues = self.route(&push)?;
         queues.iter().try_for_each(|number| self.check_length(*number, 1, now, batch))?;
         if queues.is_empty() {
@@ -97,6 +99,7 @@ impl State {
     fn check_all(&mut self, pushes: &[Push], now: Millis, batch: &mut Batch) -> Result<(), MqError> {
         let mut more = More::default();
         for push in pushes {
+            check_due(push, now)?;
             if let Some(key) = &push.dedup {
                 // A duplicate takes no room, and is taken though there is none.
                 let topic = self.names.get(&push.topic).copied();
@@ -134,13 +137,16 @@ impl State {
         }
         let topic = self.queues[&queues[0]].topic;
         let id = self.ids.next(now);
-        let due = now + push.delay_ms;
+        let due = push.due_ms().unwrap_or(0).max(now + push.delay_ms);
+        let ttl = push.ttl_ms().or(Some(self.topics[&topic].config.ttl)).filter(|ttl| *ttl < Millis::MAX);
+        let end = ttl.map(|ttl| now.saturating_add(ttl));
         let record = MessageRecord {
             id,
             topic,
             copies: queues.iter().map(|queue| (*queue, CopyState { due, retries: 0, dead: None })).collect(),
             priority: push.priority,
             ttr: push.ttr_ms.unwrap_or(0),
+            end,
             headers: push.headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
             body: push.body.into(),
         };
@@ -159,7 +165,7 @@ impl State {
         }
         self.pending += queues.len() as u64;
         let dedup = push.dedup.map(|key| (topic, key));
-        Pushed::New(Pending { id, place, queues, due, priority: record.priority, ttr: record.ttr, dedup })
+        Pushed::New(Pending { id, place, queues, due, end, priority: record.priority, ttr: record.ttr, dedup })
     }
 
     /// The queue `default` of a topic; made if need be, and its topic too.
@@ -281,6 +287,9 @@ impl State {
             }
             let live = Live::new(place, pending.priority, pending.ttr);
             queue.push(pending.id, live, pending.due, now);
+            if pending.end.is_some() {
+                queue.set_end(pending.id, pending.end);
+            }
             queues += 1;
         }
         self.needed.add(place, queues);
@@ -290,6 +299,16 @@ impl State {
             self.needed.retain(segment);
         }
         place
+    }
+}
+
+fn check_due(push: &Push, now: Millis) -> Result<(), MqError> {
+    match push.due_ms() {
+        Some(due) if due > now + LONGEST_DELAY => Err(MqError::Invalid(format!(
+            "the message is due in {} ms: at most {LONGEST_DELAY} ms (366 days) are taken",
+            due - now
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -309,8 +328,11 @@ fn check_push(push: &Push) -> Result<(), MqError> {
         return Err(MqError::Invalid(text));
     }
     if push.delay_ms > LONGEST_DELAY {
-        let text = format!("a delay of {} ms: at most {LONGEST_DELAY} ms (3 days) are taken", push.delay_ms);
+        let text = format!("a delay of {} ms: at most {LONGEST_DELAY} ms (366 days) are taken", push.delay_ms);
         return Err(MqError::Invalid(text));
+    }
+    if push.ttl_ms() == Some(0) {
+        return Err(MqError::Invalid("the time to live is 0: the message could not be delivered".to_owned()));
     }
     if push.dedup.as_ref().is_some_and(|key| key.is_empty() || key.len() > 255) {
         return Err(MqError::Invalid("the dedup key is empty, or longer than 255 bytes".to_owned()));

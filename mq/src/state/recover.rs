@@ -44,6 +44,9 @@ impl State {
                 self.dedup.placed(topic, &key, id, place.segment);
                 self.needed.retain(place.segment);
             }
+            Record::Priority { queue, id, priority } => {
+                self.edit(queue, |queue| queue.set_priority(id, priority));
+            }
             Record::Marks { topics, queues, ids, leases } => {
                 self.last_topic = self.last_topic.max(topics);
                 self.last_queue = self.last_queue.max(queues);
@@ -58,7 +61,13 @@ impl State {
         let mut queues = 0;
         for (number, state) in &message.copies {
             let live = Live::new(place, message.priority, message.ttr);
-            let before = self.edit(*number, |queue| queue.insert(message.id, live, state.clone(), now));
+            let before = self.edit(*number, |queue| {
+                let before = queue.insert(message.id, live, state.clone(), now);
+                if message.end.is_some() {
+                    queue.set_end(message.id, message.end);
+                }
+                before
+            });
             queues += u32::from(before.is_some());
             if let Some(before) = before.flatten() {
                 self.needed.drop(before);
@@ -162,7 +171,11 @@ impl State {
         if holders.is_empty() {
             return None;
         }
-        let mut leases = Vec::new();
+        let mut more = Vec::new();
+        // Where one of the queues has given up the end, as with a dead letter that was made ready again, all do.
+        let end = |number: &QueueNumber| self.queues.get(number).and_then(|queue| queue.end(message.id));
+        message.end = holders.iter().map(end).min().flatten();
+        let priority = message.priority;
         message.copies = holders
             .iter()
             .filter_map(|number| {
@@ -170,7 +183,10 @@ impl State {
                 let live = queue.get(message.id)?;
                 if let Some(Lease { number: lease, expires }) = queue.lease(message.id) {
                     let (id, retries) = (message.id, live.retries);
-                    leases.push(Record::Lease { queue: *number, id, number: lease, retries, expires });
+                    more.push(Record::Lease { queue: *number, id, number: lease, retries, expires });
+                }
+                if live.priority != priority {
+                    more.push(Record::Priority { queue: *number, id: message.id, priority: live.priority });
                 }
                 let dead = queue.dead_reason(message.id).map(str::to_owned);
                 Some((*number, CopyState { due: live.due, retries: live.retries, dead }))
@@ -178,8 +194,8 @@ impl State {
             .collect();
         let id = message.id;
         let new = batch.add(&Record::Message(message));
-        for lease in &leases {
-            batch.add(lease);
+        for record in &more {
+            batch.add(record);
         }
         Some(Copied { id, from: place, to: new, holders })
     }

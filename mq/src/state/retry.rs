@@ -4,8 +4,8 @@ use super::{STEP, State};
 use crate::{
     MqError, Receipt,
     batch::Batch,
-    message::{MessageId, Millis},
-    queue::Lease,
+    message::{LONGEST_DELAY, MessageId, Millis},
+    queue::{Lease, Standing},
     record::{CopyState, QueueNumber, Record, TopicNumber},
 };
 
@@ -138,7 +138,75 @@ impl State {
             self.failed(number, id, end, "its TTR ran out", now, batch);
             moved += 1;
         }
+        while !self.frozen
+            && let Some((id, end)) = self.queues.get(&number).and_then(|queue| queue.first_outlived(now))
+        {
+            if batch.is_full() || moved >= STEP {
+                return false;
+            }
+            self.outlived(number, id, end, now, batch);
+            moved += 1;
+        }
         moved < STEP && self.drop_old_letters(number, STEP - moved, now, batch)
+    }
+
+    /// The message's time to live has ended: it is dead.
+    fn outlived(&mut self, number: QueueNumber, id: MessageId, end: Millis, now: Millis, batch: &mut Batch) {
+        let Some(queue) = self.queues.get_mut(&number) else { return };
+        queue.outlived += 1;
+        queue.died += 1;
+        let retries = queue.get(id).map_or(0, |live| live.retries);
+        let dead = Some("its time to live ended before it was handled".to_owned());
+        self.put(number, id, CopyState { due: end, retries, dead }, now, batch);
+        self.drop_old_letters(number, 1, now, batch);
+    }
+
+    /// Gives a message that is ready or delayed another due time.
+    pub(crate) fn reschedule(
+        &mut self,
+        topic: &str,
+        queue: &str,
+        id: MessageId,
+        due: Millis,
+        now: Millis,
+        batch: &mut Batch,
+    ) -> Result<(), MqError> {
+        let number = self.queue_number(topic, queue)?;
+        let queue = self.queues.get(&number).ok_or(MqError::NoMessage(id.0))?;
+        let retries = queue.get(id).ok_or(MqError::NoMessage(id.0))?.retries;
+        if due > now + LONGEST_DELAY {
+            let text = format!("due in {} ms: at most {LONGEST_DELAY} ms (366 days) are taken", due - now);
+            return Err(MqError::Invalid(text));
+        }
+        match queue.standing(id) {
+            Some(Standing::Leased(_)) => {
+                Err(MqError::Invalid(format!("message {id} is leased: it is scheduled by how its lease ends")))
+            }
+            Some(Standing::Dead(_)) => Err(MqError::Invalid(format!("message {id} is dead: redrive it"))),
+            _ => {
+                self.put(number, id, CopyState { due: due.max(now), retries, dead: None }, now, batch);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives a message another priority, wherever it stands.
+    pub(crate) fn reprioritize(
+        &mut self,
+        topic: &str,
+        queue: &str,
+        id: MessageId,
+        priority: u8,
+        batch: &mut Batch,
+    ) -> Result<(), MqError> {
+        let number = self.queue_number(topic, queue)?;
+        let there = self.queues.get(&number).is_some_and(|queue| queue.get(id).is_some());
+        if !there {
+            return Err(MqError::NoMessage(id.0));
+        }
+        batch.add(&Record::Priority { queue: number, id, priority });
+        self.edit(number, |queue| queue.set_priority(id, priority));
+        Ok(())
     }
 
     /// Drops dead letters beyond the topic's number and age, and the node's number, the oldest first: at most `most`. Returns

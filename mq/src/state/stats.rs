@@ -5,7 +5,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use super::{State, Topic};
 use crate::{
     Extensions, MqError, QueueName, QueueStats, TopicStats,
-    message::check_name,
+    message::{Millis, check_name},
     record::{QueueNumber, TopicNumber},
 };
 
@@ -58,7 +58,7 @@ impl State {
     }
 
     /// The statistics of a page. What is gone since is left out.
-    pub(crate) fn stats(&self, page: &Page) -> Vec<TopicStats> {
+    pub(crate) fn stats(&self, page: &Page, now: Millis) -> Vec<TopicStats> {
         let topic = |(number, queues): &(TopicNumber, Vec<QueueNumber>)| {
             let topic = self.topics.get(number)?;
             Some(TopicStats {
@@ -66,14 +66,15 @@ impl State {
                 mode: topic.config.mode,
                 auto_ack: topic.config.auto_ack,
                 created_ms: topic.config.created,
-                queues: queues.iter().filter_map(|queue| self.queue_stats(*queue)).collect(),
+                settings: topic.config.settings(),
+                queues: queues.iter().filter_map(|queue| self.queue_stats(*queue, now)).collect(),
                 extensions: Extensions::default(),
             })
         };
         page.iter().filter_map(topic).collect()
     }
 
-    fn queue_stats(&self, number: QueueNumber) -> Option<QueueStats> {
+    fn queue_stats(&self, number: QueueNumber, now: Millis) -> Option<QueueStats> {
         let queue = self.queues.get(&number)?;
         let counts = queue.counts();
         Some(QueueStats {
@@ -85,6 +86,12 @@ impl State {
             pushed: queue.pushed,
             popped: queue.popped,
             paused: queue.paused,
+            acked: queue.acked,
+            failed: queue.failed,
+            died: queue.died,
+            outlived: queue.outlived,
+            dropped: queue.dropped,
+            oldest_ms: queue.oldest().map(|id| now.saturating_sub(id.time())),
         })
     }
 }
