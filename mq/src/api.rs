@@ -1,4 +1,4 @@
-//! What producers and consumers say to a node and hear from it.
+//! Requests of producers and consumers, and the answers of a node.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ pub struct Push {
     pub dedup: Option<String>,
     /// When the push is answered.
     pub durability: Durability,
-    /// Such as `traceparent`.
+    /// Headers, such as `traceparent`.
     pub headers: Vec<(String, Blob)>,
     /// Tag 1: the time to live, and tag 2: when it is due, both in milliseconds, little-endian in 8 bytes. See
     /// [`with_ttl_ms`](Self::with_ttl_ms) and [`with_due_ms`](Self::with_due_ms).
@@ -115,7 +115,7 @@ pub struct Pop {
     pub max_bytes: u32,
     /// How long to wait for the first one.
     pub wait_ms: u64,
-    /// None is known yet.
+    /// No tag is known yet.
     pub extensions: Extensions,
 }
 
@@ -196,7 +196,7 @@ impl std::str::FromStr for Receipt {
 /// A message that was handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Of the message.
+    /// The message's id.
     pub id: MessageId,
     /// To ack, nack or touch it; none if the topic acks by itself.
     pub receipt: Option<Receipt>,
@@ -210,7 +210,7 @@ pub struct Delivery {
     pub extensions: Extensions,
 }
 
-/// What can be set for a topic. What is not given stays as it is.
+/// Settings of a topic. A field that is `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// How route keys are held against bind keys. Default: exact.
@@ -219,7 +219,7 @@ pub struct Settings {
     pub auto_ack: Option<bool>,
     /// How long a delivery may take. Default 30 s.
     pub ttr_ms: Option<u64>,
-    /// So many more deliveries follow one that came to nothing; then the message is dead. Default 5.
+    /// Deliveries that may follow a failed one; after the last the message is dead. Default 5.
     pub max_retries: Option<u16>,
     /// Ready, delayed and leased messages of one queue. Default: no limit.
     pub max_length: Option<u64>,
@@ -231,14 +231,14 @@ pub struct Settings {
     pub dead_age_ms: Option<u64>,
     /// The time to live of messages that are pushed without one. Default: without end.
     pub ttl_ms: Option<u64>,
-    /// None is known yet.
+    /// No tag is known yet.
     pub extensions: Extensions,
 }
 
 /// Where a message stands in a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageInfo {
-    /// Of the message.
+    /// The message's id.
     pub id: MessageId,
     /// `ready`, `delayed`, `leased` or `dead`.
     pub state: String,
@@ -254,7 +254,7 @@ pub struct MessageInfo {
     pub body: Option<Blob>,
     /// As they were pushed; not in lists.
     pub headers: Vec<(String, Blob)>,
-    /// None is known yet.
+    /// No tag is known yet.
     pub extensions: Extensions,
 }
 
@@ -283,7 +283,7 @@ pub struct QueueStats {
     pub failed: u64,
     /// Messages that died since the node started.
     pub died: u64,
-    /// Those of them whose time to live ended.
+    /// Messages among them whose time to live ended.
     pub outlived: u64,
     /// Dead letters that were dropped since the node started, because of their number or age.
     pub dropped: u64,
@@ -306,6 +306,6 @@ pub struct TopicStats {
     pub settings: Settings,
     /// Its queues, by bind key.
     pub queues: Vec<QueueStats>,
-    /// None is known yet.
+    /// No tag is known yet.
     pub extensions: Extensions,
 }

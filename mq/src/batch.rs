@@ -18,9 +18,9 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) content: Vec<u8>,
-    /// Of the messages.
+    /// Ids of the messages.
     pub(crate) ids: Vec<u64>,
-    /// What the segment's footer says of each record.
+    /// Notes of the segment's footer, one for each record.
     notes: Vec<Note>,
     /// The notes of the messages, one behind the other.
     entries: Vec<u8>,
@@ -49,7 +49,7 @@ impl Batch {
         self.entries.clear();
     }
 
-    /// Whether no more should be added: it must fit into the smallest segment, also with a batch of pushes on top.
+    /// Returns true if no more should be added: a batch must fit into the smallest segment, also with a batch of pushes on top.
     pub(crate) fn is_full(&self) -> bool {
         self.content.len() > FULL
     }
@@ -117,7 +117,7 @@ impl Batch {
     }
 }
 
-/// What a footer's notes begin with.
+/// First bytes of a footer's notes.
 mod noted {
     /// A record as it is.
     pub(super) const RECORD: u8 = 0;
@@ -137,7 +137,7 @@ struct Noted<'a> {
     rest: &'a [u8],
 }
 
-/// What a footer holds: the messages without bodies and headers, all other records as they are.
+/// Reads a footer: the messages without bodies and headers, all other records as they are.
 pub(crate) fn read_footer(segment: u32, footer: &[u8], visit: &mut dyn FnMut(Record, Place)) -> Result<(), Unreadable> {
     let mut reader = Reader(footer);
     let mut before = None;

@@ -82,7 +82,7 @@ impl Dedup {
         gone.into_values().filter_map(|entry| entry.segment).collect()
     }
 
-    /// What this segment says that still counts.
+    /// The keys that stand in this segment and still count.
     pub(crate) fn of_segment(&self, segment: u32) -> Vec<(TopicNumber, String, MessageId, Millis)> {
         let of = |(topic, keys): (&TopicNumber, &HashMap<String, Entry>)| {
             let topic = *topic;

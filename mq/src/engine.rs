@@ -156,8 +156,8 @@ pub enum Change {
     DeleteTopic(String),
     /// Removes one message, wherever it is in the queue.
     Cancel(QueueName, MessageId),
-    /// Makes a message that is ready or delayed due at this time, in milliseconds since 1970 and within 366 days; in the past: at
-    /// once.
+    /// Makes a message that is ready or delayed due at this time, in milliseconds since 1970 and within 366 days. In the past
+    /// means at once.
     Reschedule(QueueName, MessageId, u64),
     /// Gives a message another priority.
     Reprioritize(QueueName, MessageId, u8),
@@ -196,7 +196,7 @@ pub enum Look {
     },
 }
 
-/// What [`Engine::look`] found.
+/// Answer of [`Engine::look`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seen {
     /// Messages.

@@ -55,7 +55,7 @@ fn both<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(handler:
 /// Pops that wait at a time.
 const WAITERS: usize = 128;
 
-/// What the handlers share.
+/// State of the handlers.
 #[derive(Clone)]
 struct Door<E> {
     engine: E,
@@ -65,7 +65,7 @@ struct Door<E> {
 /// Bytes of a form: the largest body, as JSON and encoded for a form.
 const LARGEST_FORM: usize = 8 << 20;
 
-/// What stands behind the `?`. Anything can be read as parameters, so that every answer is a JSON object.
+/// Parameters behind the `?`. Anything can be read as parameters, so that every answer is a JSON object.
 struct Parameters(HashMap<String, String>);
 
 impl<S: Sync> FromRequestParts<S> for Parameters {
@@ -139,7 +139,7 @@ fn ok() -> Answer {
     Ok(Success(Value::Null, "ok"))
 }
 
-/// What `data` holds.
+/// JSON in the form field `data`.
 #[derive(Deserialize)]
 struct PushData {
     #[serde(default)]

@@ -105,7 +105,7 @@ impl Ids {
     }
 }
 
-/// What a topic, a bind key and a route key may be: up to 255 bytes, without control characters, and nothing that means
+/// Checks a topic, a bind key or a route key: up to 255 bytes, without control characters, and nothing that means
 /// something in a path.
 pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), MqError> {
     let problem = if name.is_empty() {

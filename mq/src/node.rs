@@ -48,7 +48,7 @@ pub struct NodeConfig {
     pub max_dedup_keys: usize,
     /// Bodies of messages that were pushed lately. Default 16 MiB.
     pub cache_bytes: usize,
-    /// Of each file of the log. Default 64 MiB; what is below 16 MiB or above 128 MiB is taken as that.
+    /// Size of each file of the log. Default 64 MiB; a value below 16 MiB or above 128 MiB is taken as that.
     pub segment_bytes: u64,
     /// Topics; more are refused. Default 50,000.
     pub max_topics: usize,
@@ -88,7 +88,7 @@ impl<F: File> Clone for Node<F> {
 
 /// The largest batch fits into the smallest segment, and a segment's offsets and batches stay far below what readers accept.
 const SEGMENTS: RangeInclusive<u64> = 16 << 20..=128 << 20;
-/// What batches need of a segment besides the configuration.
+/// Space for batches in a segment besides the configuration.
 const BATCHES: u64 = 14 << 20;
 
 fn clamped(config: &NodeConfig) -> NodeConfig {
@@ -129,14 +129,14 @@ impl<F: File> Node<F> {
         };
         let mut state = State::new(config.node, limits);
         let layout = Layout { segment_size: config.segment_bytes };
-        // What became due since the log's end is found out below.
+        // The messages that became due since the log's end are found below.
         let (mut log, recovered) =
             Log::open(store, layout, config.node, &mut |record, place| state.apply(record, place, 0))?;
         let clock = clock(recovered.time);
         let now = clock.now();
         let group = |batch| Group { batch, must_sync: true, time: now, ..Group::default() };
         let mut groups: Vec<_> = state.recovered(config.node, now).into_iter().map(group).collect();
-        // What grows waits until there is space.
+        // Records that grow the log wait until there is space.
         let full = !log.reserve(SPARES)?;
         state.frozen = full;
         // A lease that ran out in between counts as a delivery.
@@ -203,7 +203,7 @@ impl<F: File> Node<F> {
         self.shared.store
     }
 
-    /// What of the log could not be read when it was opened, and the messages that were found to be damaged since.
+    /// Parts of the log that could not be read when it was opened, and the messages that were found to be damaged since.
     pub fn damage(&self) -> (Vec<Damage>, Vec<MessageId>) {
         (self.shared.damage.clone(), self.shared.lock().lost.clone())
     }

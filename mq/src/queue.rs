@@ -25,7 +25,7 @@ pub(crate) struct Queue {
     letters: Letters,
     /// Ends of the messages that have a time to live.
     ends: HashMap<MessageId, Millis>,
-    /// Those of them that are not leased, by their ends.
+    /// Ends of messages that are not leased, in order.
     ending: BTreeSet<(Millis, MessageId)>,
     /// Pushed, and not durable yet.
     pub(crate) pending: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct Letters {
     by_id: BTreeMap<MessageId, Letter>,
-    /// Those without a lease, by the time of death.
+    /// Dead letters without a lease, by the time of death.
     free: BTreeSet<(Millis, MessageId)>,
     /// Leases by their ends.
     leases: BTreeSet<(Millis, MessageId)>,
@@ -66,7 +66,7 @@ struct Letter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Live {
     pub(crate) place: Place,
-    /// Of a dead letter: the time of death.
+    /// The due time; of a dead letter, the time of death.
     pub(crate) due: Millis,
     /// In milliseconds; 0: the topic's.
     pub(crate) ttr: u32,
@@ -128,7 +128,16 @@ pub(crate) struct Discarded {
     letters: std::collections::btree_map::IntoValues<MessageId, Letter>,
     pub(crate) count: u64,
     /// Dropped with the rest, outside of any lock.
-    _indexes: (Sorted<(Rank, MessageId)>, [BTreeSet<(Millis, MessageId)>; 4], HashMap<MessageId, Lease>),
+    indexes: Vec<Index>,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "kept to be dropped")]
+enum Index {
+    Ready(Sorted<(Rank, MessageId)>),
+    Times(BTreeSet<(Millis, MessageId)>),
+    Leased(HashMap<MessageId, Lease>),
+    Ends(HashMap<MessageId, Millis>),
 }
 
 impl Iterator for Discarded {
@@ -420,18 +429,17 @@ impl Queue {
     /// Takes everything out but the dead letters.
     pub(crate) fn purge(&mut self) -> Discarded {
         let messages = std::mem::replace(&mut self.messages, Sorted::new());
-        let [delayed, leases] = [&mut self.delayed, &mut self.leases].map(std::mem::take);
-        self.ending.clear();
-        self.ends.clear();
+        let times =
+            [&mut self.delayed, &mut self.leases, &mut self.ending].map(|times| Index::Times(std::mem::take(times)));
+        let mut indexes = Vec::from(times);
+        indexes.push(Index::Ready(std::mem::replace(&mut self.ready, Sorted::new())));
+        indexes.push(Index::Leased(std::mem::take(&mut self.leased)));
+        indexes.push(Index::Ends(std::mem::take(&mut self.ends)));
         Discarded {
             count: messages.len() as u64,
             messages: messages.into_entries(),
             letters: BTreeMap::new().into_values(),
-            _indexes: (
-                std::mem::replace(&mut self.ready, Sorted::new()),
-                [delayed, leases, BTreeSet::new(), BTreeSet::new()],
-                std::mem::take(&mut self.leased),
-            ),
+            indexes,
         }
     }
 
@@ -441,7 +449,7 @@ impl Queue {
         let Letters { by_id, free, leases, .. } = std::mem::take(&mut self.letters);
         discarded.count += by_id.len() as u64;
         discarded.letters = by_id.into_values();
-        (discarded._indexes.1[2], discarded._indexes.1[3]) = (free, leases);
+        discarded.indexes.extend([free, leases].map(Index::Times));
         discarded
     }
 

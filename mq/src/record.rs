@@ -1,4 +1,4 @@
-//! What the log is made of: one record for each thing that must survive. Pure.
+//! Records of the log: one for each thing that must survive. Pure.
 //!
 //! ```text
 //! record = varint length of the rest | u8 kind | fields | extensions: (varint tag, varint length, value)*
@@ -26,18 +26,18 @@ pub(crate) enum Record {
     /// A message, with the body once and its state in every queue that holds it. Also as a copy that replaces an earlier
     /// one.
     Message(MessageRecord),
-    /// It is done with, in one queue.
+    /// The message is done with, in one queue.
     Gone {
         queue: QueueNumber,
         id: MessageId,
     },
-    /// It is ready again at `due`, or dead.
+    /// The message is ready again at `due`, or dead.
     State {
         queue: QueueNumber,
         id: MessageId,
         state: CopyState,
     },
-    /// It is out until `expires`; without an end by then it has been tried once more.
+    /// The message is leased until `expires`; without an end by then it has been tried once more.
     Lease {
         queue: QueueNumber,
         id: MessageId,
@@ -76,7 +76,7 @@ pub(crate) enum Record {
         id: MessageId,
         expires: Millis,
     },
-    /// It has this priority from here on.
+    /// The message has this priority from here on.
     Priority {
         queue: QueueNumber,
         id: MessageId,
@@ -114,7 +114,7 @@ pub(crate) struct CopyState {
     pub(crate) dead: Option<String>,
 }
 
-/// What can be set for a topic.
+/// Settings of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TopicConfig {
     pub(crate) mode: Mode,
@@ -164,7 +164,8 @@ mod tag {
     pub(super) const TTL: u64 = 6;
 }
 
-/// What a record cannot be: the log was written by another version, or is damaged in a way that its checksum does not show.
+/// A record that cannot be read: the log was written by another version, or is damaged in a way that its checksum does not
+/// show.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record of kind {kind} cannot be read: it is from another version, or damaged")]
 pub(crate) struct Unreadable {
@@ -332,7 +333,7 @@ impl MessageRecord {
         }
     }
 
-    /// What [`write_entry`](Self::write_entry) wrote behind the id, with an empty body.
+    /// Reads what [`write_entry`](Self::write_entry) wrote behind the id, with an empty body.
     pub(crate) fn read_entry(id: MessageId, from: &mut Reader<'_>) -> Option<Self> {
         let (topic, priority, ttr) = (from.small()?, from.small()?, from.small()?);
         let count: usize = from.small()?;

@@ -22,7 +22,7 @@ pub const DEFAULT_QUEUE: &str = "default";
 
 /// Compiled expressions take no more than this, in bytes.
 const COMPILED: usize = 256 << 10;
-/// So many are kept.
+/// Compiled expressions that are kept.
 const KEPT: usize = 1024;
 
 /// Compiled route keys, and those that cannot be compiled: each is tried once.

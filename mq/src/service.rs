@@ -10,12 +10,12 @@ use crate::{
     Settings, TopicStats,
 };
 
-/// What every answer is: the value, and room to grow.
+/// Every answer: the value, and room to grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer<T> {
     /// The value.
     pub value: T,
-    /// None is known yet.
+    /// No tag is known, but for statistics.
     pub extensions: Extensions,
 }
 
@@ -25,7 +25,7 @@ impl<T> Answer<T> {
     }
 }
 
-/// What a node does for others. Nothing that changes a queue is tried twice by itself: nobody knows whether it happened.
+/// The service of a node. Calls that change a queue are never retried by themselves: their outcome may be unknown.
 #[ms_rpc::service(name = "mq")]
 pub trait MqNode {
     /// See [`Change::Declare`].

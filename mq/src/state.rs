@@ -56,7 +56,7 @@ pub(crate) struct State {
     expressions: Expressions,
     /// Messages and dedup keys that are still needed, by segment.
     needed: Needed,
-    /// What was purged or deleted, until its places are released.
+    /// Purged and deleted messages, until their places are released.
     discarded: VecDeque<Discarded>,
     totals: Totals,
     /// On their way to the log.
@@ -100,9 +100,9 @@ const DEFAULT_DEDUP: Millis = 10 * 60 * 1000;
 const LONGEST_DEDUP: Millis = 24 * 3600 * 1000;
 const DEFAULT_DEAD: u64 = 100_000;
 
-/// What ending one message takes in the log, with room to spare.
+/// Bytes that ending one message takes in the log, with room to spare.
 const PER_COPY: u64 = 64;
-/// What the record of a lease takes, in a batch and in the footer.
+/// Bytes of the record of a lease, in a batch and in the footer.
 const PER_LEASE: u64 = 96;
 
 /// Messages that one step may move while it holds the lock: some milliseconds.
@@ -243,7 +243,7 @@ impl State {
             self.check_room_for_topic(topic)?;
         }
         let number = self.make_topic(topic, now, batch);
-        // What has happened until now happened under the old settings.
+        // Everything until now happened under the old settings.
         self.advance_topic(number, now, batch);
         let Some(Topic { name, config, .. }) = self.topics.get_mut(&number) else { return Ok(()) };
         config.mode = settings.mode.unwrap_or(config.mode);

@@ -1,4 +1,4 @@
-//! What the log needs of a disk, and the real one.
+//! Interface between the log and a disk, and the real disk.
 
 use std::{
     fs,
@@ -54,7 +54,7 @@ pub trait File: Send + Sync + 'static {
     /// Fills `buffer` from `offset` on.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// So many bytes from `offset` on are read soon: who can, reads them already. A hint, which may do nothing.
+    /// Announces a read of `length` bytes from `offset` on. A hint, which may do nothing.
     fn read_ahead(&self, _offset: u64, _length: u64) {}
 
     /// Writes all of `bytes` at `offset`.
@@ -132,7 +132,7 @@ impl Store for Disk {
             reserved => reserved.map_err(io::Error::from),
         };
         if let Err(error) = reserved {
-            // What was reserved of it is of no use.
+            // The part that was reserved is of no use.
             fs::remove_file(&path)?;
             return Err(error);
         }
@@ -158,7 +158,7 @@ impl Store for Disk {
 
 /// Writes zeros: the space is taken, as by a reservation.
 fn fill(file: &fs::File, length: u64) -> io::Result<()> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     for offset in (0..length).step_by(ZEROS.len()) {
         let part = (length - offset).min(ZEROS.len() as u64);
         file.write_all_at(&ZEROS[..part as usize], offset)?;
@@ -229,7 +229,7 @@ pub(crate) fn is_unreadable(error: &io::Error) -> bool {
 fn advise(file: &fs::File, offset: u64, length: u64, advice: Advice) {
     // No length would mean all of the file.
     if let Some(length) = NonZeroU64::new(length) {
-        // What it says is of no use: the reading or writing itself will tell.
+        // The result is of no use: the reading or writing itself will tell.
         let _ = fadvise(file, offset, Some(length), advice);
     }
 }

@@ -56,7 +56,7 @@ pub(super) enum At {
     DeadLeased { receipt: Receipt, expires: Millis },
 }
 
-/// What a push should come to.
+/// Expected outcome of a push.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Planned {
     /// A new message, in these queues.
@@ -85,7 +85,7 @@ impl Message {
     fn failed(&mut self, due: Millis, max_retries: u16, now: Millis) {
         self.retries += 1;
         self.at = if self.retries > max_retries { At::Dead } else { At::Waiting };
-        // Of a dead letter, when it died.
+        // The time of death, if it is dead.
         self.due = if self.is_dead() { due.min(now) } else { due };
         self.outlive(now);
     }
@@ -197,7 +197,7 @@ impl Model {
         if matching.is_empty() { Err(MqError::NoQueue(key.clone())) } else { Ok(matching) }
     }
 
-    /// What these pushes should come to: all of them, or why none.
+    /// Expected outcomes of these pushes: all of them, or the reason why none is taken.
     pub(super) fn plan(&self, pushes: &[Push]) -> Result<Vec<Planned>, MqError> {
         let mut planned = Vec::new();
         let mut more: BTreeMap<(&str, String), u64> = BTreeMap::new();
@@ -232,7 +232,7 @@ impl Model {
         Ok(planned)
     }
 
-    /// They were taken, under these ids.
+    /// Notes that the pushes were taken, under these ids.
     pub(super) fn pushed(&mut self, pushes: &[Push], planned: &[Planned], ids: &[MessageId]) {
         let now = self.now;
         for (at, push) in pushes.iter().enumerate() {
@@ -268,7 +268,7 @@ impl Model {
         }
     }
 
-    /// These came out of the queue: they must be what comes next.
+    /// Notes that these were handed out: the next messages of the queue.
     pub(super) fn popped(&mut self, topic: &str, queue: &str, most: usize, deliveries: &[Delivery]) {
         let now = self.now;
         let (ttr, auto_ack) = (self.topic(topic).ttr, self.topic(topic).auto_ack);
@@ -407,7 +407,7 @@ impl Model {
         self.topics.remove(topic).map(drop).ok_or_else(|| MqError::NoTopic(topic.to_owned()))
     }
 
-    /// These dead letters were leased: they must be the oldest.
+    /// Notes that these dead letters were leased: the oldest of the queue.
     pub(super) fn popped_dead(&mut self, topic: &str, queue: &str, most: usize, deliveries: &[Delivery]) {
         let now = self.now;
         let usual = self.topic(topic).ttr;

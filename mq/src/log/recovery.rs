@@ -23,7 +23,7 @@ use crate::{
 const SUPERBLOCK: &str = "store";
 const SUPERBLOCK_NEW: &str = "store.new";
 
-/// What was found when a log was opened.
+/// Findings of opening a log.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     /// No record is from later.
@@ -44,15 +44,15 @@ pub enum OpenError {
         /// In bytes: of one segment.
         needed: u64,
     },
-    /// It belongs to another node.
+    /// The directory belongs to another node.
     #[error("the directory belongs to node {found}, this is node {own}: give each node a directory of its own")]
     OtherNode {
-        /// Whose it is.
+        /// The owner.
         found: NodeId,
-        /// Who asks.
+        /// The node that opens it.
         own: NodeId,
     },
-    /// It is something else, or the file that says what it is is damaged.
+    /// The directory is something else, or the file that says what it is is damaged.
     #[error("this is no queue's directory: {0}")]
     NoQueue(String),
 }
@@ -113,7 +113,7 @@ impl<S: Store> Log<S> {
         }
         let files = Arc::new(Files(Default::default()));
         let (mut sealed, mut sequence, mut cut) = (BTreeMap::<u32, Sealed>::new(), 0, None);
-        // What the newest segment goes back to if it says nothing that the one before it does not say.
+        // Cut and sequence before the newest segment, if it only repeats the configuration: it is then used again.
         let mut repeats = None;
         let mut expected = found.first().map_or(1, |first| first.number);
         if let Some(first) = found.first() {
@@ -159,7 +159,7 @@ impl<S: Store> Log<S> {
         }
         let mut number = found.last().map_or(0, |last| last.number) + 1;
         if let Some(before) = repeats {
-            // It is used again: else a node that starts again and again uses up its space.
+            // Used again: else a node that starts again and again uses up its space.
             number -= 1;
             let spare = format!("spare-9{number:07}");
             store.rename(&segment_name(number), &spare)?;
@@ -239,7 +239,7 @@ fn read_header(file: &impl File, size: u64) -> io::Result<Option<SegmentHeader>>
     Ok(SegmentHeader::from_bytes(&bytes))
 }
 
-/// What the segments say of their store and node, if all that can be read say the same: for a superblock that is damaged.
+/// Store and node according to the segments, if all that can be read agree: for a superblock that is damaged.
 fn told_by_segments<S: Store>(store: &mut S, names: &[String]) -> Option<SegmentHeader> {
     let mut told = None::<SegmentHeader>;
     for name in names.iter().filter(|name| name.ends_with(".segment")) {

@@ -26,7 +26,7 @@ pub(super) struct Scan {
     pub(super) lasting: bool,
 }
 
-/// What was found in a segment.
+/// Findings of reading a segment.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
     pub(super) last_sequence: u64,
@@ -106,7 +106,7 @@ impl Scan {
         holes: &[Range<usize>],
     ) -> Option<usize> {
         let next = find_batch(self.origin, segment, at + 1);
-        // What was torn can be read: what cannot was lost later.
+        // A torn batch can be read: an unreadable one was lost later.
         let unreadable = |end| holes.iter().any(|hole| hole.end > at && hole.start < end);
         if let Some(next) = next {
             let synced = match read_batch(self.origin, segment, next) {

@@ -1,4 +1,4 @@
-//! What was pushed lately, as it was written: most often it is popped soon.
+//! Cache of batches that were pushed lately, as they were written: most messages are popped soon.
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 

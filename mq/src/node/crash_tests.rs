@@ -1,4 +1,4 @@
-//! What survives a crash: the power goes at any moment, and of what was not synced any part is there.
+//! Survival of crashes: the power goes at any moment, and of the bytes that were not synced any part is there.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn manual() -> Manual {
     clock
 }
 
-/// What was promised of the messages.
+/// Promises about the messages.
 #[derive(Debug, Default)]
 struct Promised {
     /// Confirmed, and not acked.
@@ -164,7 +164,7 @@ fn cycles(seed: u64, count: u64) {
             disk.crash(&mut random);
             let node = open(&disk, &clock).unwrap();
             check(&node, &mut promised).await;
-            // So that it stays quick.
+            // Fewer messages, for speed.
             let old: Vec<_> = promised.there.keys().copied().take(promised.there.len().saturating_sub(50)).collect();
             for id in old {
                 node.change(Change::Cancel(QueueName::new("t", "default"), id)).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_full_disk_refuses_pushes_and_nothing_else() {
         assert_eq!(delivery.id, *id);
         node.end(&delivery.receipt.unwrap(), &End::Ack).await.unwrap();
     }
-    // What was acked is cleaned, and there is space again.
+    // Acked messages are cleaned, and there is space again.
     let mut tries = 0;
     while let Err(error) = node.push(Push::new("t", b"again".to_vec())).await {
         assert_eq!(error, MqError::DiskFull);

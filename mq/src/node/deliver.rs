@@ -29,7 +29,7 @@ enum Source {
     DeadLetters,
 }
 
-/// What a look at a queue came to.
+/// Result of a look at a queue.
 enum Found {
     Messages(Vec<Handed>),
     /// Nothing is ready. There will be news, or a change by itself after this time.
@@ -153,7 +153,7 @@ impl<F: File> Node<F> {
         let missing: Vec<_> = guard.handed.iter().zip(&cached).filter(|(_, cached)| cached.is_none()).collect();
         let missing: Vec<_> = missing.into_iter().map(|(handed, _)| *handed).collect();
         let mut read = self.read(missing).await?.into_iter();
-        // What is damaged, or was cancelled meanwhile, is nobody's.
+        // Damaged messages, and those that were cancelled meanwhile, are not delivered.
         let acked: Vec<_> = if by_itself {
             let acks: Vec<_> = guard.handed.iter().map(leased).collect();
             self.durable(Need::End, |state, now, batch| {
@@ -219,7 +219,7 @@ impl<F: File> Shared<F> {
                 Ok(message) => return Ok(Some(message)),
                 Err(error) => {
                     let mut inner = self.lock();
-                    // It may have been copied forward in between.
+                    // The message may have been copied forward in between.
                     let now_at = inner.state.queue(queue).and_then(|queue| queue.get(id)).map(|live| live.place);
                     match now_at {
                         Some(moved) if moved != place => place = moved,

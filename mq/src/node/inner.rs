@@ -1,4 +1,4 @@
-//! What a node's callers and its log's thread share, and what gathers between the two.
+//! State that a node's callers and its log's thread share, and the groups of records between the two.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -45,16 +45,16 @@ pub(super) struct Shared<F> {
 pub(super) struct Inner {
     pub(super) state: State,
     pub(super) groups: VecDeque<Group>,
-    /// What a batch was in, to be used again.
+    /// A batch that was written, to be used again.
     pub(super) spare: Batch,
     pub(super) cache: Cache,
-    /// Who waits for messages.
+    /// Wakers of waiting pops, by queue.
     pub(super) waiting: BTreeMap<QueueNumber, Arc<Notify>>,
     /// How many they are.
     pub(super) poppers: usize,
     /// Bytes that the log can take without asking the disk.
     pub(super) reserved: u64,
-    /// It has no more to reserve.
+    /// The disk has no more to reserve.
     pub(super) disk_full: bool,
     /// Cleaning makes room on a full disk.
     pub(super) reclaiming: bool,
@@ -71,24 +71,24 @@ pub(super) struct Inner {
 
 /// The writer looks out for callers for so long before it sleeps.
 const AWAKE: Duration = Duration::from_micros(100);
-/// So many looks, some 2 us, before others may have its CPU.
+/// Looks, some 2 us, before other threads may have the writer's CPU.
 const LOOKS: u32 = 64;
 
 /// How much must gather for the writer to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// It is awake, or looks by itself soon enough.
+    /// The writer is awake, or looks by itself soon enough.
     Nothing,
     Anything,
-    /// What somebody waits for: leases are no hurry.
+    /// Records that a caller waits for: leases are no hurry.
     Urgent,
-    /// So many callers that wait.
+    /// At least this number of waiting callers.
     Callers(usize),
     /// The same, and it is awake to see them come.
     CallersAtOnce(usize),
 }
 
-/// What becomes certain together.
+/// Records that become durable together.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) batch: Batch,
@@ -120,8 +120,8 @@ impl News {
     }
 }
 
-/// What space in the log is asked for. While the disk is full, what grows stops first: pushes, then leases; what removes
-/// messages has a reserve of its own.
+/// Purpose for which space in the log is asked. While the disk is full, purposes that grow the log stop first: pushes, then
+/// leases. Ends of messages have a reserve of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     Push,
@@ -247,7 +247,7 @@ impl<F: File> Shared<F> {
         }
     }
 
-    /// What is shared, when there is room for more.
+    /// Locks the shared state when there is room for this purpose.
     pub(super) async fn space(&self, need: Need) -> Result<MutexGuard<'_, Inner>, MqError> {
         let mut deadline = None;
         loop {
@@ -313,12 +313,12 @@ impl Inner {
         (&mut self.state, group)
     }
 
-    /// Whether there is nothing to write.
+    /// Returns true if there is nothing to write.
     pub(super) fn is_idle(&self) -> bool {
         self.groups.iter().all(Group::is_idle)
     }
 
-    /// Whether somebody waits for what is to be written, or for pushes to be shown.
+    /// Returns true if a caller waits for records that are not written yet, or pushes wait to be shown.
     pub(super) fn is_urgent(&self) -> bool {
         self.groups.iter().any(|group| !group.synced.is_empty() || !group.written.is_empty())
     }
@@ -349,11 +349,11 @@ impl Inner {
 
     fn has_space(&self, need: Need, segment_bytes: u64) -> bool {
         let waiting: u64 = self.groups.iter().map(|group| group.batch.content.len() as u64).sum();
-        // What waits is written twice: in a batch and in the footer.
+        // Waiting records are written twice: in a batch and in the footer.
         self.reserved >= need.segments() * segment_bytes + self.state.reserve() + 2 * waiting
     }
 
-    /// These pushes are where they should be: they can be handed out. Who waits for them is told with `news`.
+    /// Makes pushes visible whose records are written. The waiters for them are notified with `news`.
     pub(super) fn show<F: File>(
         &mut self,
         pushes: &[Pending],
@@ -371,7 +371,7 @@ impl Inner {
         }
     }
 
-    /// What holds pushes is kept for who pops them.
+    /// Keeps a batch with pushes in the cache, for the pops that follow.
     pub(super) fn keep(&mut self, batch: &mut Batch, segment: u32, start: u32) {
         if batch.ids.is_empty() || batch.content.is_empty() {
             return;

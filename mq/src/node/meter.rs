@@ -106,7 +106,7 @@ impl<F: File> fmt::Debug for Meter<F> {
     }
 }
 
-/// What is told of one queue.
+/// Counts of one queue.
 struct Counted {
     counts: Counts,
     pushed: u64,

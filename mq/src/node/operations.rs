@@ -1,4 +1,4 @@
-//! What changes a node: pushes, ends of leases, and changes of topics, queues and messages.
+//! Changes of a node: pushes, ends of leases, and changes of topics, queues and messages.
 
 use std::time::Duration;
 

@@ -35,7 +35,7 @@ pub(super) const SPARES: usize = 4;
 const RETRY: Duration = Duration::from_millis(50);
 /// A lease is in the log this long after it was given at the latest. Most often an ack comes first, and takes it along.
 const UNHURRIED: Duration = Duration::from_millis(1);
-/// So many pushes are answered after those who wait for messages are told.
+/// Up to this number of producers are answered after the waiting consumers are notified.
 const FEW: usize = 8;
 /// How often it looks after the log when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
@@ -46,12 +46,12 @@ pub(super) struct Writer<S: Store> {
     pub(super) segment_size: u64,
     /// The oldest segment's messages that have yet to be looked at.
     pub(super) cleaning: Option<Vec<(MessageRecord, Place)>>,
-    /// What the log had written at the last step of that.
+    /// Bytes that the log had written at the last step of cleaning.
     pub(super) cleaned_at: u64,
     pub(super) reclaim: Reclaim,
     /// Bytes of messages that were copied forward since the log was opened.
     pub(super) copied: u64,
-    /// What is on its way to the disk.
+    /// Groups on their way to the disk.
     pub(super) groups: Vec<Group>,
     pub(super) gathering: Gathering,
     /// Something was written since it last had nothing to do.
@@ -122,7 +122,7 @@ impl<S: Store> Writer<S> {
     fn write(&mut self) -> io::Result<()> {
         let begin = Instant::now();
         let must_sync = self.groups.iter().any(|group| group.must_sync);
-        // Who waits for less does not wait for a sync.
+        // Callers that wait for less do not wait for a sync.
         let some_for_less = self.groups.iter().any(|group| !group.written.is_empty());
         let mut places = Vec::new();
         for (at, group) in self.groups.iter().enumerate() {
@@ -150,7 +150,7 @@ impl<S: Store> Writer<S> {
         }
         let callers: usize = self.groups.iter().map(Group::callers).sum();
         let mut inner = self.shared.lock();
-        // Who waits for messages has done so for longer than who pushed them; but many who pushed would wait for each other.
+        // Wake consumers before producers, unless more than `FEW` producers wait: many producers would wait for each other.
         if inner.poppers == 0 || callers > FEW {
             // Under the lock: whoever comes back sees what follows, and is on the way meanwhile.
             answer_synced(&mut self.groups, &mut self.answered);
@@ -279,8 +279,8 @@ fn roll<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>) -> io::Result<()> 
                 if !std::mem::replace(&mut warned, true) {
                     error!("the disk is full, and nothing is left for the log to go on: make room on it");
                 }
-                drop(inner);
-                std::thread::sleep(RETRY);
+                // The end of the node ends the pause.
+                drop(shared.wait(inner, Wanted::Nothing, RETRY));
             }
             done => return done,
         }

@@ -36,7 +36,7 @@ impl Needed {
         !self.segments.contains_key(&segment)
     }
 
-    /// So many queues refer to the message at this place, which none did before.
+    /// Notes that a number of queues refer to the message at this place, which none did before.
     pub(super) fn add(&mut self, place: Place, queues: u32) {
         if queues == 0 {
             return;

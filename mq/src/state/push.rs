@@ -32,7 +32,7 @@ pub(crate) struct Pending {
     dedup: Option<(TopicNumber, String)>,
 }
 
-/// What a batch of pushes would add.
+/// Additions of a batch of pushes.
 #[derive(Debug, Default)]
 struct More<'a> {
     queues: HashMap<QueueNumber, u64>,
@@ -41,16 +41,16 @@ struct More<'a> {
     keys: HashSet<(&'a str, &'a str)>,
 }
 
-/// What came of asking for a push.
+/// Outcome of a push.
 #[derive(Debug)]
 pub(crate) enum Pushed {
     New(Pending),
-    /// It is the same as an earlier one.
+    /// The push is the same as an earlier one.
     Duplicate(MessageId),
 }
 
 impl State {
-    /// Whether all of these can be pushed together.
+    /// Checks that all of these can be pushed together.
     pub(crate) fn check_batch(pushes: &[Push]) -> Result<(), MqError> {
         if pushes.len() > LARGEST_BATCH {
             let text = format!("a batch of {} messages: at most {LARGEST_BATCH} are taken at once", pushes.len());
@@ -95,7 +95,7 @@ impl State {
         pushes.into_iter().map(|push| self.push_checked(push, now, batch)).collect()
     }
 
-    /// Whether all of these would be taken together, so that a batch is taken whole or not at all.
+    /// Checks that all of these would be taken together, so that a batch is taken whole or not at all.
     fn check_all(&mut self, pushes: &[Push], now: Millis, batch: &mut Batch) -> Result<(), MqError> {
         let mut more = More::default();
         for push in pushes {
@@ -138,7 +138,7 @@ impl State {
         let topic = self.queues[&queues[0]].topic;
         let id = self.ids.next(now);
         let due = push.due_ms().unwrap_or(0).max(now + push.delay_ms);
-        let ttl = push.ttl_ms().or(Some(self.topics[&topic].config.ttl)).filter(|ttl| *ttl < Millis::MAX);
+        let ttl = push.ttl_ms().or_else(|| Some(self.topics[&topic].config.ttl)).filter(|ttl| *ttl < Millis::MAX);
         let end = ttl.map(|ttl| now.saturating_add(ttl));
         let record = MessageRecord {
             id,
@@ -210,7 +210,7 @@ impl State {
         expressions.into_iter().for_each(|(key, compiled)| self.expressions.insert(key, compiled));
     }
 
-    /// Whether a queue takes so many more.
+    /// Checks that a queue takes some more messages.
     fn check_length(&mut self, number: QueueNumber, more: u64, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
         let most = self.topics[&self.queues[&number].topic].config.max_length;
         if self.queues[&number].length().saturating_add(more) > most {
@@ -233,7 +233,7 @@ impl State {
         }
     }
 
-    /// Whether the node takes so many more.
+    /// Checks that the node takes some more messages.
     fn check_live(&self, copies: u64) -> Result<(), MqError> {
         let live = self.live().saturating_sub(self.totals.dead + self.totals.discarded);
         if live + self.pending + copies > self.limits.live {
@@ -277,7 +277,7 @@ impl State {
         let place = Place { segment, offset: start + pending.place.offset, length: pending.place.length };
         let mut queues = 0;
         for number in &pending.queues {
-            // It may have been deleted meanwhile.
+            // The queue may have been deleted meanwhile.
             let Some(queue) = self.queues.get_mut(number) else { continue };
             queue.pending = queue.pending.saturating_sub(1);
             self.pending = self.pending.saturating_sub(1);

@@ -206,7 +206,7 @@ impl State {
         let mut queues = 0;
         for number in &copied.holders {
             let Some(queue) = self.queues.get_mut(number) else { continue };
-            // It may be done with meanwhile.
+            // The message may be done with meanwhile.
             if queue.get(copied.id).is_some_and(|live| live.place == copied.from) {
                 queue.moved(copied.id, place);
                 queues += 1;
@@ -236,7 +236,7 @@ impl State {
     }
 }
 
-/// Whose a key is.
+/// A dedup key and its message.
 pub(crate) type DedupKey = (TopicNumber, String, MessageId);
 
 /// A message that was written once more.

@@ -25,7 +25,7 @@ impl State {
             check_name("topic", name)?;
             self.topic(name)?;
         }
-        let first = topic.or(after.map(|after| after.topic.as_str())).unwrap_or_default();
+        let first = topic.or_else(|| after.map(|after| after.topic.as_str())).unwrap_or_default();
         let (mut page, mut left) = (Page::new(), most);
         for (name, number) in self.names.range::<str, _>((Included(first), Unbounded)) {
             if topic.is_some_and(|topic| topic != name) {

@@ -52,7 +52,7 @@ fn a_key_that_was_given_again_holds_no_segment() {
     assert!(state.is_free(1) && state.is_free(2), "{:?}", state.needed);
 }
 
-/// Who tries again after an answer that was lost must not hear that the queue is full: it is full of this very message.
+/// A producer that tries again after its answer was lost must not hear that the queue is full: it is full of this very message.
 #[test]
 fn a_duplicate_is_taken_though_there_is_no_room() {
     let (mut state, mut batch) = (state(), Batch::default());
@@ -73,7 +73,7 @@ fn a_duplicate_is_taken_though_there_is_no_room() {
     assert_eq!(state.push_all(two, NOW, &mut batch).unwrap_err(), full);
 }
 
-/// So many delayed messages, all of them due at the same moment.
+/// A queue of delayed messages, all of them due at the same moment.
 fn delayed(count: usize) -> (State, QueueNumber, Batch) {
     let (mut state, mut batch) = (state(), Batch::default());
     for n in 0..count {

@@ -9,7 +9,7 @@ use std::{
 
 use super::{File, Store};
 
-/// What a disk writes at once, or not at all, or in part.
+/// Bytes that a disk writes at once, or not at all, or in part.
 const SECTOR: usize = 512;
 
 /// The disk, for who watches and breaks it.
@@ -20,9 +20,9 @@ pub(crate) struct Faulty(Arc<Mutex<Inner>>);
 struct Inner {
     files: HashMap<u64, Bytes>,
     names: BTreeMap<String, u64>,
-    /// What the names were when the directory was synced last.
+    /// The names at the last sync of the directory.
     synced_names: BTreeMap<String, u64>,
-    /// What was done to them since.
+    /// The names after each step since.
     name_steps: Vec<BTreeMap<String, u64>>,
     next: u64,
     /// How many more operations succeed.
@@ -35,7 +35,7 @@ struct Inner {
     space: Option<u64>,
 }
 
-/// What can fail.
+/// Operations that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
@@ -281,7 +281,7 @@ impl File for FaultyFile {
         let begun = inner.begin(Some(Operation::Write));
         let file = inner.files.get_mut(&self.number).unwrap();
         let start = offset as usize;
-        // What fails may have been written all the same.
+        // A write that fails may have been done all the same.
         file.written[start..start + bytes.len()].copy_from_slice(bytes);
         file.unsynced.extend(start / SECTOR..(start + bytes.len()).div_ceil(SECTOR));
         begun

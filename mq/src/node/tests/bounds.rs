@@ -35,7 +35,7 @@ async fn topics_and_queues_are_refused_beyond_their_bounds_with_the_remedy() {
     node.change(Change::Declare(QueueName::new("t0", "q"))).await.unwrap();
     let text = node.change(Change::Declare(QueueName::new("t0", "r"))).await.unwrap_err().to_string();
     assert_eq!(text, "the node is full: it keeps at most 4 queues: delete some, or raise `max_queues`");
-    // What is there goes on, and what is deleted makes room.
+    // Existing topics go on, and a deletion makes room.
     node.push(Push::new("t1", b"job".to_vec())).await.unwrap();
     node.change(Change::DeleteTopic("t0".to_owned())).await.unwrap();
     drop(node);
@@ -167,7 +167,7 @@ async fn dead_letters_do_not_count_against_the_messages_of_a_node_and_have_a_bou
     assert_eq!(letters(&node).await.len(), 4);
     node.push_batch(vec![Push::new("t", b"1".to_vec()), Push::new("t", b"2".to_vec())]).await.unwrap();
     assert!(matches!(node.push(Push::new("t", b"3".to_vec())).await, Err(MqError::NodeFull(_))));
-    // What is purged makes room at once.
+    // A purge makes room at once.
     node.change(Change::Purge(QueueName::new("t", "default"))).await.unwrap();
     node.push(Push::new("t", b"3".to_vec())).await.unwrap();
     assert_eq!(node.change(Change::PurgeDead(QueueName::new("t", "default"))).await, Ok(4));
@@ -219,7 +219,8 @@ async fn a_queue_that_is_made_again_serves_the_pop_that_waited_for_the_one_befor
             }
             node.push(Push::new("t", b"job".to_vec())).await
         });
-        (deleted.unwrap(), made.unwrap());
+        deleted.unwrap();
+        made.unwrap();
         let ended = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it waits on").unwrap();
         match ended {
             Ok(popped) => assert_eq!(&popped[0].body[..], b"job"),

@@ -78,7 +78,7 @@ async fn a_dead_letter_is_leased_by_one_and_stays_until_it_is_acked() {
     let (one, other) = (one.unwrap(), other.unwrap());
     assert_eq!(one.len() + other.len(), 20, "each is leased by one");
     assert_eq!(one[0].reason(), Some("delivered 1 times; the last time: no"));
-    // Those that are leased are redriven and purged by nobody.
+    // Leased dead letters are neither redriven nor purged.
     let queue = || QueueName::new("t", "default");
     assert_eq!(node.change(Change::Redrive(queue(), None)).await, Ok(0));
     assert_eq!(node.change(Change::PurgeDead(queue())).await, Ok(0));

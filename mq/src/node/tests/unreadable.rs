@@ -81,7 +81,7 @@ async fn a_superblock_that_cannot_be_read_is_told_by_the_segments() {
     assert_eq!(stats(&node, "t").await.queues[0].ready, ids.len() as u64);
 }
 
-/// Of a node that is open: under the head of a queue, and in a segment that is cleaned.
+/// An open node: under the head of a queue, and in a segment that is cleaned.
 #[tokio::test]
 async fn a_queue_moves_past_what_cannot_be_read_and_cleaning_does_too() {
     let clock = manual();

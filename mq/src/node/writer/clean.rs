@@ -16,7 +16,7 @@ use crate::{
 const STEPS: (u64, u64) = (8, 32);
 /// Bytes that one step copies at most: readers accept no longer batches than 32 MiB.
 const LARGEST_STEP: u64 = 8 << 20;
-/// So many files more than are needed are kept to be used again.
+/// Files that are kept to be used again, besides those that are needed.
 const KEPT: usize = 2;
 /// A round through a log on a full disk is worth one of so many parts of a segment.
 const ROUND: u64 = 2;
@@ -55,7 +55,7 @@ impl<S: Store> Writer<S> {
         let mut chosen = Vec::new();
         let meanwhile = self.log.written() - std::mem::replace(&mut self.cleaned_at, self.log.written());
         let step = (2 * meanwhile).clamp(self.segment_size / STEPS.1, self.segment_size / STEPS.0).min(LARGEST_STEP);
-        // What fits into the current segment: its end is not given away.
+        // Only messages that fit into the current segment: its end is not wasted.
         let step = self.log.room().max(self.segment_size / 256).min(step);
         {
             let inner = self.shared.lock();
@@ -101,7 +101,7 @@ impl<S: Store> Writer<S> {
         }
         self.groups = std::mem::take(&mut self.shared.lock().groups).into();
         self.write()?;
-        // What was removed meanwhile holds the segment until it is released.
+        // Removed messages hold the segment until they are released.
         while !self.shared.release_some() {}
         let free = oldest.is_some_and(|oldest| self.shared.lock().state.is_free(oldest));
         if free {
