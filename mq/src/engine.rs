@@ -120,7 +120,7 @@ pub enum End {
     Nack {
         /// Until it is ready again.
         delay: Duration,
-        /// Kept with a dead letter, up to 1 KiB of it.
+        /// Kept with a dead letter: up to 1 KiB of it, or 64 bytes while all reasons of the node have more than 64 MiB.
         reason: String,
     },
     /// The lease ends after this time from now; `None`: after the message's TTR.

@@ -61,6 +61,9 @@ async fn a_node_tells_how_its_queues_stand() {
         ("ms_mq_acks_total t default", 1.0),
         ("ms_mq_failed_deliveries_total t default", 1.0),
         ("ms_mq_dead_letters_total t default", 1.0),
+        ("ms_mq_dropped_dead_letters_total t default", 0.0),
+        ("ms_mq_oldest_message_seconds other q", 0.0),
+        ("ms_mq_lost_messages_total", 0.0),
         ("ms_mq_disk_full", 0.0),
     ];
     for (name, value) in expected {
@@ -68,6 +71,9 @@ async fn a_node_tells_how_its_queues_stand() {
     }
     assert!(least > 0.0 && written.contains(&now["ms_mq_written_bytes_total"]), "{written:?}: {now:?}");
     assert!(now["ms_mq_sync_seconds"] >= 8.0, "{now:?}");
+
+    let oldest = now["ms_mq_oldest_message_seconds t default"];
+    assert!((0.0..60.0).contains(&oldest), "{oldest}");
 
     // What is gone holds nothing.
     node.change(Change::DeleteTopic("t".to_owned())).await.unwrap();

@@ -12,6 +12,7 @@ use super::{
     inner::{Need, Shared},
 };
 use crate::{
+    message::Millis,
     queue::{Counts, Queue},
     record::QueueNumber,
     store::File,
@@ -64,7 +65,7 @@ impl<F: File> Meter<F> {
             }
             for (number, topic, queue) in inner.state.queues_from(from).take_while(|(number, ..)| number <= last) {
                 self.queues.entry(number).or_insert_with(|| Handles::new(topic, &queue.bind_key));
-                found.push((number, Counted::of(queue)));
+                found.push((number, Counted::of(queue, self.shared.clock.now())));
             }
             from = last + 1;
             self.shared.unlock_and_wake(inner);
@@ -80,6 +81,7 @@ impl<F: File> Meter<F> {
                 let there = found.binary_search_by_key(number, |(number, _)| *number).is_ok();
                 if !there {
                     handles.stand(&Counts::default());
+                    handles.oldest.set(0.0);
                 }
                 there
             });
@@ -115,12 +117,16 @@ struct Counted {
     failed: u64,
     died: u64,
     dropped: u64,
+    /// The age of the oldest message.
+    oldest: Duration,
 }
 
 impl Counted {
-    fn of(queue: &Queue) -> Self {
+    fn of(queue: &Queue, now: Millis) -> Self {
         let Queue { pushed, popped, acked, failed, died, dropped, .. } = *queue;
-        Self { counts: queue.counts(), pushed, popped, acked, failed, died, dropped }
+        let oldest = queue.oldest().map_or(0, |id| now.saturating_sub(id.time()));
+        let oldest = Duration::from_millis(oldest);
+        Self { counts: queue.counts(), pushed, popped, acked, failed, died, dropped, oldest }
     }
 }
 
@@ -136,6 +142,7 @@ struct Handles {
     failed: Counter,
     died: Counter,
     dropped: Counter,
+    oldest: Gauge,
 }
 
 impl Handles {
@@ -153,6 +160,7 @@ impl Handles {
             failed: count("ms_mq_failed_deliveries_total"),
             died: count("ms_mq_dead_letters_total"),
             dropped: count("ms_mq_dropped_dead_letters_total"),
+            oldest: gauge!("ms_mq_oldest_message_seconds", "topic" => topic.to_owned(), "queue" => queue.to_owned()),
         }
     }
 
@@ -164,6 +172,7 @@ impl Handles {
         self.failed.absolute(counted.failed);
         self.died.absolute(counted.died);
         self.dropped.absolute(counted.dropped);
+        self.oldest.set(counted.oldest.as_secs_f64());
     }
 
     fn stand(&self, counts: &Counts) {

@@ -200,7 +200,6 @@ impl<S: Store> Writer<S> {
                 warn!("there is space on the disk again");
             }
         }
-        self.shared.release_some();
         if let Some(messages) = self.cleaning.take() {
             self.clean(messages)?;
         }
@@ -209,7 +208,9 @@ impl<S: Store> Writer<S> {
         }
         let mut inner = self.shared.lock();
         self.tell_space(&mut inner);
+        let released = inner.state.release_some();
         drop(inner);
+        drop(released);
         self.shared.space.notify_waiters();
         Ok(())
     }

@@ -255,7 +255,9 @@ impl State {
         let Some(live) = queue.get(id) else { return };
         let retries = live.retries.saturating_add(1);
         let is_dead = retries > self.topics[&queue.topic].config.max_retries;
-        let dead = is_dead.then(|| format!("delivered {retries} times; the last time: {}", clipped(reason)));
+        let most = if self.totals.reasons > REASONS { SHORT_REASON } else { LONGEST_REASON };
+        let reason = &reason[..reason.floor_char_boundary(most)];
+        let dead = is_dead.then(|| format!("delivered {retries} times; the last time: {reason}"));
         // A dead letter keeps the time of its death.
         let due = if is_dead { due.min(now) } else { due };
         if let Some(queue) = self.queues.get_mut(&number) {
@@ -300,10 +302,9 @@ impl State {
     }
 }
 
-/// The first 1 KiB of a reason.
-fn clipped(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(LONGEST_REASON)]
-}
-
 /// Bytes of a nack's reason that are kept.
 pub(crate) const LONGEST_REASON: usize = 1024;
+/// The same when all reasons together have more than [`REASONS`].
+const SHORT_REASON: usize = 64;
+/// Bytes of all reasons, in memory, beyond which new ones are short.
+const REASONS: u64 = 64 << 20;

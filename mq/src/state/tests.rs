@@ -146,6 +146,25 @@ fn a_redrive_of_many_is_done_in_steps() {
     assert_eq!(state.redrive(number, None, later, &mut batch), 1);
 }
 
+/// However many dead letters there are, their reasons take bounded memory.
+#[test]
+fn reasons_are_short_when_there_are_many() {
+    let (mut state, number, mut batch) = delayed(3);
+    let settings = Settings { max_retries: Some(0), ..Settings::default() };
+    state.configure("t", &settings, NOW, &mut batch).unwrap();
+    let later = NOW + 1000;
+    while !state.advance(number, later, &mut batch) {}
+    let reason = "x".repeat(5000);
+    let mut lengths = Vec::new();
+    for handed in state.pop(number, 3, usize::MAX, later, &mut batch).unwrap() {
+        let leased = Leased { queue: number, id: handed.id, lease: handed.lease };
+        state.nack(leased, 0, &reason, later, &mut batch).unwrap();
+        lengths.push(state.queue(number).unwrap().dead_reason(handed.id).unwrap().len());
+        state.totals.reasons += 40 << 20;
+    }
+    assert!(lengths[0] > 1024 && lengths[1] > 1024 && lengths[2] < 128, "{lengths:?}");
+}
+
 /// A pattern that the node has not compiled ahead is compiled; one that it has is not.
 #[test]
 fn patterns_are_compiled_ahead() {

@@ -25,22 +25,20 @@ impl<S: Store> Writer<S> {
     /// Chooses the oldest segment for cleaning, if that is worth it.
     pub(super) fn begin_cleaning(&mut self, full: bool) -> io::Result<()> {
         let Some(oldest) = self.log.oldest() else { return Ok(()) };
-        let (free, live_bytes, dropped) = {
-            let inner = self.shared.lock();
-            (inner.state.is_free(oldest), inner.state.live_bytes(), inner.state.dropped_bytes())
-        };
-        if free {
+        let mut inner = self.shared.lock();
+        if inner.state.is_free(oldest) {
             self.cleaning = Some(Vec::new());
             return Ok(());
         }
         if !full {
             self.reclaim.end();
         }
-        let reclaimable = self.log.written().saturating_sub(self.copied) + dropped;
-        let enough = (2 * live_bytes).max(2 * self.segment_size) + 2 * self.segment_size;
+        let reclaimable = self.log.written().saturating_sub(self.copied) + inner.state.dropped_bytes();
+        let enough = (2 * inner.state.live_bytes()).max(2 * self.segment_size) + 2 * self.segment_size;
         let reclaims =
             full && self.reclaim.is_worth(oldest, self.log.current(), reclaimable, self.segment_size / ROUND);
-        self.shared.lock().reclaiming = reclaims;
+        inner.reclaiming = reclaims;
+        drop(inner);
         if reclaims || self.log.size() > enough || self.log.has_damage() {
             debug!("segment {oldest} is cleaned");
             let mut messages = self.log.messages_of_oldest()?;
