@@ -246,11 +246,7 @@ async fn old_callers_of_a_new_server() {
         for _ in 0..2 {
             differ(&codec, &goods.argument_type(5).await.unwrap_err(), &[OLD_NUMBER, NEW_NUMBER]);
         }
-        differ(
-            &codec,
-            &goods.swapped(1, 2).await.unwrap_err(),
-            &["swapped(a: u32, b: u32)", "swapped(b: u32, a: u32)"],
-        );
+        differ(&codec, &goods.swapped(1, 2).await.unwrap_err(), &["swapped(a: u32, b: u32)", "swapped(b: u32, a: u32)"]);
         let added = goods.argument_added(1).await.unwrap_err();
         differ(&codec, &added, &["argument_added(id: u32)", "argument_added(id: u32, count: u32)"]);
         differ(&codec, &goods.result_type().await.unwrap_err(), &["result_type() -> u64", "result_type() -> i64"]);
@@ -298,11 +294,7 @@ async fn new_callers_of_an_old_server() {
     for (codec, client) in clients(&server).await {
         let goods = new::GoodsClient::new(client);
         differ(&codec, &goods.argument_type(-5).await.unwrap_err(), &[OLD_NUMBER, NEW_NUMBER]);
-        differ(
-            &codec,
-            &goods.swapped(1, 2).await.unwrap_err(),
-            &["swapped(a: u32, b: u32)", "swapped(b: u32, a: u32)"],
-        );
+        differ(&codec, &goods.swapped(1, 2).await.unwrap_err(), &["swapped(a: u32, b: u32)", "swapped(b: u32, a: u32)"]);
         let added = goods.option_added(1, Some("x".to_owned()), None).await.unwrap_err();
         differ(&codec, &added, &["`option_added(id: u32) -> String`", "most: Option<Vec<u8>>) -> String"]);
         differ(&codec, &goods.only_options(None).await.unwrap_err(), &["only_options()", "(filter: Option<u8>)"]);

@@ -222,8 +222,7 @@ async fn a_caller_with_another_definition_is_refused_before_the_method_runs() {
     // Nothing said, and a part of a later version's field, are no differences.
     let signature = said(fnv(ADD), [0; 4]);
     let same = said(fnv(ADD), fnv(ADD_SHAPE));
-    let cases =
-        [(&signature[..], &json), (&same, &good), (&same, &good), (&[], &good), (&[9; 7], &good), (&[0; 8], &good)];
+    let cases = [(&signature[..], &json), (&same, &good), (&same, &good), (&[], &good), (&[9; 7], &good), (&[0; 8], &good)];
     for (extra, request) in cases {
         assert_eq!(raw.call(&next(extra, request)).await.code, 0, "{extra:?}");
     }

@@ -188,7 +188,12 @@ fn shed(why: Shed, message: &str) -> Status {
 
 impl Known {
     /// The route of this head: that of the last one, if it has the same names. The definitions of both sides are compared.
-    fn look_up(dispatch: &Dispatch, last: Option<&Self>, head: &RequestHead<'_>, bytes: &[u8]) -> Result<Self, Status> {
+    fn look_up(
+        dispatch: &Dispatch,
+        last: Option<&Self>,
+        head: &RequestHead<'_>,
+        bytes: &[u8],
+    ) -> Result<Self, Status> {
         let route = match last.filter(|last| last.route.is(head.service, head.method)) {
             Some(last) => last.route.clone(),
             None => dispatch.route(head.service, head.method)?.clone(),
