@@ -325,7 +325,7 @@ impl<S: Store> Log<S> {
             let aside = format!("damaged-{name}");
             warn!("segment {number} is kept as {aside}: it is damaged");
             self.store.rename(&name, &aside)?;
-        } else if self.spares.len() >= enough {
+        } else if self.spares.len() >= enough || segment.size != self.layout.segment_size {
             self.store.remove(&name)?;
         } else {
             let spare = format!("spare-{:08}", self.next_spare);

@@ -13,7 +13,7 @@ mod writer;
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
     ops::RangeInclusive,
     path::Path,
     sync::{Arc, Condvar, Mutex, atomic::AtomicBool},
@@ -91,6 +91,21 @@ const SEGMENTS: RangeInclusive<u64> = 16 << 20..=128 << 20;
 /// Space for batches in a segment besides the configuration.
 const BATCHES: u64 = 14 << 20;
 
+/// Every segment begins with the configuration, so it must fit into one, and leave room for more.
+fn check_configuration(groups: &[Group], segment_bytes: u64) -> Result<(), OpenError> {
+    let bytes = |group: &Group| (group.batch.content.len() + group.batch.footer_bound()) as u64;
+    let configuration: u64 = groups.iter().map(bytes).sum();
+    if configuration <= segment_bytes / 4 * 3 {
+        return Ok(());
+    }
+    let text = format!(
+        "its topics and queues take {configuration} bytes of each segment, which has {segment_bytes}: open it with \
+         `segment_bytes` of at least {}",
+        2 * configuration
+    );
+    Err(OpenError::Io(io::Error::new(io::ErrorKind::InvalidInput, text)))
+}
+
 fn clamped(config: &NodeConfig) -> NodeConfig {
     let segment_bytes = config.segment_bytes.clamp(*SEGMENTS.start(), *SEGMENTS.end());
     NodeConfig { segment_bytes, ..config.clone() }
@@ -136,6 +151,7 @@ impl<F: File> Node<F> {
         let now = clock.now();
         let group = |batch| Group { batch, must_sync: true, time: now, ..Group::default() };
         let mut groups: Vec<_> = state.recovered(config.node, now).into_iter().map(group).collect();
+        check_configuration(&groups, config.segment_bytes)?;
         // Records that grow the log wait until there is space.
         let full = !log.reserve(SPARES)?;
         state.frozen = full;

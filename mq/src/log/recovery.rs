@@ -103,13 +103,11 @@ impl<S: Store> Log<S> {
             OpenError::Io(error) => full(error),
             error => error,
         })?;
-        let (mut found, mut spares) = find(&mut store, &names, id)?;
+        let (mut found, mut spares) = find(&mut store, &names, id, layout.segment_size)?;
         let mut recovered = Recovered::default();
         // The newest without a header was never used.
         if let Some(newest) = found.pop_if(|newest| newest.header.is_none() && !newest.unreadable) {
-            let spare = format!("spare-9{:07}", newest.number);
-            store.rename(&segment_name(newest.number), &spare)?;
-            spares.push(spare);
+            spares.extend(make_spare(&mut store, newest.number, newest.size, layout)?);
         }
         let files = Arc::new(Files(Default::default()));
         let (mut sealed, mut sequence, mut cut) = (BTreeMap::<u32, Sealed>::new(), 0, None);
@@ -161,10 +159,8 @@ impl<S: Store> Log<S> {
         if let Some(before) = repeats {
             // Used again: else a node that starts again and again uses up its space.
             number -= 1;
-            let spare = format!("spare-9{number:07}");
-            store.rename(&segment_name(number), &spare)?;
-            spares.push(spare);
-            sealed.remove(&number);
+            let size = sealed.remove(&number).map_or(0, |sealed| sealed.size);
+            spares.extend(make_spare(&mut store, number, size, layout)?);
             files.remove(number);
             (cut, sequence) = before;
         }
@@ -258,12 +254,29 @@ fn told_by_segments<S: Store>(store: &mut S, names: &[String]) -> Option<Segment
 
 type FilesOf<S> = (Vec<Found<<S as Store>::File>>, Vec<String>);
 
-/// The segments, by number, and the names of the spares.
-fn find<S: Store>(store: &mut S, names: &[String], id: u128) -> Result<FilesOf<S>, OpenError> {
+/// Turns a segment's file into a spare, if it has the size that segments have now; returns the spare's name.
+fn make_spare<S: Store>(store: &mut S, number: u32, size: u64, layout: Layout) -> io::Result<Option<String>> {
+    let name = segment_name(number);
+    if size != layout.segment_size {
+        store.remove(&name)?;
+        return Ok(None);
+    }
+    let spare = format!("spare-9{number:07}");
+    store.rename(&name, &spare)?;
+    Ok(Some(spare))
+}
+
+/// The segments, by number, and the names of the spares. Spares of another size, as from another configuration, are removed:
+/// their space is not the space that a segment needs.
+fn find<S: Store>(store: &mut S, names: &[String], id: u128, size: u64) -> Result<FilesOf<S>, OpenError> {
     let (mut found, mut spares) = (Vec::new(), Vec::new());
     for name in names {
         if name.starts_with("spare-") {
-            spares.push(name.clone());
+            if store.open(name)?.length()? == size {
+                spares.push(name.clone());
+            } else {
+                store.remove(name)?;
+            }
         }
         let Some(number) = name.strip_suffix(".segment").and_then(|number| number.parse::<u32>().ok()) else {
             continue;

@@ -231,6 +231,33 @@ async fn a_queue_that_is_made_again_serves_the_pop_that_waited_for_the_one_befor
     assert!(node.shared.lock().waiting.len() <= 1, "those of queues that are gone are forgotten");
 }
 
+#[tokio::test]
+async fn segments_may_have_another_size_at_each_start() {
+    let (disk, clock) = (Disk::default(), manual());
+    let mut ids = Vec::new();
+    for (start, segment) in [32 << 10, 128 << 10, 64 << 10, 256 << 10].into_iter().enumerate() {
+        let node = open_with(&disk, &clock, segment).unwrap();
+        for n in 0..200 {
+            let id = node.push(Push::new("t", vec![n; 1000])).await.unwrap();
+            if n == 7 {
+                ids.push(id);
+            } else {
+                node.change(Change::Cancel(QueueName::new("t", "default"), id)).await.unwrap();
+            }
+        }
+        assert_eq!(stats(&node, "t").await.queues[0].ready as usize, start + 1);
+    }
+    let node = open_with(&disk, &clock, 32 << 10).unwrap();
+    assert_eq!(pop(&node, 10).await.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), ids);
+    for n in 0..400 {
+        node.change(Change::Declare(QueueName::new("t", format!("{n}")))).await.map(drop).unwrap_or_default();
+    }
+    drop(node);
+    let error = open_with(&disk, &clock, 4 << 10).map(drop).unwrap_err().to_string();
+    assert!(error.contains("its topics and queues take ") && error.contains("of at least"), "{error}");
+    assert_eq!(stats(&open_with(&disk, &clock, 32 << 10).unwrap(), "t").await.queues.last().unwrap().leased, 4);
+}
+
 #[test]
 fn segments_have_a_size_that_recovery_reads() {
     for (given, taken) in [(0, 16 << 20), (64 << 20, 64 << 20), (u64::MAX, 128 << 20)] {
