@@ -1,6 +1,9 @@
 //! Dedup keys of pushes. Pure: time comes in as an argument.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound::{Excluded, Unbounded},
+};
 
 use crate::{
     message::{MessageId, Millis},
@@ -12,8 +15,23 @@ use crate::{
 pub(crate) struct Dedup {
     topics: HashMap<TopicNumber, HashMap<String, Entry>>,
     /// By their ends. A key that is gone, or has another end by now, counts for nothing.
-    by_end: BTreeSet<(Millis, TopicNumber, String)>,
+    by_end: BTreeSet<Ending>,
     length: usize,
+}
+
+/// Bytes of a key's record beside the key.
+const RECORD: u64 = 32;
+
+/// The end of a key.
+pub(crate) type Ending = (Millis, TopicNumber, String);
+
+/// A key and its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) topic: TopicNumber,
+    pub(crate) key: String,
+    pub(crate) id: MessageId,
+    pub(crate) expires: Millis,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,10 +79,13 @@ impl Dedup {
         }
     }
 
-    /// Forgets what has expired; returns the segments that said so.
-    pub(crate) fn expire(&mut self, now: Millis) -> Vec<u32> {
+    /// Forgets keys that have expired, at most so many; returns the segments that said so.
+    pub(crate) fn expire(&mut self, now: Millis, most: usize) -> Vec<u32> {
         let mut segments = Vec::new();
-        while self.by_end.first().is_some_and(|(end, ..)| *end <= now) {
+        for _ in 0..most {
+            if self.by_end.first().is_none_or(|(end, ..)| *end > now) {
+                break;
+            }
             let Some((end, topic, key)) = self.by_end.pop_first() else { break };
             let Some(keys) = self.topics.get_mut(&topic) else { continue };
             if keys.get(&key).is_some_and(|entry| entry.expires == end) {
@@ -82,13 +103,29 @@ impl Dedup {
         gone.into_values().filter_map(|entry| entry.segment).collect()
     }
 
-    /// The keys that stand in this segment and still count.
-    pub(crate) fn of_segment(&self, segment: u32) -> Vec<(TopicNumber, String, MessageId, Millis)> {
-        let of = |(topic, keys): (&TopicNumber, &HashMap<String, Entry>)| {
-            let topic = *topic;
-            let of = keys.iter().filter(|(_, entry)| entry.segment == Some(segment));
-            of.map(|(key, entry)| (topic, key.clone(), entry.id, entry.expires)).collect::<Vec<_>>()
-        };
-        self.topics.iter().flat_map(of).collect()
+    /// The keys that stand in this segment and still count, among the next `most` keys behind `after` in the order of their
+    /// ends, and at most about so many bytes of them. Also the last key that was looked at, if there are more.
+    pub(crate) fn of_segment(
+        &self,
+        segment: u32,
+        after: Option<&Ending>,
+        most: usize,
+        bytes: u64,
+    ) -> (Vec<Key>, Option<Ending>) {
+        let begin = after.map_or(Unbounded, Excluded);
+        let (mut keys, mut left, mut last) = (Vec::new(), bytes, None::<&Ending>);
+        for (looked, ending) in self.by_end.range((begin, Unbounded)).enumerate() {
+            if looked == most || left == 0 {
+                return (keys, last.cloned());
+            }
+            last = Some(ending);
+            let (expires, topic, key) = ending;
+            let entry = self.topics.get(topic).and_then(|keys| keys.get(key));
+            if let Some(Entry { id, .. }) = entry.filter(|e| (e.expires, e.segment) == (*expires, Some(segment))) {
+                left = left.saturating_sub(key.len() as u64 + RECORD);
+                keys.push(Key { topic: *topic, key: key.clone(), id: *id, expires: *expires });
+            }
+        }
+        (keys, None)
     }
 }

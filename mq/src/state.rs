@@ -22,7 +22,7 @@ use crate::{
 
 use needed::Needed;
 pub(crate) use push::{Pending, Pushed};
-pub(crate) use recover::{Copied, DedupKey};
+pub(crate) use recover::Copied;
 pub(crate) use retry::{LONGEST_REASON, Leased};
 
 /// Bounds of what a node keeps in memory.

@@ -18,10 +18,11 @@ use crate::{
     Damage, MessageId, MqError, NodeId,
     batch::{Batch, Place},
     clock::Clock,
+    dedup::Key,
     log::Files,
     message::Millis,
     record::{MessageRecord, QueueNumber},
-    state::{Copied, DedupKey, Pending, State},
+    state::{Copied, Pending, State},
     store::File,
 };
 
@@ -97,7 +98,8 @@ pub(super) struct Group {
     pub(super) synced: Stage,
     pub(super) written: Stage,
     pub(super) copied: Vec<Copied>,
-    pub(super) copied_dedup: Option<(u32, Vec<DedupKey>)>,
+    /// Dedup keys that were copied forward, and from where.
+    pub(super) copied_keys: Vec<(u32, Vec<Key>)>,
 }
 
 /// Messages that can be handed out, for those who wait for them.

@@ -12,13 +12,7 @@ use super::{
     inner::{Group, Inner, News, Shared, Wanted},
     stage::Stage,
 };
-use crate::{
-    Durability, MqError,
-    batch::{Batch, Place},
-    log::Log,
-    record::MessageRecord,
-    store::Store,
-};
+use crate::{Durability, MqError, batch::Batch, log::Log, store::Store};
 
 mod answered;
 mod clean;
@@ -26,6 +20,7 @@ mod gathering;
 mod reclaim;
 
 use answered::Answered;
+use clean::Cleaning;
 pub(super) use gathering::Gathering;
 pub(super) use reclaim::Reclaim;
 
@@ -44,8 +39,8 @@ pub(super) struct Writer<S: Store> {
     pub(super) shared: Arc<Shared<S::File>>,
     pub(super) log: Log<S>,
     pub(super) segment_size: u64,
-    /// The oldest segment's messages that have yet to be looked at.
-    pub(super) cleaning: Option<Vec<(MessageRecord, Place)>>,
+    /// The cleaning of the oldest segment, if that is under way.
+    pub(super) cleaning: Option<Cleaning>,
     /// Bytes that the log had written at the last step of cleaning.
     pub(super) cleaned_at: u64,
     pub(super) reclaim: Reclaim,
@@ -160,9 +155,7 @@ impl<S: Store> Writer<S> {
             inner.show(&group.synced.pushes, segment, start, &self.shared, &mut news);
             inner.keep(&mut group.batch, segment, start);
             group.copied.iter().for_each(|copied| inner.state.copied(copied, segment, start));
-            if let Some((from, keys)) = &group.copied_dedup {
-                inner.state.copied_dedup(keys, *from, segment);
-            }
+            group.copied_keys.iter().for_each(|(from, keys)| inner.state.copied_keys(keys, *from, segment));
         }
         self.tell_space(&mut inner);
         self.gathering.answered(callers, inner.callers());
@@ -200,8 +193,8 @@ impl<S: Store> Writer<S> {
                 warn!("there is space on the disk again");
             }
         }
-        if let Some(messages) = self.cleaning.take() {
-            self.clean(messages)?;
+        if let Some(cleaning) = self.cleaning.take() {
+            self.clean(cleaning)?;
         }
         if self.cleaning.is_none() {
             self.begin_cleaning(full)?;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use regex::Regex;
 use smallvec::SmallVec;
 
-use super::State;
+use super::{STEP, State};
 use crate::{
     MqError, Push,
     batch::{Batch, Place},
@@ -267,7 +267,7 @@ impl State {
     }
 
     pub(super) fn forget_dedup(&mut self, now: Millis) {
-        for segment in self.dedup.expire(now) {
+        for segment in self.dedup.expire(now, STEP) {
             self.needed.release(segment);
         }
     }

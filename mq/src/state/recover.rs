@@ -3,6 +3,7 @@
 use super::{PER_LEASE, State, Topic, queue_bytes, topic_bytes};
 use crate::{
     batch::{Batch, Place},
+    dedup::{Ending, Key},
     message::{Ids, MessageId, Millis, NodeId},
     queue::{Lease, Live, Queue},
     record::{CopyState, MessageRecord, QueueNumber, Record, TopicConfig, TopicNumber},
@@ -216,18 +217,26 @@ impl State {
         (0..queues).for_each(|_| self.needed.drop(copied.from));
     }
 
-    /// Adds the dedup keys that this segment says and that still count to the batch.
-    pub(crate) fn copy_dedup(&mut self, segment: u32, now: Millis, batch: &mut Batch) -> Vec<DedupKey> {
-        self.forget_dedup(now);
-        let keys = self.dedup.of_segment(segment);
-        for (topic, key, id, expires) in &keys {
+    /// Adds dedup keys that this segment holds to the batch, among the next keys behind `after`: at most so many
+    /// are looked at, and at most about so many bytes are copied. Returns them for
+    /// [`copied_keys`](Self::copied_keys), and the last key that was looked at, if there are more.
+    pub(crate) fn copy_keys(
+        &mut self,
+        segment: u32,
+        after: Option<&Ending>,
+        (most, bytes): (usize, u64),
+        batch: &mut Batch,
+    ) -> (Vec<Key>, Option<Ending>) {
+        let (keys, last) = self.dedup.of_segment(segment, after, most, bytes);
+        for Key { topic, key, id, expires } in &keys {
             batch.add(&Record::Dedup { topic: *topic, key: key.clone(), id: *id, expires: *expires });
         }
-        keys.into_iter().map(|(topic, key, id, _)| (topic, key, id)).collect()
+        (keys, last)
     }
 
-    pub(crate) fn copied_dedup(&mut self, keys: &[DedupKey], from: u32, to: u32) {
-        for (topic, key, id) in keys {
+    /// The keys are in the log, in the segment `to`.
+    pub(crate) fn copied_keys(&mut self, keys: &[Key], from: u32, to: u32) {
+        for Key { topic, key, id, .. } in keys {
             if self.dedup.placed(*topic, key, *id, to) {
                 self.needed.retain(to);
                 self.needed.release(from);
@@ -235,9 +244,6 @@ impl State {
         }
     }
 }
-
-/// A dedup key and its message.
-pub(crate) type DedupKey = (TopicNumber, String, MessageId);
 
 /// A message that was written once more.
 #[derive(Debug)]

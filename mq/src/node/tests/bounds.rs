@@ -231,6 +231,33 @@ async fn a_queue_that_is_made_again_serves_the_pop_that_waited_for_the_one_befor
     assert!(node.shared.lock().waiting.len() <= 1, "those of queues that are gone are forgotten");
 }
 
+/// All that a segment holds may be dedup keys, and with their notes they take more than the copy's segment has.
+#[tokio::test]
+async fn segments_of_dedup_keys_are_cleaned() {
+    let (disk, clock) = (Disk::default(), manual());
+    let node = open_with(&disk, &clock, 32 << 10).unwrap();
+    let key = |n: usize| format!("{n}{}", "x".repeat(240));
+    let keyed = |n: usize| Push { dedup: Some(key(n)), ..Push::new("t", b"job".to_vec()) };
+    let mut ids = Vec::new();
+    for n in 0..1000 {
+        ids.push(node.push(keyed(n)).await.unwrap());
+        if n % 100 == 99 {
+            node.change(Change::Purge(QueueName::new("t", "default"))).await.unwrap();
+        }
+    }
+    // The log goes round.
+    for _ in 0..3000 {
+        node.push(Push::new("other", vec![7; 1000])).await.unwrap();
+        node.change(Change::Purge(QueueName::new("other", "default"))).await.unwrap();
+    }
+    power_loss(&disk, node);
+    let node = open_with(&disk, &clock, 32 << 10).unwrap();
+    for n in (0..1000).step_by(37) {
+        assert_eq!(node.push(keyed(n)).await, Ok(ids[n]), "a duplicate");
+    }
+    assert_eq!(node.damage(), (Vec::new(), Vec::new()));
+}
+
 #[tokio::test]
 async fn segments_may_have_another_size_at_each_start() {
     let (disk, clock) = (Disk::default(), manual());

@@ -7,6 +7,7 @@ use tracing::{debug, warn};
 use super::Writer;
 use crate::{
     batch::Place,
+    dedup::Ending,
     record::MessageRecord,
     store::{Store, is_unreadable},
 };
@@ -21,13 +22,25 @@ const KEPT: usize = 2;
 /// A round through a log on a full disk is worth one of so many parts of a segment.
 const ROUND: u64 = 2;
 
+/// Dedup keys that one step looks at.
+const KEYS: usize = 4_000;
+
+/// The oldest segment on its way to be freed.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Cleaning {
+    /// Its messages that have yet to be looked at, the last one first.
+    messages: Vec<(MessageRecord, Place)>,
+    /// The last dedup key that was looked at.
+    after: Option<Ending>,
+}
+
 impl<S: Store> Writer<S> {
     /// Chooses the oldest segment for cleaning, if that is worth it.
     pub(super) fn begin_cleaning(&mut self, full: bool) -> io::Result<()> {
         let Some(oldest) = self.log.oldest() else { return Ok(()) };
         let mut inner = self.shared.lock();
         if inner.state.is_free(oldest) {
-            self.cleaning = Some(Vec::new());
+            self.cleaning = Some(Cleaning::default());
             return Ok(());
         }
         if !full {
@@ -43,13 +56,53 @@ impl<S: Store> Writer<S> {
             debug!("segment {oldest} is cleaned");
             let mut messages = self.log.messages_of_oldest()?;
             messages.reverse();
-            self.cleaning = Some(messages);
+            self.cleaning = Some(Cleaning { messages, after: None });
         }
         Ok(())
     }
 
-    /// Copies what is still needed of the oldest segment, a part of it; at its end the segment is freed.
-    pub(super) fn clean(&mut self, mut messages: Vec<(MessageRecord, Place)>) -> io::Result<()> {
+    /// Copies a part of what is still needed of the oldest segment: messages, and then dedup keys; at its end the segment is
+    /// freed.
+    pub(super) fn clean(&mut self, mut cleaning: Cleaning) -> io::Result<()> {
+        let Some(oldest) = self.log.oldest() else { return Ok(()) };
+        if !cleaning.messages.is_empty() {
+            self.copy_messages(&mut cleaning.messages)?;
+            self.cleaning = Some(cleaning);
+            return Ok(());
+        }
+        if !self.shared.lock().state.is_free(oldest) && self.copy_keys(oldest, &mut cleaning.after) {
+            self.cleaning = Some(cleaning);
+            return Ok(());
+        }
+        self.groups = std::mem::take(&mut self.shared.lock().groups).into();
+        self.write()?;
+        // Removed messages hold the segment until they are released.
+        while !self.shared.release_some() {}
+        if self.shared.lock().state.is_free(oldest) {
+            let enough = self.spares() + KEPT;
+            self.log.free_oldest(enough)?;
+        } else {
+            warn!("a segment that was cleaned is still needed: it is cleaned again");
+        }
+        Ok(())
+    }
+
+    /// Copies dedup keys; returns true if more may be left.
+    fn copy_keys(&mut self, oldest: u32, after: &mut Option<Ending>) -> bool {
+        let most = (KEYS, (self.segment_size / STEPS.1).min(LARGEST_STEP));
+        let mut inner = self.shared.lock();
+        let now = self.shared.clock.now();
+        let (state, group) = inner.state_and_group(now);
+        let (keys, last) = state.copy_keys(oldest, after.as_ref(), most, &mut group.batch);
+        if !keys.is_empty() {
+            group.must_sync = true;
+            group.copied_keys.push((oldest, keys));
+        }
+        *after = last;
+        after.is_some()
+    }
+
+    fn copy_messages(&mut self, messages: &mut Vec<(MessageRecord, Place)>) -> io::Result<()> {
         let mut chosen = Vec::new();
         let meanwhile = self.log.written() - std::mem::replace(&mut self.cleaned_at, self.log.written());
         let step = (2 * meanwhile).clamp(self.segment_size / STEPS.1, self.segment_size / STEPS.0).min(LARGEST_STEP);
@@ -76,37 +129,14 @@ impl<S: Store> Writer<S> {
                 Err(error) => return Err(error),
             }
         }
-        let done = messages.is_empty();
-        let oldest = self.log.oldest();
-        {
-            let mut inner = self.shared.lock();
-            let now = self.shared.clock.now();
-            let (state, group) = inner.state_and_group(now);
-            group.must_sync = true;
-            for (message, place) in read {
-                self.copied += u64::from(place.length);
-                let copied = state.copy(message, place, &mut group.batch);
-                group.copied.extend(copied);
-            }
-            if let (true, Some(oldest)) = (done, oldest) {
-                let keys = state.copy_dedup(oldest, now, &mut group.batch);
-                group.copied_dedup = Some((oldest, keys));
-            }
-        }
-        if !done {
-            self.cleaning = Some(messages);
-            return Ok(());
-        }
-        self.groups = std::mem::take(&mut self.shared.lock().groups).into();
-        self.write()?;
-        // Removed messages hold the segment until they are released.
-        while !self.shared.release_some() {}
-        let free = oldest.is_some_and(|oldest| self.shared.lock().state.is_free(oldest));
-        if free {
-            let enough = self.spares() + KEPT;
-            self.log.free_oldest(enough)?;
-        } else {
-            warn!("a segment that was cleaned is still needed: it is cleaned again");
+        let mut inner = self.shared.lock();
+        let now = self.shared.clock.now();
+        let (state, group) = inner.state_and_group(now);
+        group.must_sync = true;
+        for (message, place) in read {
+            self.copied += u64::from(place.length);
+            let copied = state.copy(message, place, &mut group.batch);
+            group.copied.extend(copied);
         }
         Ok(())
     }
