@@ -36,9 +36,12 @@ pub(crate) struct NodeArgs {
     /// Where RPC is served. Default 127.0.0.1:9503.
     #[arg(long)]
     rpc: Option<String>,
-    /// Where HTTP is served. Default 127.0.0.1:9504.
+    /// Where HTTP is served. Default 127.0.0.1:9504; an address that is not of loopback needs a token.
     #[arg(long)]
     http: Option<SocketAddr>,
+    /// The word that every HTTP request must say. Better in the file: others on this machine see arguments.
+    #[arg(long)]
+    token: Option<String>,
     /// Messages in memory; more are refused. Default 5,000,000.
     #[arg(long)]
     max_live_messages: Option<u64>,
@@ -57,12 +60,24 @@ impl NodeArgs {
             data: self.data.or(file.data),
             rpc: self.rpc.or(file.rpc),
             http: self.http.or(file.http),
+            token: self.token.or(file.token),
             max_live_messages: self.max_live_messages.or(file.max_live_messages),
         })
     }
 }
 
-/// At a time: the files that the process may have open are for the queue and for RPC.
+impl NodeArgs {
+    /// The guard of HTTP at this address: without a token for this machine only, and for no web page.
+    fn access(&self, address: SocketAddr) -> Result<Access, Box<dyn Error>> {
+        match self.token.as_deref().filter(|token| !token.is_empty()) {
+            Some(token) => Ok(Access::open().with_token(token)),
+            None if address.ip().is_loopback() => Ok(Access::open()),
+            None => Err(format!("token: {address} can be reached by others: give a token that they must say").into()),
+        }
+    }
+}
+
+/// At a time: the files that the process may have open are for the queue and for RPC. Fewer pops wait than that.
 const HTTP_CONNECTIONS: usize = 256;
 
 pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
@@ -73,6 +88,8 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     if !weight.is_finite() || weight < 0.0 {
         return Err(format!("weight: {weight} is no number from 0 up").into());
     }
+    let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9504)));
+    let access = args.access(address)?;
     let registry = args.registry.as_deref().unwrap_or("memory://");
     let registry = ms_register::connect(registry).await.map_err(|error| format!("registry: {error}"))?;
     let mut config = NodeConfig::new(id);
@@ -86,7 +103,6 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     damage.iter().for_each(|damage| warn!("{damage}"));
 
     check_id_is_free(&registry, &node).await?;
-    let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9504)));
     let listener = TcpListener::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
     let http_address = listener.local_addr()?;
     let mut server = Server::bind(args.rpc.as_deref().unwrap_or("127.0.0.1:9503"))
@@ -102,10 +118,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         server = server.metadata(HTTP_ADDRESS, http_address.to_string());
     }
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let mut routes = http::router(node.clone());
-    if http_address.ip().is_loopback() {
-        routes = Access::open().guard(routes);
-    }
+    let routes = access.guard(http::router(node.clone()));
     // An error is the end too.
     let mut http = tokio::spawn(ms_gregister::serve(listener, routes, HTTP_CONNECTIONS, async { drop(stopped.await) }));
     // Who reads that it is ready may send one.

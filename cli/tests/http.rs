@@ -121,3 +121,28 @@ fn a_limit_that_may_be_raised_is_raised() {
         node.stop();
     }
 }
+
+/// Off loopback a node of the queue asks for a token, as a registry does.
+#[test]
+fn a_queue_that_others_can_reach_asks_for_a_token() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let public = ["mq-node", "--rpc", "127.0.0.1:0", "--http", "0.0.0.0:0", "--data", data];
+    let refused = Command::new(env!("CARGO_BIN_EXE_ms")).args(public).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("0.0.0.0:0 can be reached by others: give a token"), "{said}");
+    let node = Running::run(Command::new(env!("CARGO_BIN_EXE_ms")).args(public).args(["--token", "a word"]));
+    let port = node.address("HTTP").replace("0.0.0.0:", "");
+    let ask = |target: &str, headers: &str| {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: a.name\r\nConnection: close\r\n{headers}\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    assert_eq!(ask("/exitTopic?topic=t", ""), 401);
+    assert_eq!(ask("/exitTopic?topic=t", "Authorization: Bearer another\r\n"), 401);
+    assert_eq!(ask("/getAllTopicStat", "Authorization: Bearer a word\r\n"), 200);
+    node.stop();
+}

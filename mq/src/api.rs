@@ -1,4 +1,4 @@
-//! What producers and consumers say to a node and hear from it.
+//! Requests of producers and consumers, and the answers of a node.
 
 use std::fmt;
 
@@ -10,6 +10,14 @@ use crate::{MessageId, Mode, NodeId};
 /// Room to grow: positional codecs could not take another field otherwise. Tags that are not known are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extensions(pub Vec<(u16, Blob)>);
+
+impl Extensions {
+    /// The value of a tag, if it is a number in 8 bytes.
+    fn number(&self, tag: u16) -> Option<u64> {
+        let (_, value) = self.0.iter().find(|(other, _)| *other == tag)?;
+        Some(u64::from_le_bytes((&value[..]).try_into().ok()?))
+    }
+}
 
 /// When a push is answered; the strongest comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,7 +40,7 @@ pub struct Push {
     pub route_key: Option<String>,
     /// At most 1 MiB.
     pub body: Blob,
-    /// After how many milliseconds it is delivered, at most 3 days.
+    /// After how many milliseconds it is delivered, at most 366 days.
     pub delay_ms: u64,
     /// Higher ones are delivered first.
     pub priority: u8,
@@ -42,13 +50,45 @@ pub struct Push {
     pub dedup: Option<String>,
     /// When the push is answered.
     pub durability: Durability,
-    /// Such as `traceparent`.
+    /// Headers, such as `traceparent`.
     pub headers: Vec<(String, Blob)>,
-    /// None is known yet.
+    /// Tag 1: the time to live, and tag 2: when it is due, both in milliseconds, little-endian in 8 bytes. See
+    /// [`with_ttl_ms`](Self::with_ttl_ms) and [`with_due_ms`](Self::with_due_ms).
     pub extensions: Extensions,
 }
 
 impl Push {
+    const TTL: u16 = 1;
+    const DUE: u16 = 2;
+
+    /// A time to live in milliseconds, from the push on: a message that is not handled by then is a dead letter. While it is
+    /// leased it lives on. Default: the topic's.
+    #[must_use]
+    pub fn with_ttl_ms(self, milliseconds: u64) -> Self {
+        self.with(Self::TTL, milliseconds)
+    }
+
+    /// When it is delivered, in milliseconds since 1970, within 366 days; in the past: at once. If a delay is given too, the
+    /// later of both counts.
+    #[must_use]
+    pub fn with_due_ms(self, milliseconds: u64) -> Self {
+        self.with(Self::DUE, milliseconds)
+    }
+
+    fn with(mut self, tag: u16, value: u64) -> Self {
+        self.extensions.0.retain(|(other, _)| *other != tag);
+        self.extensions.0.push((tag, value.to_le_bytes().to_vec().into()));
+        self
+    }
+
+    pub(crate) fn ttl_ms(&self) -> Option<u64> {
+        self.extensions.number(Self::TTL)
+    }
+
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        self.extensions.number(Self::DUE)
+    }
+
     /// A message for the queue `default` of a topic.
     pub fn new(topic: impl Into<String>, body: impl Into<Blob>) -> Self {
         Self { topic: topic.into(), body: body.into(), ..Self::default() }
@@ -75,7 +115,7 @@ pub struct Pop {
     pub max_bytes: u32,
     /// How long to wait for the first one.
     pub wait_ms: u64,
-    /// None is known yet.
+    /// No tag is known yet.
     pub extensions: Extensions,
 }
 
@@ -115,6 +155,17 @@ impl Receipt {
     }
 }
 
+impl Delivery {
+    /// The tag of an extension that says why a dead letter is dead.
+    pub(crate) const REASON: u16 = 1;
+
+    /// Why the message is dead; `None` if it is no dead letter.
+    pub fn reason(&self) -> Option<&str> {
+        let (_, reason) = self.extensions.0.iter().find(|(tag, _)| *tag == Self::REASON)?;
+        std::str::from_utf8(reason).ok()
+    }
+}
+
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{:x}-{}-{}-{}", self.node, self.store, self.queue, self.id, self.lease)
@@ -145,7 +196,7 @@ impl std::str::FromStr for Receipt {
 /// A message that was handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Of the message.
+    /// The message's id.
     pub id: MessageId,
     /// To ack, nack or touch it; none if the topic acks by itself.
     pub receipt: Option<Receipt>,
@@ -155,11 +206,11 @@ pub struct Delivery {
     pub headers: Vec<(String, Blob)>,
     /// Deliveries before this one that came to nothing.
     pub retries: u16,
-    /// None is known yet.
+    /// Tag 1: why a dead letter is dead, as [`reason`](Self::reason) tells.
     pub extensions: Extensions,
 }
 
-/// What can be set for a topic. What is not given stays as it is.
+/// Settings of a topic. A field that is `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// How route keys are held against bind keys. Default: exact.
@@ -168,20 +219,26 @@ pub struct Settings {
     pub auto_ack: Option<bool>,
     /// How long a delivery may take. Default 30 s.
     pub ttr_ms: Option<u64>,
-    /// So many more deliveries follow one that came to nothing; then the message is dead. Default 5.
+    /// Deliveries that may follow a failed one; after the last the message is dead. Default 5.
     pub max_retries: Option<u16>,
     /// Ready, delayed and leased messages of one queue. Default: no limit.
     pub max_length: Option<u64>,
     /// For how long a dedup key counts, at most 24 h. Default 10 minutes.
     pub dedup_window_ms: Option<u64>,
-    /// None is known yet.
+    /// Dead letters of one queue; when there are more, the oldest are dropped. Default 100,000.
+    pub max_dead: Option<u64>,
+    /// Dead letters that have been dead for longer are dropped. Default: none.
+    pub dead_age_ms: Option<u64>,
+    /// The time to live of messages that are pushed without one. Default: without end.
+    pub ttl_ms: Option<u64>,
+    /// No tag is known yet.
     pub extensions: Extensions,
 }
 
 /// Where a message stands in a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageInfo {
-    /// Of the message.
+    /// The message's id.
     pub id: MessageId,
     /// `ready`, `delayed`, `leased` or `dead`.
     pub state: String,
@@ -197,7 +254,7 @@ pub struct MessageInfo {
     pub body: Option<Blob>,
     /// As they were pushed; not in lists.
     pub headers: Vec<(String, Blob)>,
-    /// None is known yet.
+    /// No tag is known yet.
     pub extensions: Extensions,
 }
 
@@ -220,6 +277,18 @@ pub struct QueueStats {
     pub popped: u64,
     /// Nothing is handed out.
     pub paused: bool,
+    /// Acked since the node started.
+    pub acked: u64,
+    /// Deliveries that failed since the node started: nacked, or out of time.
+    pub failed: u64,
+    /// Messages that died since the node started.
+    pub died: u64,
+    /// Messages among them whose time to live ended.
+    pub outlived: u64,
+    /// Dead letters that were dropped since the node started, because of their number or age.
+    pub dropped: u64,
+    /// The age of the oldest message that is no dead letter, in milliseconds since it was pushed; `None` without messages.
+    pub oldest_ms: Option<u64>,
 }
 
 /// How a topic stands.
@@ -233,8 +302,10 @@ pub struct TopicStats {
     pub auto_ack: bool,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
+    /// Its settings; what is without limit is `None`.
+    pub settings: Settings,
     /// Its queues, by bind key.
     pub queues: Vec<QueueStats>,
-    /// None is known yet.
+    /// No tag is known yet.
     pub extensions: Extensions,
 }

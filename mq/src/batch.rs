@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Where a record is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) segment: u32,
     pub(crate) offset: u32,
@@ -18,15 +18,15 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) content: Vec<u8>,
-    /// Of the messages.
+    /// Ids of the messages.
     pub(crate) ids: Vec<u64>,
-    /// What the segment's footer says of each record.
+    /// Notes of the segment's footer, one for each record.
     notes: Vec<Note>,
     /// The notes of the messages, one behind the other.
     entries: Vec<u8>,
 }
 
-const FULL: usize = 4 << 20;
+const FULL: usize = 3 << 20;
 
 #[derive(Clone, Copy, Debug)]
 struct Note {
@@ -49,7 +49,7 @@ impl Batch {
         self.entries.clear();
     }
 
-    /// Whether no more should be added: it must fit into the smallest segment, also with a batch of pushes on top.
+    /// Returns true if no more should be added: a batch must fit into the smallest segment, also with a batch of pushes on top.
     pub(crate) fn is_full(&self) -> bool {
         self.content.len() > FULL
     }
@@ -69,9 +69,9 @@ impl Batch {
         let (at, before) = (self.content.len(), self.entries.len());
         self.ids.push(message.id.0);
         message.write_entry(&mut self.entries);
-        let entry = &self.entries[before..];
-        message.write(entry, &mut self.content);
-        let length = entry.len() as u32;
+        message.write(&self.entries[before..], &mut self.content);
+        message.write_end(&mut self.entries);
+        let length = (self.entries.len() - before) as u32;
         self.note(at, Some(length))
     }
 
@@ -117,7 +117,7 @@ impl Batch {
     }
 }
 
-/// What a footer's notes begin with.
+/// First bytes of a footer's notes.
 mod noted {
     /// A record as it is.
     pub(super) const RECORD: u8 = 0;
@@ -137,7 +137,7 @@ struct Noted<'a> {
     rest: &'a [u8],
 }
 
-/// What a footer holds: the messages without bodies and headers, all other records as they are.
+/// Reads a footer: the messages without bodies and headers, all other records as they are.
 pub(crate) fn read_footer(segment: u32, footer: &[u8], visit: &mut dyn FnMut(Record, Place)) -> Result<(), Unreadable> {
     let mut reader = Reader(footer);
     let mut before = None;
@@ -175,7 +175,9 @@ fn read_note<'a>(
         }
         _ => return None,
     };
-    let message = MessageRecord::read_entry(MessageId(id), &mut Reader(rest))?;
+    let mut rest_of_it = Reader(rest);
+    let mut message = MessageRecord::read_entry(MessageId(id), &mut rest_of_it)?;
+    message.read_extensions(&mut rest_of_it)?;
     let noted = Noted { id, end: offset.checked_add(length)?, rest };
     Some((message, Place { segment, offset, length }, noted))
 }
@@ -215,6 +217,7 @@ mod tests {
             copies: vec![(4, CopyState { due: 5, retries: 6, dead: None })],
             priority,
             ttr: 8,
+            end: Some(1 << 41 | id),
             headers: vec![("k".to_owned(), Bytes::from_static(b"v"))],
             body: Bytes::copy_from_slice(body),
         };
@@ -259,6 +262,7 @@ mod tests {
             copies,
             priority: 0,
             ttr: 0,
+            end: None,
             headers: Vec::new(),
             body: vec![7; 256].into(),
         };

@@ -1,54 +1,76 @@
-//! Which pushes were made already. Pure.
+//! Dedup keys of pushes. Pure: time comes in as an argument.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound::{Excluded, Unbounded},
+};
 
 use crate::{
     message::{MessageId, Millis},
     record::TopicNumber,
 };
 
-type Key = (TopicNumber, String);
-
 /// Keys of pushes, until they expire.
 #[derive(Debug, Default)]
 pub(crate) struct Dedup {
-    by_key: HashMap<Key, Entry>,
-    by_end: BTreeSet<(Millis, Key)>,
+    topics: HashMap<TopicNumber, HashMap<String, Entry>>,
+    /// By their ends. A key that is gone, or has another end by now, counts for nothing.
+    by_end: BTreeSet<Ending>,
+    length: usize,
+}
+
+/// Bytes of a key's record beside the key.
+const RECORD: u64 = 32;
+
+/// The end of a key.
+pub(crate) type Ending = (Millis, TopicNumber, String);
+
+/// A key and its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) topic: TopicNumber,
+    pub(crate) key: String,
+    pub(crate) id: MessageId,
+    pub(crate) expires: Millis,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     id: MessageId,
     expires: Millis,
-    /// Which segment of the log says so; none while it is on its way there.
+    /// The segment of the log that says so; none while it is on its way there.
     segment: Option<u32>,
 }
 
 impl Dedup {
     pub(crate) fn len(&self) -> usize {
-        self.by_key.len()
+        self.length
     }
 
     /// The message that was pushed with this key.
     pub(crate) fn get(&self, topic: TopicNumber, key: &str, now: Millis) -> Option<MessageId> {
-        let entry = self.by_key.get(&(topic, key.to_owned()))?;
+        let entry = self.topics.get(&topic)?.get(key)?;
         (entry.expires > now).then_some(entry.id)
     }
 
     /// Notes a push; returns the segment of an expired one that it replaces.
     pub(crate) fn insert(&mut self, topic: TopicNumber, key: String, id: MessageId, expires: Millis) -> Option<u32> {
-        let key = (topic, key);
-        let before = self.by_key.insert(key.clone(), Entry { id, expires, segment: None });
-        if let Some(before) = &before {
-            self.by_end.remove(&(before.expires, key.clone()));
+        let entry = Entry { id, expires, segment: None };
+        let before = self.topics.entry(topic).or_default().insert(key.clone(), entry);
+        self.by_end.insert((expires, topic, key.clone()));
+        let Some(before) = before else {
+            self.length += 1;
+            return None;
+        };
+        if before.expires != expires {
+            self.by_end.remove(&(before.expires, topic, key));
         }
-        self.by_end.insert((expires, key));
-        before?.segment
+        before.segment
     }
 
     /// The log says so in this segment. False: the key is not known any more, or is another message's by now.
     pub(crate) fn placed(&mut self, topic: TopicNumber, key: &str, id: MessageId, segment: u32) -> bool {
-        match self.by_key.get_mut(&(topic, key.to_owned())) {
+        match self.topics.get_mut(&topic).and_then(|keys| keys.get_mut(key)) {
             Some(entry) if entry.id == id => {
                 entry.segment = Some(segment);
                 true
@@ -57,26 +79,53 @@ impl Dedup {
         }
     }
 
-    /// Forgets what has expired; returns the segments that said so.
-    pub(crate) fn expire(&mut self, now: Millis) -> Vec<u32> {
+    /// Forgets keys that have expired, at most so many; returns the segments that said so.
+    pub(crate) fn expire(&mut self, now: Millis, most: usize) -> Vec<u32> {
         let mut segments = Vec::new();
-        while self.by_end.first().is_some_and(|(end, _)| *end <= now) {
-            let Some((_, key)) = self.by_end.pop_first() else { break };
-            segments.extend(self.by_key.remove(&key).and_then(|entry| entry.segment));
+        for _ in 0..most {
+            if self.by_end.first().is_none_or(|(end, ..)| *end > now) {
+                break;
+            }
+            let Some((end, topic, key)) = self.by_end.pop_first() else { break };
+            let Some(keys) = self.topics.get_mut(&topic) else { continue };
+            if keys.get(&key).is_some_and(|entry| entry.expires == end) {
+                segments.extend(keys.remove(&key).and_then(|entry| entry.segment));
+                self.length -= 1;
+            }
         }
         segments
     }
 
-    /// Forgets a topic's; returns the segments that said so.
+    /// Forgets a topic's keys; returns the segments that said so.
     pub(crate) fn remove_topic(&mut self, topic: TopicNumber) -> Vec<u32> {
-        let gone: Vec<_> = self.by_key.extract_if(|(of, _), _| *of == topic).collect();
-        self.by_end.retain(|(_, (of, _))| *of != topic);
-        gone.into_iter().filter_map(|(_, entry)| entry.segment).collect()
+        let gone = self.topics.remove(&topic).unwrap_or_default();
+        self.length -= gone.len();
+        gone.into_values().filter_map(|entry| entry.segment).collect()
     }
 
-    /// What this segment says that still counts.
-    pub(crate) fn of_segment(&self, segment: u32) -> Vec<(TopicNumber, String, MessageId, Millis)> {
-        let of = self.by_key.iter().filter(|(_, entry)| entry.segment == Some(segment));
-        of.map(|((topic, key), entry)| (*topic, key.clone(), entry.id, entry.expires)).collect()
+    /// The keys that stand in this segment and still count, among the next `most` keys behind `after` in the order of their
+    /// ends, and at most about so many bytes of them. Also the last key that was looked at, if there are more.
+    pub(crate) fn of_segment(
+        &self,
+        segment: u32,
+        after: Option<&Ending>,
+        most: usize,
+        bytes: u64,
+    ) -> (Vec<Key>, Option<Ending>) {
+        let begin = after.map_or(Unbounded, Excluded);
+        let (mut keys, mut left, mut last) = (Vec::new(), bytes, None::<&Ending>);
+        for (looked, ending) in self.by_end.range((begin, Unbounded)).enumerate() {
+            if looked == most || left == 0 {
+                return (keys, last.cloned());
+            }
+            last = Some(ending);
+            let (expires, topic, key) = ending;
+            let entry = self.topics.get(topic).and_then(|keys| keys.get(key));
+            if let Some(Entry { id, .. }) = entry.filter(|e| (e.expires, e.segment) == (*expires, Some(segment))) {
+                left = left.saturating_sub(key.len() as u64 + RECORD);
+                keys.push(Key { topic: *topic, key: key.clone(), id: *id, expires: *expires });
+            }
+        }
+        (keys, None)
     }
 }

@@ -1,45 +1,71 @@
-//! The node over HTTP, for curl and for who knows gmq: a thin layer over the engine. Always 200, with `{"code","data","msg"}`
-//! where code 1 is an error; other paths are 404.
+//! An engine over HTTP, with the paths of gmq. Answers are 200 with `{"code","data","msg"}`, where code 1 is an error; other
+//! paths are 404, and other methods than a path's own are 405 and change nothing.
 
-use std::{collections::HashMap, convert::Infallible};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
-    http::request::Parts,
+    handler::Handler,
+    http::{StatusCode, header::ALLOW, request::Parts},
     response::IntoResponse,
-    routing::any,
+    routing::{MethodFilter, MethodRouter, get, on},
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
-use crate::{DEFAULT_QUEUE, Delivery, MessageId, MessageInfo, Mode, MqError, Node, Pop, Push, Settings, TopicStats};
+use crate::{
+    Change, DEFAULT_QUEUE, Delivery, Engine, Look, MessageId, Mode, MqError, Pop, Push, QueueName, Settings, TopicStats,
+};
 
-/// All paths.
-pub fn router(node: Node) -> Router {
+/// All paths, by GET, as gmq has it, or POST. HEAD is answered where nothing is changed, and is 405 elsewhere. `/dead` shows a
+/// dead letter by GET, and leases it by POST.
+///
+/// At most 128 pops wait at a time: those beyond are answered at once, so that waiting takes no more connections than that.
+pub fn router<E: Engine>(engine: E) -> Router {
+    let door = Door { engine, waiters: Arc::new(Semaphore::new(WAITERS)) };
     Router::new()
-        .route("/ping", any(async || "OK"))
-        .route("/push", any(push))
-        .route("/pop", any(pop))
-        .route("/ack", any(ack))
-        .route("/declareQueue", any(declare))
-        .route("/config", any(config))
-        .route("/dead", any(dead))
-        .route("/getTopicStat", any(stat))
-        .route("/getAllTopicStat", any(all_stats))
-        .route("/getQueuesByTopic", any(queues))
-        .route("/exitTopic", any(exit))
-        .route("/setIsAutoAck", any(toggle_auto_ack))
+        .route("/ping", get(async || "OK"))
+        .route("/push", both(push::<E>))
+        .route("/pop", both(pop::<E>))
+        .route("/ack", both(ack::<E>))
+        .route("/declareQueue", both(declare::<E>))
+        .route("/config", both(config::<E>))
+        .route("/dead", get(dead::<E>).post(pop_dead::<E>))
+        .route("/getTopicStat", get(stat::<E>).post(stat::<E>))
+        .route("/getAllTopicStat", get(all_stats::<E>).post(all_stats::<E>))
+        .route("/getQueuesByTopic", get(queues::<E>).post(queues::<E>))
+        .route("/exitTopic", both(exit::<E>))
+        .route("/setIsAutoAck", both(toggle_auto_ack::<E>))
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
-        .with_state(node)
+        .with_state(door)
+}
+
+/// GET and POST, and no HEAD, which `get` alone would answer by the same handler.
+fn both<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(handler: H) -> MethodRouter<S> {
+    on(MethodFilter::GET, handler.clone()).post(handler).head(async || {
+        let allow = [(ALLOW, "GET,POST")];
+        (StatusCode::METHOD_NOT_ALLOWED, allow)
+    })
+}
+
+/// Pops that wait at a time.
+const WAITERS: usize = 128;
+
+/// State of the handlers.
+#[derive(Clone)]
+struct Door<E> {
+    engine: E,
+    waiters: Arc<Semaphore>,
 }
 
 /// Bytes of a form: the largest body, as JSON and encoded for a form.
 const LARGEST_FORM: usize = 8 << 20;
 
-/// What stands behind the `?`. Anything can be read as parameters, so that every answer is a JSON object.
+/// Parameters behind the `?`. Anything can be read as parameters, so that every answer is a JSON object.
 struct Parameters(HashMap<String, String>);
 
 impl<S: Sync> FromRequestParts<S> for Parameters {
@@ -66,6 +92,10 @@ impl Parameters {
             "" => DEFAULT_QUEUE,
             key => key,
         }
+    }
+
+    fn name(&self) -> QueueName {
+        QueueName::new(self.topic(), self.queue())
     }
 
     /// A number, if it is given.
@@ -109,7 +139,7 @@ fn ok() -> Answer {
     Ok(Success(Value::Null, "ok"))
 }
 
-/// What `data` holds.
+/// JSON in the form field `data`.
 #[derive(Deserialize)]
 struct PushData {
     #[serde(default)]
@@ -125,7 +155,7 @@ struct PushData {
     priority: u8,
 }
 
-async fn push(State(node): State<Node>, form: Result<Bytes, BytesRejection>) -> Answer {
+async fn push<E: Engine>(State(door): State<Door<E>>, form: Result<Bytes, BytesRejection>) -> Answer {
     let form = form.map_err(|rejection| Failure(format!("the form cannot be read: {}", rejection.body_text())))?;
     let data = form_urlencoded::parse(&form).find(|(key, _)| key == "data").map(|(_, data)| data).unwrap_or_default();
     if data.is_empty() {
@@ -139,17 +169,38 @@ async fn push(State(node): State<Node>, form: Result<Bytes, BytesRejection>) -> 
         priority: data.priority,
         ..Push::new(data.topic, data.body.into_bytes())
     };
-    let id = node.push(push).await?;
+    let id = door.engine.push(push).await?;
     success(json!({ "msgId": id.to_string() }))
 }
 
-async fn pop(State(node): State<Node>, parameters: Parameters) -> Answer {
-    let wish =
-        Pop { wait_ms: parameters.number("timeout")?.unwrap_or(0), ..Pop::new(parameters.topic(), parameters.queue()) };
-    match node.pop(&wish).await?.pop() {
-        Some(Delivery { id, body, retries, .. }) => success(message(id, Some(&body), retries)),
-        None => Err(Failure("no message".to_owned())),
+async fn pop<E: Engine>(State(door): State<Door<E>>, parameters: Parameters) -> Answer {
+    let wait_ms = parameters.number("timeout")?.unwrap_or(0);
+    let pop = Pop::new(parameters.topic(), parameters.queue());
+    // A pop that need not wait takes no place.
+    let mut found = door.engine.pop(&pop).await?;
+    if found.is_empty() && wait_ms > 0 {
+        let Ok(_place) = door.waiters.try_acquire() else {
+            let text = format!("no message; this pop did not wait, because {WAITERS} others do: try again later");
+            return Err(Failure(text));
+        };
+        found = door.engine.pop(&Pop { wait_ms, ..pop }).await?;
     }
+    delivered(found)
+}
+
+/// Leases the oldest dead letter: `/ack` ends it, and without that it is there again after the message's TTR.
+async fn pop_dead<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+    let found = engine.pop_dead(&Pop::new(parameters.topic(), parameters.queue())).await?;
+    delivered(found)
+}
+
+fn delivered(mut found: Vec<Delivery>) -> Answer {
+    let delivery = found.pop().ok_or_else(|| Failure("no message".to_owned()))?;
+    let mut message = message(delivery.id, Some(&delivery.body), delivery.retries);
+    if let Some(reason) = delivery.reason() {
+        message["reason"] = reason.into();
+    }
+    success(message)
 }
 
 /// Bodies that are no text come as base64, which `encoding` says.
@@ -166,22 +217,22 @@ fn message(id: MessageId, body: Option<&[u8]>, retries: u16) -> Value {
     message
 }
 
-async fn ack(State(node): State<Node>, parameters: Parameters) -> Answer {
+async fn ack<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
     if parameters.topic().is_empty() {
         return Err(Failure("topic is empty".to_owned()));
     }
     let given = parameters.text("msgId");
     let id = given.parse().map_err(|_| Failure(format!("msgId:{given} is not exist.")))?;
-    node.ack_by_id(parameters.topic(), parameters.queue(), id).await?;
+    engine.change(Change::AckById(parameters.name(), id)).await?;
     ok()
 }
 
-async fn declare(State(node): State<Node>, parameters: Parameters) -> Answer {
-    node.declare(parameters.topic(), parameters.text("bindKey")).await?;
+async fn declare<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+    engine.change(Change::Declare(QueueName::new(parameters.topic(), parameters.text("bindKey")))).await?;
     ok()
 }
 
-async fn config(State(node): State<Node>, parameters: Parameters) -> Answer {
+async fn config<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
     let mode = match parameters.text("mode") {
         "" => None,
         "1" => Some(Mode::Exact),
@@ -202,27 +253,53 @@ async fn config(State(node): State<Node>, parameters: Parameters) -> Answer {
         max_retries: parameters.number("msgRetry")?,
         ..Settings::default()
     };
-    node.configure(parameters.topic(), &settings).await?;
+    engine.change(Change::Configure(parameters.topic().to_owned(), settings)).await?;
     ok()
 }
 
-async fn dead(State(node): State<Node>, parameters: Parameters) -> Answer {
-    match node.pop_dead(parameters.topic(), parameters.queue(), 1).await?.pop() {
-        Some(MessageInfo { id, body, retries, reason, .. }) => {
-            let mut message = message(id, body.as_deref(), retries);
-            message["reason"] = reason.into();
-            success(message)
+/// Shows the oldest dead letter above the id `after`, and leaves it where it is.
+async fn dead<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+    let queue = parameters.name();
+    let after = MessageId(parameters.number("after")?.unwrap_or(0));
+    let list = Look::List { queue: queue.clone(), after, most: 1, dead: true };
+    let Some(letter) = engine.look(list).await?.messages().pop() else { return Err(Failure("no message".to_owned())) };
+    let found = engine.look(Look::Get(queue, letter.id)).await?.messages();
+    let body = found.first().and_then(|found| found.body.as_deref());
+    let mut message = message(letter.id, body, letter.retries);
+    message["reason"] = letter.reason.into();
+    success(message)
+}
+
+async fn stat<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+    success(topic_stat(&topic(&engine, parameters.topic()).await?))
+}
+
+async fn topic<E: Engine>(engine: &E, name: &str) -> Result<TopicStats, Failure> {
+    Ok(topics(engine, Some(name)).await?.pop().unwrap_or_default())
+}
+
+/// One topic, or all, with all their queues: page by page.
+async fn topics<E: Engine>(engine: &E, topic: Option<&str>) -> Result<Vec<TopicStats>, Failure> {
+    let (mut all, mut after) = (Vec::<TopicStats>::new(), None);
+    loop {
+        let look = Look::Stats { topic: topic.map(str::to_owned), after };
+        let (topics, next) = engine.look(look).await?.topics();
+        for topic in topics {
+            match all.last_mut() {
+                Some(last) if last.topic == topic.topic => last.queues.extend(topic.queues),
+                _ => all.push(topic),
+            }
         }
-        None => Err(Failure("no message".to_owned())),
+        if next.is_none() {
+            return Ok(all);
+        }
+        after = next;
     }
 }
 
-async fn stat(State(node): State<Node>, parameters: Parameters) -> Answer {
-    success(topic_stat(&node.stats(parameters.topic())?))
-}
-
-async fn all_stats(State(node): State<Node>) -> Answer {
-    success(node.all_stats().iter().map(topic_stat).collect())
+/// All topics.
+async fn all_stats<E: Engine>(State(Door { engine, .. }): State<Door<E>>) -> Answer {
+    success(topics(&engine, None).await?.iter().map(topic_stat).collect())
 }
 
 fn topic_stat(stats: &TopicStats) -> Value {
@@ -241,21 +318,21 @@ fn topic_stat(stats: &TopicStats) -> Value {
     })
 }
 
-async fn queues(State(node): State<Node>, parameters: Parameters) -> Answer {
-    let stats = node.stats(parameters.topic())?;
+async fn queues<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+    let stats = topic(&engine, parameters.topic()).await?;
     let named =
         stats.queues.iter().map(|queue| (queue.queue.clone(), format!("{}_{}", stats.topic, queue.queue).into()));
     success(Value::Object(named.collect()))
 }
 
-async fn exit(State(node): State<Node>, parameters: Parameters) -> Answer {
-    node.delete_topic(parameters.topic()).await?;
+async fn exit<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+    engine.change(Change::DeleteTopic(parameters.topic().to_owned())).await?;
     ok()
 }
 
-async fn toggle_auto_ack(State(node): State<Node>, parameters: Parameters) -> Answer {
-    let topic = parameters.topic();
-    let auto_ack = !node.stats(topic)?.auto_ack;
-    node.configure(topic, &Settings { auto_ack: Some(auto_ack), ..Settings::default() }).await?;
+async fn toggle_auto_ack<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+    let auto_ack = !topic(&engine, parameters.topic()).await?.auto_ack;
+    let settings = Settings { auto_ack: Some(auto_ack), ..Settings::default() };
+    engine.change(Change::Configure(parameters.topic().to_owned(), settings)).await?;
     ok()
 }

@@ -4,7 +4,10 @@ mod api;
 mod batch;
 mod client;
 mod clock;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod dedup;
+mod engine;
 mod error;
 #[cfg(feature = "http")]
 pub mod http;
@@ -25,6 +28,7 @@ pub use api::{
     Delivery, Durability, Extensions, MessageInfo, NoReceipt, Pop, Push, QueueStats, Receipt, Settings, TopicStats,
 };
 pub use client::{Consumer, ConsumerOptions, MqClient, QueueError, Selection};
+pub use engine::{Change, End, Engine, Look, QueueName, Seen};
 pub use error::MqError;
 pub use log::{Damage, OpenError};
 pub use message::{MessageId, NodeId};

@@ -25,13 +25,13 @@ pub use damage::Damage;
 pub use recovery::OpenError;
 use scan::Scan;
 
-/// What file systems count in.
+/// Block size of file systems.
 const BLOCK: u64 = 4096;
 /// Blocks are prepared for batches up to this length: for longer ones it would cost more than what it saves.
 const SMALL: usize = 64 << 10;
 /// Memory is asked for before batches from this length on: those who wait for a shorter one are back before it is found.
 const LARGE: usize = 1 << 20;
-/// So many bytes are prepared together, and between once and twice as many ahead.
+/// Bytes that are prepared together; between once and twice as many are ahead.
 const PREPARED: u64 = 256 << 10;
 static ZEROS: [u8; 2 * SMALL] = [0; 2 * SMALL];
 
@@ -56,14 +56,14 @@ pub(crate) struct Log<S: Store> {
     /// All but the current one.
     sealed: BTreeMap<u32, Sealed>,
     current: Current<S::File>,
-    /// What a batch is put together in.
+    /// Buffer in which a batch is put together.
     buffer: Vec<u8>,
-    /// Of the last batches, smoothed.
+    /// Length of the last batches, smoothed.
     length: usize,
     /// Names of files that are reserved and not used.
     spares: Vec<String>,
     next_spare: u64,
-    /// Of the last batch.
+    /// Sequence of the last batch.
     sequence: u64,
     /// All batches up to this one are certain.
     synced: u64,
@@ -77,7 +77,7 @@ struct Sealed {
     size: u64,
     /// Where its batches end.
     end: u64,
-    /// It has damage: it is put aside instead of being used again.
+    /// The segment has damage: its file is put aside instead of being used again.
     damaged: bool,
 }
 
@@ -125,7 +125,7 @@ impl<S: Store> Log<S> {
         &self.files
     }
 
-    /// Of the store, given once for ever.
+    /// Id of the store, given once for ever.
     pub(crate) fn id(&self) -> u128 {
         self.id
     }
@@ -151,7 +151,7 @@ impl<S: Store> Log<S> {
         self.sealed.first_key_value().map(|(number, _)| *number)
     }
 
-    /// Whether it has damage, and should go before its turn comes by itself.
+    /// Returns true if a segment has damage, and should be cleaned before its turn comes by itself.
     pub(crate) fn has_damage(&self) -> bool {
         self.sealed.values().any(|segment| segment.damaged)
     }
@@ -161,7 +161,18 @@ impl<S: Store> Log<S> {
         (self.sealed.len() as u64 + 1) * self.layout.segment_size
     }
 
-    /// Whether the batch fits into the current segment.
+    /// The segment that is written.
+    pub(crate) fn current(&self) -> u32 {
+        self.current.origin.number as u32
+    }
+
+    /// About how many bytes of messages fit into the current segment, with what the footer says of them.
+    pub(crate) fn room(&self) -> u64 {
+        let used = self.current.offset + (self.current.footer.len() + TRAILER) as u64;
+        self.layout.segment_size.saturating_sub(used) / 8 * 7
+    }
+
+    /// Returns true if the batch fits into the current segment.
     pub(crate) fn has_room(&self, batch: &Batch) -> bool {
         let footer = self.current.footer.len() + batch.footer_bound();
         self.current.offset as usize + length_bound(batch) + footer + TRAILER <= self.layout.segment_size as usize
@@ -263,7 +274,7 @@ impl<S: Store> Log<S> {
 
     /// Ends the current segment with its footer: it can be read quickly when the log is opened again.
     pub(crate) fn seal(&mut self) -> io::Result<()> {
-        // What it holds must be certain before the footer says so.
+        // The content must be durable before the footer says so.
         self.sync()?;
         let current = &self.current;
         let size = self.layout.segment_size;
@@ -314,7 +325,7 @@ impl<S: Store> Log<S> {
             let aside = format!("damaged-{name}");
             warn!("segment {number} is kept as {aside}: it is damaged");
             self.store.rename(&name, &aside)?;
-        } else if self.spares.len() >= enough {
+        } else if self.spares.len() >= enough || segment.size != self.layout.segment_size {
             self.store.remove(&name)?;
         } else {
             let spare = format!("spare-{:08}", self.next_spare);
@@ -394,7 +405,8 @@ mod tests {
     fn append_and_prepare(log: &mut Log<Faulty>, body: usize) -> u64 {
         let body = vec![7; body].into();
         let (copies, headers) = (Vec::new(), Vec::new());
-        let message = MessageRecord { id: MessageId(1), topic: 1, copies, priority: 0, ttr: 0, headers, body };
+        let message =
+            MessageRecord { id: MessageId(1), topic: 1, copies, priority: 0, ttr: 0, end: None, headers, body };
         let mut batch = Batch::default();
         batch.add_message(&message);
         log.append(&batch, 0).unwrap();

@@ -105,7 +105,7 @@ impl Ids {
     }
 }
 
-/// What a topic, a bind key and a route key may be: up to 255 bytes, without control characters, and nothing that means
+/// Checks a topic, a bind key or a route key: up to 255 bytes, without control characters, and nothing that means
 /// something in a path.
 pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), MqError> {
     let problem = if name.is_empty() {
@@ -131,8 +131,8 @@ pub(crate) const LARGEST_BODY: usize = 1 << 20;
 pub(crate) const LARGEST_BATCH: usize = 1000;
 /// Bytes of all bodies and headers of a batch.
 pub(crate) const LARGEST_BATCH_BYTES: usize = 3 << 20;
-/// 3 days.
-pub(crate) const LONGEST_DELAY: Millis = 3 * 24 * 3600 * 1000;
+/// 366 days.
+pub(crate) const LONGEST_DELAY: Millis = 366 * 24 * 3600 * 1000;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! One queue: what is ready, what is not yet, what is out, what is dead. Pure: time comes in as an argument.
+//! One queue: ready, delayed and leased messages, and dead letters. Pure: time comes in as an argument.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,7 +6,7 @@ use crate::{
     batch::Place,
     message::{MessageId, Millis},
     record::{CopyState, TopicNumber},
-    sorted::Sorted,
+    sorted::{self, Sorted},
 };
 
 /// One queue of a topic.
@@ -22,28 +22,55 @@ pub(crate) struct Queue {
     /// By their ends.
     leases: BTreeSet<(Millis, MessageId)>,
     leased: HashMap<MessageId, Lease>,
-    /// Why each is dead.
-    dead: BTreeMap<MessageId, String>,
-    /// Pushed, and not certain yet.
+    letters: Letters,
+    /// Ends of the messages that have a time to live.
+    ends: HashMap<MessageId, Millis>,
+    /// Ends of messages that are not leased, in order.
+    ending: BTreeSet<(Millis, MessageId)>,
+    /// Pushed, and not durable yet.
     pub(crate) pending: u64,
-    /// What was pushed up to this one, and was not certain yet, was purged.
+    /// The last id that a purge covered, of messages that were not durable yet.
     pub(crate) purged: MessageId,
     pub(crate) pushed: u64,
     pub(crate) popped: u64,
     pub(crate) acked: u64,
-    /// Deliveries that came to nothing; and those of them that were the last.
+    /// Failed deliveries; and those of them that were a message's last.
     pub(crate) failed: u64,
     pub(crate) died: u64,
+    /// Dead letters that were removed because of their number or age.
+    pub(crate) dropped: u64,
+    /// Messages whose time to live ended.
+    pub(crate) outlived: u64,
+}
+
+/// Dead letters of a queue.
+#[derive(Debug, Default)]
+struct Letters {
+    by_id: BTreeMap<MessageId, Letter>,
+    /// Dead letters without a lease, by the time of death.
+    free: BTreeSet<(Millis, MessageId)>,
+    /// Leases by their ends.
+    leases: BTreeSet<(Millis, MessageId)>,
+    /// Bytes of all reasons.
+    reasons: u64,
+}
+
+#[derive(Debug)]
+struct Letter {
+    live: Live,
+    reason: String,
+    lease: Option<Lease>,
 }
 
 /// A message in a queue. There may be millions: it is small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Live {
     pub(crate) place: Place,
+    /// The due time; of a dead letter, the time of death.
     pub(crate) due: Millis,
     /// In milliseconds; 0: the topic's.
     pub(crate) ttr: u32,
-    /// Deliveries that came to nothing.
+    /// Failed deliveries.
     pub(crate) retries: u16,
     pub(crate) priority: u8,
     phase: Phase,
@@ -54,7 +81,7 @@ pub(crate) struct Live {
 struct Rank(u64);
 
 impl Rank {
-    /// For two million years.
+    /// Enough for two million years.
     const TIME: u32 = 56;
 
     fn new(priority: u8, due: Millis) -> Self {
@@ -67,7 +94,6 @@ enum Phase {
     Ready,
     Delayed,
     Leased,
-    Dead,
 }
 
 /// One delivery that has not ended.
@@ -77,7 +103,7 @@ pub(crate) struct Lease {
     pub(crate) expires: Millis,
 }
 
-/// Where a message stands, for who asks.
+/// A message's standing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Ready,
@@ -86,13 +112,41 @@ pub(crate) enum Standing {
     Dead(String),
 }
 
-/// How many of each.
+/// Messages of each standing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) ready: u64,
     pub(crate) delayed: u64,
     pub(crate) leased: u64,
     pub(crate) dead: u64,
+}
+
+/// Messages that were taken out of a queue all at once. Their places are released in steps.
+#[derive(Debug)]
+pub(crate) struct Discarded {
+    messages: sorted::Entries<MessageId, Live>,
+    letters: std::collections::btree_map::IntoValues<MessageId, Letter>,
+    pub(crate) count: u64,
+    /// Dropped with the rest, outside of any lock.
+    indexes: Vec<Index>,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "kept to be dropped")]
+enum Index {
+    Ready(Sorted<(Rank, MessageId)>),
+    Times(BTreeSet<(Millis, MessageId)>),
+    Leased(HashMap<MessageId, Lease>),
+    Ends(HashMap<MessageId, Millis>),
+}
+
+impl Iterator for Discarded {
+    type Item = Place;
+
+    fn next(&mut self) -> Option<Place> {
+        let message = self.messages.next().map(|(_, live)| live.place);
+        message.or_else(|| self.letters.next().map(|letter| letter.live.place))
+    }
 }
 
 impl Live {
@@ -112,7 +166,9 @@ impl Queue {
             delayed: BTreeSet::new(),
             leases: BTreeSet::new(),
             leased: HashMap::new(),
-            dead: BTreeMap::new(),
+            letters: Letters::default(),
+            ends: HashMap::new(),
+            ending: BTreeSet::new(),
             pending: 0,
             purged: MessageId(0),
             pushed: 0,
@@ -120,12 +176,14 @@ impl Queue {
             acked: 0,
             failed: 0,
             died: 0,
+            dropped: 0,
+            outlived: 0,
         }
     }
 
-    /// Ready, delayed and leased ones, and those on their way.
+    /// Ready, delayed and leased messages, and those that are not durable yet.
     pub(crate) fn length(&self) -> u64 {
-        (self.messages.len() - self.dead.len()) as u64 + self.pending
+        self.messages.len() as u64 + self.pending
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -133,58 +191,128 @@ impl Queue {
             ready: self.ready.len() as u64,
             delayed: self.delayed.len() as u64,
             leased: self.leased.len() as u64,
-            dead: self.dead.len() as u64,
+            dead: self.dead(),
         }
     }
 
+    pub(crate) fn dead(&self) -> u64 {
+        self.letters.by_id.len() as u64
+    }
+
+    /// Bytes of reasons, and the number of leases: what copies of the messages have and the messages may not have.
+    pub(crate) fn additions(&self) -> (u64, u64) {
+        (self.letters.reasons, (self.leased.len() + self.letters.leases.len()) as u64)
+    }
+
     pub(crate) fn get(&self, id: MessageId) -> Option<&Live> {
-        self.messages.get(&id)
+        self.messages.get(&id).or_else(|| self.letters.by_id.get(&id).map(|letter| &letter.live))
     }
 
     pub(crate) fn lease(&self, id: MessageId) -> Option<Lease> {
-        self.leased.get(&id).copied()
+        self.leased.get(&id).copied().or_else(|| self.letters.by_id.get(&id)?.lease)
     }
 
-    pub(crate) fn dead_reason(&self, id: MessageId) -> Option<String> {
-        self.dead.get(&id).cloned()
+    pub(crate) fn dead_reason(&self, id: MessageId) -> Option<&str> {
+        self.letters.by_id.get(&id).map(|letter| letter.reason.as_str())
     }
 
     pub(crate) fn standing(&self, id: MessageId) -> Option<Standing> {
+        if let Some(reason) = self.dead_reason(id) {
+            return Some(Standing::Dead(reason.to_owned()));
+        }
         Some(match self.messages.get(&id)?.phase {
             Phase::Ready => Standing::Ready,
             Phase::Delayed => Standing::Delayed,
             Phase::Leased => Standing::Leased(self.leased.get(&id).copied()?),
-            Phase::Dead => Standing::Dead(self.dead.get(&id).cloned()?),
         })
     }
 
     /// All ids above `after`, rising.
     pub(crate) fn ids_after(&self, after: MessageId) -> impl Iterator<Item = MessageId> {
-        self.messages.above(after).map(|(id, _)| *id)
+        let mut messages = self.messages.above(after).map(|(id, _)| *id).peekable();
+        let mut dead = self.dead_after(after).peekable();
+        std::iter::from_fn(move || match (messages.peek(), dead.peek()) {
+            (Some(message), Some(letter)) if letter < message => dead.next(),
+            (None, _) => dead.next(),
+            _ => messages.next(),
+        })
     }
 
-    /// The dead ones above `after`, rising.
-    pub(crate) fn dead_after(&self, after: MessageId) -> impl Iterator<Item = (MessageId, &str)> {
+    /// The dead letters above `after`, rising.
+    pub(crate) fn dead_after(&self, after: MessageId) -> impl Iterator<Item = MessageId> {
         let above = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
-        self.dead.range(above).map(|(id, reason)| (*id, reason.as_str()))
+        self.letters.by_id.range(above).map(|(id, _)| *id)
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = (MessageId, &Live)> {
-        self.messages.iter().map(|(id, live)| (*id, live))
+    /// The dead letters without a lease, with the time of death, the oldest death first.
+    pub(crate) fn free_letters(&self) -> impl Iterator<Item = (Millis, MessageId)> {
+        self.letters.free.iter().copied()
+    }
+
+    /// Returns true if it is a dead letter without a lease.
+    pub(crate) fn is_free_letter(&self, id: MessageId) -> bool {
+        self.letters.by_id.get(&id).is_some_and(|letter| letter.lease.is_none())
     }
 
     /// Adds a message, or replaces its copy; returns the place of the one replaced.
     pub(crate) fn insert(&mut self, id: MessageId, live: Live, state: CopyState, now: Millis) -> Option<Place> {
         let before = self.remove(id);
-        self.messages.insert(id, live);
-        self.set(id, state, now);
+        self.put(id, live, state, now);
         before
     }
 
-    /// Adds a message that was never here.
+    /// Gives a message of this queue an end. `None` takes it away.
+    pub(crate) fn set_end(&mut self, id: MessageId, end: Option<Millis>) {
+        if let Some(before) = self.ends.remove(&id) {
+            self.ending.remove(&(before, id));
+        }
+        let Some(end) = end else { return };
+        let Some(live) = self.messages.get(&id) else { return };
+        self.ends.insert(id, end);
+        if live.phase != Phase::Leased {
+            self.ending.insert((end, id));
+        }
+    }
+
+    /// The end of a message's time to live.
+    pub(crate) fn end(&self, id: MessageId) -> Option<Millis> {
+        self.ends.get(&id).copied()
+    }
+
+    /// A message that is not leased and whose time to live has ended, and when.
+    pub(crate) fn first_outlived(&self, now: Millis) -> Option<(MessageId, Millis)> {
+        self.ending.first().filter(|(end, _)| *end <= now).map(|(end, id)| (*id, *end))
+    }
+
+    /// The oldest message that is no dead letter.
+    pub(crate) fn oldest(&self) -> Option<MessageId> {
+        self.messages.first().copied()
+    }
+
+    /// Changes a message's priority.
+    pub(crate) fn set_priority(&mut self, id: MessageId, priority: u8) {
+        let Some(live) = self.messages.get_mut(&id) else {
+            if let Some(letter) = self.letters.by_id.get_mut(&id) {
+                letter.live.priority = priority;
+            }
+            return;
+        };
+        let before = std::mem::replace(&mut live.priority, priority);
+        let (phase, due) = (live.phase, live.due);
+        if phase == Phase::Ready {
+            self.ready.remove(&(Rank::new(before, due), id));
+            self.ready.insert((Rank::new(priority, due), id), ());
+        }
+    }
+
+    /// Adds a message that was never here, or is not here now.
     pub(crate) fn push(&mut self, id: MessageId, mut live: Live, due: Millis, now: Millis) {
+        if let Some(end) = self.ends.get(&id) {
+            self.ending.insert((*end, id));
+        }
         live.due = due;
         if due <= now {
+            live.phase = Phase::Ready;
             self.ready.insert((Rank::new(live.priority, due), id), ());
         } else {
             live.phase = Phase::Delayed;
@@ -193,48 +321,62 @@ impl Queue {
         self.messages.insert(id, live);
     }
 
-    /// It has been copied: the state stays.
+    /// Notes the place of a copy of the message; its state stays.
     pub(crate) fn moved(&mut self, id: MessageId, place: Place) {
-        if let Some(live) = self.messages.get_mut(&id) {
+        let live = self.messages.get_mut(&id);
+        if let Some(live) = live.or_else(|| self.letters.by_id.get_mut(&id).map(|letter| &mut letter.live)) {
             live.place = place;
         }
     }
 
     /// Takes a message out, wherever it stands; returns its place.
     pub(crate) fn remove(&mut self, id: MessageId) -> Option<Place> {
-        self.detach(id);
-        self.messages.remove(&id).map(|live| live.place)
+        let taken = self.take(id);
+        self.ends.remove(&id);
+        taken.map(|live| live.place)
     }
 
     /// Puts a message where `state` says. Ends its lease.
     pub(crate) fn set(&mut self, id: MessageId, state: CopyState, now: Millis) {
-        self.detach(id);
-        let Some(live) = self.messages.get_mut(&id) else { return };
-        (live.due, live.retries) = (state.due, state.retries);
-        live.phase = match state.dead {
-            Some(reason) => {
-                self.dead.insert(id, reason);
-                Phase::Dead
-            }
-            None if state.due <= now => {
-                self.ready.insert((Rank::new(live.priority, live.due), id), ());
-                Phase::Ready
-            }
-            None => {
-                self.delayed.insert((live.due, id));
-                Phase::Delayed
-            }
-        };
+        if let Some(live) = self.take(id) {
+            self.put(id, live, state, now);
+        }
     }
 
-    /// Hands a message out, or renews its lease.
+    fn put(&mut self, id: MessageId, mut live: Live, state: CopyState, now: Millis) {
+        live.retries = state.retries;
+        let Some(reason) = state.dead else { return self.push(id, live, state.due, now) };
+        // A dead letter that is made ready again lives on.
+        self.ends.remove(&id);
+        live.due = state.due;
+        self.letters.reasons += reason.len() as u64;
+        self.letters.free.insert((live.due, id));
+        self.letters.by_id.insert(id, Letter { live, reason, lease: None });
+    }
+
+    fn take(&mut self, id: MessageId) -> Option<Live> {
+        self.detach(id);
+        self.messages.remove(&id).or_else(|| {
+            let letter = self.letters.by_id.remove(&id)?;
+            self.letters.reasons -= letter.reason.len() as u64;
+            self.letters.free.remove(&(letter.live.due, id));
+            Some(letter.live)
+        })
+    }
+
+    /// Hands a message or a dead letter out, or renews its lease.
     pub(crate) fn set_lease(&mut self, id: MessageId, lease: Lease, retries: u16) {
         self.detach(id);
-        let Some(live) = self.messages.get_mut(&id) else { return };
-        live.phase = Phase::Leased;
-        live.retries = retries;
-        self.leases.insert((lease.expires, id));
-        self.leased.insert(id, lease);
+        if let Some(live) = self.messages.get_mut(&id) {
+            live.phase = Phase::Leased;
+            live.retries = retries;
+            self.leases.insert((lease.expires, id));
+            self.leased.insert(id, lease);
+        } else if let Some(letter) = self.letters.by_id.get_mut(&id) {
+            letter.lease = Some(lease);
+            self.letters.free.remove(&(letter.live.due, id));
+            self.letters.leases.insert((lease.expires, id));
+        }
     }
 
     /// The next message to deliver.
@@ -245,21 +387,29 @@ impl Queue {
         self.ready.first().map(|(_, id)| *id)
     }
 
-    /// The next messages to deliver, whether paused or not.
+    /// The next messages to deliver, paused or not.
     pub(crate) fn next_ready(&self) -> impl Iterator<Item = MessageId> {
         self.ready.iter().map(|((_, id), ())| *id)
     }
 
-    /// Moves what has become due; true if something did.
-    pub(crate) fn advance(&mut self, now: Millis) -> bool {
-        let mut moved = false;
-        while let Some((due, id)) = self.delayed.first().copied().filter(|(due, _)| *due <= now) {
+    /// Moves what has become due, and frees dead letters whose leases have ended: at most `most`. Returns how many.
+    pub(crate) fn advance(&mut self, now: Millis, most: usize) -> usize {
+        let mut moved = 0;
+        while moved < most
+            && let Some((due, id)) = self.delayed.first().copied().filter(|(due, _)| *due <= now)
+        {
             self.delayed.remove(&(due, id));
+            moved += 1;
             if let Some(live) = self.messages.get_mut(&id) {
                 live.phase = Phase::Ready;
                 self.ready.insert((Rank::new(live.priority, due), id), ());
-                moved = true;
             }
+        }
+        while moved < most
+            && let Some((_, id)) = self.letters.leases.first().copied().filter(|(expires, _)| *expires <= now)
+        {
+            moved += 1;
+            self.detach(id);
         }
         moved
     }
@@ -269,26 +419,57 @@ impl Queue {
         self.leases.first().filter(|(expires, _)| *expires <= now).map(|(expires, id)| (*id, *expires))
     }
 
-    /// When something changes by itself.
+    /// The next time at which a message becomes ready by itself.
     pub(crate) fn next_change(&self) -> Option<Millis> {
         let due = self.delayed.first().map(|(due, _)| *due);
         let expires = self.leases.first().map(|(expires, _)| *expires);
         due.into_iter().chain(expires).min()
     }
 
-    /// Drops all that is not dead; returns the places.
-    pub(crate) fn purge(&mut self) -> Vec<Place> {
-        let gone: Vec<_> =
-            self.messages.iter().filter(|(_, live)| live.phase != Phase::Dead).map(|(id, _)| *id).collect();
-        gone.into_iter().filter_map(|id| self.remove(id)).collect()
+    /// Takes everything out but the dead letters.
+    pub(crate) fn purge(&mut self) -> Discarded {
+        let messages = std::mem::replace(&mut self.messages, Sorted::new());
+        let times =
+            [&mut self.delayed, &mut self.leases, &mut self.ending].map(|times| Index::Times(std::mem::take(times)));
+        let mut indexes = Vec::from(times);
+        indexes.push(Index::Ready(std::mem::replace(&mut self.ready, Sorted::new())));
+        indexes.push(Index::Leased(std::mem::take(&mut self.leased)));
+        indexes.push(Index::Ends(std::mem::take(&mut self.ends)));
+        Discarded {
+            count: messages.len() as u64,
+            messages: messages.into_entries(),
+            letters: BTreeMap::new().into_values(),
+            indexes,
+        }
     }
 
+    /// Takes everything out, and the dead letters too.
+    pub(crate) fn clear(&mut self) -> Discarded {
+        let mut discarded = self.purge();
+        let Letters { by_id, free, leases, .. } = std::mem::take(&mut self.letters);
+        discarded.count += by_id.len() as u64;
+        discarded.letters = by_id.into_values();
+        discarded.indexes.extend([free, leases].map(Index::Times));
+        discarded
+    }
+
+    /// Takes a message out of the index of its standing; of a dead letter, ends the lease.
     fn detach(&mut self, id: MessageId) {
-        let Some(live) = self.messages.get(&id) else { return };
+        let Some(live) = self.messages.get(&id) else {
+            if let Some(letter) = self.letters.by_id.get_mut(&id)
+                && let Some(lease) = letter.lease.take()
+            {
+                self.letters.leases.remove(&(lease.expires, id));
+                self.letters.free.insert((letter.live.due, id));
+            }
+            return;
+        };
+        if let Some(end) = self.ends.get(&id) {
+            self.ending.remove(&(*end, id));
+        }
         match live.phase {
             Phase::Ready => drop(self.ready.remove(&(Rank::new(live.priority, live.due), id))),
             Phase::Delayed => drop(self.delayed.remove(&(live.due, id))),
-            Phase::Dead => drop(self.dead.remove(&id)),
             Phase::Leased => {
                 if let Some(lease) = self.leased.remove(&id) {
                     self.leases.remove(&(lease.expires, id));
@@ -299,47 +480,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn state(due: Millis) -> CopyState {
-        CopyState { due, retries: 0, dead: None }
-    }
-
-    #[test]
-    fn delivery_is_by_priority_then_due_time_then_id() {
-        let mut queue = Queue::new(1, "q".to_owned());
-        for (id, priority, due) in [(1, 0, 10), (2, 5, 30), (3, 5, 20), (4, 5, 20), (5, 9, 99)] {
-            queue.insert(MessageId(id), Live::new(Place::default(), priority, 0), state(due), 50);
-        }
-        let order: Vec<_> = queue.next_ready().map(|id| id.0).collect();
-        assert_eq!(order, [3, 4, 2, 1]);
-        assert_eq!(queue.next_change(), Some(99));
-        assert!(queue.advance(99));
-        assert_eq!(queue.first_ready(), Some(MessageId(5)));
-        queue.paused = true;
-        assert_eq!(queue.first_ready(), None);
-    }
-
-    #[test]
-    fn each_message_stands_in_one_place() {
-        let mut queue = Queue::new(1, "q".to_owned());
-        let id = MessageId(7);
-        queue.insert(id, Live::new(Place::default(), 0, 0), state(0), 1);
-        queue.set_lease(id, Lease { number: 3, expires: 40 }, 0);
-        assert_eq!(
-            (queue.first_ready(), queue.first_expired(39), queue.first_expired(40)),
-            (None, None, Some((id, 40)))
-        );
-        queue.set_lease(id, Lease { number: 3, expires: 90 }, 0);
-        assert_eq!((queue.first_expired(40), queue.counts().leased), (None, 1));
-        queue.set(id, CopyState { due: 0, retries: 6, dead: Some("poison".to_owned()) }, 1);
-        assert_eq!(queue.counts(), Counts { dead: 1, ..Counts::default() });
-        assert_eq!(queue.length(), 0);
-        assert!(queue.purge().is_empty());
-        queue.set(id, state(5), 1);
-        assert_eq!(queue.counts(), Counts { delayed: 1, ..Counts::default() });
-        assert_eq!(queue.purge().len(), 1);
-        assert_eq!(queue.counts(), Counts::default());
-    }
-}
+mod tests;

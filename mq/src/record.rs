@@ -1,4 +1,4 @@
-//! What the log is made of: one record for each thing that must survive. Pure.
+//! Records of the log: one for each thing that must survive. Pure.
 //!
 //! ```text
 //! record = varint length of the rest | u8 kind | fields | extensions: (varint tag, varint length, value)*
@@ -10,6 +10,7 @@
 use bytes::Bytes;
 
 use crate::{
+    Extensions, Settings,
     message::{MessageId, Millis},
     route::Mode,
     varint::{self, Reader, put, put_bytes, put_signed},
@@ -25,18 +26,18 @@ pub(crate) enum Record {
     /// A message, with the body once and its state in every queue that holds it. Also as a copy that replaces an earlier
     /// one.
     Message(MessageRecord),
-    /// It is done with, in one queue.
+    /// The message is done with, in one queue.
     Gone {
         queue: QueueNumber,
         id: MessageId,
     },
-    /// It is ready again at `due`, or dead.
+    /// The message is ready again at `due`, or dead.
     State {
         queue: QueueNumber,
         id: MessageId,
         state: CopyState,
     },
-    /// It is out until `expires`; without an end by then it has been tried once more.
+    /// The message is leased until `expires`; without an end by then it has been tried once more.
     Lease {
         queue: QueueNumber,
         id: MessageId,
@@ -75,6 +76,12 @@ pub(crate) enum Record {
         id: MessageId,
         expires: Millis,
     },
+    /// The message has this priority from here on.
+    Priority {
+        queue: QueueNumber,
+        id: MessageId,
+        priority: u8,
+    },
     /// No number, id or lease up to these was given to anything that is gone.
     Marks {
         topics: u32,
@@ -92,6 +99,8 @@ pub(crate) struct MessageRecord {
     pub(crate) priority: u8,
     /// In milliseconds; 0: the topic's.
     pub(crate) ttr: u32,
+    /// The end of its time to live.
+    pub(crate) end: Option<Millis>,
     pub(crate) headers: Vec<(String, Bytes)>,
     pub(crate) body: Bytes,
 }
@@ -105,7 +114,7 @@ pub(crate) struct CopyState {
     pub(crate) dead: Option<String>,
 }
 
-/// What can be set for a topic.
+/// Settings of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TopicConfig {
     pub(crate) mode: Mode,
@@ -117,6 +126,12 @@ pub(crate) struct TopicConfig {
     pub(crate) dedup_window: Millis,
     /// When it was made.
     pub(crate) created: Millis,
+    /// Dead letters of one queue; the oldest ones beyond them are dropped.
+    pub(crate) max_dead: u64,
+    /// Dead letters that are older are dropped.
+    pub(crate) dead_age: Millis,
+    /// The time to live of messages that say nothing of it.
+    pub(crate) ttl: Millis,
 }
 
 mod kind {
@@ -131,6 +146,7 @@ mod kind {
     pub(super) const PURGED: u8 = 9;
     pub(super) const DEDUP: u8 = 10;
     pub(super) const MARKS: u8 = 11;
+    pub(super) const PRIORITY: u8 = 12;
     pub(super) const SKIPPABLE: u8 = 128;
 }
 
@@ -140,13 +156,16 @@ const FIXED: usize = 5;
 /// Tags of extensions. The reserved ones have no meaning yet.
 mod tag {
     pub(super) const HEADERS: u64 = 1;
-    #[expect(dead_code, reason = "reserved")]
-    pub(super) const EXPIRES: u64 = 2;
+    pub(super) const END: u64 = 2;
     #[expect(dead_code, reason = "reserved")]
     pub(super) const GROUP: u64 = 3;
+    pub(super) const MAX_DEAD: u64 = 4;
+    pub(super) const DEAD_AGE: u64 = 5;
+    pub(super) const TTL: u64 = 6;
 }
 
-/// What a record cannot be: the log was written by another version, or is damaged in a way that its checksum does not show.
+/// A record that cannot be read: the log was written by another version, or is damaged in a way that its checksum does not
+/// show.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record of kind {kind} cannot be read: it is from another version, or damaged")]
 pub(crate) struct Unreadable {
@@ -196,6 +215,10 @@ impl Record {
                 put(u64::from(*topic), out);
                 put_bytes(key.as_bytes(), out);
                 put_numbers(&[id.0, *expires], out);
+            }
+            Self::Priority { queue, id, priority } => {
+                out.push(kind::PRIORITY);
+                put_numbers(&[u64::from(*queue), id.0, u64::from(*priority)], out);
             }
             Self::Marks { topics, queues, ids, leases } => {
                 out.push(kind::MARKS);
@@ -255,6 +278,9 @@ impl Record {
                 ids: from.number()?,
                 leases: from.number()?,
             },
+            kind::PRIORITY => {
+                Self::Priority { queue: from.small()?, id: MessageId(from.number()?), priority: from.small()? }
+            }
             _ => return None,
         })
     }
@@ -272,6 +298,9 @@ impl MessageRecord {
         if !headers.is_empty() {
             length += varint::length(tag::HEADERS) + varint::length(headers.len() as u64) + headers.len();
         }
+        let mut end = Vec::new();
+        self.write_end(&mut end);
+        length += end.len();
         put(length as u64, out);
         out.push(kind::MESSAGE);
         let crc = out.len();
@@ -282,6 +311,7 @@ impl MessageRecord {
             put(tag::HEADERS, out);
             put_bytes(&headers, out);
         }
+        out.extend_from_slice(&end);
         let checksum = crc32fast::hash(&out[crc + 4..]);
         out[crc..crc + 4].copy_from_slice(&checksum.to_le_bytes());
     }
@@ -296,7 +326,14 @@ impl MessageRecord {
         }
     }
 
-    /// What [`write_entry`](Self::write_entry) wrote behind the id, with an empty body.
+    /// Appends the extension with the end of the time to live, if there is one. In a footer it follows the entry.
+    pub(crate) fn write_end(&self, out: &mut Vec<u8>) {
+        if let Some(end) = self.end {
+            put_numbers(&[tag::END, varint::length(end) as u64, end], out);
+        }
+    }
+
+    /// Reads what [`write_entry`](Self::write_entry) wrote behind the id, with an empty body.
     pub(crate) fn read_entry(id: MessageId, from: &mut Reader<'_>) -> Option<Self> {
         let (topic, priority, ttr) = (from.small()?, from.small()?, from.small()?);
         let count: usize = from.small()?;
@@ -304,7 +341,26 @@ impl MessageRecord {
         for _ in 0..count {
             copies.push((from.small()?, CopyState::read(id, from)?));
         }
-        Some(Self { id, topic, copies, priority, ttr, headers: Vec::new(), body: Bytes::new() })
+        Some(Self { id, topic, copies, priority, ttr, end: None, headers: Vec::new(), body: Bytes::new() })
+    }
+
+    /// The extensions that follow an entry, or a body.
+    pub(crate) fn read_extensions(&mut self, from: &mut Reader<'_>) -> Option<()> {
+        while !from.is_empty() {
+            let (tag, value) = (from.number()?, from.bytes()?);
+            match tag {
+                tag::HEADERS => {
+                    let mut headers = Reader(value);
+                    while !headers.is_empty() {
+                        let key = headers.text()?.to_owned();
+                        self.headers.push((key, Bytes::copy_from_slice(headers.bytes()?)));
+                    }
+                }
+                tag::END => self.end = Some(Reader(value).number()?),
+                _ => {}
+            }
+        }
+        Some(())
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
@@ -325,16 +381,7 @@ impl MessageRecord {
         let id = MessageId(from.number()?);
         let mut message = Self::read_entry(id, from)?;
         message.body = Bytes::copy_from_slice(from.bytes()?);
-        while !from.is_empty() {
-            let (tag, value) = (from.number()?, from.bytes()?);
-            if tag == tag::HEADERS {
-                let mut headers = Reader(value);
-                while !headers.is_empty() {
-                    let key = headers.text()?.to_owned();
-                    message.headers.push((key, Bytes::copy_from_slice(headers.bytes()?)));
-                }
-            }
-        }
+        message.read_extensions(from)?;
         Some(message)
     }
 }
@@ -364,6 +411,22 @@ impl CopyState {
 }
 
 impl TopicConfig {
+    pub(crate) fn settings(&self) -> Settings {
+        let limit = |value: u64| (value < u64::MAX).then_some(value);
+        Settings {
+            mode: Some(self.mode),
+            auto_ack: Some(self.auto_ack),
+            ttr_ms: Some(self.ttr),
+            max_retries: Some(self.max_retries),
+            max_length: limit(self.max_length),
+            dedup_window_ms: Some(self.dedup_window),
+            max_dead: limit(self.max_dead),
+            dead_age_ms: limit(self.dead_age),
+            ttl_ms: limit(self.ttl),
+            extensions: Extensions::default(),
+        }
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         out.push(match self.mode {
             Mode::Exact => 1,
@@ -372,10 +435,15 @@ impl TopicConfig {
         out.push(u8::from(self.auto_ack));
         let retries = u64::from(self.max_retries);
         put_numbers(&[self.ttr, retries, self.max_length, self.dedup_window, self.created], out);
+        for (tag, value) in [(tag::MAX_DEAD, self.max_dead), (tag::DEAD_AGE, self.dead_age), (tag::TTL, self.ttl)] {
+            if value < u64::MAX {
+                put_numbers(&[tag, varint::length(value) as u64, value], out);
+            }
+        }
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self {
+        let mut config = Self {
             mode: match from.byte()? {
                 1 => Mode::Exact,
                 2 => Mode::Fuzzy,
@@ -387,7 +455,20 @@ impl TopicConfig {
             max_length: from.number()?,
             dedup_window: from.number()?,
             created: from.number()?,
-        })
+            max_dead: u64::MAX,
+            dead_age: Millis::MAX,
+            ttl: Millis::MAX,
+        };
+        while !from.is_empty() {
+            let (tag, mut value) = (from.number()?, Reader(from.bytes()?));
+            match tag {
+                tag::MAX_DEAD => config.max_dead = value.number()?,
+                tag::DEAD_AGE => config.dead_age = value.number()?,
+                tag::TTL => config.ttl = value.number()?,
+                _ => {}
+            }
+        }
+        Some(config)
     }
 }
 

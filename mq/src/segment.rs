@@ -1,4 +1,4 @@
-//! What a segment of the log looks like. Pure.
+//! Layout of a segment of the log. Pure.
 //!
 //! ```text
 //! segment = header (4 KiB) | batch* | ... | footer | trailer (64 bytes, at the end)
@@ -16,7 +16,7 @@ use crate::{
 
 pub(crate) const HEADER: usize = 4096;
 pub(crate) const TRAILER: usize = 64;
-/// What a batch takes beside its ids and content.
+/// Bytes of a batch beside its ids and content.
 pub(crate) const BATCH: usize = HEAD + 4;
 const HEAD: usize = 36;
 const MAGIC: [u8; 8] = *b"ms-mq\0\0\x02";
@@ -24,7 +24,7 @@ const TRAILER_MAGIC: [u8; 8] = *b"ms-mq\0\0F";
 /// Nothing that is longer is a batch.
 const LONGEST: usize = 32 << 20;
 
-/// What every checksum of a segment covers: where it is.
+/// Identity of a segment, which every checksum covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) number: u64,
@@ -42,7 +42,7 @@ impl Origin {
     }
 }
 
-/// What a segment begins with.
+/// First block of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) origin: Origin,
@@ -97,14 +97,14 @@ fn fixed(reader: &mut Reader<'_>) -> Option<u64> {
     Some(u64::from_le_bytes(reader.take(8)?.try_into().ok()?))
 }
 
-/// What a batch says about itself.
+/// Head of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHead {
     pub(crate) sequence: u64,
     /// All batches up to this one had been synced when it was written.
     pub(crate) synced: u64,
     pub(crate) time: Millis,
-    /// Of the messages in it, rising.
+    /// Ids of the messages in it, rising.
     pub(crate) ids: Vec<u64>,
 }
 
@@ -226,13 +226,13 @@ pub(crate) fn find_batch(origin: Origin, segment: &[u8], from: usize) -> Option<
     None
 }
 
-/// Whether sequence, synced and time are below 2^48, as they are for some thousand years. In what is left of random bodies
+/// Returns true if sequence, synced and time are below 2^48, as they are for some thousand years. In remains of random bodies
 /// plausible lengths are found every 16,000 bytes, each with megabytes to check.
 fn are_plausible(numbers: &[u8]) -> bool {
     numbers.chunks_exact(8).all(|number| number[6..] == [0, 0])
 }
 
-/// What a sealed segment ends with: what recovery needs of its records, without their bodies.
+/// End of a sealed segment: the part of its records that recovery needs, without their bodies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Trailer {
     /// Where the footer begins.

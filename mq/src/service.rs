@@ -1,18 +1,21 @@
-//! The RPC service `mq`: a node's engine, as others call it. Also what a client generates its calls from.
+//! The RPC service `mq` of an engine. A client's calls are generated from it, too.
 
 use std::time::Duration;
 
 use ms_rpc::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::{Delivery, Extensions, MessageId, MessageInfo, MqError, Node, Pop, Push, Receipt, Settings, TopicStats};
+use crate::{
+    Change, Delivery, End, Engine, Extensions, Look, MessageId, MessageInfo, MqError, Pop, Push, QueueName, Receipt,
+    Settings, TopicStats,
+};
 
-/// What every answer is: the value, and room to grow.
+/// Every answer: the value, and room to grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer<T> {
     /// The value.
     pub value: T,
-    /// None is known yet.
+    /// No tag is known, but for statistics.
     pub extensions: Extensions,
 }
 
@@ -22,28 +25,28 @@ impl<T> Answer<T> {
     }
 }
 
-/// What a node does for others. Nothing that changes a queue is tried twice by itself: nobody knows whether it happened.
+/// The service of a node. Calls that change a queue are never retried by themselves: their outcome may be unknown.
 #[ms_rpc::service(name = "mq")]
 pub trait MqNode {
-    /// See [`Node::declare`].
+    /// See [`Change::Declare`].
     async fn declare(&self, topic: String, queue: String, extensions: Extensions) -> Result<Answer<()>, MqError>;
-    /// See [`Node::configure`].
+    /// See [`Change::Configure`].
     async fn configure(&self, topic: String, settings: Settings) -> Result<Answer<()>, MqError>;
-    /// See [`Node::push`].
+    /// See [`Engine::push`].
     async fn push(&self, push: Push) -> Result<Answer<MessageId>, MqError>;
-    /// See [`Node::push_batch`].
+    /// See [`Engine::push_batch`].
     async fn push_batch(&self, pushes: Vec<Push>, extensions: Extensions) -> Result<Answer<Vec<MessageId>>, MqError>;
-    /// See [`Node::pop`].
+    /// See [`Engine::pop`].
     async fn pop(&self, pop: Pop) -> Result<Answer<Vec<Delivery>>, MqError>;
-    /// See [`Node::ack`].
+    /// See [`End::Ack`].
     async fn ack(&self, receipt: Receipt, extensions: Extensions) -> Result<Answer<()>, MqError>;
-    /// See [`Node::ack_batch`]: one result for each.
+    /// See [`Engine::end_all`]: one result for each.
     async fn ack_batch(
         &self,
         receipts: Vec<Receipt>,
         extensions: Extensions,
     ) -> Result<Answer<Vec<Result<(), MqError>>>, MqError>;
-    /// See [`Node::nack`].
+    /// See [`End::Nack`].
     async fn nack(
         &self,
         receipt: Receipt,
@@ -51,10 +54,10 @@ pub trait MqNode {
         reason: String,
         extensions: Extensions,
     ) -> Result<Answer<()>, MqError>;
-    /// See [`Node::touch`].
+    /// See [`End::Touch`].
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, extensions: Extensions)
     -> Result<Answer<()>, MqError>;
-    /// See [`Node::peek`].
+    /// See [`Look::Peek`].
     #[idempotent]
     async fn peek(
         &self,
@@ -63,7 +66,7 @@ pub trait MqNode {
         most: u32,
         extensions: Extensions,
     ) -> Result<Answer<Vec<MessageInfo>>, MqError>;
-    /// See [`Node::get`].
+    /// See [`Look::Get`].
     #[idempotent]
     async fn get(
         &self,
@@ -72,7 +75,7 @@ pub trait MqNode {
         id: MessageId,
         extensions: Extensions,
     ) -> Result<Answer<MessageInfo>, MqError>;
-    /// See [`Node::cancel`].
+    /// See [`Change::Cancel`].
     async fn cancel(
         &self,
         topic: String,
@@ -80,7 +83,25 @@ pub trait MqNode {
         id: MessageId,
         extensions: Extensions,
     ) -> Result<Answer<()>, MqError>;
-    /// See [`Node::list`].
+    /// See [`Change::Reschedule`].
+    async fn reschedule(
+        &self,
+        topic: String,
+        queue: String,
+        id: MessageId,
+        due_ms: u64,
+        extensions: Extensions,
+    ) -> Result<Answer<()>, MqError>;
+    /// See [`Change::Reprioritize`].
+    async fn reprioritize(
+        &self,
+        topic: String,
+        queue: String,
+        id: MessageId,
+        priority: u8,
+        extensions: Extensions,
+    ) -> Result<Answer<()>, MqError>;
+    /// See [`Look::List`].
     #[idempotent]
     async fn list(
         &self,
@@ -91,15 +112,9 @@ pub trait MqNode {
         dead: bool,
         extensions: Extensions,
     ) -> Result<Answer<Vec<MessageInfo>>, MqError>;
-    /// See [`Node::pop_dead`].
-    async fn pop_dead(
-        &self,
-        topic: String,
-        queue: String,
-        most: u32,
-        extensions: Extensions,
-    ) -> Result<Answer<Vec<MessageInfo>>, MqError>;
-    /// See [`Node::redrive`].
+    /// See [`Engine::pop_dead`].
+    async fn pop_dead(&self, pop: Pop) -> Result<Answer<Vec<Delivery>>, MqError>;
+    /// See [`Change::Redrive`].
     async fn redrive(
         &self,
         topic: String,
@@ -107,9 +122,11 @@ pub trait MqNode {
         ids: Option<Vec<MessageId>>,
         extensions: Extensions,
     ) -> Result<Answer<u64>, MqError>;
-    /// See [`Node::purge`].
+    /// See [`Change::Purge`].
     async fn purge(&self, topic: String, queue: String, extensions: Extensions) -> Result<Answer<u64>, MqError>;
-    /// See [`Node::pause`].
+    /// See [`Change::PurgeDead`].
+    async fn purge_dead(&self, topic: String, queue: String, extensions: Extensions) -> Result<Answer<u64>, MqError>;
+    /// See [`Change::Pause`].
     async fn pause(
         &self,
         topic: String,
@@ -120,38 +137,39 @@ pub trait MqNode {
     /// A queue with all its messages, or without a queue the whole topic.
     async fn delete(&self, topic: String, queue: Option<String>, extensions: Extensions)
     -> Result<Answer<()>, MqError>;
-    /// One topic's, or without a name all topics'.
+    /// Statistics of one topic, or without a name of all topics: a page of at most 1,000 queues. If more follow, the answer's
+    /// extensions say so ([`QueueName::from_extensions`]); given as the extensions of another call, they bring the next page.
     #[idempotent]
     async fn stats(&self, topic: Option<String>, extensions: Extensions) -> Result<Answer<Vec<TopicStats>>, MqError>;
 }
 
-impl MqNode for Node {
+impl<E: Engine> MqNode for E {
     async fn declare(&self, topic: String, queue: String, _: Extensions) -> Result<Answer<()>, MqError> {
-        self.declare(&topic, &queue).await.map(Answer::of)
+        changed(self, Change::Declare(QueueName { topic, queue })).await
     }
 
     async fn configure(&self, topic: String, settings: Settings) -> Result<Answer<()>, MqError> {
-        self.configure(&topic, &settings).await.map(Answer::of)
+        changed(self, Change::Configure(topic, settings)).await
     }
 
     async fn push(&self, push: Push) -> Result<Answer<MessageId>, MqError> {
-        self.push(push).await.map(Answer::of)
+        Engine::push(self, push).await.map(Answer::of)
     }
 
     async fn push_batch(&self, pushes: Vec<Push>, _: Extensions) -> Result<Answer<Vec<MessageId>>, MqError> {
-        self.push_batch(pushes).await.map(Answer::of)
+        Engine::push_batch(self, pushes).await.map(Answer::of)
     }
 
     async fn pop(&self, pop: Pop) -> Result<Answer<Vec<Delivery>>, MqError> {
-        let deliveries = self.pop(&pop).await?;
-        if !deliveries.is_empty() {
-            Context::if_unanswered(self.undo(&deliveries));
-        }
-        Ok(Answer::of(deliveries))
+        Engine::pop(self, &pop).await.map(|deliveries| handed_out(self, deliveries))
+    }
+
+    async fn pop_dead(&self, pop: Pop) -> Result<Answer<Vec<Delivery>>, MqError> {
+        Engine::pop_dead(self, &pop).await.map(|deliveries| handed_out(self, deliveries))
     }
 
     async fn ack(&self, receipt: Receipt, _: Extensions) -> Result<Answer<()>, MqError> {
-        self.ack(&receipt).await.map(Answer::of)
+        self.end(&receipt, &End::Ack).await.map(Answer::of)
     }
 
     async fn ack_batch(
@@ -159,7 +177,7 @@ impl MqNode for Node {
         receipts: Vec<Receipt>,
         _: Extensions,
     ) -> Result<Answer<Vec<Result<(), MqError>>>, MqError> {
-        self.ack_batch(&receipts).await.map(Answer::of)
+        self.end_all(&receipts, &End::Ack).await.map(Answer::of)
     }
 
     async fn nack(
@@ -169,11 +187,11 @@ impl MqNode for Node {
         reason: String,
         _: Extensions,
     ) -> Result<Answer<()>, MqError> {
-        self.nack(&receipt, Duration::from_millis(delay_ms), &reason).await.map(Answer::of)
+        self.end(&receipt, &End::Nack { delay: Duration::from_millis(delay_ms), reason }).await.map(Answer::of)
     }
 
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, _: Extensions) -> Result<Answer<()>, MqError> {
-        self.touch(&receipt, ttr_ms.map(Duration::from_millis)).await.map(Answer::of)
+        self.end(&receipt, &End::Touch(ttr_ms.map(Duration::from_millis))).await.map(Answer::of)
     }
 
     async fn peek(
@@ -183,7 +201,7 @@ impl MqNode for Node {
         most: u32,
         _: Extensions,
     ) -> Result<Answer<Vec<MessageInfo>>, MqError> {
-        self.peek(&topic, &queue, most).await.map(Answer::of)
+        seen(self, Look::Peek(QueueName { topic, queue }, most)).await
     }
 
     async fn get(
@@ -193,11 +211,34 @@ impl MqNode for Node {
         id: MessageId,
         _: Extensions,
     ) -> Result<Answer<MessageInfo>, MqError> {
-        self.get(&topic, &queue, id).await.map(Answer::of)
+        let mut found = seen(self, Look::Get(QueueName { topic, queue }, id)).await?.value;
+        found.pop().map(Answer::of).ok_or(MqError::NoMessage(id.0))
     }
 
     async fn cancel(&self, topic: String, queue: String, id: MessageId, _: Extensions) -> Result<Answer<()>, MqError> {
-        self.cancel(&topic, &queue, id).await.map(Answer::of)
+        changed(self, Change::Cancel(QueueName { topic, queue }, id)).await
+    }
+
+    async fn reschedule(
+        &self,
+        topic: String,
+        queue: String,
+        id: MessageId,
+        due_ms: u64,
+        _: Extensions,
+    ) -> Result<Answer<()>, MqError> {
+        changed(self, Change::Reschedule(QueueName { topic, queue }, id, due_ms)).await
+    }
+
+    async fn reprioritize(
+        &self,
+        topic: String,
+        queue: String,
+        id: MessageId,
+        priority: u8,
+        _: Extensions,
+    ) -> Result<Answer<()>, MqError> {
+        changed(self, Change::Reprioritize(QueueName { topic, queue }, id, priority)).await
     }
 
     async fn list(
@@ -209,17 +250,7 @@ impl MqNode for Node {
         dead: bool,
         _: Extensions,
     ) -> Result<Answer<Vec<MessageInfo>>, MqError> {
-        self.list(&topic, &queue, after, most, dead).map(Answer::of)
-    }
-
-    async fn pop_dead(
-        &self,
-        topic: String,
-        queue: String,
-        most: u32,
-        _: Extensions,
-    ) -> Result<Answer<Vec<MessageInfo>>, MqError> {
-        self.pop_dead(&topic, &queue, most).await.map(Answer::of)
+        seen(self, Look::List { queue: QueueName { topic, queue }, after, most, dead }).await
     }
 
     async fn redrive(
@@ -229,29 +260,52 @@ impl MqNode for Node {
         ids: Option<Vec<MessageId>>,
         _: Extensions,
     ) -> Result<Answer<u64>, MqError> {
-        self.redrive(&topic, &queue, ids.as_deref()).await.map(Answer::of)
+        self.change(Change::Redrive(QueueName { topic, queue }, ids)).await.map(Answer::of)
     }
 
     async fn purge(&self, topic: String, queue: String, _: Extensions) -> Result<Answer<u64>, MqError> {
-        self.purge(&topic, &queue).await.map(Answer::of)
+        self.change(Change::Purge(QueueName { topic, queue })).await.map(Answer::of)
+    }
+
+    async fn purge_dead(&self, topic: String, queue: String, _: Extensions) -> Result<Answer<u64>, MqError> {
+        self.change(Change::PurgeDead(QueueName { topic, queue })).await.map(Answer::of)
     }
 
     async fn pause(&self, topic: String, queue: String, paused: bool, _: Extensions) -> Result<Answer<()>, MqError> {
-        self.pause(&topic, &queue, paused).await.map(Answer::of)
+        changed(self, Change::Pause(QueueName { topic, queue }, paused)).await
     }
 
     async fn delete(&self, topic: String, queue: Option<String>, _: Extensions) -> Result<Answer<()>, MqError> {
-        match queue {
-            Some(queue) => self.delete_queue(&topic, &queue).await,
-            None => self.delete_topic(&topic).await,
-        }
-        .map(Answer::of)
+        changed(
+            self,
+            match queue {
+                Some(queue) => Change::DeleteQueue(QueueName { topic, queue }),
+                None => Change::DeleteTopic(topic),
+            },
+        )
+        .await
     }
 
-    async fn stats(&self, topic: Option<String>, _: Extensions) -> Result<Answer<Vec<TopicStats>>, MqError> {
-        Ok(Answer::of(match topic {
-            Some(topic) => vec![self.stats(&topic)?],
-            None => self.all_stats(),
-        }))
+    async fn stats(&self, topic: Option<String>, extensions: Extensions) -> Result<Answer<Vec<TopicStats>>, MqError> {
+        let after = QueueName::from_extensions(&extensions);
+        let (value, next) = self.look(Look::Stats { topic, after }).await?.topics();
+        Ok(Answer { value, extensions: next.map(QueueName::into_extensions).unwrap_or_default() })
     }
+}
+
+async fn changed(engine: &impl Engine, change: Change) -> Result<Answer<()>, MqError> {
+    engine.change(change).await.map(|_| Answer::of(()))
+}
+
+async fn seen(engine: &impl Engine, look: Look) -> Result<Answer<Vec<MessageInfo>>, MqError> {
+    engine.look(look).await.map(|seen| Answer::of(seen.messages()))
+}
+
+/// Leases go back if the answer does not go out.
+fn handed_out(engine: &impl Engine, deliveries: Vec<Delivery>) -> Answer<Vec<Delivery>> {
+    let receipts: Vec<_> = deliveries.iter().filter_map(|delivery| delivery.receipt).collect();
+    if !receipts.is_empty() {
+        Context::if_unanswered(engine.give_back(receipts));
+    }
+    Answer::of(deliveries)
 }

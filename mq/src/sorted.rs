@@ -4,7 +4,7 @@
 //! memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map},
     ops::Bound::{Excluded, Included, Unbounded},
 };
 
@@ -14,6 +14,9 @@ pub(crate) struct Sorted<K, V = ()> {
     chunks: BTreeMap<K, Vec<(K, V)>>,
     length: usize,
 }
+
+/// The entries of a map that is taken apart.
+pub(crate) type Entries<K, V> = std::iter::Flatten<btree_map::IntoValues<K, Vec<(K, V)>>>;
 
 /// Entries of a full chunk: moving half of them costs less than a miss of the cache.
 const CHUNK: usize = 64;
@@ -95,6 +98,10 @@ impl<K: Copy + Ord, V> Sorted<K, V> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.chunks.values().flatten().map(|(key, value)| (key, value))
+    }
+
+    pub(crate) fn into_entries(self) -> Entries<K, V> {
+        self.chunks.into_values().flatten()
     }
 
     /// The entries above `key`.

@@ -1,33 +1,45 @@
-//! Everything that a node knows: topics, queues, which messages are where. Pure: time comes in as an argument, and what must
+//! The state of a node: topics, queues, and the place of each message. Pure: time comes in as an argument, and what must
 //! survive goes out as records.
 
+mod needed;
 mod push;
 mod recover;
+mod remove;
 mod retry;
+mod stats;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use crate::{
-    Extensions, MqError, QueueStats, Settings, TopicStats,
+    MqError, Settings,
     batch::{Batch, Place},
     dedup::Dedup,
     message::{Ids, MessageId, Millis, NodeId, check_name},
-    queue::{Lease, Queue},
+    queue::{Discarded, Lease, Queue},
     record::{QueueNumber, Record, TopicConfig, TopicNumber},
     route::{Expressions, Mode},
 };
 
+use needed::Needed;
 pub(crate) use push::{Pending, Pushed};
-pub(crate) use recover::{Copied, DedupKey};
-pub(crate) use retry::Leased;
+pub(crate) use recover::Copied;
+pub(crate) use retry::{LONGEST_REASON, Leased};
 
-/// What a node keeps in memory at most.
+/// Bounds of what a node keeps in memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Messages, counted once for each queue that holds them.
+    /// Messages, counted once for each queue that holds them, without dead letters.
     pub(crate) live: u64,
+    /// Dead letters.
+    pub(crate) dead: u64,
     /// Dedup keys.
     pub(crate) dedup: usize,
+    /// Topics.
+    pub(crate) topics: usize,
+    /// Queues of all topics.
+    pub(crate) queues: usize,
+    /// Bytes of the records of all topics and queues: every segment of the log begins with them.
+    pub(crate) configuration: u64,
 }
 
 #[derive(Debug)]
@@ -42,12 +54,27 @@ pub(crate) struct State {
     last_lease: u64,
     dedup: Dedup,
     expressions: Expressions,
-    /// How many messages and dedup keys each segment holds that are still needed.
-    needed: BTreeMap<u32, u64>,
-    live: u64,
-    live_bytes: u64,
+    /// Messages and dedup keys that are still needed, by segment.
+    needed: Needed,
+    /// Purged and deleted messages, until their places are released.
+    discarded: VecDeque<Discarded>,
+    totals: Totals,
     /// On their way to the log.
     pending: u64,
+    /// The disk is full: leases do not end by themselves, because that takes space.
+    pub(crate) frozen: bool,
+}
+
+/// Sums over all queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    dead: u64,
+    reasons: u64,
+    leases: u64,
+    /// Bytes of the records of all topics and queues.
+    configuration: u64,
+    /// Messages that are discarded and not released yet.
+    discarded: u64,
 }
 
 #[derive(Debug)]
@@ -71,6 +98,15 @@ const DEFAULT_TTR: Millis = 30_000;
 const DEFAULT_RETRIES: u16 = 5;
 const DEFAULT_DEDUP: Millis = 10 * 60 * 1000;
 const LONGEST_DEDUP: Millis = 24 * 3600 * 1000;
+const DEFAULT_DEAD: u64 = 100_000;
+
+/// Bytes that ending one message takes in the log, with room to spare.
+const PER_COPY: u64 = 64;
+/// Bytes of the record of a lease, in a batch and in the footer.
+const PER_LEASE: u64 = 96;
+
+/// Messages that one step may move while it holds the lock: some milliseconds.
+pub(crate) const STEP: usize = 10_000;
 
 impl State {
     pub(crate) fn new(node: NodeId, limits: Limits) -> Self {
@@ -85,26 +121,37 @@ impl State {
             last_lease: 0,
             dedup: Dedup::default(),
             expressions: Expressions::default(),
-            needed: BTreeMap::new(),
-            live: 0,
-            live_bytes: 0,
+            needed: Needed::default(),
+            discarded: VecDeque::new(),
+            totals: Totals::default(),
             pending: 0,
+            frozen: false,
         }
     }
 
     /// Messages, counted once for each queue that holds them.
     pub(crate) fn live(&self) -> u64 {
-        self.live
+        self.needed.copies()
     }
 
-    /// How many bytes the log would have if it held nothing else.
+    /// Bytes of the messages that are still needed; a body that several queues hold counts once.
     pub(crate) fn live_bytes(&self) -> u64 {
-        self.live_bytes
+        self.needed.bytes()
     }
 
-    /// Whether nothing in the segment is needed any more.
+    /// Bytes that must stay free in the log: for the end of each message, and for what copies have and the originals may not.
+    pub(crate) fn reserve(&self) -> u64 {
+        PER_COPY * self.live() + PER_LEASE * self.totals.leases + self.totals.reasons
+    }
+
+    /// Bytes of messages that were needed once and are not any more, since the node started.
+    pub(crate) fn dropped_bytes(&self) -> u64 {
+        self.needed.dropped_bytes()
+    }
+
+    /// Returns true if nothing in the segment is needed any more.
     pub(crate) fn is_free(&self, segment: u32) -> bool {
-        !self.needed.contains_key(&segment)
+        self.needed.is_free(segment)
     }
 
     /// Makes a queue, and its topic if need be.
@@ -114,16 +161,41 @@ impl State {
         if self.queue_number(topic, queue).is_ok() {
             return Err(MqError::QueueExists(queue.to_owned()));
         }
+        self.check_room_for_queues(std::iter::once((topic, queue)))?;
         self.make_queue(topic, queue, now, batch);
         Ok(())
+    }
+
+    /// Refuses new topics and queues beyond the node's bounds. The names are those of new queues, with topics that may be new.
+    fn check_room_for_queues<'a>(&self, new: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), MqError> {
+        let (mut topics, mut queues, mut bytes) = (HashSet::new(), 0, self.totals.configuration);
+        for (topic, queue) in new {
+            queues += 1;
+            bytes += queue_bytes(queue);
+            if !self.names.contains_key(topic) && topics.insert(topic) {
+                bytes += topic_bytes(topic);
+            }
+        }
+        let Limits { topics: most_topics, queues: most_queues, configuration, .. } = self.limits;
+        let full = |what: &str, most: u64, remedy: &str| {
+            Err(MqError::NodeFull(format!("it keeps at most {most} {what}: delete some, or raise {remedy}")))
+        };
+        if self.names.len() + topics.len() > most_topics && !topics.is_empty() {
+            full("topics", most_topics as u64, "`max_topics`")
+        } else if self.queues.len() + queues > most_queues {
+            full("queues", most_queues as u64, "`max_queues`")
+        } else if bytes > configuration {
+            full("bytes of topics and queues with their names", configuration, "`segment_bytes`")
+        } else {
+            Ok(())
+        }
     }
 
     fn make_topic(&mut self, name: &str, now: Millis, batch: &mut Batch) -> TopicNumber {
         if let Some(number) = self.names.get(name) {
             return *number;
         }
-        self.last_topic += 1;
-        let number = self.last_topic;
+        let number = self.last_topic + 1;
         let config = TopicConfig {
             mode: Mode::Exact,
             auto_ack: false,
@@ -132,22 +204,20 @@ impl State {
             max_length: u64::MAX,
             dedup_window: DEFAULT_DEDUP,
             created: now,
+            max_dead: DEFAULT_DEAD,
+            dead_age: Millis::MAX,
+            ttl: Millis::MAX,
         };
         batch.add(&Record::Topic { number, name: name.to_owned(), config: config.clone() });
-        self.names.insert(name.to_owned(), number);
-        self.topics.insert(number, Topic { name: name.to_owned(), config, queues: BTreeMap::new() });
+        self.apply_topic(number, name.to_owned(), config);
         number
     }
 
     fn make_queue(&mut self, topic: &str, bind_key: &str, now: Millis, batch: &mut Batch) -> QueueNumber {
         let topic = self.make_topic(topic, now, batch);
-        self.last_queue += 1;
-        let number = self.last_queue;
+        let number = self.last_queue + 1;
         batch.add(&Record::Queue { number, topic, bind_key: bind_key.to_owned(), paused: false });
-        self.queues.insert(number, Queue::new(topic, bind_key.to_owned()));
-        if let Some(topic) = self.topics.get_mut(&topic) {
-            topic.queues.insert(bind_key.to_owned(), number);
-        }
+        self.apply_queue(number, topic, bind_key.to_owned(), false);
         number
     }
 
@@ -163,11 +233,17 @@ impl State {
         if settings.ttr_ms == Some(0) {
             return Err(MqError::Invalid("msgTTR is 0: a delivery takes longer than that".to_owned()));
         }
+        if settings.ttl_ms == Some(0) {
+            return Err(MqError::Invalid("the time to live is 0: no message could be delivered".to_owned()));
+        }
         if settings.dedup_window_ms.is_some_and(|window| window > LONGEST_DEDUP) {
             return Err(MqError::Invalid(format!("the dedup window is at most {LONGEST_DEDUP} ms")));
         }
+        if !self.names.contains_key(topic) {
+            self.check_room_for_topic(topic)?;
+        }
         let number = self.make_topic(topic, now, batch);
-        // What has happened until now happened under the old settings.
+        // Everything until now happened under the old settings.
         self.advance_topic(number, now, batch);
         let Some(Topic { name, config, .. }) = self.topics.get_mut(&number) else { return Ok(()) };
         config.mode = settings.mode.unwrap_or(config.mode);
@@ -176,7 +252,20 @@ impl State {
         config.max_retries = settings.max_retries.unwrap_or(config.max_retries);
         config.max_length = settings.max_length.unwrap_or(config.max_length);
         config.dedup_window = settings.dedup_window_ms.unwrap_or(config.dedup_window);
+        config.max_dead = settings.max_dead.unwrap_or(config.max_dead);
+        config.dead_age = settings.dead_age_ms.unwrap_or(config.dead_age);
+        config.ttl = settings.ttl_ms.unwrap_or(config.ttl);
         batch.add(&Record::Topic { number, name: name.clone(), config: config.clone() });
+        Ok(())
+    }
+
+    fn check_room_for_topic(&self, topic: &str) -> Result<(), MqError> {
+        // The bounds of queues do not matter to it.
+        let limits = Limits { queues: usize::MAX, ..self.limits };
+        let bytes = self.totals.configuration + topic_bytes(topic);
+        if self.names.len() >= limits.topics || bytes > limits.configuration {
+            return self.check_room_for_queues(std::iter::once((topic, "")));
+        }
         Ok(())
     }
 
@@ -191,29 +280,17 @@ impl State {
         Ok(())
     }
 
-    fn retain(&mut self, place: Place) {
-        *self.needed.entry(place.segment).or_default() += 1;
-        self.live += 1;
-        self.live_bytes += u64::from(place.length);
+    /// Changes a queue, and the sums over all queues with it.
+    fn edit<T>(&mut self, number: QueueNumber, change: impl FnOnce(&mut Queue) -> T) -> Option<T> {
+        let queue = self.queues.get_mut(&number)?;
+        self.totals.without(queue);
+        let changed = change(queue);
+        self.totals.with(queue);
+        Some(changed)
     }
 
-    fn dropped(&mut self, place: Place) {
-        self.live -= 1;
-        self.live_bytes -= u64::from(place.length);
-        self.release(place.segment);
-    }
-
-    fn release(&mut self, segment: u32) {
-        if let Some(needed) = self.needed.get_mut(&segment) {
-            *needed -= 1;
-            if *needed == 0 {
-                self.needed.remove(&segment);
-            }
-        }
-    }
-
-    /// Hands out the next messages: at most `most`, and no more bytes than `bytes` but for the first. Records of what
-    /// happened meanwhile come before.
+    /// Hands out the next messages: at most `most`, and at most `bytes` unless the first alone has more. Records of what
+    /// happened meanwhile come before. `None`: there are due messages to be moved first, with another call.
     pub(crate) fn pop(
         &mut self,
         number: QueueNumber,
@@ -221,27 +298,65 @@ impl State {
         bytes: usize,
         now: Millis,
         batch: &mut Batch,
+    ) -> Option<Vec<Handed>> {
+        if !self.advance(number, now, batch) {
+            return None;
+        }
+        let next = |queue: &Queue| queue.first_ready();
+        let handed = self.hand_out(number, most, bytes, now, batch, next);
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.popped += handed.len() as u64;
+        }
+        Some(handed)
+    }
+
+    /// Hands out dead letters, the oldest first, within the same bounds.
+    pub(crate) fn pop_dead(
+        &mut self,
+        number: QueueNumber,
+        most: usize,
+        bytes: usize,
+        now: Millis,
+        batch: &mut Batch,
+    ) -> Option<Vec<Handed>> {
+        if !self.advance(number, now, batch) {
+            return None;
+        }
+        let next = |queue: &Queue| queue.free_letters().next().map(|(_, id)| id);
+        Some(self.hand_out(number, most, bytes, now, batch, next))
+    }
+
+    /// Leases what `next` chooses.
+    fn hand_out(
+        &mut self,
+        number: QueueNumber,
+        most: usize,
+        bytes: usize,
+        now: Millis,
+        batch: &mut Batch,
+        next: impl Fn(&Queue) -> Option<MessageId>,
     ) -> Vec<Handed> {
-        self.advance(number, now, batch);
         let mut handed: Vec<Handed> = Vec::new();
         let mut left = bytes as u64;
+        let Some(queue) = self.queues.get_mut(&number) else { return handed };
+        let usual = self.topics[&queue.topic].config.ttr;
+        self.totals.without(queue);
         while handed.len() < most {
-            let Some(queue) = self.queues.get_mut(&number) else { break };
-            let Some((id, live)) = queue.first_ready().and_then(|id| Some((id, *queue.get(id)?))) else { break };
+            let Some((id, live)) = next(queue).and_then(|id| Some((id, *queue.get(id)?))) else { break };
             let length = u64::from(live.place.length);
             if !handed.is_empty() && length > left {
                 break;
             }
             left = left.saturating_sub(length);
-            let ttr = if live.ttr > 0 { live.ttr.into() } else { self.topics[&queue.topic].config.ttr };
+            let ttr = if live.ttr > 0 { live.ttr.into() } else { usual };
             self.last_lease += 1;
             let lease = Lease { number: self.last_lease, expires: now.saturating_add(ttr) };
             queue.set_lease(id, lease, live.retries);
-            queue.popped += 1;
             let (retries, expires) = (live.retries, lease.expires);
             batch.add(&Record::Lease { queue: number, id, number: lease.number, retries, expires });
             handed.push(Handed { queue: number, id, place: live.place, lease: lease.number, retries });
         }
+        self.totals.with(queue);
         handed
     }
 
@@ -262,105 +377,50 @@ impl State {
         self.queues.get(&number)
     }
 
-    /// Whether messages are done with when they are handed out.
+    /// Returns true if messages are done with when they are handed out.
     pub(crate) fn acks_by_itself(&self, number: QueueNumber) -> bool {
         let topic = self.queues.get(&number).and_then(|queue| self.topics.get(&queue.topic));
         topic.is_some_and(|topic| topic.config.auto_ack)
     }
 
-    /// Drops what is ready, delayed or leased, or on its way.
-    pub(crate) fn purge(&mut self, topic: &str, queue: &str, now: Millis, batch: &mut Batch) -> Result<u64, MqError> {
-        let number = self.queue_number(topic, queue)?;
-        self.advance(number, now, batch);
-        batch.add(&Record::Purged { queue: number });
-        let last = MessageId(self.ids.last());
-        if let Some(queue) = self.queues.get_mut(&number) {
-            queue.purged = last;
-        }
-        Ok(self.apply_purge(number))
+    /// The numbers of a topic's queues.
+    pub(crate) fn queues_of(&self, topic: &str) -> Vec<QueueNumber> {
+        self.topic(topic).map(|topic| topic.queues.values().copied().collect()).unwrap_or_default()
     }
 
-    fn apply_purge(&mut self, number: QueueNumber) -> u64 {
-        let places = self.queues.get_mut(&number).map(Queue::purge).unwrap_or_default();
-        let count = places.len() as u64;
-        places.into_iter().for_each(|place| self.dropped(place));
-        count
-    }
-
-    pub(crate) fn delete_queue(&mut self, topic: &str, queue: &str, batch: &mut Batch) -> Result<(), MqError> {
-        let number = self.queue_number(topic, queue)?;
-        batch.add(&Record::QueueGone { number });
-        self.apply_queue_gone(number);
-        Ok(())
-    }
-
-    fn apply_queue_gone(&mut self, number: QueueNumber) {
-        let Some(queue) = self.queues.remove(&number) else { return };
-        if let Some(topic) = self.topics.get_mut(&queue.topic) {
-            topic.queues.remove(&queue.bind_key);
-        }
-        self.pending = self.pending.saturating_sub(queue.pending);
-        for (_, live) in queue.all() {
-            self.dropped(live.place);
-        }
-    }
-
-    pub(crate) fn delete_topic(&mut self, topic: &str, batch: &mut Batch) -> Result<(), MqError> {
-        check_name("topic", topic)?;
-        let number = self.names.get(topic).copied().ok_or_else(|| MqError::NoTopic(topic.to_owned()))?;
-        batch.add(&Record::TopicGone { number });
-        self.apply_topic_gone(number);
-        Ok(())
-    }
-
-    fn apply_topic_gone(&mut self, number: TopicNumber) {
-        let Some(topic) = self.topics.remove(&number) else { return };
-        self.names.remove(&topic.name);
-        topic.queues.into_values().for_each(|queue| self.apply_queue_gone(queue));
-        for segment in self.dedup.remove_topic(number) {
-            self.release(segment);
-        }
-    }
-
-    /// How a topic and its queues stand.
-    pub(crate) fn stats(&self, name: &str) -> Result<TopicStats, MqError> {
-        check_name("topic", name)?;
-        let topic = self.topic(name)?;
-        let queue = |(key, number): (&String, &QueueNumber)| {
-            let queue = &self.queues[number];
-            let counts = queue.counts();
-            QueueStats {
-                queue: key.clone(),
-                ready: counts.ready,
-                delayed: counts.delayed,
-                leased: counts.leased,
-                dead: counts.dead,
-                pushed: queue.pushed,
-                popped: queue.popped,
-                paused: queue.paused,
-            }
-        };
-        Ok(TopicStats {
-            topic: name.to_owned(),
-            mode: topic.config.mode,
-            auto_ack: topic.config.auto_ack,
-            created_ms: topic.config.created,
-            queues: topic.queues.iter().map(queue).collect(),
-            extensions: Extensions::default(),
-        })
-    }
-
-    /// Every queue, with its topic's name.
-    pub(crate) fn all_queues(&self) -> impl Iterator<Item = (QueueNumber, &str, &Queue)> {
+    /// Every queue, with its topic's name, from `from` on.
+    pub(crate) fn queues_from(&self, from: QueueNumber) -> impl Iterator<Item = (QueueNumber, &str, &Queue)> {
         let named = |(number, queue): (&QueueNumber, _)| (*number, queue);
-        self.queues.iter().map(named).filter_map(|(number, queue): (_, &Queue)| {
+        self.queues.range(from..).map(named).filter_map(|(number, queue): (_, &Queue)| {
             Some((number, self.topics.get(&queue.topic)?.name.as_str(), queue))
         })
     }
+}
 
-    pub(crate) fn topic_names(&self) -> Vec<String> {
-        self.names.keys().cloned().collect()
+impl Totals {
+    fn with(&mut self, queue: &Queue) {
+        let (reasons, leases) = queue.additions();
+        self.dead += queue.dead();
+        self.reasons += reasons;
+        self.leases += leases;
     }
+
+    fn without(&mut self, queue: &Queue) {
+        let (reasons, leases) = queue.additions();
+        self.dead -= queue.dead();
+        self.reasons -= reasons;
+        self.leases -= leases;
+    }
+}
+
+/// An upper bound of a topic's record, in a batch and in the footer.
+fn topic_bytes(name: &str) -> u64 {
+    2 * (name.len() as u64 + 64)
+}
+
+/// The same for a queue.
+fn queue_bytes(bind_key: &str) -> u64 {
+    2 * (bind_key.len() as u64 + 16)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the log needs of a disk, and the real one.
+//! Interface between the log and a disk, and the real disk.
 
 use std::{
     fs,
@@ -54,7 +54,7 @@ pub trait File: Send + Sync + 'static {
     /// Fills `buffer` from `offset` on.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// So many bytes from `offset` on are read soon: who can, reads them already. A hint, which may do nothing.
+    /// Announces a read of `length` bytes from `offset` on. A hint, which may do nothing.
     fn read_ahead(&self, _offset: u64, _length: u64) {}
 
     /// Writes all of `bytes` at `offset`.
@@ -126,10 +126,15 @@ impl Store for Disk {
     fn create(&mut self, name: &str, length: u64) -> io::Result<fs::File> {
         let path = self.directory.join(name);
         let file = fs::File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-        if let Err(error) = fallocate(&file, FallocateFlags::empty(), 0, length) {
-            // What was reserved of it is of no use.
+        let reserved = match fallocate(&file, FallocateFlags::empty(), 0, length) {
+            // The file system cannot reserve.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(&file, length),
+            reserved => reserved.map_err(io::Error::from),
+        };
+        if let Err(error) = reserved {
+            // The part that was reserved is of no use.
             fs::remove_file(&path)?;
-            return Err(error.into());
+            return Err(error);
         }
         Ok(file)
     }
@@ -149,6 +154,16 @@ impl Store for Disk {
     fn sync_directory(&mut self) -> io::Result<()> {
         fs::File::open(&self.directory)?.sync_all()
     }
+}
+
+/// Writes zeros: the space is taken, as by a reservation.
+fn fill(file: &fs::File, length: u64) -> io::Result<()> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    for offset in (0..length).step_by(ZEROS.len()) {
+        let part = (length - offset).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..part as usize], offset)?;
+    }
+    file.sync_all()
 }
 
 impl File for fs::File {
@@ -203,10 +218,18 @@ impl File for fs::File {
     }
 }
 
+/// Returns true if the error says that these bytes cannot be read, whatever else can be: their checksum is wrong, the sector
+/// is bad, or the file is shorter than it was.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    let bad = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA, Errno::REMOTEIO];
+    matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
+        || error.raw_os_error().is_some_and(|code| bad.iter().any(|bad| bad.raw_os_error() == code))
+}
+
 fn advise(file: &fs::File, offset: u64, length: u64, advice: Advice) {
     // No length would mean all of the file.
     if let Some(length) = NonZeroU64::new(length) {
-        // What it says is of no use: the reading or writing itself will tell.
+        // The result is of no use: the reading or writing itself will tell.
         let _ = fadvise(file, offset, Some(length), advice);
     }
 }

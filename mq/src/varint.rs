@@ -26,7 +26,7 @@ pub(crate) fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// What is left to read. Every method returns `None` when the bytes are not what they should be.
+/// Bytes left to read. Every method returns `None` when the bytes are not what they should be.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// What [`put_signed`] appended.
+    /// Reads what [`put_signed`] appended.
     pub(crate) fn signed(&mut self) -> Option<i64> {
         let number = self.number()?;
         Some((number >> 1) as i64 ^ -((number & 1) as i64))

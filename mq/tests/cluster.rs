@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod looks;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -11,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use looks::stats;
 use ms_mq::{
     ConsumerOptions, Delivery, MqClient, MqError, MqNodeServer, NODE_ID, Node, NodeConfig, NodeId, Pop, Push,
     QueueError,
@@ -53,7 +56,7 @@ async fn pushes_are_spread_and_receipts_find_their_way_back() {
     client.declare("t", "default").await.unwrap();
     client.declare("t", "default").await.unwrap();
     let mut pushed = HashSet::new();
-    while [&one, &two].iter().any(|running| running.node.stats("t").unwrap().queues[0].pushed < 20) {
+    while stats(&one.node, "t").await.queues[0].pushed < 20 || stats(&two.node, "t").await.queues[0].pushed < 20 {
         pushed.insert(client.push(Push::new("t", b"job".to_vec())).await.unwrap());
     }
     let mut by_node: HashMap<NodeId, u32> = HashMap::new();
@@ -151,6 +154,6 @@ async fn a_consumer_acks_what_succeeds_and_sees_again_what_fails() {
     for (number, times) in seen.lock().unwrap().iter() {
         assert_eq!(*times, if number.is_multiple_of(3) { 2 } else { 1 }, "message {number}");
     }
-    let stats = one.node.stats("t").unwrap();
-    assert_eq!((stats.queues[0].ready, stats.queues[0].leased, stats.queues[0].dead), (0, 0, 0));
+    let found = stats(&one.node, "t").await;
+    assert_eq!((found.queues[0].ready, found.queues[0].leased, found.queues[0].dead), (0, 0, 0));
 }

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod looks;
+
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
-use ms_mq::{MessageId, Mode, Node, NodeConfig, NodeId, Pop, Push, Settings, http};
+use looks::stats;
+use ms_mq::{
+    Change, End, Engine, Look, MessageId, Mode, Node, NodeConfig, NodeId, Pop, Push, QueueName, Settings, http,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -33,8 +38,7 @@ async fn start() -> Running {
     let node = tokio::task::spawn_blocking(move || Node::open(&path, &config).unwrap()).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server =
-        tokio::spawn(ms_gregister::serve(listener, http::router(node.clone()), usize::MAX, std::future::pending()));
+    let server = tokio::spawn(ms_gregister::serve(listener, http::router(node.clone()), 256, std::future::pending()));
     Running { address, node, directory, server }
 }
 
@@ -116,7 +120,13 @@ async fn pushes_with_a_route_key_and_a_delay() {
     assert_eq!(mq.get("/getQueuesByTopic?topic=ketang").await, success(&json!({ "homework": "ketang_homework" })));
     let id = mq.pushed(r#"{"body":"this is a job","topic":"ketang","delay":20,"route_key":"homework"}"#).await;
     assert_eq!(mq.get("/pop?topic=ketang&bindKey=homework").await, error("no message"));
-    let info = mq.node.get("ketang", "homework", MessageId(id.parse().unwrap())).await.unwrap();
+    let info = mq
+        .node
+        .look(Look::Get(QueueName::new("ketang", "homework"), MessageId(id.parse().unwrap())))
+        .await
+        .unwrap()
+        .messages()
+        .remove(0);
     assert_eq!(info.state, "delayed");
     let stat = &mq.get("/getTopicStat?topic=ketang").await["data"];
     assert_eq!((&stat["delay_num"], &stat["queue_msg_num"]), (&json!(1), &json!(0)));
@@ -131,11 +141,11 @@ async fn pushes_with_a_route_key_and_a_delay() {
 #[tokio::test]
 async fn a_pop_waits_as_long_as_it_says() {
     let mq = start().await;
-    mq.node.declare("t", "default").await.unwrap();
+    mq.node.change(Change::Declare(QueueName::new("t", "default"))).await.unwrap();
     let waiting = mq.get("/pop?topic=t&timeout=20000");
     let push = async {
-        while mq.node.stats("t").unwrap().queues[0].popped == 0 {
-            if mq.node.stats("t").unwrap().queues[0].pushed == 0 {
+        while stats(&mq.node, "t").await.queues[0].popped == 0 {
+            if stats(&mq.node, "t").await.queues[0].pushed == 0 {
                 mq.node.push(Push::new("t", b"late".to_vec())).await.unwrap();
             }
             tokio::task::yield_now().await;
@@ -151,7 +161,7 @@ async fn a_pop_waits_as_long_as_it_says() {
 #[tokio::test]
 async fn every_error_says_what_is_wrong() {
     let mq = start().await;
-    mq.node.declare("t", "default").await.unwrap();
+    mq.node.change(Change::Declare(QueueName::new("t", "default"))).await.unwrap();
     let paths = [
         ("/pop", "topic is empty"),
         ("/ack?msgId=1", "topic is empty"),
@@ -193,8 +203,8 @@ async fn every_error_says_what_is_wrong() {
         (r#"{"body":"x","topic":"t","route_key":"zzz"}"#, "bindKey:zzz can't match queue"),
         (r#"{"body":"x","topic":"nope","route_key":"zzz"}"#, "topic is not exist"),
         (
-            r#"{"body":"x","topic":"t","delay":259201}"#,
-            "a delay of 259201000 ms: at most 259200000 ms (3 days) are taken",
+            r#"{"body":"x","topic":"t","delay":31622401}"#,
+            "a delay of 31622401000 ms: at most 31622400000 ms (366 days) are taken",
         ),
     ];
     for (data, text) in pushes {
@@ -210,9 +220,68 @@ async fn every_error_says_what_is_wrong() {
     mq.pushed(&format!(r#"{{"body":"{}","topic":"t"}}"#, "x".repeat(1 << 20))).await;
     let huge = mq.json("POST", "/push", &"x".repeat(9 << 20)).await;
     assert_eq!(huge, error("the form cannot be read: Failed to buffer the request body: length limit exceeded"));
-    mq.node.configure("t", &Settings { mode: Some(Mode::Fuzzy), ..Settings::default() }).await.unwrap();
+    mq.node
+        .change(Change::Configure("t".to_owned(), Settings { mode: Some(Mode::Fuzzy), ..Settings::default() }))
+        .await
+        .unwrap();
     let regex = mq.push(r#"{"body":"x","topic":"t","route_key":"(a"}"#).await;
     assert_eq!(regex, error(r#"route key "(a" is no regular expression: error: unclosed group"#));
+}
+
+#[tokio::test]
+async fn methods_that_only_look_change_nothing() {
+    let mq = start().await;
+    mq.pushed(r#"{"body":"x","topic":"t"}"#).await;
+    let before = (mq.node.written(), stats(&mq.node, "t").await);
+    for path in ["/push", "/pop?topic=t", "/ack?topic=t", "/declareQueue?topic=t&bindKey=q", "/config?topic=t&mode=2"]
+        .into_iter()
+        .chain(["/exitTopic?topic=t", "/setIsAutoAck?topic=t"])
+    {
+        for method in ["HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert_eq!(mq.request(method, path, "").await.0, 405, "{method} {path}");
+        }
+    }
+    for path in ["/dead?topic=t", "/ping", "/getTopicStat?topic=t", "/getAllTopicStat", "/getQueuesByTopic?topic=t"] {
+        assert_eq!(mq.request("HEAD", path, "").await, (200, String::new()), "{path}");
+        assert_eq!(mq.request("OPTIONS", path, "").await.0, 405, "{path}");
+    }
+    assert_eq!((mq.node.written(), stats(&mq.node, "t").await), before);
+}
+
+/// More pops than may wait, and than connections that a node has for HTTP.
+#[tokio::test(flavor = "multi_thread")]
+async fn pops_that_wait_leave_room_for_others() {
+    let mq = start().await;
+    mq.node.change(Change::Declare(QueueName::new("t", "default"))).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(mq.address).await.unwrap();
+        let request = format!("GET /pop?topic=t&timeout=60000 HTTP/1.1\r\nHost: {}\r\n\r\n", mq.address);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        waiting.push(tokio::spawn(async move {
+            let mut answer = vec![0; 1024];
+            let length = stream.read(&mut answer).await.unwrap();
+            answer.truncate(length);
+            String::from_utf8(answer).unwrap()
+        }));
+    }
+    let soon = async |path: &str| {
+        let answer = tokio::time::timeout(Duration::from_secs(5), mq.request("GET", path, "")).await;
+        answer.unwrap_or_else(|_| panic!("{path} hangs"))
+    };
+    assert_eq!(soon("/ping").await, (200, "OK".to_owned()));
+    // Those that may not wait are answered at once.
+    while waiting.iter().filter(|pop| pop.is_finished()).count() < 300 - 128 {
+        tokio::task::yield_now().await;
+    }
+    let text = soon("/pop?topic=t&timeout=60000").await.1;
+    assert!(text.contains("no message; this pop did not wait, because 128 others do"), "{text}");
+    assert_eq!(soon("/pop?topic=t").await.1, error("no message").to_string());
+    mq.pushed(r#"{"body":"one","topic":"t"}"#).await;
+    while waiting.iter().filter(|pop| pop.is_finished()).count() < 300 - 127 {
+        tokio::task::yield_now().await;
+    }
+    waiting.iter().for_each(|pop| pop.abort());
 }
 
 #[tokio::test]
@@ -237,7 +306,7 @@ fn listing(directory: &Path) -> Vec<(String, u64)> {
 #[tokio::test]
 async fn names_have_no_meaning_as_paths() {
     let mq = start().await;
-    mq.node.declare("t", "default").await.unwrap();
+    mq.node.change(Change::Declare(QueueName::new("t", "default"))).await.unwrap();
     // Beside the node's directory, under a name that nobody else uses.
     let above = mq.directory.path().with_extension("x");
     let outside = format!("../{}", above.file_name().unwrap().to_str().unwrap());
@@ -272,7 +341,7 @@ async fn names_have_no_meaning_as_paths() {
     assert_eq!(listing(mq.directory.path()), files);
     assert_eq!(mq.node.written(), written);
     assert!(!above.exists());
-    assert_eq!(mq.node.stats("t").unwrap().queues.len(), 1);
+    assert_eq!(stats(&mq.node, "t").await.queues.len(), 1);
     let long = "n".repeat(255);
     assert_eq!(mq.get(&format!("/declareQueue?topic={long}&bindKey={long}")).await, ok());
 }
@@ -294,19 +363,26 @@ async fn an_absent_parameter_leaves_its_value() {
     let mq = start().await;
     assert_eq!(mq.get("/config?topic=t&isAutoAck=1&mode=2&msgTTR=7&msgRetry=0").await, ok());
     assert_eq!(mq.get("/config?topic=t").await, ok());
-    let stats = mq.node.stats("t").unwrap();
-    assert_eq!((stats.auto_ack, stats.mode), (true, Mode::Fuzzy));
+    let found = stats(&mq.node, "t").await;
+    assert_eq!((found.auto_ack, found.mode), (true, Mode::Fuzzy));
     assert_eq!(mq.get("/config?topic=t&isAutoAck=0").await, ok());
-    let stats = mq.node.stats("t").unwrap();
-    assert_eq!((stats.auto_ack, stats.mode), (false, Mode::Fuzzy));
+    let found = stats(&mq.node, "t").await;
+    assert_eq!((found.auto_ack, found.mode), (false, Mode::Fuzzy));
     // TTR and retries are seen by what becomes of a message: no retry is left after its first delivery.
     mq.pushed(r#"{"body":"x","topic":"t"}"#).await;
     let delivery = mq.node.pop(&Pop::new("t", "default")).await.unwrap().remove(0);
-    mq.node.nack(&delivery.receipt.unwrap(), Duration::ZERO, "no").await.unwrap();
+    mq.node.end(&delivery.receipt.unwrap(), &End::nack(Duration::ZERO, "no")).await.unwrap();
     let dead = mq.get("/dead?topic=t").await;
     let reason = "delivered 1 times; the last time: no";
     let letter = json!({ "id": delivery.id.to_string(), "body": "x", "retry_count": 1, "reason": reason });
     assert_eq!(dead, success(&letter));
+    let id = delivery.id;
+    assert_eq!(mq.get("/dead?topic=t").await, dead, "looking takes nothing");
+    assert_eq!(mq.get(&format!("/dead?topic=t&after={id}")).await, error("no message"));
+    assert_eq!(mq.get(&format!("/ack?topic=t&msgId={id}")).await, error(&format!("msgId:{id} is not exist.")));
+    assert_eq!(mq.json("POST", "/dead?topic=t", "").await, success(&letter));
+    assert_eq!(mq.json("POST", "/dead?topic=t", "").await, error("no message"), "it is leased");
+    assert_eq!(mq.get(&format!("/ack?topic=t&msgId={id}")).await, ok());
     assert_eq!(mq.get("/dead?topic=t").await, error("no message"));
 }
 
@@ -316,20 +392,20 @@ async fn modes_lead_to_one_queue_or_to_all_that_match() {
     for key in ["red", "green", "redder"] {
         assert_eq!(mq.get(&format!("/declareQueue?topic=t&bindKey={key}")).await, ok());
     }
-    let ready = || {
-        let stats = mq.node.stats("t").unwrap();
-        stats.queues.iter().map(|queue| (queue.queue.clone(), queue.ready)).collect::<Vec<_>>()
+    let ready = async || {
+        let found = stats(&mq.node, "t").await;
+        found.queues.iter().map(|queue| (queue.queue.clone(), queue.ready)).collect::<Vec<_>>()
     };
     let counts = |green, red, redder| {
         [("green", green), ("red", red), ("redder", redder)].map(|(key, count)| (key.to_owned(), count)).to_vec()
     };
     mq.pushed(r#"{"body":"x","topic":"t","route_key":"red"}"#).await;
-    assert_eq!(ready(), counts(0, 1, 0));
+    assert_eq!(ready().await, counts(0, 1, 0));
     assert_eq!(mq.get("/config?topic=t&mode=2").await, ok());
     mq.pushed(r#"{"body":"x","topic":"t","route_key":"red"}"#).await;
-    assert_eq!(ready(), counts(0, 2, 1));
+    assert_eq!(ready().await, counts(0, 2, 1));
     mq.pushed(r#"{"body":"x","topic":"t","route_key":"^g|er$"}"#).await;
-    assert_eq!(ready(), counts(1, 2, 2));
+    assert_eq!(ready().await, counts(1, 2, 2));
     assert_eq!(mq.get("/config?topic=t&mode=1").await, ok());
     assert_eq!(mq.push(r#"{"body":"x","topic":"t","route_key":"^g"}"#).await, error("bindKey:^g can't match queue"));
 }
@@ -356,7 +432,7 @@ async fn statistics_have_every_field() {
     mq.pushed(r#"{"body":"later","topic":"t","delay":60}"#).await;
     mq.get("/config?topic=t&msgRetry=0").await;
     let delivery = mq.node.pop(&Pop::new("t", "default")).await.unwrap().remove(0);
-    mq.node.nack(&delivery.receipt.unwrap(), Duration::ZERO, "no").await.unwrap();
+    mq.node.end(&delivery.receipt.unwrap(), &End::nack(Duration::ZERO, "no")).await.unwrap();
     let id = mq.get("/pop?topic=t").await["data"]["id"].as_str().unwrap().to_owned();
     assert_eq!(mq.get(&format!("/ack?topic=t&msgId={id}")).await, ok());
     mq.get("/pop?topic=t").await;

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use ms_mq::{Meter, Node, NodeConfig, NodeId, Pop, Push, Settings};
+use ms_mq::{Change, End, Engine, Meter, Node, NodeConfig, NodeId, Pop, Push, QueueName, Settings};
 
 #[tokio::test]
 async fn a_node_tells_how_its_queues_stand() {
@@ -20,15 +20,15 @@ async fn a_node_tells_how_its_queues_stand() {
     assert!(meter.record());
 
     let retries = Settings { max_retries: Some(0), ..Settings::default() };
-    node.configure("t", &retries).await.unwrap();
-    node.declare("other", "q").await.unwrap();
+    node.change(Change::Configure("t".to_owned(), retries.clone())).await.unwrap();
+    node.change(Change::Declare(QueueName::new("other", "q"))).await.unwrap();
     for n in 0..5 {
         node.push(Push::new("t", vec![n + 1])).await.unwrap();
     }
     node.push(Push { delay_ms: 60_000, ..Push::new("t", b"later".to_vec()) }).await.unwrap();
     let popped = node.pop(&Pop { max_messages: 3, ..Pop::new("t", "default") }).await.unwrap();
-    node.ack(&popped[0].receipt.unwrap()).await.unwrap();
-    node.nack(&popped[1].receipt.unwrap(), Duration::ZERO, "no").await.unwrap();
+    node.end(&popped[0].receipt.unwrap(), &End::Ack).await.unwrap();
+    node.end(&popped[1].receipt.unwrap(), &End::nack(Duration::ZERO, "no")).await.unwrap();
 
     // Counters and gauges by name and labels; of histograms, how many values they have.
     let values = || -> HashMap<String, f64> {
@@ -61,6 +61,9 @@ async fn a_node_tells_how_its_queues_stand() {
         ("ms_mq_acks_total t default", 1.0),
         ("ms_mq_failed_deliveries_total t default", 1.0),
         ("ms_mq_dead_letters_total t default", 1.0),
+        ("ms_mq_dropped_dead_letters_total t default", 0.0),
+        ("ms_mq_oldest_message_seconds other q", 0.0),
+        ("ms_mq_lost_messages_total", 0.0),
         ("ms_mq_disk_full", 0.0),
     ];
     for (name, value) in expected {
@@ -69,8 +72,11 @@ async fn a_node_tells_how_its_queues_stand() {
     assert!(least > 0.0 && written.contains(&now["ms_mq_written_bytes_total"]), "{written:?}: {now:?}");
     assert!(now["ms_mq_sync_seconds"] >= 8.0, "{now:?}");
 
+    let oldest = now["ms_mq_oldest_message_seconds t default"];
+    assert!((0.0..60.0).contains(&oldest), "{oldest}");
+
     // What is gone holds nothing.
-    node.delete_topic("t").await.unwrap();
+    node.change(Change::DeleteTopic("t".to_owned())).await.unwrap();
     assert!(meter.record());
     assert_eq!(values()["ms_mq_messages t default ready"], 0.0);
     let running = tokio::spawn(meter.run(Duration::from_millis(1)));

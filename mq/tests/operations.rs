@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod looks;
+
 use std::sync::Arc;
 
+use looks::topics;
 use ms_mq::{
     Delivery, Durability, Extensions, MessageId, MessageInfo, Mode, MqError, MqNodeClient, MqNodeServer, Node,
     NodeConfig, NodeId, Pop, Push, QueueError, Receipt, Settings, TopicStats,
@@ -198,9 +201,11 @@ async fn dead_letters_are_listed_taken_and_redriven() {
     let (id, receipt) = run.pop_one().await;
     assert_eq!((redriven, id), (1, ids[1]));
     run.mq.ack(receipt, none()).await.unwrap();
-    let taken = run.mq.pop_dead(text("t"), text("default"), 10, none()).await.unwrap().value;
-    assert_eq!((taken.len(), taken[0].id, &taken[0].body.as_ref().unwrap()[..]), (1, ids[0], &b"a"[..]));
-    assert_eq!(taken[0].reason.as_deref(), Some("delivered 2 times; the last time: no"));
+    let taken = run.mq.pop_dead(Pop::new("t", "default")).await.unwrap().value;
+    assert_eq!((taken.len(), taken[0].id, &taken[0].body[..]), (1, ids[0], &b"a"[..]));
+    assert_eq!(taken[0].reason(), Some("delivered 2 times; the last time: no"));
+    assert_eq!(run.stats().await.queues[0].dead, 1, "it stays until it is acked");
+    run.mq.ack(taken[0].receipt.unwrap(), none()).await.unwrap();
     assert_eq!(run.mq.redrive(text("t"), text("default"), None, none()).await.unwrap().value, 0);
     assert_eq!(run.stats().await.queues[0].dead, 0);
 }
@@ -214,9 +219,50 @@ async fn a_dead_letter_is_taken_once_by_whoever_asks() {
         let (_, receipt) = run.pop_one().await;
         run.nack(receipt, 0).await;
     }
-    let take = || async { run.mq.pop_dead(text("t"), text("default"), 50, none()).await.unwrap().value.len() };
+    let wish = Pop { max_messages: 50, ..Pop::new("t", "default") };
+    let take = || async { run.mq.pop_dead(wish.clone()).await.unwrap().value.len() };
     let (one, two, three) = tokio::join!(take(), take(), take());
     assert_eq!(one + two + three, 50);
+    assert_eq!(run.mq.purge_dead(text("t"), text("default"), none()).await.unwrap().value, 0, "they are leased");
+}
+
+#[tokio::test]
+async fn messages_are_scheduled_outlived_and_changed_by_id() {
+    const DAY: u64 = 24 * 3600 * 1000;
+    let run = start(|_| {}).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let job = || Push::new("t", b"job".to_vec());
+    let (past, year) =
+        (run.push(job().with_due_ms(now - DAY)).await, run.push(job().with_due_ms(now + 365 * DAY)).await);
+    let delayed = run.push(Push { delay_ms: 365 * DAY, ..job() }).await;
+    assert_eq!((run.get(past).await.state.as_str(), run.get(year).await.due_ms), ("ready", now + 365 * DAY));
+    let century = refused(run.mq.push(job().with_due_ms(now + 36_500 * DAY)).await).to_string();
+    assert!(century.starts_with("the message is due in ") && century.ends_with("(366 days) are taken"), "{century}");
+    let never = refused(run.mq.push(job().with_ttl_ms(0)).await).to_string();
+    assert_eq!(never, "the time to live is 0: the message could not be delivered");
+
+    let reschedule = |id, due| run.mq.reschedule(text("t"), text("default"), id, due, none());
+    reschedule(delayed, 0).await.unwrap();
+    run.mq.reprioritize(text("t"), text("default"), delayed, 9, none()).await.unwrap();
+    assert_eq!(refused(reschedule(MessageId(1), 0).await), MqError::NoMessage(1));
+    let (first, receipt) = run.pop_one().await;
+    assert_eq!(first, delayed, "by its new priority");
+    let leased = refused(reschedule(first, 0).await).to_string();
+    assert_eq!(leased, format!("message {first} is leased: it is scheduled by how its lease ends"));
+    run.mq.ack(receipt, none()).await.unwrap();
+    reschedule(past, now + DAY).await.unwrap();
+    assert_eq!(run.get(past).await.state, "delayed");
+
+    let short = run.push(job().with_ttl_ms(1)).await;
+    while run.get(short).await.state != "dead" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(run.get(short).await.reason.as_deref(), Some("its time to live ended before it was handled"));
+    let stats = run.stats().await;
+    let queue = &stats.queues[0];
+    assert_eq!((queue.acked, queue.died, queue.outlived, queue.dead, queue.delayed), (1, 1, 1, 1, 2));
+    assert!(queue.oldest_ms.is_some_and(|age| age < 60_000), "{queue:?}");
+    assert_eq!((stats.settings.max_dead, stats.settings.ttl_ms), (Some(100_000), None));
 }
 
 #[tokio::test]
@@ -278,5 +324,5 @@ async fn errors_arrive_with_their_types_and_texts() {
         assert_eq!(error.to_string(), text);
     }
     // Nothing of all that was left behind.
-    assert_eq!(run.node.all_stats().len(), 1);
+    assert_eq!(topics(&run.node, None).await.len(), 1);
 }

@@ -2,9 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod looks;
+
 use std::{sync::Arc, time::Duration};
 
-use ms_mq::{Delivery, Extensions, MqNodeClient, MqNodeServer, Node, NodeConfig, NodeId, Pop, Push, QueueStats};
+use looks::stats;
+use ms_mq::{
+    Change, Delivery, End, Engine, Extensions, MqNodeClient, MqNodeServer, Node, NodeConfig, NodeId, Pop, Push,
+    QueueName, QueueStats,
+};
 use ms_rpc::{CallOptions, Client, RunningServer, Server};
 use tempfile::TempDir;
 use tokio::{
@@ -56,8 +62,8 @@ impl Running {
         (MqNodeClient::new(client).with(options()), hold, relay)
     }
 
-    fn stats(&self) -> QueueStats {
-        self.node.stats("t").unwrap().queues.remove(0)
+    async fn stats(&self) -> QueueStats {
+        stats(&self.node, "t").await.queues.remove(0)
     }
 
     /// The message that is handed out next, within a fraction of the TTR.
@@ -83,15 +89,15 @@ async fn an_answer_that_cannot_be_written_gives_its_messages_back() {
         let end = relay.await.unwrap();
         let pop = Pop { max_messages: most, ..Pop::new("t", "default") };
         let lost = tokio::spawn(async move { client.pop(pop).await });
-        while running.stats().leased < u64::from(most) {
+        while running.stats().await.leased < u64::from(most) {
             tokio::task::yield_now().await;
         }
         // As long as the connection stands it may be written yet.
-        assert_eq!(running.stats().leased, u64::from(most));
+        assert_eq!(running.stats().await.leased, u64::from(most));
         drop(end);
         lost.abort();
         let back = async {
-            while running.stats().leased > 0 {
+            while running.stats().await.leased > 0 {
                 tokio::task::yield_now().await;
             }
         };
@@ -99,16 +105,16 @@ async fn an_answer_that_cannot_be_written_gives_its_messages_back() {
         for id in ids {
             let delivery = running.next().await;
             assert_eq!((delivery.id, delivery.retries), (id, 0));
-            running.node.ack(&delivery.receipt.unwrap()).await.unwrap();
+            running.node.end(&delivery.receipt.unwrap(), &End::Ack).await.unwrap();
         }
-        assert_eq!(running.stats().leased, 0);
+        assert_eq!(running.stats().await.leased, 0);
     }
 }
 
 #[tokio::test]
 async fn a_pop_that_is_cancelled_takes_nothing() {
     let running = start().await;
-    running.node.declare("t", "default").await.unwrap();
+    running.node.change(Change::Declare(QueueName::new("t", "default"))).await.unwrap();
     let client = running.client().await;
     for _ in 0..20 {
         let pop = Pop { wait_ms: 50_000, ..Pop::new("t", "default") };
@@ -122,7 +128,7 @@ async fn a_pop_that_is_cancelled_takes_nothing() {
         let id = client.push(Push::new("t", b"job".to_vec())).await.unwrap().value;
         let delivery = running.next().await;
         assert_eq!((delivery.id, delivery.retries), (id, 0));
-        running.node.ack(&delivery.receipt.unwrap()).await.unwrap();
+        running.node.end(&delivery.receipt.unwrap(), &End::Ack).await.unwrap();
     }
 }
 
@@ -131,10 +137,10 @@ async fn deliveries_are_given_back_by_hand() {
     let running = start().await;
     let id = running.node.push(Push::new("t", b"job".to_vec())).await.unwrap();
     let first = running.next().await.receipt.unwrap();
-    running.node.give_back(&[first]);
+    running.node.give_back(vec![first])();
     let again = running.next().await;
     assert_eq!((again.id, again.retries), (id, 0));
     // The first receipt is a stale one by now: it ends nobody else's delivery.
-    running.node.give_back(&[first]);
-    running.node.ack(&again.receipt.unwrap()).await.unwrap();
+    running.node.give_back(vec![first])();
+    running.node.end(&again.receipt.unwrap(), &End::Ack).await.unwrap();
 }

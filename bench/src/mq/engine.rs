@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use ms_mq::{Node, NodeConfig, NodeId, Push};
+use ms_mq::{Engine as _, Look, Node, NodeConfig, NodeId, Push};
 use tokio::task::JoinSet;
 
 use crate::peer::Failure;
@@ -47,9 +47,14 @@ pub(crate) fn push(directory: &Path, outstanding: usize, body: usize, length: Du
     };
     pushed(length / 4)?;
     let on_disk = || node.written() + node.prepared();
-    let (before, already) = (on_disk(), node.stats("bench")?.queues[0].pushed);
+    let taken = || -> Result<u64, Failure> {
+        let look = Look::Stats { topic: Some("bench".to_owned()), after: None };
+        let (topics, _) = runtime.block_on(node.look(look))?.topics();
+        Ok(topics.iter().flat_map(|topic| &topic.queues).map(|queue| queue.pushed).sum())
+    };
+    let (before, already) = (on_disk(), taken()?);
     let rate = pushed(length)?;
-    let bodies = (node.stats("bench")?.queues[0].pushed - already) * body.len() as u64;
+    let bodies = (taken()? - already) * body.len() as u64;
     let amplification = (on_disk() - before) as f64 / bodies as f64;
     node.close();
     Ok(Engine { rate, amplification })

@@ -16,14 +16,14 @@ use crate::{
     message::{Millis, NodeId},
     record::Record,
     segment::{HEADER, SegmentHeader},
-    store::{File, Store},
+    store::{File, Store, is_unreadable},
 };
 
 /// The file that says whose directory this is.
 const SUPERBLOCK: &str = "store";
 const SUPERBLOCK_NEW: &str = "store.new";
 
-/// What was found when a log was opened.
+/// Findings of opening a log.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     /// No record is from later.
@@ -44,15 +44,15 @@ pub enum OpenError {
         /// In bytes: of one segment.
         needed: u64,
     },
-    /// It belongs to another node.
+    /// The directory belongs to another node.
     #[error("the directory belongs to node {found}, this is node {own}: give each node a directory of its own")]
     OtherNode {
-        /// Whose it is.
+        /// The owner.
         found: NodeId,
-        /// Who asks.
+        /// The node that opens it.
         own: NodeId,
     },
-    /// It is something else, or the file that says what it is is damaged.
+    /// The directory is something else, or the file that says what it is is damaged.
     #[error("this is no queue's directory: {0}")]
     NoQueue(String),
 }
@@ -74,7 +74,9 @@ struct Found<F> {
     number: u32,
     file: Arc<F>,
     size: u64,
+    /// `None`: there is none, or it cannot be read.
     header: Option<SegmentHeader>,
+    unreadable: bool,
 }
 
 impl<F: File> Found<F> {
@@ -101,17 +103,15 @@ impl<S: Store> Log<S> {
             OpenError::Io(error) => full(error),
             error => error,
         })?;
-        let (mut found, mut spares) = find(&mut store, &names, id)?;
+        let (mut found, mut spares) = find(&mut store, &names, id, layout.segment_size)?;
         let mut recovered = Recovered::default();
         // The newest without a header was never used.
-        if let Some(newest) = found.pop_if(|newest| newest.header.is_none()) {
-            let spare = format!("spare-9{:07}", newest.number);
-            store.rename(&segment_name(newest.number), &spare)?;
-            spares.push(spare);
+        if let Some(newest) = found.pop_if(|newest| newest.header.is_none() && !newest.unreadable) {
+            spares.extend(make_spare(&mut store, newest.number, newest.size, layout)?);
         }
         let files = Arc::new(Files(Default::default()));
         let (mut sealed, mut sequence, mut cut) = (BTreeMap::<u32, Sealed>::new(), 0, None);
-        // What the newest segment goes back to if it says nothing that the one before it does not say.
+        // Cut and sequence before the newest segment, if it only repeats the configuration: it is then used again.
         let mut repeats = None;
         let mut expected = found.first().map_or(1, |first| first.number);
         if let Some(first) = found.first() {
@@ -157,12 +157,10 @@ impl<S: Store> Log<S> {
         }
         let mut number = found.last().map_or(0, |last| last.number) + 1;
         if let Some(before) = repeats {
-            // It is used again: else a node that starts again and again uses up its space.
+            // Used again: else a node that starts again and again uses up its space.
             number -= 1;
-            let spare = format!("spare-9{number:07}");
-            store.rename(&segment_name(number), &spare)?;
-            spares.push(spare);
-            sealed.remove(&number);
+            let size = sealed.remove(&number).map_or(0, |sealed| sealed.size);
+            spares.extend(make_spare(&mut store, number, size, layout)?);
             files.remove(number);
             (cut, sequence) = before;
         }
@@ -213,9 +211,12 @@ fn identify<S: Store>(store: &mut S, names: &[String], node: NodeId) -> Result<u
         store.sync_directory()?;
         return Ok(id);
     }
-    let mut bytes = vec![0; HEADER];
-    store.open(SUPERBLOCK)?.read_at(&mut bytes, 0)?;
-    let Some(block) = SegmentHeader::from_bytes(&bytes) else {
+    let file = store.open(SUPERBLOCK)?;
+    let block = match read_header(&file, file.length()?) {
+        Err(error) if is_unreadable(&error) => None,
+        block => block?,
+    };
+    let Some(block) = block.or_else(|| told_by_segments(store, names)) else {
         return Err(OpenError::NoQueue(format!("the file `{SUPERBLOCK}` is damaged, or from another version")));
     };
     if block.node != node {
@@ -224,29 +225,70 @@ fn identify<S: Store>(store: &mut S, names: &[String], node: NodeId) -> Result<u
     Ok(block.store)
 }
 
+/// The header of a file of this size, if it has one.
+fn read_header(file: &impl File, size: u64) -> io::Result<Option<SegmentHeader>> {
+    let mut bytes = vec![0; HEADER];
+    if size < HEADER as u64 {
+        return Ok(None);
+    }
+    file.read_at(&mut bytes, 0)?;
+    Ok(SegmentHeader::from_bytes(&bytes))
+}
+
+/// Store and node according to the segments, if all that can be read agree: for a superblock that is damaged.
+fn told_by_segments<S: Store>(store: &mut S, names: &[String]) -> Option<SegmentHeader> {
+    let mut told = None::<SegmentHeader>;
+    for name in names.iter().filter(|name| name.ends_with(".segment")) {
+        let file = store.open(name).ok()?;
+        let Ok(Some(header)) = read_header(&file, file.length().ok()?) else { continue };
+        if told.is_some_and(|told| (told.store, told.node) != (header.store, header.node)) {
+            return None;
+        }
+        told = Some(header);
+    }
+    if told.is_some() {
+        warn!("the file `{SUPERBLOCK}` is damaged: the segments say whose directory this is");
+    }
+    told
+}
+
 type FilesOf<S> = (Vec<Found<<S as Store>::File>>, Vec<String>);
 
-/// The segments, by number, and the names of the spares.
-fn find<S: Store>(store: &mut S, names: &[String], id: u128) -> Result<FilesOf<S>, OpenError> {
+/// Turns a segment's file into a spare, if it has the size that segments have now; returns the spare's name.
+fn make_spare<S: Store>(store: &mut S, number: u32, size: u64, layout: Layout) -> io::Result<Option<String>> {
+    let name = segment_name(number);
+    if size != layout.segment_size {
+        store.remove(&name)?;
+        return Ok(None);
+    }
+    let spare = format!("spare-9{number:07}");
+    store.rename(&name, &spare)?;
+    Ok(Some(spare))
+}
+
+/// The segments, by number, and the names of the spares. Spares of another size, as from another configuration, are removed:
+/// their space is not the space that a segment needs.
+fn find<S: Store>(store: &mut S, names: &[String], id: u128, size: u64) -> Result<FilesOf<S>, OpenError> {
     let (mut found, mut spares) = (Vec::new(), Vec::new());
     for name in names {
         if name.starts_with("spare-") {
-            spares.push(name.clone());
+            if store.open(name)?.length()? == size {
+                spares.push(name.clone());
+            } else {
+                store.remove(name)?;
+            }
         }
         let Some(number) = name.strip_suffix(".segment").and_then(|number| number.parse::<u32>().ok()) else {
             continue;
         };
         let file = store.open(name)?;
         let size = file.length()?;
-        let mut bytes = vec![0; HEADER];
-        let header = if size >= HEADER as u64 {
-            file.read_at(&mut bytes, 0)?;
-            SegmentHeader::from_bytes(&bytes)
-        } else {
-            None
+        let (header, unreadable) = match read_header(&file, size) {
+            Err(error) if is_unreadable(&error) => (None, true),
+            header => (header?, false),
         };
         let header = header.filter(|header| header.origin.number == u64::from(number) && header.store == id);
-        found.push(Found { number, file: Arc::new(file), size, header });
+        found.push(Found { number, file: Arc::new(file), size, header, unreadable });
     }
     found.sort_by_key(|segment| segment.number);
     spares.sort();

@@ -1,14 +1,17 @@
-use std::io::{self, ErrorKind};
+use std::{
+    io::{self, ErrorKind},
+    ops::Range,
+};
 
 use tracing::warn;
 
-use super::Damage;
+use super::{BLOCK, Damage};
 use crate::{
     batch::{Place, read_content, read_footer},
     message::{MessageId, Millis},
     record::{Record, Unreadable},
     segment::{BadBatch, Batch, HEADER, Origin, Trailer, find_batch, read_batch, salvage_content},
-    store::File,
+    store::{File, is_unreadable},
     varint::Reader,
 };
 
@@ -23,7 +26,7 @@ pub(super) struct Scan {
     pub(super) lasting: bool,
 }
 
-/// What was found in a segment.
+/// Findings of reading a segment.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
     pub(super) last_sequence: u64,
@@ -40,17 +43,29 @@ impl Scan {
             let mut bytes = vec![0; length];
             file.read_at(&mut bytes, offset).map(|()| bytes)
         };
-        if let Some((trailer, footer)) = Trailer::find(self.origin, size, read)?
+        let found = match Trailer::find(self.origin, size, read) {
+            // The batches say the same.
+            Err(error) if is_unreadable(&error) => None,
+            found => found?,
+        };
+        if let Some((trailer, footer)) = found
             && trailer.footer <= self.end
         {
             read_footer(self.number, &footer, visit).map_err(unreadable)?;
             let Trailer { footer: end, last_sequence, time, .. } = trailer;
             return Ok(Scanned { last_sequence, time, end, damage: Vec::new() });
         }
-        self.batches(&read(0, self.end as usize)?, visit)
+        let (bytes, holes) = read_around(file, self.end as usize)?;
+        self.batches(&bytes, &holes, visit)
     }
 
-    fn batches(&self, segment: &[u8], visit: &mut dyn FnMut(Record, Place)) -> io::Result<Scanned> {
+    /// The batches of a segment, which has zeros where `holes` could not be read.
+    fn batches(
+        &self,
+        segment: &[u8],
+        holes: &[Range<usize>],
+        visit: &mut dyn FnMut(Record, Place),
+    ) -> io::Result<Scanned> {
         let mut scanned = Scanned { end: HEADER as u64, ..Scanned::default() };
         let mut at = HEADER;
         loop {
@@ -64,7 +79,7 @@ impl Scan {
                     scanned.end = at as u64;
                 }
                 Err(bad) => {
-                    let Some(next) = self.behind(segment, at, &bad, scanned.last_sequence) else {
+                    let Some(next) = self.behind(segment, at, &bad, scanned.last_sequence, holes) else {
                         if let BadBatch::Content(torn) = &bad {
                             let (number, messages) = (self.number, torn.head.ids.len());
                             warn!(
@@ -82,21 +97,30 @@ impl Scan {
     }
 
     /// Where reading goes on behind a batch that is not whole. `None`: that is the torn end.
-    fn behind(&self, segment: &[u8], at: usize, bad: &BadBatch, last_sequence: u64) -> Option<usize> {
+    fn behind(
+        &self,
+        segment: &[u8],
+        at: usize,
+        bad: &BadBatch,
+        last_sequence: u64,
+        holes: &[Range<usize>],
+    ) -> Option<usize> {
         let next = find_batch(self.origin, segment, at + 1);
+        // A torn batch can be read: an unreadable one was lost later.
+        let unreadable = |end| holes.iter().any(|hole| hole.end > at && hole.start < end);
         if let Some(next) = next {
             let synced = match read_batch(self.origin, segment, next) {
                 Ok(batch) | Err(BadBatch::Content(batch)) => batch.head.synced,
                 Err(BadBatch::Head) => 0,
             };
-            return (self.lasting || synced > last_sequence).then_some(next);
+            return (self.lasting || synced > last_sequence || unreadable(next)).then_some(next);
         }
         // Nothing whole comes any more.
         let end = match bad {
             BadBatch::Content(batch) => batch.end,
             BadBatch::Head => segment.len(),
         };
-        (self.lasting && at < segment.len()).then_some(end)
+        ((self.lasting || unreadable(segment.len())) && at < segment.len()).then_some(end)
     }
 
     /// Saves what can be saved of a damaged batch; names what cannot.
@@ -143,6 +167,29 @@ impl Scan {
         }
         saved
     }
+}
+
+/// The first `length` bytes of a file, with zeros for the blocks that cannot be read; also those.
+fn read_around(file: &impl File, length: usize) -> io::Result<(Vec<u8>, Vec<Range<usize>>)> {
+    let (mut bytes, mut holes) = (vec![0; length], Vec::<Range<usize>>::new());
+    match file.read_at(&mut bytes, 0) {
+        Err(error) if is_unreadable(&error) => {}
+        read => return read.map(|()| (bytes, holes)),
+    }
+    for (at, block) in bytes.chunks_mut(BLOCK as usize).enumerate() {
+        let start = at * BLOCK as usize;
+        match file.read_at(block, start as u64) {
+            Err(error) if is_unreadable(&error) => {
+                block.fill(0);
+                match holes.last_mut() {
+                    Some(last) if last.end == start => last.end += block.len(),
+                    _ => holes.push(start..start + block.len()),
+                }
+            }
+            read => read?,
+        }
+    }
+    Ok((bytes, holes))
 }
 
 fn unreadable(error: Unreadable) -> io::Error {

@@ -12,11 +12,11 @@ use std::{
 
 use crate::MqError;
 
-/// What a group's callers wait for.
+/// One outcome, for all callers of a group.
 #[derive(Debug, Default)]
 pub(super) struct Completion {
     waiting: Mutex<Waiting>,
-    /// It has its outcome.
+    /// The outcome is there.
     complete: AtomicBool,
     /// All that waited have been woken.
     told: AtomicBool,
@@ -58,7 +58,7 @@ impl Completion {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Whether nobody is left to be woken.
+    /// Returns true if nobody is left to be woken.
     pub(super) fn is_told(&self) -> bool {
         self.told.load(Ordering::Relaxed)
     }
@@ -115,7 +115,7 @@ impl Drop for Waiter {
             let left = waiting.wakers.get_mut(place).and_then(Option::take);
             if waiting.outcome.is_none() { None } else { Some(left) }
         };
-        // It came in between, and may have been for this one to pass on.
+        // The outcome came in between, and this waiter may have had to pass it on.
         if left.is_some() {
             self.completion.tell();
         }

@@ -1,10 +1,12 @@
-//! What survives a crash: the power goes at any moment, and of what was not synced any part is there.
+//! Survival of crashes: the power goes at any moment, and of the bytes that were not synced any part is there.
+
+use std::time::Duration;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::{
-    Pop,
+    Change, End, Engine, Look, Pop, Push, QueueName, Settings,
     clock::Manual,
     store::faulty::{Faulty, FaultyFile, Operation},
 };
@@ -28,7 +30,7 @@ fn manual() -> Manual {
     clock
 }
 
-/// What was promised of the messages.
+/// Promises about the messages.
 #[derive(Debug, Default)]
 struct Promised {
     /// Confirmed, and not acked.
@@ -43,8 +45,9 @@ struct Promised {
 async fn all(node: &Node<FaultyFile>) -> BTreeSet<MessageId> {
     let (mut ids, mut last) = (BTreeSet::new(), MessageId(0));
     loop {
-        let page = match node.list("t", "default", last, 1000, false) {
-            Ok(page) => page,
+        let list = Look::List { queue: QueueName::new("t", "default"), after: last, most: 1000, dead: false };
+        let page = match node.look(list).await {
+            Ok(seen) => seen.messages(),
             Err(MqError::NoTopic(_) | MqError::NoQueue(_)) => return ids,
             Err(error) => panic!("{error}"),
         };
@@ -57,7 +60,7 @@ async fn all(node: &Node<FaultyFile>) -> BTreeSet<MessageId> {
 /// Random operations until the power goes.
 async fn work(node: &Node<FaultyFile>, clock: &Manual, random: &mut fastrand::Rng, promised: &mut Promised) {
     let settings = Settings { max_retries: Some(u16::MAX), ..Settings::default() };
-    if node.configure("t", &settings).await.is_err() {
+    if node.change(Change::Configure("t".to_owned(), settings.clone())).await.is_err() {
         return;
     }
     for _ in 0..60 {
@@ -88,7 +91,7 @@ async fn work(node: &Node<FaultyFile>, clock: &Manual, random: &mut fastrand::Rn
                     let id = delivery.id;
                     if random.bool() {
                         let body = promised.there.remove(&id).unwrap_or_else(|| delivery.body.to_vec());
-                        match node.ack(&delivery.receipt.unwrap()).await {
+                        match node.end(&delivery.receipt.unwrap(), &End::Ack).await {
                             Ok(()) => drop(promised.gone.insert(id)),
                             Err(_) => {
                                 promised.unknown.insert(id, body);
@@ -96,7 +99,7 @@ async fn work(node: &Node<FaultyFile>, clock: &Manual, random: &mut fastrand::Rn
                             }
                         }
                     } else if random.bool()
-                        && node.nack(&delivery.receipt.unwrap(), Duration::ZERO, "no").await.is_err()
+                        && node.end(&delivery.receipt.unwrap(), &End::nack(Duration::ZERO, "no")).await.is_err()
                     {
                         return;
                     }
@@ -106,8 +109,8 @@ async fn work(node: &Node<FaultyFile>, clock: &Manual, random: &mut fastrand::Rn
                 let dead: Vec<_> = promised.there.keys().copied().take(1).collect();
                 for id in dead {
                     let body = promised.there.remove(&id).unwrap();
-                    match node.cancel("t", "default", id).await {
-                        Ok(()) => drop(promised.gone.insert(id)),
+                    match node.change(Change::Cancel(QueueName::new("t", "default"), id)).await {
+                        Ok(_) => drop(promised.gone.insert(id)),
                         Err(_) => {
                             promised.unknown.insert(id, body);
                             return;
@@ -126,7 +129,8 @@ async fn check(node: &Node<FaultyFile>, promised: &mut Promised) {
     let there = all(node).await;
     for (id, body) in &promised.there {
         assert!(there.contains(id), "{id} was confirmed and is lost");
-        let found = node.get("t", "default", *id).await.unwrap().body.unwrap();
+        let found =
+            node.look(Look::Get(QueueName::new("t", "default"), *id)).await.unwrap().messages().remove(0).body.unwrap();
         assert_eq!(&found[..], &body[..]);
     }
     for id in &promised.gone {
@@ -139,7 +143,8 @@ async fn check(node: &Node<FaultyFile>, promised: &mut Promised) {
     }
     for id in there.iter().filter(|id| !promised.there.contains_key(id)).copied().collect::<Vec<_>>() {
         // A push whose answer never came.
-        let body = node.get("t", "default", id).await.unwrap().body.unwrap();
+        let body =
+            node.look(Look::Get(QueueName::new("t", "default"), id)).await.unwrap().messages().remove(0).body.unwrap();
         promised.there.insert(id, body.to_vec());
     }
 }
@@ -159,10 +164,10 @@ fn cycles(seed: u64, count: u64) {
             disk.crash(&mut random);
             let node = open(&disk, &clock).unwrap();
             check(&node, &mut promised).await;
-            // So that it stays quick.
+            // Fewer messages, for speed.
             let old: Vec<_> = promised.there.keys().copied().take(promised.there.len().saturating_sub(50)).collect();
             for id in old {
-                node.cancel("t", "default", id).await.unwrap();
+                node.change(Change::Cancel(QueueName::new("t", "default"), id)).await.unwrap();
                 promised.there.remove(&id);
             }
             promised.gone.clear();
@@ -218,9 +223,9 @@ async fn a_full_disk_refuses_pushes_and_nothing_else() {
     for id in &ids {
         let delivery = node.pop(&Pop::new("t", "default")).await.unwrap().remove(0);
         assert_eq!(delivery.id, *id);
-        node.ack(&delivery.receipt.unwrap()).await.unwrap();
+        node.end(&delivery.receipt.unwrap(), &End::Ack).await.unwrap();
     }
-    // What was acked is cleaned, and there is space again.
+    // Acked messages are cleaned, and there is space again.
     let mut tries = 0;
     while let Err(error) = node.push(Push::new("t", b"again".to_vec())).await {
         assert_eq!(error, MqError::DiskFull);

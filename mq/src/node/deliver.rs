@@ -1,96 +1,169 @@
 //! Handing out: from the queue, with the body, to whoever waits; and back when it reaches nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::Notify,
+    sync::{Notify, futures::OwnedNotified},
     time::{Instant, sleep_until},
 };
 
-use super::{Node, inner::Shared};
+use super::{
+    Node,
+    inner::{Need, Shared},
+};
 use crate::{
     Delivery, Extensions, MessageId, MqError, Pop, Receipt,
     batch::Place,
     record::{MessageRecord, QueueNumber},
     state::{Handed, Leased},
-    store::File,
+    store::{File, is_unreadable},
 };
 
+/// Bytes of messages in one answer, unless one alone has more.
+const BYTES: u32 = 3 << 20;
+
+/// Where deliveries come from.
+#[derive(Clone, Copy)]
+enum Source {
+    Queue,
+    DeadLetters,
+}
+
+/// Result of a look at a queue.
+enum Found {
+    Messages(Vec<Handed>),
+    /// Nothing is ready. There will be news, or a change by itself after this time.
+    Nothing(Pin<Box<OwnedNotified>>, Option<Duration>),
+    /// There are due messages that had to be moved first; another look is needed.
+    Unfinished,
+}
+
 impl<F: File> Node<F> {
-    /// Takes the next messages; none if none comes in the time that the wish gives.
-    ///
-    /// # Errors
-    /// No such queue, or the disk.
-    pub async fn pop(&self, pop: &Pop) -> Result<Vec<Delivery>, MqError> {
+    /// See [`Engine::pop`](crate::Engine::pop).
+    pub(super) async fn take(&self, pop: &Pop) -> Result<Vec<Delivery>, MqError> {
         let most = pop.max_messages.clamp(1, 1000) as usize;
+        let bytes = pop.max_bytes.min(BYTES) as usize;
         let deadline = Instant::now() + Duration::from_millis(pop.wait_ms.min(24 * 3600 * 1000));
-        // Whoever goes wakes the next, so that of those who wait one always knows when something changes by itself.
-        let mut waited: Option<Popper<'_, F>> = None;
+        // The departing waiter wakes the next one, so one waiter always owns the timer for what changes by itself.
+        let mut waiter: Option<Popper<'_, F>> = None;
         loop {
-            let (handed, news, next) = {
-                let mut inner = self.shared.lock();
-                inner.check_open()?;
+            let found = {
+                let mut inner = self.shared.space(Need::Lease).await?;
                 let number = inner.state.queue_number(&pop.topic, &pop.queue)?;
                 let now = self.shared.clock.now();
                 let (state, group) = inner.state_and_group(now);
-                let handed = state.pop(number, most, pop.max_bytes as usize, now, &mut group.batch);
-                let news = inner.waiting.entry(number).or_default().clone();
-                let found = if handed.is_empty() {
-                    let next = inner.state.queue(number).and_then(crate::queue::Queue::next_change);
-                    let mut listening = Box::pin(news.clone().notified_owned());
-                    // Before anybody else can look: so no news is missed.
-                    listening.as_mut().enable();
-                    if waited.is_none() {
-                        inner.poppers += 1;
-                        waited = Some(Popper { shared: &self.shared, news });
+                let found = match state.pop(number, most, bytes, now, &mut group.batch) {
+                    None => Found::Unfinished,
+                    Some(handed) if handed.is_empty() => {
+                        let next = inner.state.queue(number).and_then(crate::queue::Queue::next_change);
+                        let news = inner.waiting.entry(number).or_default().clone();
+                        let mut listening = Box::pin(news.clone().notified_owned());
+                        // Before anybody else can look: so no news is missed.
+                        listening.as_mut().enable();
+                        match &mut waiter {
+                            // The queue may be another one of the same name by now.
+                            Some(waiter) => waiter.news = news,
+                            None => {
+                                inner.poppers += 1;
+                                waiter = Some(Popper { shared: &self.shared, news });
+                            }
+                        }
+                        let next = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
+                        Found::Nothing(listening, next)
                     }
-                    (handed, Some(listening), next.map(|next| Duration::from_millis(next.saturating_sub(now))))
-                } else {
-                    // Whoever waits must hear of the lease's end; who has waited says so when it goes.
-                    if waited.is_none() {
-                        news.notify_one();
+                    Some(handed) => {
+                        // A waiter must hear of the end of the lease; one that has waited says so when it goes.
+                        if waiter.is_none()
+                            && let Some(news) = inner.waiting.get(&number)
+                        {
+                            news.notify_one();
+                        }
+                        Found::Messages(handed)
                     }
-                    (handed, None, None)
                 };
                 self.shared.unlock_and_wake(inner);
                 found
             };
-            let Some(news) = news else {
-                let delivered = self.deliver(handed).await?;
-                if !delivered.is_empty() {
-                    return Ok(delivered);
+            match found {
+                Found::Unfinished => tokio::task::yield_now().await,
+                Found::Messages(handed) => {
+                    let delivered = self.deliver(handed, Source::Queue).await?;
+                    if !delivered.is_empty() {
+                        return Ok(delivered);
+                    }
                 }
-                continue;
-            };
-            let until = next.map_or(deadline, |next| deadline.min(Instant::now() + next));
-            if Instant::now() >= deadline {
-                return Ok(Vec::new());
+                Found::Nothing(news, next) => {
+                    let until = next.map_or(deadline, |next| deadline.min(Instant::now() + next));
+                    if Instant::now() >= deadline {
+                        return Ok(Vec::new());
+                    }
+                    tokio::select! {
+                        () = news => {}
+                        () = sleep_until(until) => {}
+                    }
+                }
             }
-            tokio::select! {
-                () = news => {}
-                () = sleep_until(until) => {}
+        }
+    }
+
+    /// See [`Engine::pop_dead`](crate::Engine::pop_dead).
+    pub(super) async fn take_dead(&self, pop: &Pop) -> Result<Vec<Delivery>, MqError> {
+        let most = pop.max_messages.clamp(1, 1000) as usize;
+        let bytes = pop.max_bytes.min(BYTES) as usize;
+        loop {
+            let handed = {
+                let mut inner = self.shared.space(Need::Lease).await?;
+                let number = inner.state.queue_number(&pop.topic, &pop.queue)?;
+                let now = self.shared.clock.now();
+                let (state, group) = inner.state_and_group(now);
+                let handed = state.pop_dead(number, most, bytes, now, &mut group.batch);
+                self.shared.unlock_and_wake(inner);
+                handed
+            };
+            match handed {
+                None => tokio::task::yield_now().await,
+                Some(handed) if handed.is_empty() => return Ok(Vec::new()),
+                Some(handed) => {
+                    let delivered = self.deliver(handed, Source::DeadLetters).await?;
+                    if !delivered.is_empty() {
+                        return Ok(delivered);
+                    }
+                }
             }
         }
     }
 
     /// Adds the bodies. Cancelled, it gives the messages back.
-    async fn deliver(&self, handed: Vec<Handed>) -> Result<Vec<Delivery>, MqError> {
+    async fn deliver(&self, handed: Vec<Handed>, source: Source) -> Result<Vec<Delivery>, MqError> {
         let mut guard = Undelivered { shared: &self.shared, handed };
+        let mut reasons = Vec::new();
         let (cached, by_itself): (Vec<_>, bool) = {
             let inner = self.shared.lock();
-            let by_itself = guard.handed.first().is_some_and(|first| inner.state.acks_by_itself(first.queue));
+            let by_itself = match source {
+                Source::Queue => guard.handed.first().is_some_and(|first| inner.state.acks_by_itself(first.queue)),
+                Source::DeadLetters => {
+                    let reason = |handed: &Handed| inner.state.queue(handed.queue)?.dead_reason(handed.id);
+                    reasons.extend(guard.handed.iter().map(|handed| reason(handed).unwrap_or_default().to_owned()));
+                    false
+                }
+            };
             (guard.handed.iter().map(|handed| inner.cache.get(handed.place)).collect(), by_itself)
         };
+        let mut reasons = reasons.into_iter();
         let missing: Vec<_> = guard.handed.iter().zip(&cached).filter(|(_, cached)| cached.is_none()).collect();
         let missing: Vec<_> = missing.into_iter().map(|(handed, _)| *handed).collect();
         let mut read = self.read(missing).await?.into_iter();
-        // What is damaged, or was cancelled meanwhile, is nobody's.
-        let mut acked = if by_itself {
+        // Damaged messages, and those that were cancelled meanwhile, are not delivered.
+        let acked: Vec<_> = if by_itself {
             let acks: Vec<_> = guard.handed.iter().map(leased).collect();
-            self.ack_all(&acks).await?.into_iter()
+            self.durable(Need::End, |state, now, batch| {
+                Ok(acks.iter().map(|ack| state.ack(*ack, now, batch).is_ok()).collect())
+            })
+            .await?
         } else {
-            Vec::new().into_iter()
+            Vec::new()
         };
+        let mut acked = acked.into_iter();
         let mut deliveries = Vec::with_capacity(guard.handed.len());
         for (handed, cached) in guard.handed.iter().zip(cached) {
             let found = match cached {
@@ -98,6 +171,7 @@ impl<F: File> Node<F> {
                 None => read.next().flatten(),
             };
             let mine = acked.next().unwrap_or(!by_itself);
+            let reason = reasons.next().map(|reason| (Delivery::REASON, reason.into_bytes().into()));
             let Some(MessageRecord { body, headers, .. }) = found.filter(|_| mine) else { continue };
             let receipt = Receipt {
                 node: self.shared.node,
@@ -112,7 +186,7 @@ impl<F: File> Node<F> {
                 body: body.into(),
                 headers: headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
                 retries: handed.retries,
-                extensions: Extensions::default(),
+                extensions: Extensions(reason.into_iter().collect()),
             });
         }
         guard.handed.clear();
@@ -145,11 +219,11 @@ impl<F: File> Shared<F> {
                 Ok(message) => return Ok(Some(message)),
                 Err(error) => {
                     let mut inner = self.lock();
-                    // It may have been copied forward in between.
+                    // The message may have been copied forward in between.
                     let now_at = inner.state.queue(queue).and_then(|queue| queue.get(id)).map(|live| live.place);
                     match now_at {
                         Some(moved) if moved != place => place = moved,
-                        Some(_) if error.kind() == std::io::ErrorKind::InvalidData => {
+                        Some(_) if is_unreadable(&error) => {
                             inner.lose_one(queue, id);
                             return Ok(None);
                         }
@@ -190,11 +264,6 @@ impl<F: File> Drop for Undelivered<'_, F> {
         if self.handed.is_empty() {
             return;
         }
-        // An error: the node has ended, and with it the leases.
-        let _ = self.shared.change(|state, now, batch| {
-            self.handed.iter().for_each(|handed| state.undelivered(leased(handed), now, batch));
-            Ok(())
-        });
-        self.handed.iter().for_each(|handed| self.shared.wake_number(handed.queue));
+        self.shared.give_back(&self.handed.iter().map(leased).collect::<Vec<_>>());
     }
 }

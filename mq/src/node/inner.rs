@@ -1,4 +1,4 @@
-//! What a node's callers and its log's thread share, and what gathers between the two.
+//! State that a node's callers and its log's thread share, and the groups of records between the two.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,10 +18,11 @@ use crate::{
     Damage, MessageId, MqError, NodeId,
     batch::{Batch, Place},
     clock::Clock,
+    dedup::Key,
     log::Files,
     message::Millis,
     record::{MessageRecord, QueueNumber},
-    state::{Copied, DedupKey, Pending, State},
+    state::{Copied, Pending, State},
     store::File,
 };
 
@@ -45,17 +46,20 @@ pub(super) struct Shared<F> {
 pub(super) struct Inner {
     pub(super) state: State,
     pub(super) groups: VecDeque<Group>,
-    /// What a batch was in, to be used again.
+    /// A batch that was written, to be used again.
     pub(super) spare: Batch,
     pub(super) cache: Cache,
-    /// Who waits for messages.
+    /// Wakers of waiting pops, by queue.
     pub(super) waiting: BTreeMap<QueueNumber, Arc<Notify>>,
     /// How many they are.
     pub(super) poppers: usize,
     /// Bytes that the log can take without asking the disk.
     pub(super) reserved: u64,
-    /// It has no more to reserve.
+    /// The disk has no more to reserve.
     pub(super) disk_full: bool,
+    /// Cleaning makes room on a full disk.
+    pub(super) reclaiming: bool,
+    pub(super) segment_bytes: u64,
     pub(super) written: u64,
     pub(super) prepared: u64,
     pub(super) closing: bool,
@@ -68,24 +72,24 @@ pub(super) struct Inner {
 
 /// The writer looks out for callers for so long before it sleeps.
 const AWAKE: Duration = Duration::from_micros(100);
-/// So many looks, some 2 us, before others may have its CPU.
+/// Looks, some 2 us, before other threads may have the writer's CPU.
 const LOOKS: u32 = 64;
 
 /// How much must gather for the writer to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// It is awake, or looks by itself soon enough.
+    /// The writer is awake, or looks by itself soon enough.
     Nothing,
     Anything,
-    /// What somebody waits for: leases are no hurry.
+    /// Records that a caller waits for: leases are no hurry.
     Urgent,
-    /// So many callers that wait.
+    /// At least this number of waiting callers.
     Callers(usize),
     /// The same, and it is awake to see them come.
     CallersAtOnce(usize),
 }
 
-/// What becomes certain together.
+/// Records that become durable together.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) batch: Batch,
@@ -94,7 +98,8 @@ pub(super) struct Group {
     pub(super) synced: Stage,
     pub(super) written: Stage,
     pub(super) copied: Vec<Copied>,
-    pub(super) copied_dedup: Option<(u32, Vec<DedupKey>)>,
+    /// Dedup keys that were copied forward, and from where.
+    pub(super) copied_keys: Vec<(u32, Vec<Key>)>,
 }
 
 /// Messages that can be handed out, for those who wait for them.
@@ -117,8 +122,31 @@ impl News {
     }
 }
 
-/// What ending one message takes in the log, with room to spare.
-pub(super) const PER_COPY: u64 = 64;
+/// Purpose for which space in the log is asked. While the disk is full, purposes that grow the log stop first: pushes, then
+/// leases. Ends of messages have a reserve of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Push,
+    /// Leases, failed deliveries, settings.
+    Lease,
+    /// Acks and other ends of messages, which free more than they take.
+    End,
+}
+
+impl Need {
+    /// Segments that must be left besides the reserve: one in which cleaning copies, one for the next start, and one more for
+    /// what is not pushed.
+    fn segments(self) -> u64 {
+        match self {
+            Self::Push => 3,
+            Self::Lease => 2,
+            Self::End => 0,
+        }
+    }
+}
+
+/// Callers wait for this long until cleaning has made room for a lease.
+const RECLAIMED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Group {
     pub(super) fn is_idle(&self) -> bool {
@@ -139,17 +167,18 @@ impl<F: File> Shared<F> {
     /// Makes a change that nobody waits for.
     pub(super) fn change<T>(
         &self,
+        inner: MutexGuard<'_, Inner>,
         change: impl FnOnce(&mut State, Millis, &mut Batch) -> Result<T, MqError>,
     ) -> Result<T, MqError> {
-        self.add(|state, now, group| change(state, now, &mut group.batch))
+        self.add(inner, |state, now, group| change(state, now, &mut group.batch))
     }
 
     /// Adds to the group that is written next.
     pub(super) fn add<T>(
         &self,
+        mut inner: MutexGuard<'_, Inner>,
         change: impl FnOnce(&mut State, Millis, &mut Group) -> Result<T, MqError>,
     ) -> Result<T, MqError> {
-        let mut inner = self.lock();
         inner.check_open()?;
         let now = self.clock.now();
         let (state, group) = inner.state_and_group(now);
@@ -220,20 +249,37 @@ impl<F: File> Shared<F> {
         }
     }
 
-    /// For pushes: what is shared, when there is room for more.
-    pub(super) async fn space(&self) -> Result<MutexGuard<'_, Inner>, MqError> {
+    /// Locks the shared state when there is room for this purpose.
+    pub(super) async fn space(&self, need: Need) -> Result<MutexGuard<'_, Inner>, MqError> {
+        let mut deadline = None;
         loop {
             let mut more = pin!(self.space.notified());
             {
                 let inner = self.lock();
                 inner.check_open()?;
-                if inner.check_space(self.segment_bytes)? {
+                if inner.check_space(need, self.segment_bytes)? {
                     return Ok(inner);
                 }
                 more.as_mut().enable();
             }
-            more.await;
+            let deadline = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + RECLAIMED_WITHIN);
+            if tokio::time::timeout_at(deadline, more).await.is_err() {
+                return Err(MqError::DiskFull);
+            }
         }
+    }
+
+    /// Wakes the waiters of queues that are gone: the name may be another queue's by now.
+    pub(super) fn forget_waiting(&self) {
+        let mut inner = self.lock();
+        let Inner { waiting, state, .. } = &mut *inner;
+        waiting.retain(|number, news| {
+            let there = state.queue(*number).is_some();
+            if !there {
+                news.notify_waiters();
+            }
+            there
+        });
     }
 
     pub(super) fn wake(&self, topic: &str, queue: &str) {
@@ -246,8 +292,10 @@ impl<F: File> Shared<F> {
         }
     }
 
-    pub(super) fn wake_number(&self, number: QueueNumber) {
-        if let Some(news) = self.lock().waiting.get(&number) {
+    /// Wakes a waiter of each of these queues.
+    pub(super) fn wake_numbers(&self, numbers: impl Iterator<Item = QueueNumber>) {
+        let inner = self.lock();
+        for news in numbers.filter_map(|number| inner.waiting.get(&number)) {
             news.notify_one();
         }
     }
@@ -260,18 +308,19 @@ impl Inner {
             let batch = std::mem::take(&mut self.spare);
             self.groups.push_back(Group { batch, ..Group::default() });
         }
+        self.state.frozen = self.disk_full && !self.has_space(Need::Lease, self.segment_bytes);
         let last = self.groups.len() - 1;
         let group = &mut self.groups[last];
         group.time = group.time.max(now);
         (&mut self.state, group)
     }
 
-    /// Whether there is nothing to write.
+    /// Returns true if there is nothing to write.
     pub(super) fn is_idle(&self) -> bool {
         self.groups.iter().all(Group::is_idle)
     }
 
-    /// Whether somebody waits for what is to be written, or for pushes to be shown.
+    /// Returns true if a caller waits for records that are not written yet, or pushes wait to be shown.
     pub(super) fn is_urgent(&self) -> bool {
         self.groups.iter().any(|group| !group.synced.is_empty() || !group.written.is_empty())
     }
@@ -289,20 +338,24 @@ impl Inner {
         }
     }
 
-    /// Pushes leave the last of the space to acks and cleaning. False: they must wait until more is reserved.
-    pub(super) fn check_space(&self, segment_bytes: u64) -> Result<bool, MqError> {
-        let waiting: u64 = self.groups.iter().map(|group| group.batch.content.len() as u64).sum();
-        let needed = 2 * segment_bytes + PER_COPY * self.state.live() + waiting;
-        if self.reserved >= needed {
+    /// Returns true if there is room, and false if the caller must wait until more is reserved or cleaned.
+    pub(super) fn check_space(&self, need: Need, segment_bytes: u64) -> Result<bool, MqError> {
+        if need == Need::End || self.has_space(need, segment_bytes) {
             Ok(true)
-        } else if self.disk_full {
+        } else if self.disk_full && (need == Need::Push || !self.reclaiming) {
             Err(MqError::DiskFull)
         } else {
             Ok(false)
         }
     }
 
-    /// These pushes are where they should be: they can be handed out. Who waits for them is told with `news`.
+    fn has_space(&self, need: Need, segment_bytes: u64) -> bool {
+        let waiting: u64 = self.groups.iter().map(|group| group.batch.content.len() as u64).sum();
+        // Waiting records are written twice: in a batch and in the footer.
+        self.reserved >= need.segments() * segment_bytes + self.state.reserve() + 2 * waiting
+    }
+
+    /// Makes pushes visible whose records are written. The waiters for them are notified with `news`.
     pub(super) fn show<F: File>(
         &mut self,
         pushes: &[Pending],
@@ -320,7 +373,7 @@ impl Inner {
         }
     }
 
-    /// What holds pushes is kept for who pops them.
+    /// Keeps a batch with pushes in the cache, for the pops that follow.
     pub(super) fn keep(&mut self, batch: &mut Batch, segment: u32, start: u32) {
         if batch.ids.is_empty() || batch.content.is_empty() {
             return;
@@ -339,29 +392,6 @@ impl Inner {
         batch.content.clear();
     }
 
-    pub(super) fn advance(&mut self, clock: &dyn Clock) {
-        let now = clock.now();
-        loop {
-            let (state, group) = self.state_and_group(now);
-            if state.advance_all(now, &mut group.batch) {
-                break;
-            }
-        }
-    }
-
-    /// The number of a queue, which is brought up to the present.
-    pub(super) fn current(&mut self, topic: &str, queue: &str, clock: &dyn Clock) -> Result<QueueNumber, MqError> {
-        let number = self.state.queue_number(topic, queue)?;
-        let now = clock.now();
-        loop {
-            let (state, group) = self.state_and_group(now);
-            if state.advance(number, now, &mut group.batch) {
-                break;
-            }
-        }
-        Ok(number)
-    }
-
     /// A message's bytes are damaged: it is dropped, and remembered as lost.
     pub(super) fn lose(&mut self, message: &MessageRecord, place: Place) {
         for (number, _) in &message.copies {
@@ -378,6 +408,16 @@ impl Inner {
         let time = self.groups.back().map_or(0, |group| group.time);
         let (state, group) = self.state_and_group(time);
         state.finish(number, id, &mut group.batch);
+    }
+
+    /// Brings a queue to the present, one step of it. Returns true if nothing is left to do, and if nothing is taken any more.
+    pub(super) fn advance(&mut self, number: QueueNumber, clock: &dyn Clock) -> bool {
+        if self.check_open().is_err() {
+            return true;
+        }
+        let now = clock.now();
+        let (state, group) = self.state_and_group(now);
+        state.advance(number, now, &mut group.batch)
     }
 
     pub(super) fn wake_all(&self) {

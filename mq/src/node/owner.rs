@@ -28,7 +28,7 @@ impl<F: File> Drop for LastWord<F> {
         if std::thread::panicking() {
             let mut inner = self.0.lock();
             inner.failure = Some(MqError::DiskFailed("the thread of the log panicked".to_owned()));
-            // Who waits for a group hears that it is gone.
+            // The waiters of a group hear that it is gone.
             inner.groups.clear();
             inner.wake_all();
             drop(inner);

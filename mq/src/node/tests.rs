@@ -1,19 +1,21 @@
-mod against_the_model;
 mod backlog;
+mod bounds;
 mod burst;
 mod clocks;
+mod conformance;
 mod delays;
 mod errors;
+mod full;
 mod leases;
 mod leftovers;
 mod made_up;
-mod model;
 mod poison;
+mod unreadable;
 
 use std::path::Path;
 
 use super::*;
-use crate::{Delivery, Pop};
+use crate::{Change, Delivery, End, Engine, Look, Pop, Push, QueueName, TopicStats};
 
 fn config() -> NodeConfig {
     NodeConfig { segment_bytes: 256 << 10, ..NodeConfig::new(NodeId::new(1).unwrap()) }
@@ -26,6 +28,11 @@ fn open(directory: &Path) -> Node {
 
 fn pop(wait_ms: u64) -> Pop {
     Pop { wait_ms, ..Pop::new("game", "default") }
+}
+
+async fn stats<F: File>(node: &Node<F>, topic: &str) -> TopicStats {
+    let look = Look::Stats { topic: Some(topic.to_owned()), after: None };
+    node.look(look).await.unwrap().topics().0.remove(0)
 }
 
 fn text(delivery: &Delivery) -> String {
@@ -45,9 +52,9 @@ async fn a_message_goes_through() {
     assert_eq!((delivery.id, text(&delivery), delivery.retries), (id, "job".to_owned(), 0));
     assert!(popped(&node).await.is_none());
     let receipt = delivery.receipt.unwrap();
-    node.ack(&receipt).await.unwrap();
-    assert_eq!(node.ack(&receipt).await, Err(MqError::NotLeased(id.0)));
-    assert_eq!(node.stats("game").unwrap().queues[0].popped, 1);
+    node.end(&receipt, &End::Ack).await.unwrap();
+    assert_eq!(node.end(&receipt, &End::Ack).await, Err(MqError::NotLeased(id.0)));
+    assert_eq!(stats(&node, "game").await.queues[0].popped, 1);
     assert_eq!(receipt.to_string().parse(), Ok(receipt));
 }
 
@@ -64,7 +71,7 @@ async fn what_is_not_acked_is_there_after_a_restart() {
             ids.extend(node.push_batch(pushes.collect()).await.unwrap());
         }
         let receipts: Vec<_> = node.pop(&most(1000)).await.unwrap().iter().filter_map(|d| d.receipt).collect();
-        assert!(node.ack_batch(&receipts).await.unwrap().iter().all(Result::is_ok));
+        assert!(node.end_all(&receipts, &End::Ack).await.unwrap().iter().all(Result::is_ok));
     }
     let node = open(directory.path());
     assert!(node.damage().0.is_empty());
@@ -85,7 +92,7 @@ async fn what_is_not_acked_is_there_after_a_restart() {
 async fn a_waiting_pop_gets_what_comes() {
     let directory = tempfile::tempdir().unwrap();
     let node = open(directory.path());
-    node.declare("game", "default").await.unwrap();
+    node.change(Change::Declare(QueueName::new("game", "default"))).await.unwrap();
     let waiting: Vec<_> = (0..3)
         .map(|_| {
             let node = node.clone();
@@ -116,13 +123,13 @@ async fn the_log_stays_small_though_one_message_is_never_acked() {
         let wish = Pop { max_messages: 100, ..pop(0) };
         let receipts: Vec<_> = node.pop(&wish).await.unwrap().iter().filter_map(|delivery| delivery.receipt).collect();
         assert_eq!(receipts.len(), 100);
-        assert!(node.ack_batch(&receipts).await.unwrap().iter().all(Result::is_ok));
+        assert!(node.end_all(&receipts, &End::Ack).await.unwrap().iter().all(Result::is_ok));
     }
     let segments = std::fs::read_dir(directory.path()).unwrap().count();
     assert!(segments <= 12, "{segments} files for 4 MB of messages that are done with");
-    node.touch(&kept.receipt.unwrap(), None).await.unwrap();
+    node.end(&kept.receipt.unwrap(), &End::Touch(None)).await.unwrap();
     drop(node);
     let node = open(directory.path());
-    let info = node.get("game", "default", first).await.unwrap();
+    let info = node.look(Look::Get(QueueName::new("game", "default"), first)).await.unwrap().messages().remove(0);
     assert_eq!((info.state.as_str(), &info.body.unwrap()[..]), ("leased", &b"kept"[..]));
 }

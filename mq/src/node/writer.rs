@@ -1,39 +1,36 @@
 //! The thread that owns the log: all disk work but the reading of messages happens here.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     sync::{Arc, MutexGuard},
     time::{Duration, Instant},
 };
 
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use super::{
-    inner::{Group, Inner, News, PER_COPY, Shared, Wanted},
+    inner::{Group, Inner, News, Shared, Wanted},
     stage::Stage,
 };
-use crate::{
-    Durability, MqError,
-    batch::{Batch, Place},
-    log::Log,
-    record::MessageRecord,
-    store::Store,
-};
+use crate::{Durability, MqError, batch::Batch, log::Log, store::Store};
 
 mod answered;
+mod clean;
 mod gathering;
+mod reclaim;
 
 use answered::Answered;
+use clean::Cleaning;
 pub(super) use gathering::Gathering;
+pub(super) use reclaim::Reclaim;
 
-/// How much is copied forward between two groups: twice what was written meanwhile, but no more than one of so many parts
-/// of a segment, and no less than one of so many.
-const STEPS: (u64, u64) = (8, 32);
-/// So many files more than are needed are kept to be used again.
-const KEPT: usize = 2;
+/// Segments that are reserved, besides what the state needs: what pushes must leave, and one that they write.
+pub(super) const SPARES: usize = 4;
+/// The pause between two tries to begin a segment on a full disk.
+const RETRY: Duration = Duration::from_millis(50);
 /// A lease is in the log this long after it was given at the latest. Most often an ack comes first, and takes it along.
 const UNHURRIED: Duration = Duration::from_millis(1);
-/// So many pushes are answered after those who wait for messages are told.
+/// Up to this number of producers are answered after the waiting consumers are notified.
 const FEW: usize = 8;
 /// How often it looks after the log when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
@@ -42,11 +39,14 @@ pub(super) struct Writer<S: Store> {
     pub(super) shared: Arc<Shared<S::File>>,
     pub(super) log: Log<S>,
     pub(super) segment_size: u64,
-    /// The oldest segment's messages that have yet to be looked at.
-    pub(super) cleaning: Option<Vec<(MessageRecord, Place)>>,
-    /// What the log had written at the last step of that.
+    /// The cleaning of the oldest segment, if that is under way.
+    pub(super) cleaning: Option<Cleaning>,
+    /// Bytes that the log had written at the last step of cleaning.
     pub(super) cleaned_at: u64,
-    /// What is on its way to the disk.
+    pub(super) reclaim: Reclaim,
+    /// Bytes of messages that were copied forward since the log was opened.
+    pub(super) copied: u64,
+    /// Groups on their way to the disk.
     pub(super) groups: Vec<Group>,
     pub(super) gathering: Gathering,
     /// Something was written since it last had nothing to do.
@@ -117,7 +117,7 @@ impl<S: Store> Writer<S> {
     fn write(&mut self) -> io::Result<()> {
         let begin = Instant::now();
         let must_sync = self.groups.iter().any(|group| group.must_sync);
-        // Who waits for less does not wait for a sync.
+        // Callers that wait for less do not wait for a sync.
         let some_for_less = self.groups.iter().any(|group| !group.written.is_empty());
         let mut places = Vec::new();
         for (at, group) in self.groups.iter().enumerate() {
@@ -145,7 +145,7 @@ impl<S: Store> Writer<S> {
         }
         let callers: usize = self.groups.iter().map(Group::callers).sum();
         let mut inner = self.shared.lock();
-        // Who waits for messages has done so for longer than who pushed them; but many who pushed would wait for each other.
+        // Wake consumers before producers, unless more than `FEW` producers wait: many producers would wait for each other.
         if inner.poppers == 0 || callers > FEW {
             // Under the lock: whoever comes back sees what follows, and is on the way meanwhile.
             answer_synced(&mut self.groups, &mut self.answered);
@@ -155,9 +155,7 @@ impl<S: Store> Writer<S> {
             inner.show(&group.synced.pushes, segment, start, &self.shared, &mut news);
             inner.keep(&mut group.batch, segment, start);
             group.copied.iter().for_each(|copied| inner.state.copied(copied, segment, start));
-            if let Some((from, keys)) = &group.copied_dedup {
-                inner.state.copied_dedup(keys, *from, segment);
-            }
+            group.copied_keys.iter().for_each(|(from, keys)| inner.state.copied_keys(keys, *from, segment));
         }
         self.tell_space(&mut inner);
         self.gathering.answered(callers, inner.callers());
@@ -195,15 +193,17 @@ impl<S: Store> Writer<S> {
                 warn!("there is space on the disk again");
             }
         }
-        if let Some(messages) = self.cleaning.take() {
-            self.clean(messages)?;
+        if let Some(cleaning) = self.cleaning.take() {
+            self.clean(cleaning)?;
         }
         if self.cleaning.is_none() {
-            self.begin_cleaning()?;
+            self.begin_cleaning(full)?;
         }
         let mut inner = self.shared.lock();
         self.tell_space(&mut inner);
+        let released = inner.state.release_some();
         drop(inner);
+        drop(released);
         self.shared.space.notify_waiters();
         Ok(())
     }
@@ -215,88 +215,8 @@ impl<S: Store> Writer<S> {
     }
 
     fn spares(&self) -> usize {
-        let live = self.shared.lock().state.live();
-        3 + (PER_COPY * live).div_ceil(self.segment_size) as usize
-    }
-
-    fn begin_cleaning(&mut self) -> io::Result<()> {
-        let Some(oldest) = self.log.oldest() else { return Ok(()) };
-        let (free, live_bytes) = {
-            let inner = self.shared.lock();
-            (inner.state.is_free(oldest), inner.state.live_bytes())
-        };
-        if free {
-            self.cleaning = Some(Vec::new());
-            return Ok(());
-        }
-        let enough = (2 * live_bytes).max(2 * self.segment_size) + 2 * self.segment_size;
-        if self.log.size() > enough || self.log.has_damage() {
-            debug!("segment {oldest} is cleaned");
-            let mut messages = self.log.messages_of_oldest()?;
-            messages.reverse();
-            self.cleaning = Some(messages);
-        }
-        Ok(())
-    }
-
-    /// Copies what is still needed of the oldest segment, a part of it; at its end the segment is freed.
-    fn clean(&mut self, mut messages: Vec<(MessageRecord, Place)>) -> io::Result<()> {
-        let mut chosen = Vec::new();
-        let meanwhile = self.log.written() - std::mem::replace(&mut self.cleaned_at, self.log.written());
-        let step = (2 * meanwhile).clamp(self.segment_size / STEPS.1, self.segment_size / STEPS.0);
-        {
-            let inner = self.shared.lock();
-            let mut size = 0;
-            while size < step as usize
-                && let Some((message, place)) = messages.pop()
-            {
-                if inner.state.is_needed(&message, place) {
-                    size += place.length as usize;
-                    chosen.push((message, place));
-                }
-            }
-        }
-        let mut read = Vec::with_capacity(chosen.len());
-        for (message, place) in chosen {
-            match self.shared.files.read(message.id, place) {
-                Ok(whole) => read.push((MessageRecord { copies: message.copies, ..whole }, place)),
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    let mut inner = self.shared.lock();
-                    inner.lose(&message, place);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let done = messages.is_empty();
-        let oldest = self.log.oldest();
-        {
-            let mut inner = self.shared.lock();
-            let now = self.shared.clock.now();
-            let (state, group) = inner.state_and_group(now);
-            group.must_sync = true;
-            for (message, place) in read {
-                let copied = state.copy(message, place, &mut group.batch);
-                group.copied.extend(copied);
-            }
-            if let (true, Some(oldest)) = (done, oldest) {
-                let keys = state.copy_dedup(oldest, now, &mut group.batch);
-                group.copied_dedup = Some((oldest, keys));
-            }
-        }
-        if !done {
-            self.cleaning = Some(messages);
-            return Ok(());
-        }
-        self.groups = std::mem::take(&mut self.shared.lock().groups).into();
-        self.write()?;
-        let free = oldest.is_some_and(|oldest| self.shared.lock().state.is_free(oldest));
-        if free {
-            let enough = self.spares() + KEPT;
-            self.log.free_oldest(enough)?;
-        } else {
-            warn!("a segment that was cleaned is still needed: it is cleaned again");
-        }
-        Ok(())
+        let reserve = self.shared.lock().state.reserve();
+        SPARES + reserve.div_ceil(self.segment_size) as usize
     }
 
     /// Nothing is taken any more: what the disk holds is not known.
@@ -326,12 +246,39 @@ fn answer_synced(groups: &mut [Group], answered: &mut Answered) {
 /// Every segment begins with the configuration: so whatever was freed, what the messages in the rest refer to is known.
 fn append<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>, group: &Group, synced: bool) -> io::Result<(u32, u32)> {
     if !log.has_room(&group.batch) {
-        log.roll()?;
-        let mut configuration = Batch::default();
-        shared.lock().state.write_configuration(&mut configuration);
-        log.append(&configuration, group.time)?;
+        roll(shared, log)?;
+        let configuration = shared.lock().state.configuration();
+        for batch in configuration {
+            if !log.has_room(&batch) {
+                roll(shared, log)?;
+            }
+            log.append(&batch, group.time)?;
+        }
     }
     if synced { log.append_synced(&group.batch, group.time) } else { log.append(&group.batch, group.time) }
+}
+
+/// Begins a segment. What is written was accepted because there was space for it; if there is none all the same, it waits until
+/// somebody makes room.
+fn roll<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>) -> io::Result<()> {
+    let mut warned = false;
+    loop {
+        match log.roll() {
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                let mut inner = shared.lock();
+                inner.disk_full = true;
+                if inner.closing {
+                    return Err(error);
+                }
+                if !std::mem::replace(&mut warned, true) {
+                    error!("the disk is full, and nothing is left for the log to go on: make room on it");
+                }
+                // The end of the node ends the pause.
+                drop(shared.wait(inner, Wanted::Nothing, RETRY));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Which stage a push belongs to.

@@ -14,9 +14,9 @@ fn message() -> impl Strategy<Value = Record> {
     let copies = prop::collection::vec((any::<u32>(), state()), 0..4);
     let bytes = || any::<Vec<u8>>().prop_map(Bytes::from);
     let headers = prop::collection::vec((any::<String>(), bytes()), 0..3);
-    (any::<(u64, u32, u8, u32)>(), copies, headers, bytes()).prop_map(
-        |((id, topic, priority, ttr), copies, headers, body)| {
-            Record::Message(MessageRecord { id: MessageId(id), topic, copies, priority, ttr, headers, body })
+    (any::<(u64, u32, u8, u32, Option<u64>)>(), copies, headers, bytes()).prop_map(
+        |((id, topic, priority, ttr, end), copies, headers, body)| {
+            Record::Message(MessageRecord { id: MessageId(id), topic, copies, priority, ttr, end, headers, body })
         },
     )
 }
@@ -32,7 +32,18 @@ fn record() -> impl Strategy<Value = Record> {
         }),
         any::<(u32, String, bool, u64, u16)>().prop_map(|(number, name, auto_ack, ttr, max_retries)| {
             let mode = if auto_ack { Mode::Fuzzy } else { Mode::Exact };
-            let config = TopicConfig { mode, auto_ack, ttr, max_retries, max_length: ttr, dedup_window: 5, created: 6 };
+            let config = TopicConfig {
+                mode,
+                auto_ack,
+                ttr,
+                max_retries,
+                max_length: ttr,
+                dedup_window: 5,
+                created: 6,
+                max_dead: ttr / 2,
+                dead_age: ttr,
+                ttl: ttr / 3,
+            };
             Record::Topic { number, name, config }
         }),
         any::<(u32, u32, String, bool)>().prop_map(|(number, topic, bind_key, paused)| Record::Queue {

@@ -2,16 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
+use regex::Regex;
 use smallvec::SmallVec;
 
-use super::State;
+use super::{STEP, State};
 use crate::{
     MqError, Push,
     batch::{Batch, Place},
     message::{LARGEST_BATCH, LARGEST_BATCH_BYTES, LARGEST_BODY, LONGEST_DELAY, MessageId, Millis, check_name},
     queue::Live,
     record::{CopyState, MessageRecord, QueueNumber, Record, TopicNumber},
-    route::DEFAULT_QUEUE,
+    route::{DEFAULT_QUEUE, Mode},
 };
 
 /// Most often one.
@@ -25,12 +26,13 @@ pub(crate) struct Pending {
     pub(crate) place: Place,
     pub(crate) queues: Queues,
     due: Millis,
+    end: Option<Millis>,
     priority: u8,
     ttr: u32,
     dedup: Option<(TopicNumber, String)>,
 }
 
-/// What a batch of pushes would add.
+/// Additions of a batch of pushes.
 #[derive(Debug, Default)]
 struct More<'a> {
     queues: HashMap<QueueNumber, u64>,
@@ -39,16 +41,16 @@ struct More<'a> {
     keys: HashSet<(&'a str, &'a str)>,
 }
 
-/// What came of asking for a push.
+/// Outcome of a push.
 #[derive(Debug)]
 pub(crate) enum Pushed {
     New(Pending),
-    /// It is the same as an earlier one.
+    /// The push is the same as an earlier one.
     Duplicate(MessageId),
 }
 
 impl State {
-    /// Whether all of these can be pushed together.
+    /// Checks that all of these can be pushed together.
     pub(crate) fn check_batch(pushes: &[Push]) -> Result<(), MqError> {
         if pushes.len() > LARGEST_BATCH {
             let text = format!("a batch of {} messages: at most {LARGEST_BATCH} are taken at once", pushes.len());
@@ -71,10 +73,12 @@ impl State {
             self.check_all(std::slice::from_ref(&push), now, batch)?;
             return self.push_checked(push, now, batch);
         }
+        check_due(&push, now)?;
         let queues = self.route(&push)?;
         queues.iter().try_for_each(|number| self.check_length(*number, 1, now, batch))?;
         if queues.is_empty() {
             self.check_length_of_default(&push.topic, 1)?;
+            self.check_room_for_queues(std::iter::once((push.topic.as_str(), DEFAULT_QUEUE)))?;
         }
         self.check_live(queues.len().max(1) as u64)?;
         Ok(self.push(push, queues, now, batch))
@@ -91,10 +95,11 @@ impl State {
         pushes.into_iter().map(|push| self.push_checked(push, now, batch)).collect()
     }
 
-    /// Whether all of these would be taken together, so that a batch is taken whole or not at all.
+    /// Checks that all of these would be taken together, so that a batch is taken whole or not at all.
     fn check_all(&mut self, pushes: &[Push], now: Millis, batch: &mut Batch) -> Result<(), MqError> {
         let mut more = More::default();
         for push in pushes {
+            check_due(push, now)?;
             if let Some(key) = &push.dedup {
                 // A duplicate takes no room, and is taken though there is none.
                 let topic = self.names.get(&push.topic).copied();
@@ -132,13 +137,16 @@ impl State {
         }
         let topic = self.queues[&queues[0]].topic;
         let id = self.ids.next(now);
-        let due = now + push.delay_ms;
+        let due = push.due_ms().unwrap_or(0).max(now + push.delay_ms);
+        let ttl = push.ttl_ms().or_else(|| Some(self.topics[&topic].config.ttl)).filter(|ttl| *ttl < Millis::MAX);
+        let end = ttl.map(|ttl| now.saturating_add(ttl));
         let record = MessageRecord {
             id,
             topic,
             copies: queues.iter().map(|queue| (*queue, CopyState { due, retries: 0, dead: None })).collect(),
             priority: push.priority,
             ttr: push.ttr_ms.unwrap_or(0),
+            end,
             headers: push.headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
             body: push.body.into(),
         };
@@ -147,7 +155,7 @@ impl State {
             let expires = now + self.topics[&topic].config.dedup_window;
             batch.add(&Record::Dedup { topic, key: key.clone(), id, expires });
             if let Some(replaced) = self.dedup.insert(topic, key.clone(), id, expires) {
-                self.release(replaced);
+                self.needed.release(replaced);
             }
         }
         for number in &queues {
@@ -157,7 +165,7 @@ impl State {
         }
         self.pending += queues.len() as u64;
         let dedup = push.dedup.map(|key| (topic, key));
-        Pushed::New(Pending { id, place, queues, due, priority: record.priority, ttr: record.ttr, dedup })
+        Pushed::New(Pending { id, place, queues, due, end, priority: record.priority, ttr: record.ttr, dedup })
     }
 
     /// The queue `default` of a topic; made if need be, and its topic too.
@@ -173,15 +181,36 @@ impl State {
             return Ok(topic.and_then(|topic| topic.queues.get(DEFAULT_QUEUE)).copied().into_iter().collect());
         };
         let topic = topic.ok_or_else(|| MqError::NoTopic(push.topic.clone()))?;
-        let keys = topic.queues.keys().map(String::as_str);
-        let matching = self.expressions.matching(topic.config.mode, route_key, keys)?;
+        let matching: Queues = match topic.config.mode {
+            Mode::Exact => topic.queues.get(route_key).copied().into_iter().collect(),
+            Mode::Fuzzy => {
+                let expression = self.expressions.get(route_key)?;
+                let matching = topic.queues.iter().filter(|(key, _)| expression.is_match(key));
+                matching.map(|(_, number)| *number).collect()
+            }
+        };
         if matching.is_empty() {
             return Err(MqError::NoQueue(route_key.clone()));
         }
-        Ok(matching.into_iter().map(|key| topic.queues[key]).collect())
+        Ok(matching)
     }
 
-    /// Whether a queue takes so many more.
+    /// Route keys of these pushes that are regular expressions and not compiled yet: to be compiled without the lock, and
+    /// given to [`know`](Self::know).
+    pub(crate) fn uncompiled(&self, pushes: &[Push]) -> Vec<String> {
+        let missing = |push: &&Push| {
+            let is_fuzzy = |number| self.topics.get(number).is_some_and(|topic| topic.config.mode == Mode::Fuzzy);
+            let Some(key) = &push.route_key else { return false };
+            self.names.get(&push.topic).is_some_and(is_fuzzy) && !self.expressions.has(key)
+        };
+        pushes.iter().filter(missing).filter_map(|push| push.route_key.clone()).collect()
+    }
+
+    pub(crate) fn know(&mut self, expressions: Vec<(String, Result<Regex, MqError>)>) {
+        expressions.into_iter().for_each(|(key, compiled)| self.expressions.insert(key, compiled));
+    }
+
+    /// Checks that a queue takes some more messages.
     fn check_length(&mut self, number: QueueNumber, more: u64, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
         let most = self.topics[&self.queues[&number].topic].config.max_length;
         if self.queues[&number].length().saturating_add(more) > most {
@@ -204,9 +233,10 @@ impl State {
         }
     }
 
-    /// Whether the node takes so many more.
+    /// Checks that the node takes some more messages.
     fn check_live(&self, copies: u64) -> Result<(), MqError> {
-        if self.live + self.pending + copies > self.limits.live {
+        let live = self.live().saturating_sub(self.totals.dead + self.totals.discarded);
+        if live + self.pending + copies > self.limits.live {
             return Err(MqError::NodeFull(format!("it keeps at most {} messages in memory", self.limits.live)));
         }
         Ok(())
@@ -218,6 +248,9 @@ impl State {
         }
         for (topic, more) in &more.made {
             self.check_length_of_default(topic, *more)?;
+        }
+        if !more.made.is_empty() {
+            self.check_room_for_queues(more.made.keys().map(|topic| (*topic, DEFAULT_QUEUE)))?;
         }
         self.check_live(more.queues.values().chain(more.made.values()).sum())?;
         if !more.keys.is_empty() {
@@ -234,16 +267,17 @@ impl State {
     }
 
     pub(super) fn forget_dedup(&mut self, now: Millis) {
-        for segment in self.dedup.expire(now) {
-            self.release(segment);
+        for segment in self.dedup.expire(now, STEP) {
+            self.needed.release(segment);
         }
     }
 
     /// The record of a push is in the log, its batch's content at `start` of `segment`: now it can be handed out.
     pub(crate) fn commit(&mut self, pending: &Pending, segment: u32, start: u32, now: Millis) -> Place {
         let place = Place { segment, offset: start + pending.place.offset, length: pending.place.length };
+        let mut queues = 0;
         for number in &pending.queues {
-            // It may have been deleted meanwhile.
+            // The queue may have been deleted meanwhile.
             let Some(queue) = self.queues.get_mut(number) else { continue };
             queue.pending = queue.pending.saturating_sub(1);
             self.pending = self.pending.saturating_sub(1);
@@ -253,14 +287,28 @@ impl State {
             }
             let live = Live::new(place, pending.priority, pending.ttr);
             queue.push(pending.id, live, pending.due, now);
-            self.retain(place);
+            if pending.end.is_some() {
+                queue.set_end(pending.id, pending.end);
+            }
+            queues += 1;
         }
+        self.needed.add(place, queues);
         if let Some((topic, key)) = &pending.dedup
             && self.dedup.placed(*topic, key, pending.id, segment)
         {
-            *self.needed.entry(segment).or_default() += 1;
+            self.needed.retain(segment);
         }
         place
+    }
+}
+
+fn check_due(push: &Push, now: Millis) -> Result<(), MqError> {
+    match push.due_ms() {
+        Some(due) if due > now + LONGEST_DELAY => Err(MqError::Invalid(format!(
+            "the message is due in {} ms: at most {LONGEST_DELAY} ms (366 days) are taken",
+            due - now
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -280,8 +328,11 @@ fn check_push(push: &Push) -> Result<(), MqError> {
         return Err(MqError::Invalid(text));
     }
     if push.delay_ms > LONGEST_DELAY {
-        let text = format!("a delay of {} ms: at most {LONGEST_DELAY} ms (3 days) are taken", push.delay_ms);
+        let text = format!("a delay of {} ms: at most {LONGEST_DELAY} ms (366 days) are taken", push.delay_ms);
         return Err(MqError::Invalid(text));
+    }
+    if push.ttl_ms() == Some(0) {
+        return Err(MqError::Invalid("the time to live is 0: the message could not be delivered".to_owned()));
     }
     if push.dedup.as_ref().is_some_and(|key| key.is_empty() || key.len() > 255) {
         return Err(MqError::Invalid("the dedup key is empty, or longer than 255 bytes".to_owned()));

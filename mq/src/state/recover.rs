@@ -1,11 +1,12 @@
 //! Back from the log, and forward in it.
 
-use super::{State, Topic};
+use super::{PER_LEASE, State, Topic, queue_bytes, topic_bytes};
 use crate::{
     batch::{Batch, Place},
+    dedup::{Ending, Key},
     message::{Ids, MessageId, Millis, NodeId},
     queue::{Lease, Live, Queue},
-    record::{CopyState, MessageRecord, QueueNumber, Record, TopicNumber},
+    record::{CopyState, MessageRecord, QueueNumber, Record, TopicConfig, TopicNumber},
 };
 
 /// Ids that were given to messages that a crash lost may be ahead of the time by so many milliseconds.
@@ -22,41 +23,30 @@ impl State {
             Record::Message(message) => self.apply_message(&message, place, now),
             Record::Gone { queue, id } => self.apply_gone(queue, id),
             Record::State { queue, id, state } => {
-                if let Some(queue) = self.queues.get_mut(&queue) {
-                    queue.set(id, state, now);
-                }
+                self.edit(queue, |queue| queue.set(id, state, now));
             }
             Record::Lease { queue, id, number, retries, expires } => {
                 self.last_lease = self.last_lease.max(number);
-                if let Some(queue) = self.queues.get_mut(&queue) {
-                    queue.set_lease(id, Lease { number, expires }, retries);
-                }
+                self.edit(queue, |queue| queue.set_lease(id, Lease { number, expires }, retries));
             }
             Record::Topic { number, name, config } => {
-                self.last_topic = self.last_topic.max(number);
-                self.names.insert(name.clone(), number);
-                let queues = self.topics.remove(&number).map(|topic| topic.queues).unwrap_or_default();
-                self.topics.insert(number, Topic { name, config, queues });
+                self.apply_topic(number, name, config);
             }
             Record::Queue { number, topic, bind_key, paused } => {
-                self.last_queue = self.last_queue.max(number);
-                if let Some(topic) = self.topics.get_mut(&topic) {
-                    topic.queues.insert(bind_key.clone(), number);
-                    self.queues.entry(number).or_insert_with(|| Queue::new(0, bind_key)).paused = paused;
-                }
-                if let Some(queue) = self.queues.get_mut(&number) {
-                    queue.topic = topic;
-                }
+                self.apply_queue(number, topic, bind_key, paused);
             }
-            Record::TopicGone { number } => self.apply_topic_gone(number),
-            Record::QueueGone { number } => self.apply_queue_gone(number),
+            Record::TopicGone { number } => drop(self.apply_topic_gone(number)),
+            Record::QueueGone { number } => drop(self.apply_queue_gone(number)),
             Record::Purged { queue } => drop(self.apply_purge(queue)),
             Record::Dedup { topic, key, id, expires } => {
                 if let Some(replaced) = self.dedup.insert(topic, key.clone(), id, expires) {
-                    self.release(replaced);
+                    self.needed.release(replaced);
                 }
                 self.dedup.placed(topic, &key, id, place.segment);
-                *self.needed.entry(place.segment).or_default() += 1;
+                self.needed.retain(place.segment);
+            }
+            Record::Priority { queue, id, priority } => {
+                self.edit(queue, |queue| queue.set_priority(id, priority));
             }
             Record::Marks { topics, queues, ids, leases } => {
                 self.last_topic = self.last_topic.max(topics);
@@ -69,14 +59,48 @@ impl State {
 
     fn apply_message(&mut self, message: &MessageRecord, place: Place, now: Millis) {
         self.know_id(message.id.0);
+        let mut queues = 0;
         for (number, state) in &message.copies {
-            let Some(queue) = self.queues.get_mut(number) else { continue };
             let live = Live::new(place, message.priority, message.ttr);
-            if let Some(before) = queue.insert(message.id, live, state.clone(), now) {
-                self.dropped(before);
+            let before = self.edit(*number, |queue| {
+                let before = queue.insert(message.id, live, state.clone(), now);
+                if message.end.is_some() {
+                    queue.set_end(message.id, message.end);
+                }
+                before
+            });
+            queues += u32::from(before.is_some());
+            if let Some(before) = before.flatten() {
+                self.needed.drop(before);
             }
-            self.retain(place);
         }
+        self.needed.add(place, queues);
+    }
+
+    pub(super) fn apply_topic(&mut self, number: TopicNumber, name: String, config: TopicConfig) {
+        self.last_topic = self.last_topic.max(number);
+        let before = self.topics.remove(&number);
+        if before.is_none() {
+            self.totals.configuration += topic_bytes(&name);
+            self.names.insert(name.clone(), number);
+        }
+        let queues = before.map(|topic| topic.queues).unwrap_or_default();
+        self.topics.insert(number, Topic { name, config, queues });
+    }
+
+    /// A queue of a topic that is gone is gone too.
+    pub(super) fn apply_queue(&mut self, number: QueueNumber, topic: TopicNumber, bind_key: String, paused: bool) {
+        self.last_queue = self.last_queue.max(number);
+        let Some(of) = self.topics.get_mut(&topic) else { return };
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.paused = paused;
+            return;
+        }
+        self.totals.configuration += queue_bytes(&bind_key);
+        of.queues.insert(bind_key.clone(), number);
+        let mut queue = Queue::new(topic, bind_key);
+        queue.paused = paused;
+        self.queues.insert(number, queue);
     }
 
     fn know_id(&mut self, id: u64) {
@@ -86,25 +110,35 @@ impl State {
     }
 
     /// The log has been read to its end: whatever `node` gives from here on is above what it gave before, also what a crash
-    /// made the log forget. The batch must be synced before anything is given.
-    pub(crate) fn recovered(&mut self, node: NodeId, now: Millis, batch: &mut Batch) {
+    /// made the log forget. The batches, which hold the configuration, must be synced before anything is given.
+    pub(crate) fn recovered(&mut self, node: NodeId, now: Millis) -> Vec<Batch> {
         let last = self.ids.last().max(Ids::bound(now + BORROWED));
         self.ids = Ids::new(node, last);
         self.last_lease = (self.last_lease + FORGOTTEN).max(Ids::bound(now));
-        self.write_configuration(batch);
+        while !self.release_some().1 {}
+        self.configuration()
     }
 
     /// All that a log must say anew when its oldest segment goes, but for messages and dedup keys.
-    pub(crate) fn write_configuration(&self, batch: &mut Batch) {
+    pub(crate) fn configuration(&self) -> Vec<Batch> {
+        let (mut batches, mut batch) = (Vec::new(), Batch::default());
+        let mut add = |record: Record| {
+            if batch.is_full() {
+                batches.push(std::mem::take(&mut batch));
+            }
+            batch.add(&record);
+        };
         let (topics, queues, leases) = (self.last_topic, self.last_queue, self.last_lease);
-        batch.add(&Record::Marks { topics, queues, ids: self.ids.last(), leases });
+        add(Record::Marks { topics, queues, ids: self.ids.last(), leases });
         for (number, topic) in &self.topics {
-            batch.add(&Record::Topic { number: *number, name: topic.name.clone(), config: topic.config.clone() });
+            add(Record::Topic { number: *number, name: topic.name.clone(), config: topic.config.clone() });
         }
         for (number, queue) in &self.queues {
             let (topic, bind_key, paused) = (queue.topic, queue.bind_key.clone(), queue.paused);
-            batch.add(&Record::Queue { number: *number, topic, bind_key, paused });
+            add(Record::Queue { number: *number, topic, bind_key, paused });
         }
+        batches.push(batch);
+        batches
     }
 
     /// The queues that still need a message from this place.
@@ -116,8 +150,19 @@ impl State {
         message.copies.iter().map(|(number, _)| *number).filter(holds).collect()
     }
 
-    pub(crate) fn is_needed(&self, message: &MessageRecord, place: Place) -> bool {
-        !self.holders(message, place).is_empty()
+    /// About how many bytes a copy of the message takes, with the reasons of dead letters and the leases; 0 if it is needed no
+    /// more.
+    pub(crate) fn copy_bytes(&self, message: &MessageRecord, place: Place) -> u64 {
+        let holders = self.holders(message, place);
+        if holders.is_empty() {
+            return 0;
+        }
+        let extra = |number: &QueueNumber| {
+            let queue = self.queues.get(number)?;
+            let reason = queue.dead_reason(message.id).map_or(0, str::len) as u64;
+            Some(reason + if queue.lease(message.id).is_some() { PER_LEASE } else { 0 })
+        };
+        u64::from(place.length) + holders.iter().filter_map(extra).sum::<u64>()
     }
 
     /// Adds a copy of a message to the batch, as it stands now, if it is still needed; returns what
@@ -127,7 +172,11 @@ impl State {
         if holders.is_empty() {
             return None;
         }
-        let mut leases = Vec::new();
+        let mut more = Vec::new();
+        // Where one of the queues has given up the end, as with a dead letter that was made ready again, all do.
+        let end = |number: &QueueNumber| self.queues.get(number).and_then(|queue| queue.end(message.id));
+        message.end = holders.iter().map(end).min().flatten();
+        let priority = message.priority;
         message.copies = holders
             .iter()
             .filter_map(|number| {
@@ -135,16 +184,19 @@ impl State {
                 let live = queue.get(message.id)?;
                 if let Some(Lease { number: lease, expires }) = queue.lease(message.id) {
                     let (id, retries) = (message.id, live.retries);
-                    leases.push(Record::Lease { queue: *number, id, number: lease, retries, expires });
+                    more.push(Record::Lease { queue: *number, id, number: lease, retries, expires });
                 }
-                let dead = queue.dead_reason(message.id);
+                if live.priority != priority {
+                    more.push(Record::Priority { queue: *number, id: message.id, priority: live.priority });
+                }
+                let dead = queue.dead_reason(message.id).map(str::to_owned);
                 Some((*number, CopyState { due: live.due, retries: live.retries, dead }))
             })
             .collect();
         let id = message.id;
         let new = batch.add(&Record::Message(message));
-        for lease in &leases {
-            batch.add(lease);
+        for record in &more {
+            batch.add(record);
         }
         Some(Copied { id, from: place, to: new, holders })
     }
@@ -152,39 +204,46 @@ impl State {
     /// The copy is in the log, its batch's content at `start` of `segment`.
     pub(crate) fn copied(&mut self, copied: &Copied, segment: u32, start: u32) {
         let place = Place { segment, offset: start + copied.to.offset, length: copied.to.length };
+        let mut queues = 0;
         for number in &copied.holders {
             let Some(queue) = self.queues.get_mut(number) else { continue };
-            // It may be done with meanwhile.
+            // The message may be done with meanwhile.
             if queue.get(copied.id).is_some_and(|live| live.place == copied.from) {
                 queue.moved(copied.id, place);
-                self.retain(place);
-                self.dropped(copied.from);
+                queues += 1;
             }
         }
+        self.needed.add(place, queues);
+        (0..queues).for_each(|_| self.needed.drop(copied.from));
     }
 
-    /// Adds the dedup keys that this segment says and that still count to the batch.
-    pub(crate) fn copy_dedup(&mut self, segment: u32, now: Millis, batch: &mut Batch) -> Vec<DedupKey> {
-        self.forget_dedup(now);
-        let keys = self.dedup.of_segment(segment);
-        for (topic, key, id, expires) in &keys {
+    /// Adds dedup keys that this segment holds to the batch, among the next keys behind `after`: at most so many
+    /// are looked at, and at most about so many bytes are copied. Returns them for
+    /// [`copied_keys`](Self::copied_keys), and the last key that was looked at, if there are more.
+    pub(crate) fn copy_keys(
+        &mut self,
+        segment: u32,
+        after: Option<&Ending>,
+        (most, bytes): (usize, u64),
+        batch: &mut Batch,
+    ) -> (Vec<Key>, Option<Ending>) {
+        let (keys, last) = self.dedup.of_segment(segment, after, most, bytes);
+        for Key { topic, key, id, expires } in &keys {
             batch.add(&Record::Dedup { topic: *topic, key: key.clone(), id: *id, expires: *expires });
         }
-        keys.into_iter().map(|(topic, key, id, _)| (topic, key, id)).collect()
+        (keys, last)
     }
 
-    pub(crate) fn copied_dedup(&mut self, keys: &[DedupKey], from: u32, to: u32) {
-        for (topic, key, id) in keys {
+    /// The keys are in the log, in the segment `to`.
+    pub(crate) fn copied_keys(&mut self, keys: &[Key], from: u32, to: u32) {
+        for Key { topic, key, id, .. } in keys {
             if self.dedup.placed(*topic, key, *id, to) {
-                *self.needed.entry(to).or_default() += 1;
-                self.release(from);
+                self.needed.retain(to);
+                self.needed.release(from);
             }
         }
     }
 }
-
-/// Whose a key is.
-pub(crate) type DedupKey = (TopicNumber, String, MessageId);
 
 /// A message that was written once more.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::{
 
 use super::{File, Store};
 
-/// What a disk writes at once, or not at all, or in part.
+/// Bytes that a disk writes at once, or not at all, or in part.
 const SECTOR: usize = 512;
 
 /// The disk, for who watches and breaks it.
@@ -20,20 +20,22 @@ pub(crate) struct Faulty(Arc<Mutex<Inner>>);
 struct Inner {
     files: HashMap<u64, Bytes>,
     names: BTreeMap<String, u64>,
-    /// What the names were when the directory was synced last.
+    /// The names at the last sync of the directory.
     synced_names: BTreeMap<String, u64>,
-    /// What was done to them since.
+    /// The names after each step since.
     name_steps: Vec<BTreeMap<String, u64>>,
     next: u64,
     /// How many more operations succeed.
     left: Option<u64>,
     /// Only this kind of operation fails.
     fails: Option<Operation>,
+    /// Bytes of files that cannot be read until they are written again.
+    bad: HashMap<u64, Vec<Range<usize>>>,
     /// How many more bytes can be reserved.
     space: Option<u64>,
 }
 
-/// What can fail.
+/// Operations that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
@@ -62,6 +64,13 @@ impl Faulty {
     /// From now on every operation of this kind fails.
     pub(crate) fn fail(&self, operation: Operation) {
         self.lock().fails = Some(operation);
+    }
+
+    /// From now on these bytes of a file cannot be read.
+    pub(crate) fn ruin(&self, name: &str, bytes: Range<usize>) {
+        let mut inner = self.lock();
+        let file = inner.names[name];
+        inner.bad.entry(file).or_default().push(bytes);
     }
 
     pub(crate) fn set_space(&self, bytes: Option<u64>) {
@@ -258,6 +267,10 @@ impl File for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let inner = self.disk.lock();
         let bytes = &inner.files[&self.number].written;
+        let (start, end) = (offset as usize, offset as usize + buffer.len());
+        if inner.bad.get(&self.number).is_some_and(|bad| bad.iter().any(|bad| bad.start < end && bad.end > start)) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let found = bytes.get(offset as usize..offset as usize + buffer.len());
         buffer.copy_from_slice(found.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?);
         Ok(())
@@ -268,7 +281,7 @@ impl File for FaultyFile {
         let begun = inner.begin(Some(Operation::Write));
         let file = inner.files.get_mut(&self.number).unwrap();
         let start = offset as usize;
-        // What fails may have been written all the same.
+        // A write that fails may have been done all the same.
         file.written[start..start + bytes.len()].copy_from_slice(bytes);
         file.unsynced.extend(start / SECTOR..(start + bytes.len()).div_ceil(SECTOR));
         begun

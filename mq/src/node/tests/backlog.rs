@@ -1,9 +1,11 @@
 //! How much of the disk a backlog takes: STORAGE.md gives the bound.
 
+use std::time::Duration;
+
 use std::{io, path::Path};
 
 use super::super::*;
-use crate::Pop;
+use crate::{Change, End, Engine, Look, Pop, Push, QueueName, Receipt, Settings};
 
 const SEGMENT: u64 = 1 << 20;
 
@@ -50,7 +52,9 @@ async fn backlog(count: u64) {
         Node::open_store(disk, &config, |logged| Arc::new(SteadyClock::after(logged, System::new()))).unwrap()
     };
     let node = open();
-    node.configure("t", &Settings { ttr_ms: Some(24 * 3600 * 1000), ..Settings::default() }).await.unwrap();
+    node.change(Change::Configure("t".to_owned(), Settings { ttr_ms: Some(24 * 3600 * 1000), ..Settings::default() }))
+        .await
+        .unwrap();
     let kept = node.push(Push::new("t", b"kept".to_vec())).await.unwrap();
     let never = take(&node).await;
     assert_eq!(never[0].id(), kept);
@@ -68,12 +72,12 @@ async fn backlog(count: u64) {
     for _ in 0..3 * count / 1000 {
         push(&node, 1000).await;
         let receipts = take(&node).await;
-        assert!(node.ack_batch(&receipts).await.unwrap().iter().all(Result::is_ok));
+        assert!(node.end_all(&receipts, &End::Ack).await.unwrap().iter().all(Result::is_ok));
     }
     within("going round");
     while live(&node).0 > 1 {
         let receipts = take(&node).await;
-        assert!(node.ack_batch(&receipts).await.unwrap().iter().all(Result::is_ok));
+        assert!(node.end_all(&receipts, &End::Ack).await.unwrap().iter().all(Result::is_ok));
     }
     // It is cleaned in the background.
     let (least, mut waited) = (bound(1, 100), 0);
@@ -86,8 +90,11 @@ async fn backlog(count: u64) {
     drop(node);
     let node = open();
     assert_eq!(node.damage(), (Vec::new(), Vec::new()));
-    assert_eq!(&node.get("t", "default", kept).await.unwrap().body.unwrap()[..], b"kept");
-    node.ack(&never[0]).await.unwrap();
+    assert_eq!(
+        &node.look(Look::Get(QueueName::new("t", "default"), kept)).await.unwrap().messages().remove(0).body.unwrap()[..],
+        b"kept"
+    );
+    node.end(&never[0], &End::Ack).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! A clock that somebody sets.
 
+use std::time::Duration;
+
 use std::sync::Mutex;
 
 use super::super::*;
 use crate::{
-    Pop,
+    End, Engine, Pop, Push,
     clock::Times,
     store::faulty::{Faulty, FaultyFile},
 };
@@ -56,7 +58,7 @@ async fn popped(node: &Node<FaultyFile>) -> Vec<MessageId> {
     let wish = Pop { max_messages: 100, ..Pop::new("t", "default") };
     let deliveries = node.pop(&wish).await.unwrap();
     for delivery in &deliveries {
-        node.ack(&delivery.receipt.unwrap()).await.unwrap();
+        node.end(&delivery.receipt.unwrap(), &End::Ack).await.unwrap();
     }
     deliveries.iter().map(|delivery| delivery.id).collect()
 }

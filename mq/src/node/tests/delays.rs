@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::stats;
 use super::{
     super::*,
     made_up::{Disk, manual, open_with, pop},
 };
+use crate::{End, Engine, Push};
 
 #[tokio::test]
 async fn a_hundred_thousand_delays_due_in_the_same_second_come_in_order_and_once() {
@@ -22,7 +24,7 @@ async fn a_hundred_thousand_delays_due_in_the_same_second_come_in_order_and_once
     }
     clock.advance(DELAY - 1);
     assert!(pop(&node, 1000).await.is_empty(), "none is early");
-    assert_eq!(node.stats("t").unwrap().queues[0].delayed, COUNT);
+    assert_eq!(stats(&node, "t").await.queues[0].delayed, COUNT);
     // They come in the order in which they are due, and none before that.
     let mut due = due.into_iter().peekable();
     for _ in 0..20 {
@@ -38,13 +40,13 @@ async fn a_hundred_thousand_delays_due_in_the_same_second_come_in_order_and_once
                 assert!(at <= clock.now(), "{id} is early");
             }
             let receipts: Vec<_> = popped.iter().filter_map(|delivery| delivery.receipt).collect();
-            assert!(node.ack_batch(&receipts).await.unwrap().iter().all(Result::is_ok));
+            assert!(node.end_all(&receipts, &End::Ack).await.unwrap().iter().all(Result::is_ok));
         }
         let late = due.peek();
         assert!(late.is_none_or(|(at, _)| *at > clock.now()), "{late:?} is late at {}", clock.now());
     }
     assert_eq!(due.next(), None);
-    assert_eq!(node.stats("t").unwrap().queues[0].popped, COUNT, "none twice");
+    assert_eq!(stats(&node, "t").await.queues[0].popped, COUNT, "none twice");
     clock.advance(DELAY);
     assert!(pop(&node, 1000).await.is_empty());
 }

@@ -5,6 +5,7 @@ use super::{
     made_up::{SEGMENT, begin, open, pop},
 };
 use crate::store::faulty::Operation;
+use crate::{Change, End, Engine, Push, QueueName};
 
 #[tokio::test]
 async fn a_reservation_that_fails_is_the_end_and_no_full_disk() {
@@ -47,7 +48,7 @@ async fn what_waits_when_the_disk_fails_is_told_so() {
                 tokio::spawn(async move { node.push(Push::new("t", vec![n])).await })
             })
             .collect();
-        let acked = node.ack(&receipt).await;
+        let acked = node.end(&receipt, &End::Ack).await;
         assert!(matches!(acked, Err(MqError::DiskFailed(_))), "{acked:?}");
         for push in pushes {
             let pushed = push.await.unwrap();
@@ -55,6 +56,9 @@ async fn what_waits_when_the_disk_fails_is_told_so() {
         }
         let popped = waiting.await.unwrap();
         assert!(matches!(popped, Err(MqError::DiskFailed(_))), "{popped:?}");
-        assert!(matches!(node.declare("t", "other").await, Err(MqError::DiskFailed(_))));
+        assert!(matches!(
+            node.change(Change::Declare(QueueName::new("t", "other"))).await,
+            Err(MqError::DiskFailed(_))
+        ));
     }
 }

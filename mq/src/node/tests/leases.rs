@@ -1,24 +1,29 @@
 //! Each delivery ends by itself, and nobody ends another's.
 
+use std::time::Duration;
+
 use tokio::time::timeout;
 
+use super::stats;
 use super::{
     super::*,
     made_up::{begin, open, pop, power_loss},
 };
-use crate::Pop;
+use crate::{Change, End, Engine, Pop, Push, QueueName, Settings};
 
 #[tokio::test]
 async fn two_leases_expire_independently() {
     let (_disk, clock, node) = begin();
-    node.configure("t", &Settings { ttr_ms: Some(1000), ..Settings::default() }).await.unwrap();
+    node.change(Change::Configure("t".to_owned(), Settings { ttr_ms: Some(1000), ..Settings::default() }))
+        .await
+        .unwrap();
     let ids = node.push_batch((0..3).map(|n| Push::new("t", vec![n])).collect()).await.unwrap();
     let first = pop(&node, 1).await.remove(0);
     clock.advance(400);
     let second = pop(&node, 1).await.remove(0);
     clock.advance(400);
     let third = pop(&node, 1).await.remove(0);
-    node.touch(&third.receipt.unwrap(), Some(Duration::from_millis(5000))).await.unwrap();
+    node.end(&third.receipt.unwrap(), &End::Touch(Some(Duration::from_millis(5000)))).await.unwrap();
     assert!(pop(&node, 3).await.is_empty());
     clock.advance(199);
     assert!(pop(&node, 3).await.is_empty());
@@ -26,14 +31,14 @@ async fn two_leases_expire_independently() {
     // The first's ends 1,000 ms after it was taken, the second's goes on.
     let again = pop(&node, 3).await;
     assert_eq!(again.iter().map(|delivery| (delivery.id, delivery.retries)).collect::<Vec<_>>(), [(ids[0], 1)]);
-    node.ack(&second.receipt.unwrap()).await.unwrap();
+    node.end(&second.receipt.unwrap(), &End::Ack).await.unwrap();
     clock.advance(999);
     assert!(pop(&node, 3).await.is_empty());
-    node.ack(&again[0].receipt.unwrap()).await.unwrap();
+    node.end(&again[0].receipt.unwrap(), &End::Ack).await.unwrap();
     clock.advance(2000);
     assert!(pop(&node, 3).await.is_empty(), "the third was given 5 s");
-    node.ack(&third.receipt.unwrap()).await.unwrap();
-    assert_eq!(node.ack(&first.receipt.unwrap()).await, Err(MqError::NotLeased(ids[0].0)));
+    node.end(&third.receipt.unwrap(), &End::Ack).await.unwrap();
+    assert_eq!(node.end(&first.receipt.unwrap(), &End::Ack).await, Err(MqError::NotLeased(ids[0].0)));
 }
 
 #[tokio::test]
@@ -43,18 +48,18 @@ async fn a_late_ack_ends_nobody_elses_lease() {
     let late = pop(&node, 1).await.remove(0).receipt.unwrap();
     clock.advance(30_000);
     let refused = Err(MqError::NotLeased(id.0));
-    assert_eq!(node.ack(&late).await, refused, "its time is over, though nobody else has the message yet");
+    assert_eq!(node.end(&late, &End::Ack).await, refused, "its time is over, though nobody else has the message yet");
     let current = pop(&node, 1).await.remove(0).receipt.unwrap();
-    assert_eq!(node.ack(&late).await, refused);
-    assert_eq!(node.nack(&late, Duration::ZERO, "late").await, refused);
-    assert_eq!(node.touch(&late, None).await, refused);
-    assert_eq!(node.stats("t").unwrap().queues[0].leased, 1);
+    assert_eq!(node.end(&late, &End::Ack).await, refused);
+    assert_eq!(node.end(&late, &End::nack(Duration::ZERO, "late")).await, refused);
+    assert_eq!(node.end(&late, &End::Touch(None)).await, refused);
+    assert_eq!(stats(&node, "t").await.queues[0].leased, 1);
     // Nor after a restart.
     drop(node);
     let node = open(&disk, &clock).unwrap();
-    assert_eq!(node.ack(&late).await, refused);
-    node.ack(&current).await.unwrap();
-    assert_eq!(node.ack(&current).await, refused);
+    assert_eq!(node.end(&late, &End::Ack).await, refused);
+    node.end(&current, &End::Ack).await.unwrap();
+    assert_eq!(node.end(&current, &End::Ack).await, refused);
 }
 
 /// What a pop says of its lease is not synced.
@@ -67,8 +72,8 @@ async fn a_receipt_that_a_crash_forgot_is_nobody_elses() {
     let node = open(&disk, &clock).unwrap();
     let current = pop(&node, 1).await.remove(0).receipt.unwrap();
     assert_eq!((forgotten.id(), current.id()), (id, id));
-    assert_eq!(node.ack(&forgotten).await, Err(MqError::NotLeased(id.0)));
-    node.ack(&current).await.unwrap();
+    assert_eq!(node.end(&forgotten, &End::Ack).await, Err(MqError::NotLeased(id.0)));
+    node.end(&current, &End::Ack).await.unwrap();
 }
 
 #[tokio::test]
@@ -76,11 +81,11 @@ async fn a_receipt_is_good_for_its_queue_only() {
     let (_disk, _clock, node) = begin();
     node.push(Push::new("t", b"job".to_vec())).await.unwrap();
     let receipt = pop(&node, 1).await.remove(0).receipt.unwrap();
-    node.delete_queue("t", "default").await.unwrap();
+    node.change(Change::DeleteQueue(QueueName::new("t", "default"))).await.unwrap();
     node.push(Push::new("t", b"job".to_vec())).await.unwrap();
     assert_eq!(pop(&node, 1).await.len(), 1);
-    assert_eq!(node.ack(&receipt).await, Err(MqError::NotLeased(receipt.id().0)));
-    assert_eq!(node.stats("t").unwrap().queues[0].leased, 1);
+    assert_eq!(node.end(&receipt, &End::Ack).await, Err(MqError::NotLeased(receipt.id().0)));
+    assert_eq!(stats(&node, "t").await.queues[0].leased, 1);
 }
 
 /// Of those who wait, whoever is still there gets what comes back by itself.
@@ -88,8 +93,10 @@ async fn a_receipt_is_good_for_its_queue_only() {
 async fn a_waiting_pop_hears_of_a_lease_that_ends_and_of_a_delay_that_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let node = super::open(directory.path());
-    node.configure("game", &Settings { ttr_ms: Some(100), ..Settings::default() }).await.unwrap();
-    node.declare("game", "default").await.unwrap();
+    node.change(Change::Configure("game".to_owned(), Settings { ttr_ms: Some(100), ..Settings::default() }))
+        .await
+        .unwrap();
+    node.change(Change::Declare(QueueName::new("game", "default"))).await.unwrap();
     let waiting = |wait_ms: u64| {
         let node = node.clone();
         let wish = Pop { wait_ms, ..Pop::new("game", "default") };
@@ -103,7 +110,7 @@ async fn a_waiting_pop_hears_of_a_lease_that_ends_and_of_a_delay_that_is_over() 
     let (one, other) = tokio::join!(one, other);
     assert_eq!((one[0].id, other[0].id), (id, id));
     assert_eq!(one[0].retries + other[0].retries, 1);
-    node.purge("game", "default").await.unwrap();
+    node.change(Change::Purge(QueueName::new("game", "default"))).await.unwrap();
 
     // The push wakes the one that does not wait for long enough.
     let (short, long) = (waiting(20), waiting(300_000));
@@ -118,7 +125,9 @@ async fn a_waiting_pop_hears_of_a_lease_that_ends_and_of_a_delay_that_is_over() 
 async fn a_damaged_message_takes_no_other_with_it() {
     for auto_ack in [false, true] {
         let (disk, clock, node) = begin();
-        node.configure("t", &Settings { auto_ack: Some(auto_ack), ..Settings::default() }).await.unwrap();
+        node.change(Change::Configure("t".to_owned(), Settings { auto_ack: Some(auto_ack), ..Settings::default() }))
+            .await
+            .unwrap();
         let pushes = ["first", "second", "third"].map(|body| Push::new("t", body.as_bytes().to_vec()));
         let ids = node.push_batch(pushes.to_vec()).await.unwrap();
         drop(node);
@@ -139,7 +148,8 @@ async fn another_message_is_never_taken_for_the_one_that_was_there() {
     let ids = node.push_batch(vec![Push::new("t", b"one".to_vec()), Push::new("t", b"two".to_vec())]).await.unwrap();
     let place = {
         let mut inner = node.shared.lock();
-        let number = inner.current("t", "default", &*node.shared.clock).unwrap();
+        let number = inner.state.queue_number("t", "default").unwrap();
+        inner.advance(number, &*node.shared.clock);
         inner.state.queue(number).unwrap().get(ids[1]).unwrap().place
     };
     assert_eq!(&node.shared.files.read(ids[1], place).unwrap().body[..], b"two");

@@ -4,7 +4,7 @@ use super::{
     super::*,
     made_up::{begin, open, pop},
 };
-use crate::Durability;
+use crate::{Durability, Engine, Look, Push, QueueName};
 
 /// A crash takes the first of two batches and leaves the second. The segment is used again, under its old number, and a
 /// batch as long as the first is written: the second must not come back behind it.
@@ -30,7 +30,15 @@ async fn what_a_crash_cut_off_does_not_come_back() {
 
     let ids = async |node: &Node<_>| pop(node, 10).await.iter().map(|delivery| delivery.id).collect::<Vec<_>>();
     let node = open(&disk, &clock).unwrap();
-    assert_eq!(node.list("t", "default", MessageId(0), 10, false).unwrap().len(), 1, "the crash took both");
+    assert_eq!(
+        node.look(Look::List { queue: QueueName::new("t", "default"), after: MessageId(0), most: 10, dead: false })
+            .await
+            .unwrap()
+            .messages()
+            .len(),
+        1,
+        "the crash took both"
+    );
     let new = node.push(weak("six")).await.unwrap();
     disk.fail_after(0);
     drop(node);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Delivery, Node, NodeConfig, NodeId, OpenError, Pop, clock::Manual, message::Millis, store::faulty::FaultyFile,
+    Delivery, Engine, Node, NodeConfig, NodeId, OpenError, Pop, clock::Manual, message::Millis,
+    store::faulty::FaultyFile,
 };
 
 pub(super) use crate::store::faulty::Faulty as Disk;

@@ -8,7 +8,7 @@ use std::{
 
 use crate::node::completion::Completion;
 
-/// Those that may not be told yet, the oldest first.
+/// Outcomes whose callers may not be notified yet, the oldest first.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Answered(VecDeque<(Instant, Arc<Completion>)>);
 

@@ -1,20 +1,20 @@
-//! Whether to wait a little before a sync, so that it serves more callers. Pure.
+//! Decides whether to wait a little before a sync, so that it serves more callers. Pure.
 //!
 //! Callers that push again as soon as they are answered would else meet in two halves, each of which waits for the sync of
 //! the other: half of the disk's rate. Like `commit_delay` of PostgreSQL, but found out instead of configured.
 
 use std::time::Duration;
 
-/// What it has learnt.
+/// Measurements of the last groups.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Gathering {
     /// How long a sync takes, smoothed.
     sync: Duration,
     /// How many callers there are, as far as is known.
     callers: usize,
-    /// So many groups go without waiting.
+    /// Number of groups that go without waiting.
     pause: u32,
-    /// So many at the next time that waiting was in vain.
+    /// The same number after the next wait in vain.
     next_pause: u32,
 }
 
@@ -27,7 +27,7 @@ impl Gathering {
         self.sync = if self.sync.is_zero() { took } else { (self.sync * 7 + took) / 8 };
     }
 
-    /// So many have been answered, while so many others came.
+    /// Notes a group: the callers that were answered, and those that came meanwhile.
     pub(super) fn answered(&mut self, answered: usize, came: usize) {
         self.callers = answered + came;
         self.pause = self.pause.saturating_sub(1);
@@ -38,7 +38,7 @@ impl Gathering {
         (self.pause == 0 && there > 0 && there < self.callers).then(|| (self.callers, self.sync / 2))
     }
 
-    /// Whether all of them came in time.
+    /// Notes whether all of the callers came in time.
     pub(super) fn waited(&mut self, all_came: bool) {
         if all_came {
             self.next_pause = FIRST_PAUSE;

@@ -1,18 +1,67 @@
-//! Random operations, done by a node and by the model: both must always say the same.
+//! The contract of an [`Engine`], as a test: random operations, done by an engine and by a model that is as simple as can be.
+//! Both must always say the same.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::mem::discriminant;
+mod model;
+
+use std::{fmt, mem::discriminant, time::Duration};
 
 use proptest::{
     prelude::*,
     test_runner::{Config, TestError, TestRunner},
 };
 
-use super::{
-    super::*,
-    made_up::{Disk, START, manual, open},
-    model::{At, Model},
+use crate::{
+    Change, Delivery, End, Engine, Look, MessageId, Mode, MqError, Pop, Push, QueueName, Receipt, Settings, TopicStats,
+    message::Millis,
 };
-use crate::{Delivery, Mode, Pop, clock::Manual, store::faulty::FaultyFile};
+use model::{At, Model};
+
+/// An engine under test, and the world around it.
+pub trait Subject {
+    /// The engine.
+    type Engine: Engine;
+
+    /// The engine that is open now. Clones are dropped before [`reopen`](Self::reopen).
+    fn engine(&self) -> Self::Engine;
+
+    /// The engine's time, in milliseconds since 1970. It stands still but for [`advance`](Self::advance).
+    fn now(&self) -> u64;
+
+    /// Moves the engine's time on.
+    fn advance(&mut self, milliseconds: u64);
+
+    /// Ends the engine and opens it again. With a seed it ends by a crash, after which any part of what was not durable is
+    /// there.
+    fn reopen(&mut self, crash: Option<u64>);
+}
+
+/// Compares `cases` sequences of up to 200 random operations on new engines with the model. Blocks; not for a runtime's thread.
+///
+/// # Panics
+/// The engine differs from the model; the message has the shortest sequence that was found.
+pub fn check<S: Subject>(make: impl Fn() -> S, cases: u32) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
+        panic!("no runtime for the test")
+    };
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let steps = prop::collection::vec(step(), 1..200);
+    let found = runner.run(&steps, |steps| {
+        runtime.block_on(async {
+            let mut world = World::new(make());
+            for step in steps {
+                world.step(step).await;
+            }
+            world.compare().await;
+        });
+        Ok(())
+    });
+    match found {
+        Ok(()) => {}
+        Err(TestError::Fail(why, steps)) => panic!("{why}; the steps: {steps:?}"),
+        Err(error) => panic!("{error}"),
+    }
+}
 
 const TOPICS: [&str; 2] = ["a", "b"];
 const QUEUES: [&str; 3] = ["default", "x1", "x2"];
@@ -38,10 +87,15 @@ enum Step {
     DeleteQueue(Queue),
     DeleteTopic(usize),
     PopDead(Queue, u32),
+    PurgeDead(Queue),
+    /// The due time is relative, and may be in the past.
+    Reschedule(Queue, usize, i64),
+    Reprioritize(Queue, usize, u8),
+    Return(usize),
     Redrive(Queue, Option<Vec<usize>>),
     Look(Queue),
     Reopen,
-    PowerLoss(u64),
+    Crash(u64),
 }
 
 type Queue = (usize, usize);
@@ -57,14 +111,16 @@ fn settings() -> impl Strategy<Value = Settings> {
     let retries = prop::option::of(0..4u16);
     let length = prop::option::weighted(0.3, prop_oneof![0..6u64, Just(u64::MAX)]);
     let window = prop::option::of(prop_oneof![Just(0), 1..30_000u64]);
-    (mode, auto_ack, ttr, retries, length, window).prop_map(
-        |(mode, auto_ack, ttr_ms, max_retries, max_length, dedup_window_ms)| Settings {
+    let ttl = prop::option::weighted(0.2, prop_oneof![1..60_000u64, Just(u64::MAX)]);
+    (mode, auto_ack, ttr, retries, length, window, ttl).prop_map(
+        |(mode, auto_ack, ttr_ms, max_retries, max_length, dedup_window_ms, ttl_ms)| Settings {
             mode,
             auto_ack,
             ttr_ms,
             max_retries,
             max_length,
             dedup_window_ms,
+            ttl_ms,
             ..Settings::default()
         },
     )
@@ -75,14 +131,21 @@ fn push() -> impl Strategy<Value = Push> {
     let delay = prop_oneof![3 => Just(0), 1 => 1..30_000u64];
     let dedup = prop::option::weighted(0.3, prop::sample::select(&KEYS[..]));
     let ttr = prop::option::weighted(0.2, 1..20_000u32);
-    (0..TOPICS.len(), route, delay, 0..3u8, dedup, ttr, 0..60usize).prop_map(
-        |(topic, route, delay_ms, priority, dedup, ttr_ms, size)| Push {
-            route_key: route.map(str::to_owned),
-            delay_ms,
-            priority,
-            ttr_ms,
-            dedup: dedup.map(str::to_owned),
-            ..Push::new(TOPICS[topic], vec![b'x'; size])
+    let ttl = prop::option::weighted(0.2, 1..40_000u64);
+    (0..TOPICS.len(), route, delay, 0..3u8, dedup, ttr, ttl, 0..60usize).prop_map(
+        |(topic, route, delay_ms, priority, dedup, ttr_ms, ttl, size)| {
+            let push = Push {
+                route_key: route.map(str::to_owned),
+                delay_ms,
+                priority,
+                ttr_ms,
+                dedup: dedup.map(str::to_owned),
+                ..Push::new(TOPICS[topic], vec![b'x'; size])
+            };
+            match ttl {
+                Some(ttl) => push.with_ttl_ms(ttl),
+                None => push,
+            }
         },
     )
 }
@@ -106,19 +169,21 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (queue(), any::<bool>()).prop_map(|(queue, paused)| Step::Pause(queue, paused)),
         1 => queue().prop_map(Step::DeleteQueue),
         1 => (0..TOPICS.len()).prop_map(Step::DeleteTopic),
-        2 => (queue(), 1..4u32).prop_map(|(queue, most)| Step::PopDead(queue, most)),
+        3 => (queue(), 1..4u32).prop_map(|(queue, most)| Step::PopDead(queue, most)),
+        1 => queue().prop_map(Step::PurgeDead),
+        2 => (queue(), 0..8usize, -1000..30_000i64).prop_map(|(queue, which, due)| Step::Reschedule(queue, which, due)),
+        2 => (queue(), 0..8usize, 0..4u8).prop_map(|(queue, which, priority)| Step::Reprioritize(queue, which, priority)),
+        2 => receipt().prop_map(Step::Return),
         2 => (queue(), prop::option::of(prop::collection::vec(0..8usize, 0..3)))
             .prop_map(|(queue, which)| Step::Redrive(queue, which)),
         3 => queue().prop_map(Step::Look),
         1 => Just(Step::Reopen),
-        1 => any::<u64>().prop_map(Step::PowerLoss),
+        1 => any::<u64>().prop_map(Step::Crash),
     ]
 }
 
-struct World {
-    disk: Disk,
-    clock: Manual,
-    node: Option<Node<FaultyFile>>,
+struct World<S> {
+    subject: S,
     model: Model,
     receipts: Vec<Receipt>,
     ids: Vec<MessageId>,
@@ -133,11 +198,10 @@ fn same<T: PartialEq + fmt::Debug>(found: Result<T, MqError>, expected: Result<T
     }
 }
 
-impl World {
-    fn new() -> Self {
-        let (disk, clock) = (Disk::default(), manual());
-        let node = Some(open(&disk, &clock).unwrap());
-        Self { disk, clock, node, model: Model::new(START), receipts: Vec::new(), ids: Vec::new(), pushed: 0 }
+impl<S: Subject> World<S> {
+    fn new(subject: S) -> Self {
+        let model = Model::new(subject.now());
+        Self { subject, model, receipts: Vec::new(), ids: Vec::new(), pushed: 0 }
     }
 
     /// One of the newest.
@@ -151,14 +215,15 @@ impl World {
 
     async fn step(&mut self, step: Step) {
         let name = |(topic, queue): Queue| (TOPICS[topic], QUEUES[queue]);
-        let node = self.node.clone().unwrap();
+        let node = self.subject.engine();
         match step {
             Step::Declare(of) => {
                 let (topic, queue) = name(of);
-                same(node.declare(topic, queue).await, self.model.declare(topic, queue));
+                let declared = node.change(Change::Declare(QueueName::new(topic, queue))).await;
+                same(declared.map(drop), self.model.declare(topic, queue));
             }
             Step::Configure(topic, settings) => {
-                node.configure(TOPICS[topic], &settings).await.unwrap();
+                node.change(Change::Configure(TOPICS[topic].to_owned(), settings.clone())).await.unwrap();
                 self.model.configure(TOPICS[topic], &settings);
             }
             Step::Push(pushes) => self.push(&node, pushes).await,
@@ -174,87 +239,125 @@ impl World {
             }
             Step::Ack(which) => {
                 if let Some(receipt) = self.receipt(which) {
-                    assert_eq!(node.ack(&receipt).await, self.model.ack(&receipt));
+                    assert_eq!(node.end(&receipt, &End::Ack).await, self.model.ack(&receipt));
                 }
             }
             Step::AckBatch(which) => {
                 let receipts: Vec<_> = which.into_iter().filter_map(|which| self.receipt(which)).collect();
                 let expected: Vec<_> = receipts.iter().map(|receipt| self.model.ack(receipt)).collect();
-                assert_eq!(node.ack_batch(&receipts).await, Ok(expected));
+                assert_eq!(node.end_all(&receipts, &End::Ack).await, Ok(expected));
             }
             Step::Nack(which, delay) => {
                 if let Some(receipt) = self.receipt(which) {
-                    let done = node.nack(&receipt, Duration::from_millis(delay), "no").await;
+                    let done = node.end(&receipt, &End::nack(Duration::from_millis(delay), "no")).await;
                     assert_eq!(done, self.model.nack(&receipt, delay));
                 }
             }
             Step::Touch(which, ttr) => {
                 if let Some(receipt) = self.receipt(which) {
-                    let done = node.touch(&receipt, ttr.map(Duration::from_millis)).await;
+                    let done = node.end(&receipt, &End::Touch(ttr.map(Duration::from_millis))).await;
                     assert_eq!(done, self.model.touch(&receipt, ttr));
                 }
             }
             Step::AckById(of, which) => {
                 let ((topic, queue), id) = (name(of), self.id(which));
-                same(node.ack_by_id(topic, queue, id).await, self.model.ack_by_id(topic, queue, id));
+                same(
+                    node.change(Change::AckById(QueueName::new(topic, queue), id)).await.map(drop),
+                    self.model.ack_by_id(topic, queue, id),
+                );
             }
             Step::Cancel(of, which) => {
                 let ((topic, queue), id) = (name(of), self.id(which));
-                same(node.cancel(topic, queue, id).await, self.model.cancel(topic, queue, id));
+                same(
+                    node.change(Change::Cancel(QueueName::new(topic, queue), id)).await.map(drop),
+                    self.model.cancel(topic, queue, id),
+                );
             }
             Step::Advance(milliseconds) => {
-                self.clock.advance(milliseconds);
+                self.subject.advance(milliseconds);
                 self.model.advance(milliseconds);
             }
             Step::Purge(of) => {
                 let (topic, queue) = name(of);
-                same(node.purge(topic, queue).await, self.model.purge(topic, queue));
+                same(node.change(Change::Purge(QueueName::new(topic, queue))).await, self.model.purge(topic, queue));
             }
             Step::Pause(of, paused) => {
                 let (topic, queue) = name(of);
-                same(node.pause(topic, queue, paused).await, self.model.pause(topic, queue, paused));
+                same(
+                    node.change(Change::Pause(QueueName::new(topic, queue), paused)).await.map(drop),
+                    self.model.pause(topic, queue, paused),
+                );
             }
             Step::DeleteQueue(of) => {
                 let (topic, queue) = name(of);
-                same(node.delete_queue(topic, queue).await, self.model.delete_queue(topic, queue));
+                same(
+                    node.change(Change::DeleteQueue(QueueName::new(topic, queue))).await.map(drop),
+                    self.model.delete_queue(topic, queue),
+                );
             }
             Step::DeleteTopic(topic) => {
-                same(node.delete_topic(TOPICS[topic]).await, self.model.delete_topic(TOPICS[topic]));
+                same(
+                    node.change(Change::DeleteTopic(TOPICS[topic].to_owned())).await.map(drop),
+                    self.model.delete_topic(TOPICS[topic]),
+                );
             }
             Step::PopDead(of, most) => {
                 let (topic, queue) = name(of);
-                let taken = node.pop_dead(topic, queue, most).await;
-                let taken = taken.map(|taken| taken.iter().map(|info| info.id).collect());
-                same(taken, self.model.pop_dead(topic, queue, most as usize));
+                match node.pop_dead(&Pop { max_messages: most, ..Pop::new(topic, queue) }).await {
+                    Ok(deliveries) => {
+                        self.model.popped_dead(topic, queue, most as usize, &deliveries);
+                        self.receipts.extend(deliveries.iter().filter_map(|delivery: &Delivery| delivery.receipt));
+                    }
+                    Err(error) => same(Err(error), self.model.queue(topic, queue).map(drop)),
+                }
+            }
+            Step::PurgeDead(of) => {
+                let (topic, queue) = name(of);
+                let purged = node.change(Change::PurgeDead(QueueName::new(topic, queue))).await;
+                same(purged, self.model.purge_dead(topic, queue));
             }
             Step::Redrive(of, which) => {
                 let (topic, queue) = name(of);
                 let ids: Option<Vec<_>> = which.map(|which| which.into_iter().map(|which| self.id(which)).collect());
-                let redriven = node.redrive(topic, queue, ids.as_deref()).await;
+                let redriven = node.change(Change::Redrive(QueueName::new(topic, queue), ids.clone())).await;
                 same(redriven, self.model.redrive(topic, queue, ids.as_deref()));
+            }
+            Step::Reschedule(of, which, due) => {
+                let ((topic, queue), id) = (name(of), self.id(which));
+                let due = self.model.now.saturating_add_signed(due);
+                let done = node.change(Change::Reschedule(QueueName::new(topic, queue), id, due)).await;
+                same(done.map(drop), self.model.reschedule(topic, queue, id, due));
+            }
+            Step::Reprioritize(of, which, priority) => {
+                let ((topic, queue), id) = (name(of), self.id(which));
+                let done = node.change(Change::Reprioritize(QueueName::new(topic, queue), id, priority)).await;
+                same(done.map(drop), self.model.reprioritize(topic, queue, id, priority));
+            }
+            Step::Return(which) => {
+                if let Some(receipt) = self.receipt(which) {
+                    assert_eq!(node.end(&receipt, &End::Return).await, self.model.give_back(&receipt));
+                }
             }
             Step::Look(of) => {
                 let (topic, queue) = name(of);
                 self.bodies(&node, topic, queue).await;
             }
             Step::Reopen => {
-                drop((node, self.node.take()));
-                self.node = Some(open(&self.disk, &self.clock).unwrap());
+                drop(node);
+                self.subject.reopen(None);
                 self.compare().await;
             }
-            Step::PowerLoss(seed) => {
-                // A lease or a touch alone may be lost: here all is certain.
-                node.configure("certain", &Settings::default()).await.unwrap();
-                self.disk.fail_after(0);
-                drop((node, self.node.take()));
-                self.disk.crash(&mut fastrand::Rng::with_seed(seed));
-                self.node = Some(open(&self.disk, &self.clock).unwrap());
+            Step::Crash(seed) => {
+                // A lease alone may be lost: with this change, all before it is durable.
+                node.change(Change::Configure("certain".to_owned(), Settings::default())).await.unwrap();
+                drop(node);
+                self.subject.reopen(Some(seed));
                 self.compare().await;
             }
         }
     }
 
-    async fn push(&mut self, node: &Node<FaultyFile>, mut pushes: Vec<Push>) {
+    async fn push(&mut self, node: &S::Engine, mut pushes: Vec<Push>) {
         for push in &mut pushes {
             self.pushed += 1;
             push.body = format!("{} {}", self.pushed, "x".repeat(push.body.len())).into_bytes().into();
@@ -276,10 +379,9 @@ impl World {
 
     /// All queues, message by message.
     async fn compare(&self) {
-        let node = self.node.as_ref().unwrap();
-        assert_eq!(node.damage(), (Vec::new(), Vec::new()));
+        let node = self.subject.engine();
         let names: Vec<_> = self.model.queues().map(|(topic, queue, _)| format!("{topic}/{queue}")).collect();
-        let found = node.all_stats();
+        let found = topics(&node, None).await;
         let found = found.iter().flat_map(|topic| topic.queues.iter().map(|q| format!("{}/{}", topic.topic, q.queue)));
         assert_eq!(found.collect::<Vec<_>>(), names);
         for (topic, queue, expected) in self.model.queues() {
@@ -290,61 +392,63 @@ impl World {
                     At::Waiting if m.due <= self.model.now => "ready",
                     At::Waiting => "delayed",
                     At::Leased { .. } => "leased",
-                    At::Dead => "dead",
+                    At::Dead | At::DeadLeased { .. } => "dead",
                 };
                 (m.id, state.to_owned(), m.due, m.retries, m.priority, state == "dead")
             });
-            let listed = node.list(topic, queue, MessageId(0), 1000, false).unwrap().into_iter();
+            let listed = node
+                .look(Look::List { queue: QueueName::new(topic, queue), after: MessageId(0), most: 1000, dead: false })
+                .await
+                .unwrap()
+                .messages()
+                .into_iter();
             let listed = listed.map(|m| (m.id, m.state, m.due_ms, m.retries, m.priority, m.reason.is_some()));
             assert_eq!(listed.collect::<Vec<_>>(), told.collect::<Vec<_>>(), "queue {topic}/{queue}");
-            let stats = node.stats(topic).unwrap().queues.into_iter().find(|stats| stats.queue == queue).unwrap();
+            let stats = topics(&node, Some(topic))
+                .await
+                .remove(0)
+                .queues
+                .into_iter()
+                .find(|stats| stats.queue == queue)
+                .unwrap();
             let sum = stats.ready + stats.delayed + stats.leased + stats.dead;
             assert_eq!((sum as usize, stats.paused), (expected.messages.len(), expected.paused));
+            let oldest =
+                expected.messages.iter().filter(|message| !message.is_dead()).map(|message| message.pushed).min();
+            assert_eq!(stats.oldest_ms, oldest.map(|pushed| self.model.now.saturating_sub(pushed)), "the oldest");
         }
     }
 
-    async fn bodies(&mut self, node: &Node<FaultyFile>, topic: &str, queue: &str) {
+    async fn bodies(&mut self, node: &S::Engine, topic: &str, queue: &str) {
         let now = self.model.now;
         let Ok(expected) = self.model.queue(topic, queue) else { return };
         let ready: Vec<_> = expected.ready(now).iter().take(3).map(|message| message.id).collect();
-        let peeked = node.peek(topic, queue, 3).await.unwrap();
+        let peeked = node.look(Look::Peek(QueueName::new(topic, queue), 3)).await.unwrap().messages();
         assert_eq!(peeked.iter().map(|info| info.id).collect::<Vec<_>>(), ready);
         for message in &expected.messages {
-            let body = node.get(topic, queue, message.id).await.unwrap().body.unwrap();
+            let body = node
+                .look(Look::Get(QueueName::new(topic, queue), message.id))
+                .await
+                .unwrap()
+                .messages()
+                .remove(0)
+                .body
+                .unwrap();
             assert_eq!(&body[..], &message.body[..]);
         }
     }
 }
 
-fn check(cases: u32) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
-    let steps = prop::collection::vec(step(), 1..200);
-    let found = runner.run(&steps, |steps| {
-        runtime.block_on(async {
-            let mut world = World::new();
-            for step in steps {
-                world.step(step).await;
-            }
-            world.compare().await;
-        });
-        Ok(())
-    });
-    match found {
-        Ok(()) => {}
-        Err(TestError::Fail(why, steps)) => panic!("{why}; the steps: {steps:?}"),
-        Err(error) => panic!("{error}"),
+/// One topic, or all, with all their queues.
+async fn topics(engine: &impl Engine, topic: Option<&str>) -> Vec<TopicStats> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let look = Look::Stats { topic: topic.map(str::to_owned), after };
+        let (topics, next) = engine.look(look).await.unwrap().topics();
+        all.extend(topics);
+        if next.is_none() {
+            return all;
+        }
+        after = next;
     }
-}
-
-#[test]
-fn a_node_does_what_the_model_does() {
-    check(300);
-}
-
-/// More of it: `cargo test --release -p ms-mq -- --ignored`.
-#[test]
-#[ignore = "takes minutes"]
-fn a_node_does_what_the_model_does_20_000_times() {
-    check(20_000);
 }

@@ -1,4 +1,4 @@
-//! What a node should do, told as simply as can be: lists that are searched from end to end, and nothing that can be lost.
+//! The model of an engine: lists that are searched from end to end, and nothing that can be lost.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,7 @@ struct Topic {
     max_retries: u16,
     max_length: u64,
     window: Millis,
+    ttl: Option<Millis>,
     queues: BTreeMap<String, Queue>,
     /// Which message each key stands for, and until when.
     dedup: BTreeMap<String, (MessageId, Millis)>,
@@ -39,6 +40,10 @@ pub(super) struct Message {
     pub(super) due: Millis,
     pub(super) retries: u16,
     pub(super) at: At,
+    /// By the id, which may be ahead of the time.
+    pub(super) pushed: Millis,
+    /// The end of its time to live.
+    end: Option<Millis>,
     ttr: Option<u32>,
 }
 
@@ -48,9 +53,10 @@ pub(super) enum At {
     Waiting,
     Leased { receipt: Receipt, expires: Millis },
     Dead,
+    DeadLeased { receipt: Receipt, expires: Millis },
 }
 
-/// What a push should come to.
+/// Expected outcome of a push.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Planned {
     /// A new message, in these queues.
@@ -63,7 +69,7 @@ pub(super) enum Planned {
 
 impl Queue {
     fn length(&self) -> u64 {
-        self.messages.iter().filter(|message| message.at != At::Dead).count() as u64
+        self.messages.iter().filter(|message| !message.is_dead()).count() as u64
     }
 
     /// In the order of delivery.
@@ -76,10 +82,29 @@ impl Queue {
 }
 
 impl Message {
-    fn failed(&mut self, due: Millis, max_retries: u16) {
+    fn failed(&mut self, due: Millis, max_retries: u16, now: Millis) {
         self.retries += 1;
-        self.due = due;
         self.at = if self.retries > max_retries { At::Dead } else { At::Waiting };
+        // The time of death, if it is dead.
+        self.due = if self.is_dead() { due.min(now) } else { due };
+        self.outlive(now);
+    }
+
+    fn outlive(&mut self, now: Millis) {
+        if let Some(end) = self.end.filter(|end| self.at == At::Waiting && *end <= now) {
+            (self.at, self.due) = (At::Dead, end);
+        }
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        matches!(self.at, At::Dead | At::DeadLeased { .. })
+    }
+
+    fn receipt(&self) -> Option<&Receipt> {
+        match &self.at {
+            At::Leased { receipt, .. } | At::DeadLeased { receipt, .. } => Some(receipt),
+            At::Waiting | At::Dead => None,
+        }
     }
 }
 
@@ -96,6 +121,7 @@ impl Model {
             max_retries: 5,
             max_length: u64::MAX,
             window: 600_000,
+            ttl: None,
             queues: BTreeMap::new(),
             dedup: BTreeMap::new(),
         })
@@ -127,8 +153,14 @@ impl Model {
             if let At::Leased { expires, .. } = message.at
                 && expires <= now
             {
-                message.failed(expires, most);
+                message.failed(expires, most, now);
             }
+            if let At::DeadLeased { expires, .. } = message.at
+                && expires <= now
+            {
+                message.at = At::Dead;
+            }
+            message.outlive(now);
         }
     }
 
@@ -148,6 +180,7 @@ impl Model {
         topic.max_retries = settings.max_retries.unwrap_or(topic.max_retries);
         topic.max_length = settings.max_length.unwrap_or(topic.max_length);
         topic.window = settings.dedup_window_ms.unwrap_or(topic.window);
+        topic.ttl = settings.ttl_ms.or(topic.ttl).filter(|ttl| *ttl < u64::MAX);
     }
 
     fn route(&self, push: &Push) -> Result<Vec<String>, MqError> {
@@ -164,7 +197,7 @@ impl Model {
         if matching.is_empty() { Err(MqError::NoQueue(key.clone())) } else { Ok(matching) }
     }
 
-    /// What these pushes should come to: all of them, or why none.
+    /// Expected outcomes of these pushes: all of them, or the reason why none is taken.
     pub(super) fn plan(&self, pushes: &[Push]) -> Result<Vec<Planned>, MqError> {
         let mut planned = Vec::new();
         let mut more: BTreeMap<(&str, String), u64> = BTreeMap::new();
@@ -199,7 +232,7 @@ impl Model {
         Ok(planned)
     }
 
-    /// They were taken, under these ids.
+    /// Notes that the pushes were taken, under these ids.
     pub(super) fn pushed(&mut self, pushes: &[Push], planned: &[Planned], ids: &[MessageId]) {
         let now = self.now;
         for (at, push) in pushes.iter().enumerate() {
@@ -218,6 +251,7 @@ impl Model {
             if let Some(key) = &push.dedup {
                 topic.dedup.insert(key.clone(), (ids[at], now + topic.window));
             }
+            let end = push.ttl_ms().or(topic.ttl).map(|ttl| now + ttl);
             for queue in queues {
                 topic.queues.entry(queue.clone()).or_default().messages.push(Message {
                     id: ids[at],
@@ -226,13 +260,15 @@ impl Model {
                     due: now + push.delay_ms,
                     retries: 0,
                     at: At::Waiting,
+                    pushed: ids[at].time(),
+                    end,
                     ttr: push.ttr_ms,
                 });
             }
         }
     }
 
-    /// These came out of the queue: they must be what comes next.
+    /// Notes that these were handed out: the next messages of the queue.
     pub(super) fn popped(&mut self, topic: &str, queue: &str, most: usize, deliveries: &[Delivery]) {
         let now = self.now;
         let (ttr, auto_ack) = (self.topic(topic).ttr, self.topic(topic).auto_ack);
@@ -261,17 +297,14 @@ impl Model {
     }
 
     fn leased(&mut self, receipt: &Receipt) -> Result<(&mut Message, u16, Millis), MqError> {
-        let is = |message: &Message| matches!(&message.at, At::Leased { receipt: of, .. } if of == receipt);
-        self.messages().find(|(message, ..)| is(message)).ok_or(MqError::NotLeased(receipt.id.0))
+        self.messages().find(|(message, ..)| message.receipt() == Some(receipt)).ok_or(MqError::NotLeased(receipt.id.0))
     }
 
     pub(super) fn ack(&mut self, receipt: &Receipt) -> Result<(), MqError> {
         self.leased(receipt)?;
         for topic in self.topics.values_mut() {
             for queue in topic.queues.values_mut() {
-                queue
-                    .messages
-                    .retain(|message| !matches!(&message.at, At::Leased { receipt: of, .. } if of == receipt));
+                queue.messages.retain(|message| message.receipt() != Some(receipt));
             }
         }
         Ok(())
@@ -279,7 +312,45 @@ impl Model {
 
     pub(super) fn nack(&mut self, receipt: &Receipt, delay: Millis) -> Result<(), MqError> {
         let now = self.now;
-        self.leased(receipt).map(|(message, most, _)| message.failed(now + delay, most))
+        let (message, most, _) = self.leased(receipt)?;
+        if message.is_dead() {
+            message.at = At::Dead;
+        } else {
+            message.failed(now + delay, most, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_back(&mut self, receipt: &Receipt) -> Result<(), MqError> {
+        let now = self.now;
+        let (message, ..) = self.leased(receipt)?;
+        message.at = if message.is_dead() { At::Dead } else { At::Waiting };
+        message.outlive(now);
+        Ok(())
+    }
+
+    pub(super) fn reschedule(&mut self, topic: &str, queue: &str, id: MessageId, due: Millis) -> Result<(), MqError> {
+        let now = self.now;
+        let queue = self.queue(topic, queue)?;
+        let message = queue.messages.iter_mut().find(|message| message.id == id).ok_or(MqError::NoMessage(id.0))?;
+        if message.at != At::Waiting {
+            return Err(MqError::Invalid("leased or dead".to_owned()));
+        }
+        message.due = due.max(now);
+        Ok(())
+    }
+
+    pub(super) fn reprioritize(
+        &mut self,
+        topic: &str,
+        queue: &str,
+        id: MessageId,
+        priority: u8,
+    ) -> Result<(), MqError> {
+        let queue = self.queue(topic, queue)?;
+        let message = queue.messages.iter_mut().find(|message| message.id == id).ok_or(MqError::NoMessage(id.0))?;
+        message.priority = priority;
+        Ok(())
     }
 
     pub(super) fn touch(&mut self, receipt: &Receipt, ttr: Option<Millis>) -> Result<(), MqError> {
@@ -287,13 +358,15 @@ impl Model {
         let (message, _, usual) = self.leased(receipt)?;
         let usual = message.ttr.map_or(usual, Millis::from);
         let ttr = ttr.unwrap_or(usual);
-        message.at = At::Leased { receipt: *receipt, expires: now + ttr };
+        let (receipt, expires) = (*receipt, now + ttr);
+        message.at =
+            if message.is_dead() { At::DeadLeased { receipt, expires } } else { At::Leased { receipt, expires } };
         Ok(())
     }
 
     pub(super) fn ack_by_id(&mut self, topic: &str, queue: &str, id: MessageId) -> Result<(), MqError> {
         let queue = self.queue(topic, queue)?;
-        let leased = |message: &Message| message.id == id && matches!(message.at, At::Leased { .. });
+        let leased = |message: &Message| message.id == id && message.receipt().is_some();
         let at = queue.messages.iter().position(leased).ok_or(MqError::NoMessage(id.0))?;
         queue.messages.remove(at);
         Ok(())
@@ -309,8 +382,15 @@ impl Model {
     pub(super) fn purge(&mut self, topic: &str, queue: &str) -> Result<u64, MqError> {
         let queue = self.queue(topic, queue)?;
         let dropped = queue.length();
-        queue.messages.retain(|message| message.at == At::Dead);
+        queue.messages.retain(Message::is_dead);
         Ok(dropped)
+    }
+
+    pub(super) fn purge_dead(&mut self, topic: &str, queue: &str) -> Result<u64, MqError> {
+        let queue = self.queue(topic, queue)?;
+        let before = queue.messages.len();
+        queue.messages.retain(|message| message.at != At::Dead);
+        Ok((before - queue.messages.len()) as u64)
     }
 
     pub(super) fn pause(&mut self, topic: &str, queue: &str, paused: bool) -> Result<(), MqError> {
@@ -327,14 +407,24 @@ impl Model {
         self.topics.remove(topic).map(drop).ok_or_else(|| MqError::NoTopic(topic.to_owned()))
     }
 
-    /// The oldest dead letters, which are taken out.
-    pub(super) fn pop_dead(&mut self, topic: &str, queue: &str, most: usize) -> Result<Vec<MessageId>, MqError> {
-        let queue = self.queue(topic, queue)?;
-        let mut dead: Vec<_> = queue.messages.iter().filter(|m| m.at == At::Dead).map(|m| m.id).collect();
-        dead.sort_unstable();
+    /// Notes that these dead letters were leased: the oldest of the queue.
+    pub(super) fn popped_dead(&mut self, topic: &str, queue: &str, most: usize, deliveries: &[Delivery]) {
+        let now = self.now;
+        let usual = self.topic(topic).ttr;
+        let queue = self.queue(topic, queue).unwrap();
+        let mut dead: Vec<_> = queue.messages.iter().filter(|m| m.at == At::Dead).collect();
+        dead.sort_by_key(|message| (message.due, message.id));
         dead.truncate(most);
-        queue.messages.retain(|message| !dead.contains(&message.id));
-        Ok(dead)
+        let expected: Vec<_> = dead.iter().map(|m| (m.id, m.retries, m.body.clone())).collect();
+        let found: Vec<_> = deliveries.iter().map(|d| (d.id, d.retries, d.body.to_vec())).collect();
+        assert_eq!(found, expected, "the dead letters that are handed out");
+        for delivery in deliveries {
+            assert!(delivery.reason().is_some(), "why it is dead");
+            let receipt = delivery.receipt.unwrap();
+            let message = queue.messages.iter_mut().find(|message| message.id == delivery.id).unwrap();
+            let expires = now + message.ttr.map_or(usual, Millis::from);
+            message.at = At::DeadLeased { receipt, expires };
+        }
     }
 
     pub(super) fn redrive(&mut self, topic: &str, queue: &str, ids: Option<&[MessageId]>) -> Result<u64, MqError> {
@@ -342,7 +432,7 @@ impl Model {
         let mut redriven = 0;
         for message in &mut self.queue(topic, queue)?.messages {
             if message.at == At::Dead && ids.is_none_or(|ids| ids.contains(&message.id)) {
-                (message.at, message.due, message.retries) = (At::Waiting, now, 0);
+                (message.at, message.due, message.retries, message.end) = (At::Waiting, now, 0, None);
                 redriven += 1;
             }
         }
