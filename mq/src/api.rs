@@ -1,6 +1,6 @@
 //! What producers and consumers say to a node and hear from it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use ms_rpc::Blob;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,16 @@ use crate::{MessageId, Mode, NodeId};
 /// Room to grow: positional codecs could not take another field otherwise. Tags that are not known are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extensions(pub Vec<(u16, Blob)>);
+
+/// Tag of a delivery's extension: the length of its lease in milliseconds, 8 bytes, little-endian.
+const LEASE_MS: u16 = 1;
+
+impl Extensions {
+    /// The extension of a delivery under a lease of `ms`.
+    pub(crate) fn lease(ms: u64) -> Self {
+        Self(vec![(LEASE_MS, ms.to_le_bytes().to_vec().into())])
+    }
+}
 
 /// When a push is answered; the strongest comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -155,8 +165,17 @@ pub struct Delivery {
     pub headers: Vec<(String, Blob)>,
     /// Deliveries before this one that came to nothing.
     pub retries: u16,
-    /// None is known yet.
+    /// The length of the lease: see [`lease`](Self::lease).
     pub extensions: Extensions,
+}
+
+impl Delivery {
+    /// Length of the lease, from when the node handed the message out. `None` if the topic acks by itself, or the node is of
+    /// a version that does not tell.
+    pub fn lease(&self) -> Option<Duration> {
+        let (_, value) = self.extensions.0.iter().find(|(tag, _)| *tag == LEASE_MS)?;
+        Some(Duration::from_millis(u64::from_le_bytes(value[..].try_into().ok()?)))
+    }
 }
 
 /// What can be set for a topic. What is not given stays as it is.

@@ -54,6 +54,9 @@ pub trait MqNode {
     /// See [`Node::touch`].
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, extensions: Extensions)
     -> Result<Answer<()>, MqError>;
+    /// See [`Node::give_back`]. Deliveries that have ended meanwhile stay as they are.
+    #[idempotent]
+    async fn give_back(&self, receipts: Vec<Receipt>, extensions: Extensions) -> Result<Answer<()>, MqError>;
     /// See [`Node::peek`].
     #[idempotent]
     async fn peek(
@@ -174,6 +177,11 @@ impl MqNode for Node {
 
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, _: Extensions) -> Result<Answer<()>, MqError> {
         self.touch(&receipt, ttr_ms.map(Duration::from_millis)).await.map(Answer::of)
+    }
+
+    async fn give_back(&self, receipts: Vec<Receipt>, _: Extensions) -> Result<Answer<()>, MqError> {
+        self.give_back(&receipts);
+        Ok(Answer::of(()))
     }
 
     async fn peek(

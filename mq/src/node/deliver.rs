@@ -112,7 +112,7 @@ impl<F: File> Node<F> {
                 body: body.into(),
                 headers: headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
                 retries: handed.retries,
-                extensions: Extensions::default(),
+                extensions: if by_itself { Extensions::default() } else { Extensions::lease(handed.ttr) },
             });
         }
         guard.handed.clear();
