@@ -48,7 +48,7 @@ impl MqClient {
         let proxy = || {
             ClientProxy::builder(registry.clone()).balancer(balancing.clone()).deadline(Duration::from_secs(5)).build()
         };
-        Self { nodes: Nodes::new(proxy(), &proxy()), waits: Waits::default(), turn: Arc::default() }
+        Self { nodes: Nodes::new(proxy(), proxy()), waits: Waits::default(), turn: Arc::default() }
     }
 
     /// Acknowledges a delivery: the message is done.
@@ -56,7 +56,7 @@ impl MqClient {
     /// # Errors
     /// [`MqError::NotLeased`] if the delivery has ended, or of the call.
     pub async fn ack(&self, receipt: Receipt) -> Result<(), QueueError> {
-        let ack = |node: Stub| async move { Ok(node.ack(receipt, Extensions::default()).await?.value) };
+        let ack = |node: Stub| async move { node.ack(receipt, Extensions::default()).await.map(drop) };
         self.nodes.at_origin(&receipt, ack).await
     }
 
@@ -90,7 +90,7 @@ impl MqClient {
     pub async fn nack(&self, receipt: Receipt, delay: Duration, reason: &str) -> Result<(), QueueError> {
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let nack = |node: Stub| async move {
-            Ok(node.nack(receipt, delay, reason.to_owned(), Extensions::default()).await?.value)
+            node.nack(receipt, delay, reason.to_owned(), Extensions::default()).await.map(drop)
         };
         self.nodes.at_origin(&receipt, nack).await
     }
@@ -101,7 +101,7 @@ impl MqClient {
     /// As for [`ack`](Self::ack).
     pub async fn touch(&self, receipt: Receipt, lease: Option<Duration>) -> Result<(), QueueError> {
         let lease = lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
-        let touch = |node: Stub| async move { Ok(node.touch(receipt, lease, Extensions::default()).await?.value) };
+        let touch = |node: Stub| async move { node.touch(receipt, lease, Extensions::default()).await.map(drop) };
         self.nodes.at_origin(&receipt, touch).await
     }
 

@@ -5,7 +5,10 @@
 
 mod common;
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ms_mq::{ConsumerOptions, Delivery, Push};
 use ms_register::Memory;

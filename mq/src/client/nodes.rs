@@ -23,16 +23,34 @@ pub(super) struct Nodes {
     any: Stub,
     /// Pops that wait: on connections of their own, so that bodies do not hold back acks.
     waiting: Stub,
+    /// The proxy of `waiting`, until it follows the registry too.
+    unfollowed: Arc<Mutex<Option<ClientProxy>>>,
     members: Arc<Mutex<Members>>,
 }
 
 impl Nodes {
-    pub(super) fn new(short: ClientProxy, waiting: &ClientProxy) -> Self {
-        Self { any: Stub::new(&short), proxy: short, waiting: Stub::new(waiting), members: Arc::default() }
+    pub(super) fn new(short: ClientProxy, waiting: ClientProxy) -> Self {
+        Self {
+            any: Stub::new(&short),
+            proxy: short,
+            waiting: Stub::new(&waiting),
+            unfollowed: Arc::new(Mutex::new(Some(waiting))),
+            members: Arc::default(),
+        }
+    }
+
+    /// Lets both proxies follow the registry from the first call on: a registry that fails between the first short call and
+    /// the first pop that waits does no harm.
+    fn follow(&self) {
+        let mut unfollowed = self.unfollowed.lock().unwrap_or_else(PoisonError::into_inner);
+        if unfollowed.as_ref().is_some_and(|proxy| proxy.instances(SERVICE).is_ok()) {
+            *unfollowed = None;
+        }
     }
 
     /// Calls to the node that the balancer picks.
     pub(super) fn any(&self) -> &Stub {
+        self.follow();
         &self.any
     }
 
@@ -51,6 +69,7 @@ impl Nodes {
     /// # Errors
     /// No node is listed, or the registry has not answered in time.
     pub(super) async fn listed(&self) -> Result<Vec<Instance>, QueueError> {
+        self.follow();
         let mut nodes = self.proxy.instances(SERVICE)?;
         if nodes.is_empty() {
             let all = self.any.broadcast(|_| std::future::ready(())).await?;
@@ -149,7 +168,7 @@ impl Nodes {
         T: Send,
         F: Future<Output = Result<T, QueueError>> + Send,
     {
-        Ok(self.any.broadcast(call).await?)
+        Ok(self.any().broadcast(call).await?)
     }
 }
 

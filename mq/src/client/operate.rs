@@ -41,7 +41,7 @@ impl MqClient {
     /// No node has the queue; or of the first node that refuses or cannot be reached.
     pub async fn pause(&self, topic: &str, queue: &str, paused: bool) -> Result<(), QueueError> {
         let pause = |node: Stub| async move {
-            Ok(node.pause(topic.to_owned(), queue.to_owned(), paused, Extensions::default()).await?.value)
+            node.pause(topic.to_owned(), queue.to_owned(), paused, Extensions::default()).await.map(drop)
         };
         self.where_it_is(pause).await.map(drop)
     }
@@ -63,7 +63,7 @@ impl MqClient {
     /// As for [`pause`](Self::pause).
     pub async fn delete(&self, topic: &str, queue: Option<&str>) -> Result<(), QueueError> {
         let delete = |node: Stub| async move {
-            Ok(node.delete(topic.to_owned(), queue.map(str::to_owned), Extensions::default()).await?.value)
+            node.delete(topic.to_owned(), queue.map(str::to_owned), Extensions::default()).await.map(drop)
         };
         self.where_it_is(delete).await.map(drop)
     }
@@ -131,7 +131,7 @@ impl MqClient {
     /// [`MqError::NoMessage`], or of the call.
     pub async fn cancel(&self, topic: &str, queue: &str, id: MessageId) -> Result<(), QueueError> {
         let cancel = |node: Stub| async move {
-            Ok(node.cancel(topic.to_owned(), queue.to_owned(), id, Extensions::default()).await?.value)
+            node.cancel(topic.to_owned(), queue.to_owned(), id, Extensions::default()).await.map(drop)
         };
         self.nodes.at_number(id.node(), cancel, is_elsewhere).await
     }
@@ -149,10 +149,7 @@ impl MqClient {
     }
 
     /// Calls every node; leaves out those that do not have the topic or the queue, unless none has it.
-    async fn where_it_is<T, F>(
-        &self,
-        call: impl Fn(Stub) -> F + Send + Sync,
-    ) -> Result<Vec<(Instance, T)>, QueueError>
+    async fn where_it_is<T, F>(&self, call: impl Fn(Stub) -> F + Send + Sync) -> Result<Vec<(Instance, T)>, QueueError>
     where
         T: Send,
         F: Future<Output = Result<T, QueueError>> + Send,

@@ -50,7 +50,14 @@ impl Waits {
 
     /// Pops at one node, and waits there for at most `wait`, up to [`SLICE`]. A node that does not answer within `patience`
     /// beyond that fails the pop.
-    pub(super) fn pop(&self, nodes: &Nodes, node: &Instance, wish: &Pop, wait: Duration, patience: Duration) -> Waiting {
+    pub(super) fn pop(
+        &self,
+        nodes: &Nodes,
+        node: &Instance,
+        wish: &Pop,
+        wait: Duration,
+        patience: Duration,
+    ) -> Waiting {
         let wait = wait.min(SLICE);
         let key = Key {
             node: node.id().to_owned(),
@@ -70,8 +77,9 @@ impl Waits {
         drop(parked);
         let (sender, receiver) = oneshot::channel();
         let wish = Pop { wait_ms: wait.as_millis() as u64, ..wish.clone() };
-        let stub = nodes.waiting_at(node, CallOptions::new().deadline(wait + patience));
         let (waits, origin, task_key) = (self.clone(), nodes.at(node), key.clone());
+        let options = CallOptions::new().deadline(wait + patience);
+        let stub = if key.waits { nodes.waiting_at(node, options) } else { origin.with(options) };
         tokio::spawn(async move {
             let popped = stub.pop(wish).await.map(|answer| answer.value);
             if let Some(Ok(deliveries)) = waits.hand_over(&task_key, token, popped, sender) {

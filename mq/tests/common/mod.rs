@@ -1,6 +1,6 @@
 //! A queue node behind an RPC server, listed in a registry.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::expect_used, clippy::unwrap_used, dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod logs;
 pub(crate) mod relay;

@@ -154,8 +154,7 @@ impl Held {
             if let Some(receipt) = delivery.receipt {
                 let length = delivery.lease().unwrap_or(UNKNOWN_LEASE);
                 let renew = if delivery.lease().is_some() { now + length / 2 } else { now };
-                let lease =
-                    Lease { length, ends: now + length, renew, renewing: false, bytes, stage: Stage::Ready };
+                let lease = Lease { length, ends: now + length, renew, renewing: false, bytes, stage: Stage::Ready };
                 self.leases.insert(receipt, lease);
             } else {
                 // What is acknowledged already is lost if this process ends: hold no more than the handlers take.

@@ -57,7 +57,7 @@ async fn renew(shared: Arc<Shared>, renewal: Renewal) {
     let (asked, length_ms) = (Instant::now(), u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
     let touch = |node: Stub| async move {
         let node = node.with(CallOptions::new().deadline(patience(length)).idempotent());
-        Ok(node.touch(receipt, Some(length_ms), Extensions::default()).await?.value)
+        node.touch(receipt, Some(length_ms), Extensions::default()).await.map(drop)
     };
     match shared.nodes.at_origin(&receipt, touch).await {
         Ok(()) => shared.held().renewed(&renewal, asked),

@@ -74,7 +74,9 @@ impl Report {
             said.missing.insert(node.to_owned());
             // A topic may be on one node alone.
             if said.missing.len() >= nodes && !std::mem::replace(&mut said.is_missing, true) {
-                warn!("queue {queue:?} of topic {topic:?} does not exist yet: it is waited for; declare it, or push to it");
+                warn!(
+                    "queue {queue:?} of topic {topic:?} does not exist yet: it is waited for; declare it, or push to it"
+                );
             }
         } else if said.reasons.insert((node.to_owned(), reason)) {
             match node {

@@ -9,7 +9,10 @@ use std::{
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use ms_rpc::{CallError, CallOptions, Outcome};
-use tokio::{sync::mpsc, time::{Instant, sleep}};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tracing::{debug, warn};
 
 use super::shared::Shared;
@@ -27,7 +30,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) enum End {
     Ack,
-    Nack { delay: Duration, reason: String },
+    Nack {
+        delay: Duration,
+        reason: String,
+    },
     /// Given back unhandled.
     Return,
 }
@@ -155,7 +161,7 @@ async fn nack(shared: &Shared, receipt: Receipt, delay: Duration, reason: &str) 
         }
         let nack = |node: crate::MqNodeClient| async move {
             let node = node.with(CallOptions::new().deadline(patience));
-            Ok(node.nack(receipt, delay_ms, reason.to_owned(), Extensions::default()).await?.value)
+            node.nack(receipt, delay_ms, reason.to_owned(), Extensions::default()).await.map(drop)
         };
         match shared.nodes.at_origin(&receipt, nack).await {
             Err(error @ CallError::Status(_)) => {
@@ -231,7 +237,11 @@ impl Pauses {
     /// Logs that a delivery had ended, unless an earlier try may have ended it.
     fn refused(&self, shared: &Shared, receipt: &Receipt, error: &MqError) {
         if !(self.is_unknown && matches!(error, MqError::NotLeased(_))) {
-            warn!("message {} of topic {:?} was handled, and may be delivered again: {error}", receipt.id(), shared.topic);
+            warn!(
+                "message {} of topic {:?} was handled, and may be delivered again: {error}",
+                receipt.id(),
+                shared.topic
+            );
         }
     }
 }
