@@ -6,12 +6,11 @@ use axum::Router;
 use clap::Args;
 use ms_gregister::{Access, Failed, Networks, Node};
 use ms_register::ServiceName;
-use ms_rpc::shutdown_signal;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tracing::error;
 
-use crate::file;
+use crate::{file, registry, signals};
 
 /// What is not given is taken from the file of `--config`, and else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -38,8 +37,7 @@ pub(crate) struct GregisterArgs {
     /// Default: loopback addresses.
     #[arg(long)]
     networks: Option<String>,
-    /// Shows another registry in `/getNodes`, read-only, such as etcd://127.0.0.1:2379. Nothing is stored then.
-    #[arg(long)]
+    #[arg(long, help = registry::help("Shows another registry in `/getNodes`, read-only, and stores nothing"))]
     backend: Option<String>,
     /// The service of the other registry that is shown. Default: mq.
     #[arg(long)]
@@ -117,9 +115,9 @@ pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
     let address = listener.local_addr()?;
-    // Who reads that it is ready may send one.
-    let signal = shutdown_signal();
-    // Nobody may listen.
+    // Listened for before the line that says ready: its reader may send one.
+    let signal = signals::end();
+    // The reader may be gone.
     let _ = writeln!(std::io::stdout(), "{what} is ready: HTTP on {address}");
     tokio::select! {
         // Whatever was confirmed is on the disk; requests that wait for changes are cut off.
@@ -143,7 +141,7 @@ async fn open(data: PathBuf, candidate_ttl: Duration) -> Result<Node, Box<dyn Er
 /// What shows another registry, and that one's URL without its secrets.
 async fn mirror(backend: &str, service: Option<&str>, access: Access) -> Result<(Router, String), Box<dyn Error>> {
     let service: ServiceName = service.unwrap_or(ms_mq::SERVICE).parse()?;
-    let registry = ms_register::connect(backend).await.map_err(|error| format!("backend: {error}"))?;
+    let registry = registry::connect(backend).await.map_err(|failure| failure.about("backend"))?;
     let url = registry.url().to_owned();
     Ok((ms_gregister::mirror(registry, service, access), url))
 }

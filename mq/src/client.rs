@@ -16,7 +16,7 @@ use std::{
 };
 
 use ms_register::{Instance, MsRegister};
-use ms_rpc::{Balancing, CallError, ClientProxy};
+use ms_rpc::{Balancing, CallError, CallOptions, ClientProxy};
 
 use crate::{Extensions, MqError, MqNodeClient as Stub, NodeId, Receipt, TopicStats};
 use nodes::Nodes;
@@ -70,12 +70,8 @@ impl MqClient {
         let (mut results, mut failure) = (vec![Ok(()); receipts.len()], None);
         for (node, places) in by_node {
             let theirs = places.iter().map(|at| receipts[*at]).collect();
-            let answer = match self.nodes.node(node).await {
-                Ok(node) => node.ack_batch(theirs, Extensions::default()).await,
-                Err(error) => Err(error),
-            };
-            match answer {
-                Ok(answer) => places.into_iter().zip(answer.value).for_each(|(at, result)| results[at] = result),
+            match self.nodes.ack_batch(node, theirs, CallOptions::new()).await {
+                Ok(answer) => places.into_iter().zip(answer).for_each(|(at, result)| results[at] = result),
                 Err(error) => failure = Some(error),
             }
         }
@@ -103,6 +99,22 @@ impl MqClient {
         let lease = lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
         let touch = |node: Stub| async move { node.touch(receipt, lease, Extensions::default()).await.map(drop) };
         self.nodes.at_origin(&receipt, touch).await
+    }
+
+    /// Gives deliveries back unhandled: their messages are ready at once, and it does not count as a retry. Deliveries that
+    /// have ended stay as they are.
+    ///
+    /// # Errors
+    /// Of the call to one of the nodes that delivered them.
+    pub async fn give_back(&self, receipts: &[Receipt]) -> Result<(), QueueError> {
+        let mut by_node: BTreeMap<NodeId, Vec<Receipt>> = BTreeMap::new();
+        receipts.iter().for_each(|receipt| by_node.entry(receipt.node()).or_default().push(*receipt));
+        let mut result = Ok(());
+        for (node, receipts) in by_node {
+            let returned = self.nodes.give_back(node, receipts, CallOptions::new()).await;
+            result = result.and(returned);
+        }
+        result
     }
 
     /// Statistics of one topic, or of all topics, from each node that answers.

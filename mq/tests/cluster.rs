@@ -12,7 +12,7 @@ use std::{
 
 use common::{Running, client, soon, start, start_with};
 use ms_mq::{ConsumerOptions, Delivery, MessageId, MqClient, MqError, NODES, NodeId, Pop, Push, QueueError, Settings};
-use ms_register::Memory;
+use ms_register::{Instance, Memory, Static};
 use ms_rpc::{CallError, Code};
 use tokio::{
     sync::mpsc,
@@ -288,4 +288,38 @@ async fn pop_all(client: MqClient, sender: mpsc::Sender<()>) {
             client.ack(delivery.receipt.unwrap()).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_consumer_settles_at_the_nodes_of_a_list_without_numbers() {
+    let registry = Arc::new(Memory::new());
+    let nodes = three(&registry).await;
+    let instances = nodes.iter().map(|running| Instance::from_address(&running.server.address().to_string()).unwrap());
+    let client = MqClient::new(Arc::new(Static::new(instances.collect())));
+    client.configure("t", &Settings { ttr_ms: Some(1_000), ..Settings::default() }).await.unwrap();
+    for running in &nodes {
+        running.node.push_batch(vec![Push::new("t", b"job".to_vec()); 20]).await.unwrap();
+    }
+    let options = ConsumerOptions { concurrency: 3, ..ConsumerOptions::default() };
+    let consumer = client.consume("t", "default", options, |delivery: Delivery| async move {
+        if delivery.retries == 0 { Err("once more") } else { Ok(()) }
+    });
+    for running in &nodes {
+        running.until_empty().await;
+    }
+    soon(consumer.stop(Duration::from_secs(5))).await;
+    // Receipts that this client has popped, in batches.
+    for running in &nodes {
+        running.node.push(Push::new("t", b"job".to_vec())).await.unwrap();
+    }
+    let other = MqClient::new(Arc::new(Static::new(
+        nodes.iter().map(|running| Instance::from_address(&running.server.address().to_string()).unwrap()).collect(),
+    )));
+    let mut receipts = Vec::new();
+    for _ in &nodes {
+        receipts.push(client.pop(&pop()).await.unwrap()[0].receipt.unwrap());
+    }
+    other.give_back(&receipts[..1]).await.unwrap();
+    receipts[0] = client.pop(&pop()).await.unwrap()[0].receipt.unwrap();
+    assert_eq!(other.ack_batch(&receipts).await.unwrap(), [Ok(()), Ok(()), Ok(())]);
 }

@@ -1,8 +1,9 @@
 //! Nodes of a cluster: which are listed, and calls to one, to the origin of a receipt, or to all of them.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ms_register::Instance;
@@ -12,7 +13,7 @@ use super::{
     QueueError,
     placement::{Home, Members},
 };
-use crate::{MqError, MqNodeClient as Stub, NODE_ID, NodeId, Receipt, SERVICE};
+use crate::{Extensions, MqError, MqNodeClient as Stub, NODE_ID, NodeId, Receipt, SERVICE};
 
 /// Typed clients of the nodes that the registry lists. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Nodes {
     /// The proxy of `waiting`, until it follows the registry too.
     unfollowed: Arc<Mutex<Option<ClientProxy>>>,
     members: Arc<Mutex<Members>>,
+    /// Ids of nodes that are listed without a number, by the numbers in their receipts.
+    learned: Arc<Mutex<BTreeMap<NodeId, String>>>,
 }
 
 impl Nodes {
@@ -36,6 +39,7 @@ impl Nodes {
             waiting: Stub::new(&waiting),
             unfollowed: Arc::new(Mutex::new(Some(waiting))),
             members: Arc::default(),
+            learned: Arc::default(),
         }
     }
 
@@ -96,62 +100,114 @@ impl Nodes {
         Ok((home, stub))
     }
 
+    /// Notes the number of a node that is listed without one.
+    pub(super) fn learn(&self, node: &Instance, receipt: &Receipt) {
+        if !node.metadata().contains_key(NODE_ID) {
+            self.learned().insert(receipt.node(), node.id().to_owned());
+        }
+    }
+
+    fn learned(&self) -> MutexGuard<'_, BTreeMap<NodeId, String>> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Calls to the node of this number.
     ///
     /// # Errors
-    /// `Unavailable`: it is not listed, or the list has no numbers.
+    /// `Unavailable`: it is not listed, or the list has no numbers and the node has delivered nothing yet.
     pub(super) async fn node(&self, id: NodeId) -> Result<Stub, QueueError> {
-        match &self.candidates(id).await?[..] {
-            [node] => Ok(self.at(node)),
-            [] => Err(not_listed(id)),
+        let mut nodes = self.candidates(id).await?;
+        match (nodes.pop(), nodes.len()) {
+            (Some(node), 0) => Ok(node),
+            (None, _) => Err(not_listed(id)),
             _ => {
                 let text = format!("node {id} of the queue cannot be told from others: the list has no numbers");
-                Err(Status::new(Code::Unavailable, text).into())
+                Err(Status::new(Code::Unavailable, text).not_executed().into())
             }
         }
     }
 
-    /// The node of this number; or, where the list does not tell, all nodes that may be it: lists that are written by hand
-    /// have no metadata.
-    async fn candidates(&self, id: NodeId) -> Result<Vec<Instance>, QueueError> {
+    /// Calls to the node of this number; or, where neither the list nor a receipt has told which that is, to all nodes
+    /// that may be it: lists that are written by hand have no metadata.
+    pub(super) async fn candidates(&self, id: NodeId) -> Result<Vec<Stub>, QueueError> {
         let mut nodes = self.listed().await?;
         let wanted = id.to_string();
         match nodes.iter().position(|node| node.metadata().get(NODE_ID) == Some(&wanted)) {
-            Some(found) => Ok(vec![nodes.swap_remove(found)]),
+            Some(found) => nodes = vec![nodes.swap_remove(found)],
             None => {
                 nodes.retain(|node| !node.metadata().contains_key(NODE_ID));
-                Ok(nodes)
+                let learned = self.learned().get(&id).cloned();
+                if let Some(found) = nodes.iter().position(|node| Some(node.id()) == learned.as_deref()) {
+                    nodes = vec![nodes.swap_remove(found)];
+                }
             }
         }
+        Ok(nodes.iter().map(|node| self.at(node)).collect())
     }
 
-    /// Calls the node that made a receipt. Where the list does not tell which that is, other nodes answer that they are not,
-    /// and do nothing.
-    pub(super) async fn at_origin<T, F>(&self, receipt: &Receipt, call: impl Fn(Stub) -> F) -> Result<T, QueueError>
-    where
-        F: Future<Output = Result<T, QueueError>>,
-    {
-        let is_other = |error: &QueueError| matches!(error, CallError::Service(MqError::OtherNode { .. }));
-        self.at_number(receipt.node(), call, is_other).await
-    }
-
-    /// Calls the node of this number; where the list does not tell which that is, one after the other until the result is no
-    /// error of which `is_other` returns true.
+    /// Calls the node of this number. Where it is not known which that is, calls nodes one after the other until one returns
+    /// something of which `is_other` returns false.
+    ///
+    /// # Errors
+    /// Of the call; `Unavailable` if no node may be it.
     pub(super) async fn at_number<T, F>(
         &self,
         id: NodeId,
         call: impl Fn(Stub) -> F,
-        is_other: impl Fn(&QueueError) -> bool,
+        is_other: impl Fn(&Result<T, QueueError>) -> bool,
     ) -> Result<T, QueueError>
     where
         F: Future<Output = Result<T, QueueError>>,
     {
         let mut result = Err(not_listed(id));
         for node in self.candidates(id).await? {
-            result = call(self.at(&node)).await;
-            if !result.as_ref().is_err_and(&is_other) {
-                break;
+            result = call(node).await;
+            if !is_other(&result) {
+                return result;
             }
+        }
+        // Another node may be at the address by now.
+        self.learned().remove(&id);
+        result
+    }
+
+    /// Calls the node that made a receipt; other nodes answer that they are not, and do nothing.
+    pub(super) async fn at_origin<T, F>(&self, receipt: &Receipt, call: impl Fn(Stub) -> F) -> Result<T, QueueError>
+    where
+        F: Future<Output = Result<T, QueueError>>,
+    {
+        let is_other = |result: &Result<T, _>| matches!(result, Err(CallError::Service(MqError::OtherNode { .. })));
+        self.at_number(receipt.node(), call, is_other).await
+    }
+
+    /// Acknowledges deliveries of one node; returns one result each.
+    pub(super) async fn ack_batch(
+        &self,
+        id: NodeId,
+        receipts: Vec<Receipt>,
+        options: CallOptions,
+    ) -> Result<Vec<Result<(), MqError>>, QueueError> {
+        let ack = |node: Stub| {
+            let (node, receipts) = (node.with(options.clone()), receipts.clone());
+            async move { Ok(node.ack_batch(receipts, Extensions::default()).await?.value) }
+        };
+        let is_other = |result: &Result<Vec<_>, _>| {
+            let foreign = |result: &Result<(), MqError>| matches!(result, Err(MqError::OtherNode { .. }));
+            result.as_ref().is_ok_and(|results| results.iter().all(foreign))
+        };
+        self.at_number(id, ack, is_other).await
+    }
+
+    /// Gives deliveries of one node back. Other nodes leave foreign receipts alone, so every node that may be it is called.
+    pub(super) async fn give_back(
+        &self,
+        id: NodeId,
+        receipts: Vec<Receipt>,
+        options: CallOptions,
+    ) -> Result<(), QueueError> {
+        let mut result = Err(not_listed(id));
+        for node in self.candidates(id).await? {
+            result = node.with(options.clone()).give_back(receipts.clone(), Extensions::default()).await.map(drop);
         }
         result
     }

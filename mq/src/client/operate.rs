@@ -122,7 +122,7 @@ impl MqClient {
         let get = |node: Stub| async move {
             Ok(node.get(topic.to_owned(), queue.to_owned(), id, Extensions::default()).await?.value)
         };
-        self.nodes.at_number(id.node(), get, is_elsewhere).await
+        self.nodes.at_number(id.node(), get, |result| result.as_ref().is_err_and(is_elsewhere)).await
     }
 
     /// Removes a message from a queue, whatever its state: ready, delayed, leased or dead.
@@ -133,7 +133,7 @@ impl MqClient {
         let cancel = |node: Stub| async move {
             node.cancel(topic.to_owned(), queue.to_owned(), id, Extensions::default()).await.map(drop)
         };
-        self.nodes.at_number(id.node(), cancel, is_elsewhere).await
+        self.nodes.at_number(id.node(), cancel, |result| result.as_ref().is_err_and(is_elsewhere)).await
     }
 
     /// Makes dead letters ready again, their retries at 0; without ids, all of them. Returns their number.

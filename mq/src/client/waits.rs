@@ -78,10 +78,14 @@ impl Waits {
         let (sender, receiver) = oneshot::channel();
         let wish = Pop { wait_ms: wait.as_millis() as u64, ..wish.clone() };
         let (waits, origin, task_key) = (self.clone(), nodes.at(node), key.clone());
+        let (learns, instance) = (nodes.clone(), node.clone());
         let options = CallOptions::new().deadline(wait + patience);
         let stub = if key.waits { nodes.waiting_at(node, options) } else { origin.with(options) };
         tokio::spawn(async move {
             let popped = stub.pop(wish).await.map(|answer| answer.value);
+            if let Ok([Delivery { receipt: Some(receipt), .. }, ..]) = popped.as_deref() {
+                learns.learn(&instance, receipt);
+            }
             if let Some(Ok(deliveries)) = waits.hand_over(&task_key, token, popped, sender) {
                 give_back(&origin, &deliveries).await;
             }

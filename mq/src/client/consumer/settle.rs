@@ -125,17 +125,10 @@ async fn ack(shared: &Shared, node: NodeId, mut receipts: Vec<Receipt>) {
         if receipts.is_empty() {
             return;
         }
-        let answer = match shared.nodes.node(node).await {
-            Ok(node) => {
-                let node = node.with(CallOptions::new().deadline(patience));
-                node.ack_batch(receipts.clone(), Extensions::default()).await
-            }
-            Err(error) => Err(error),
-        };
-        match answer {
+        match shared.nodes.ack_batch(node, receipts.clone(), CallOptions::new().deadline(patience)).await {
             Ok(answer) => {
                 let mut held = shared.held();
-                for (receipt, result) in receipts.iter().zip(answer.value) {
+                for (receipt, result) in receipts.iter().zip(answer) {
                     if let Err(error) = result {
                         pauses.refused(shared, receipt, &error);
                     }
@@ -185,15 +178,8 @@ async fn give_back(shared: &Shared, node: NodeId, mut receipts: Vec<Receipt>) {
         if receipts.is_empty() {
             return;
         }
-        let answer = match shared.nodes.node(node).await {
-            Ok(node) => {
-                let node = node.with(CallOptions::new().deadline(patience));
-                node.give_back(receipts.clone(), Extensions::default()).await
-            }
-            Err(error) => Err(error),
-        };
-        match answer {
-            Ok(_) => break,
+        match shared.nodes.give_back(node, receipts.clone(), CallOptions::new().deadline(patience)).await {
+            Ok(()) => break,
             Err(error) => pauses.failed(shared, "returns", &error).await,
         }
     }
