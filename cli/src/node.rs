@@ -13,7 +13,7 @@ use tracing::{error, warn};
 
 use crate::{file, registry, signals};
 
-/// What is not given is taken from the file of `--config`, and else has its default.
+/// Arguments of the server. One that is not given is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct NodeArgs {
@@ -137,7 +137,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     };
     let _ = stop.send(());
     tokio::task::spawn_blocking(move || node.close()).await?;
-    // Who was asked before is answered, unless nobody reads it.
+    // Requests that were taken are answered, for clients that read.
     if timeout(Duration::from_secs(1), &mut http).await.is_err() {
         http.abort();
     }

@@ -49,7 +49,7 @@ async fn received(signals: &mut Option<Signal>) {
     }
 }
 
-/// None if SIGHUP is ignored, and stays so.
+/// Listener for SIGHUP; none if the process ignores it, which stays so.
 fn hangups() -> Option<Signal> {
     let ignored = fs::read_to_string("/proc/self/status").ok().and_then(|status| {
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;

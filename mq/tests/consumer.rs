@@ -263,6 +263,34 @@ async fn a_stop_cuts_handlers_off_at_its_deadline() {
     assert_eq!((queue.ready, queue.leased), (1, 0));
 }
 
+/// Panics when it is dropped.
+struct Explosive;
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_while_it_is_cancelled_costs_neither_slot_nor_message() {
+    let (running, client) = one_node().await;
+    let begun = Arc::new(Notify::new());
+    let starts = begun.clone();
+    let consumer = client.consume("t", "default", with(1), move |_: Delivery| {
+        starts.notify_one();
+        async {
+            let _explosive = Explosive;
+            pending::<Result<(), String>>().await
+        }
+    });
+    push(&running, [1]).await;
+    soon(begun.notified()).await;
+    let stopped = soon(consumer.stop(Duration::ZERO)).await;
+    assert_eq!(stopped.unsettled, 0);
+    running.until(|queue| queue.ready == 1 && queue.leased == 0).await;
+}
+
 #[tokio::test]
 async fn a_dropped_consumer_says_so_and_keeps_nothing() {
     let (logs, _guard) = Logs::collect();

@@ -49,7 +49,7 @@ pub(super) async fn run(client: &MqClient, args: PopArgs, output: &Output) -> Re
     }
     let receipts: Vec<_> = popped.iter().filter_map(|delivery| delivery.receipt).collect();
     if let Err(failure) = write(&popped, &args, output) {
-        // What the reader did not get is for the next one.
+        // A message that was not written is for the next consumer.
         client.give_back(&receipts).await?;
         return Err(failure);
     }

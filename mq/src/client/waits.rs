@@ -123,7 +123,7 @@ pub(super) struct Waiting {
     waits: Waits,
     key: Key,
     token: u64,
-    /// None once it was read.
+    /// Absent once the result was read.
     receiver: Option<oneshot::Receiver<Popped>>,
     origin: Stub,
 }

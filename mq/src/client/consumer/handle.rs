@@ -48,6 +48,7 @@ where
 /// Slot of a running handler: freed however the handler ends.
 struct Slot {
     shared: Arc<Shared>,
+    endings: mpsc::Sender<Ending>,
     receipt: Option<Receipt>,
     bytes: usize,
     began: Instant,
@@ -69,8 +70,11 @@ impl Drop for Slot {
         if !self.is_freed
             && let Some(receipt) = self.free()
         {
-            // The handler's future panicked while it was dropped: the lease ends by itself.
-            self.shared.held().settled(&receipt);
+            // The handler's future panicked while it was dropped. Where the channel is full, the lease ends by itself.
+            let reason = "the handler panicked while it was cancelled".to_owned();
+            if self.endings.try_send(Ending { receipt, end: End::Nack { delay: Duration::ZERO, reason } }).is_err() {
+                self.shared.held().settled(&receipt);
+            }
         }
     }
 }
@@ -83,7 +87,14 @@ where
 {
     let Started { delivery, bytes, lost } = started;
     let (id, receipt, retries) = (delivery.id, delivery.receipt, delivery.retries);
-    let mut slot = Slot { shared: shared.clone(), receipt, bytes, began: Instant::now(), is_freed: false };
+    let mut slot = Slot {
+        shared: shared.clone(),
+        endings: endings.clone(),
+        receipt,
+        bytes,
+        began: Instant::now(),
+        is_freed: false,
+    };
     // A panic may come from the call as well as from its future.
     let run = AssertUnwindSafe(async move { handler(delivery).await }).catch_unwind();
     let end = tokio::select! {

@@ -15,7 +15,7 @@ use crate::{Delivery, MessageId, Receipt};
 const EARLY: Duration = Duration::from_millis(100);
 /// A message that waited longer for a handler is given back.
 const STALE: Duration = Duration::from_secs(1);
-/// Lease of a message whose node does not tell.
+/// Assumed lease where the node does not tell it.
 const UNKNOWN_LEASE: Duration = Duration::from_secs(30);
 /// Pauses between two tries to renew a lease.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
@@ -157,7 +157,7 @@ impl Held {
                 let lease = Lease { length, ends: now + length, renew, renewing: false, bytes, stage: Stage::Ready };
                 self.leases.insert(receipt, lease);
             } else {
-                // What is acknowledged already is lost if this process ends: hold no more than the handlers take.
+                // Messages that are acknowledged already are lost if this process ends: hold no more than the handlers take.
                 self.most = self.concurrency;
                 self.window = self.concurrency;
             }
@@ -188,7 +188,7 @@ impl Held {
         Next::Start(Box::new(Started { bytes: size(&delivery), delivery, lost }))
     }
 
-    /// A handler has ended. Its message stays held until it is settled; one whose lease is lost, or that has none, is over.
+    /// A handler has ended. Its message stays held until it is settled; without a lease, or with one that is lost, it is over.
     /// Returns true if it is to be settled.
     pub(super) fn ended(&mut self, receipt: Option<Receipt>, bytes: usize, took: Duration) -> bool {
         self.running -= 1;
@@ -340,6 +340,9 @@ impl Held {
 pub(super) fn patience(lease: Duration) -> Duration {
     (lease / 4).clamp(Duration::from_millis(100), Duration::from_secs(5))
 }
+
+#[cfg(test)]
+mod tests;
 
 /// Bytes that a message takes.
 fn size(delivery: &Delivery) -> usize {

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::{MqError, client::QueueError};
 
-/// What was said already, so that each reason is logged once until pops succeed again.
+/// Reasons that were logged already: each is logged once until pops succeed again.
 #[derive(Debug)]
 pub(super) struct Report {
     topic: String,

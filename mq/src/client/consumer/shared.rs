@@ -10,11 +10,11 @@ use crate::client::{nodes::Nodes, waits::Waits};
 /// Life of a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// It pops.
+    /// Pops messages.
     Running,
-    /// It pops no more, and waits for its handlers.
+    /// Pops no more, and waits for its handlers.
     Stopping,
-    /// Its handlers are cancelled.
+    /// Handlers are cancelled.
     CutOff,
 }
 
