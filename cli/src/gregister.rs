@@ -10,7 +10,11 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tracing::error;
 
-use crate::{file, registry, signals};
+use crate::{
+    file,
+    health::{Health, State},
+    registry, signals,
+};
 
 /// Arguments of the server. One that is not given is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -95,6 +99,8 @@ pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
     let args = args.with_file()?;
     let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9595)));
     let access = args.access(address)?;
+    let health = Health::start()?;
+    let own_routes = health.routes(access.clone());
     let (node, router, what) = match &args.backend {
         Some(backend) => {
             if args.data.is_some() {
@@ -117,12 +123,13 @@ pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
     // Listened for before the line that says ready: its reader may send one.
     let signal = signals::end();
+    health.set(State::Ready);
     // The reader may be gone.
     let _ = writeln!(std::io::stdout(), "{what} is ready: HTTP on {address}");
     tokio::select! {
         // Confirmed changes are on the disk; requests that wait for changes are cut off.
         second = signal => drop(second),
-        () = ms_gregister::serve(listener, router, usize::MAX, std::future::pending()) => {}
+        () = ms_gregister::serve(listener, router.merge(own_routes), usize::MAX, std::future::pending()) => {}
         failed = failure(node.as_ref()) => {
             error!("{failed}");
             return Err(failed.into());

@@ -3,6 +3,7 @@
 mod exit;
 mod file;
 mod gregister;
+mod health;
 mod mq;
 mod node;
 mod open_files;

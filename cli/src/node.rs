@@ -4,14 +4,18 @@ use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, ti
 
 use clap::Args;
 use ms_gregister::Access;
-use ms_mq::{HTTP_ADDRESS, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
+use ms_mq::{HTTP_ADDRESS, Meter, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
 use ms_register::{MsRegister, ServiceName};
 use ms_rpc::{SecondSignal, Server};
 use serde::Deserialize;
 use tokio::{net::TcpListener, time::timeout};
 use tracing::{error, warn};
 
-use crate::{file, registry, signals};
+use crate::{
+    file,
+    health::{Health, State},
+    registry, signals,
+};
 
 /// Arguments of the server. One that is not given is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -69,6 +73,9 @@ impl NodeArgs {
 /// At a time: the files that the process may have open are for the queue and for RPC.
 const HTTP_CONNECTIONS: usize = 256;
 
+/// Time between two reports of the metrics of queues.
+const METER: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let args = args.with_file()?;
     let id = args.node_id.unwrap_or(1);
@@ -99,6 +106,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("rpc: {error}"))?
         .register_with(registry)
         .weight(weight)
+        .measured()
         .metadata(NODE_ID, id.to_string())
         .metadata(STORE_ID, format!("{:x}", node.store_id()))
         .serve(MqNodeServer::new(node.clone()));
@@ -109,20 +117,25 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     if !http_address.ip().is_unspecified() {
         server = server.metadata(HTTP_ADDRESS, http_address.to_string());
     }
+    let health = Health::start()?;
+    tokio::spawn(Meter::new(&node).run(METER));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut routes = http::router(node.clone());
     if http_address.ip().is_loopback() {
         routes = Access::open().guard(routes);
     }
+    routes = routes.merge(health.routes(Access::open()));
     // An error is the end too.
     let mut http = tokio::spawn(ms_gregister::serve(listener, routes, HTTP_CONNECTIONS, async { drop(stopped.await) }));
     // Listened for before the line that says ready: its reader may send one.
     let signal = signals::end();
     let running = server.start().await?;
+    health.set(State::Ready);
     // The reader may be gone.
     let _ = writeln!(std::io::stdout(), "node {id} is ready: RPC on {}, HTTP on {http_address}", running.address());
     let failure = tokio::select! {
         second = signal => {
+            health.set(State::ShuttingDown);
             tokio::select! {
                 () = running.shutdown() => {}
                 () = second.wait() => warn!("a second signal: calls in flight are cut off"),
@@ -131,6 +144,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         }
         failure = node.failed() => {
             error!("{failure}");
+            health.set(State::Failed(failure.to_string()));
             running.shutdown().await;
             Some(failure)
         }

@@ -12,7 +12,7 @@ use crate::{MessageId, Mode, NodeId};
 pub struct Extensions(pub Vec<(u16, Blob)>);
 
 /// Tag of a delivery's extension: the length of its lease in milliseconds, 8 bytes, little-endian.
-const LEASE_MS: u16 = 1;
+const LEASE_MS: u16 = 2;
 
 impl Extensions {
     /// The extension of a delivery under a lease of `ms`.
@@ -165,7 +165,7 @@ pub struct Delivery {
     pub headers: Vec<(String, Blob)>,
     /// Deliveries before this one that came to nothing.
     pub retries: u16,
-    /// The length of the lease: see [`lease`](Self::lease).
+    /// Tag 2: the length of the lease in milliseconds, as [`lease`](Self::lease) tells.
     pub extensions: Extensions,
 }
 
