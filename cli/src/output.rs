@@ -67,8 +67,8 @@ fn json_line(out: &mut StdoutLock<'_>, row: &Map<String, Value>) -> Result<(), F
     Ok(writeln!(out)?)
 }
 
-/// Columns side by side, numbers and texts to the left.
-fn table(out: &mut StdoutLock<'_>, lines: &[Vec<String>]) -> io::Result<()> {
+/// Writes columns side by side, aligned to the left; long cells are cut.
+fn table(out: &mut impl Write, lines: &[Vec<String>]) -> io::Result<()> {
     let short = |cell: &str| match cell.char_indices().nth(WIDEST) {
         Some((end, _)) => format!("{}..", &cell[..end]),
         None => cell.to_owned(),
@@ -127,3 +127,42 @@ macro_rules! row {
 }
 
 pub(crate) use row;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(cells: &[&[&str]]) -> String {
+        let lines: Vec<Vec<_>> =
+            cells.iter().map(|line| line.iter().map(|cell| (*cell).to_owned()).collect()).collect();
+        let mut out = Vec::new();
+        table(&mut out, &lines).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn columns_are_aligned_and_long_cells_are_cut() {
+        assert_eq!(shown(&[&["id", "body"], &["1311", "é"], &["7", ""]]), "id    body\n1311  é\n7\n");
+        let long = "ä".repeat(100);
+        assert_eq!(shown(&[&["body", "x"], &[&long, "1"]]).lines().last().unwrap(), format!("{}..  1", "ä".repeat(60)));
+        assert_eq!(shown(&[]), "");
+    }
+
+    #[test]
+    fn a_cell_is_one_line_without_tabs() {
+        assert_eq!(cell(Some(&"a\tb\nc\\d\u{1b}e".into())), "a\\tb\\nc\\\\d\\u{1b}e");
+        assert_eq!(
+            (cell(None), cell(Some(&7.into())), cell(Some(&true.into()))),
+            (String::new(), "7".into(), "true".into())
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_in_base64() {
+        let mut row = row! { "id": "1" };
+        put_bytes(&mut row, "body", b"text");
+        put_headers(&mut row, [("a", &b"b"[..]), ("raw", &[0xff])].into_iter());
+        let text = Value::from(row).to_string();
+        assert_eq!(text, r#"{"body":"text","headers":{"a":"b","raw_base64":"/w=="},"id":"1"}"#);
+    }
+}

@@ -15,7 +15,7 @@ impl MqClient {
     /// Declares a queue on every node, and its topic if need be. A queue that exists stays as it is.
     ///
     /// # Errors
-    /// Of the first node that refuses or cannot be reached; the others have it.
+    /// The first error, if a node refuses or cannot be reached; the other nodes have the queue.
     pub async fn declare(&self, topic: &str, queue: &str) -> Result<(), QueueError> {
         let declare = |node: Stub| async move {
             match node.declare(topic.to_owned(), queue.to_owned(), Extensions::default()).await {

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 impl MqClient {
     /// Pops the next messages of any node: each is asked in its turn, then all are waited for at once, and what comes from
-    /// others than the first is given back. Empty if none comes in the time that the wish gives. A pop that is dropped gives
+    /// other nodes than the first is given back. Empty if none comes in the time that the wish gives. A pop that is dropped gives
     /// back what comes.
     ///
     /// # Errors

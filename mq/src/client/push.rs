@@ -64,7 +64,7 @@ impl MqClient {
         Ok(ids)
     }
 
-    /// Pushes to the node that the balancer picks; if that one refuses as full, to the others in turn.
+    /// Pushes to the node that the balancer picks; if it refuses as full, to the other nodes in turn.
     async fn push_anywhere<P: Clone, T, F>(&self, push: P, call: impl Fn(Stub, P) -> F) -> Result<T, QueueError>
     where
         F: Future<Output = Result<T, QueueError>>,
