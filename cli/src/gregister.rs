@@ -6,14 +6,17 @@ use axum::Router;
 use clap::Args;
 use ms_gregister::{Access, Failed, Networks, Node};
 use ms_register::ServiceName;
-use ms_rpc::shutdown_signal;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tracing::error;
 
-use crate::file;
+use crate::{
+    file,
+    health::{Health, State},
+    registry, signals,
+};
 
-/// What is not given is taken from the file of `--config`, and else has its default.
+/// Arguments of the server. One that is not given is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct GregisterArgs {
@@ -27,19 +30,18 @@ pub(crate) struct GregisterArgs {
     /// The directory of what is registered; it is made if it is not there. Default: gregister-data.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// The longest lease of a candidate in an election, in seconds, 1 to 3600: who asks for more gets this. A new store elects nobody
+    /// The longest lease of a candidate in an election, in seconds, 1 to 3600: a candidate that asks for more gets this. A new store elects nobody
     /// for so long; give no less than the store had that it takes the place of. Default: 10.
     #[arg(long)]
     candidate_ttl: Option<f64>,
     /// The word that every request must say. Better in the file: others on this machine see arguments.
     #[arg(long)]
     token: Option<String>,
-    /// What the node may dial to see whether nodes that joined by `/register` are there, such as 10.0.0.0/8,192.168.1.7.
+    /// Networks that the node may dial to probe nodes that joined by `/register`, such as 10.0.0.0/8,192.168.1.7.
     /// Default: loopback addresses.
     #[arg(long)]
     networks: Option<String>,
-    /// Shows another registry in `/getNodes`, read-only, such as etcd://127.0.0.1:2379. Nothing is stored then.
-    #[arg(long)]
+    #[arg(long, help = registry::help("Shows another registry in `/getNodes`, read-only, and stores nothing"))]
     backend: Option<String>,
     /// The service of the other registry that is shown. Default: mq.
     #[arg(long)]
@@ -97,6 +99,8 @@ pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
     let args = args.with_file()?;
     let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9595)));
     let access = args.access(address)?;
+    let health = Health::start()?;
+    let own_routes = health.routes(access.clone());
     let (node, router, what) = match &args.backend {
         Some(backend) => {
             if args.data.is_some() {
@@ -117,14 +121,15 @@ pub(crate) async fn run(args: GregisterArgs) -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
     let address = listener.local_addr()?;
-    // Who reads that it is ready may send one.
-    let signal = shutdown_signal();
-    // Nobody may listen.
+    // Listened for before the line that says ready: its reader may send one.
+    let signal = signals::end();
+    health.set(State::Ready);
+    // The reader may be gone.
     let _ = writeln!(std::io::stdout(), "{what} is ready: HTTP on {address}");
     tokio::select! {
-        // Whatever was confirmed is on the disk; requests that wait for changes are cut off.
+        // Confirmed changes are on the disk; requests that wait for changes are cut off.
         second = signal => drop(second),
-        () = ms_gregister::serve(listener, router, usize::MAX, std::future::pending()) => {}
+        () = ms_gregister::serve(listener, router.merge(own_routes), usize::MAX, std::future::pending()) => {}
         failed = failure(node.as_ref()) => {
             error!("{failed}");
             return Err(failed.into());
@@ -140,10 +145,10 @@ async fn open(data: PathBuf, candidate_ttl: Duration) -> Result<Node, Box<dyn Er
     Ok(opened.await??)
 }
 
-/// What shows another registry, and that one's URL without its secrets.
+/// Routes that show another registry, and its URL without its secrets.
 async fn mirror(backend: &str, service: Option<&str>, access: Access) -> Result<(Router, String), Box<dyn Error>> {
     let service: ServiceName = service.unwrap_or(ms_mq::SERVICE).parse()?;
-    let registry = ms_register::connect(backend).await.map_err(|error| format!("backend: {error}"))?;
+    let registry = registry::connect(backend).await.map_err(|failure| failure.about("backend"))?;
     let url = registry.url().to_owned();
     Ok((ms_gregister::mirror(registry, service, access), url))
 }

@@ -1,10 +1,16 @@
 //! The command `ms`, for its own program and for tests that run it as another one.
 
+mod exit;
 mod file;
 mod gregister;
+mod health;
 mod mq;
 mod node;
 mod open_files;
+mod output;
+mod registry;
+mod signals;
+mod times;
 
 use std::{
     io::{IsTerminal, Write},
@@ -12,11 +18,12 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use exit::Failure;
 use tracing_subscriber::EnvFilter;
 
 /// Queue nodes and what they hold, and a small registry.
 #[derive(Debug, Parser)]
-#[command(name = "ms", version)]
+#[command(name = "ms", version = registry::VERSION.as_str())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -25,10 +32,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs a node of the registry gregister.
+    #[command(after_help = "Example:\n  ms gregister --data /var/lib/gregister")]
     Gregister(gregister::GregisterArgs),
     /// Runs a node of the message queue.
+    #[command(after_help = "Example:\n  ms mq-node --data /var/lib/mq --node-id 2 --nodes 1,2,3")]
     MqNode(node::NodeArgs),
-    /// Speaks to the nodes of the message queue.
+    /// Pushes, pops, and operates the queues of all nodes.
+    #[command(after_help = mq::EXIT_CODES)]
     Mq(mq::MqArgs),
 }
 
@@ -38,7 +48,7 @@ pub async fn main() -> ExitCode {
     let command = Cli::parse().command;
     let default = match command {
         Command::MqNode(_) | Command::Gregister(_) => "info,nacos_sdk=warn,zookeeper_client=error",
-        // What it does is said by what it prints.
+        // Its results are its output.
         Command::Mq(_) => "warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
@@ -53,15 +63,17 @@ pub async fn main() -> ExitCode {
         open_files::raise();
     }
     let done = match command {
-        Command::Gregister(args) => gregister::run(args).await,
-        Command::MqNode(args) => node::run(args).await,
+        Command::Gregister(args) => gregister::run(args).await.map_err(Failure::from),
+        Command::MqNode(args) => node::run(args).await.map_err(Failure::from),
         Command::Mq(args) => mq::run(args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "ms: {error}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            if !matches!(failure, Failure::Closed) {
+                let _ = writeln!(std::io::stderr(), "ms: {failure}");
+            }
+            failure.code()
         }
     }
 }

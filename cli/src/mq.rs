@@ -1,99 +1,150 @@
-//! `ms mq`: speaks to the nodes of the queue.
+//! `ms mq`: operations on the nodes of the queue.
 
 mod bench;
-
-use std::error::Error;
+mod consume;
+mod dead;
+mod look;
+mod pop;
+mod push;
+mod settings;
+mod settle;
 
 use clap::{Args, Subcommand};
-use ms_mq::{MqClient, Pop, Push, Receipt};
+use ms_mq::{DEFAULT_QUEUE, MqClient};
+
+use crate::{
+    exit::Failure,
+    output::{Output, row},
+    registry,
+};
+
+/// Text below the help of `ms mq`.
+pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 2 wrong arguments, 3 no message, 4 a node refused, \
+    5 no node or registry could be reached, 1 anything else.\n\
+    On a terminal, lists are tables; elsewhere tab-separated lines with a header.";
 
 #[derive(Args, Debug)]
 pub(crate) struct MqArgs {
-    /// Where the nodes are listed, such as etcd://127.0.0.1:2379, or static://127.0.0.1:9503 for one that is not.
-    #[arg(long, global = true, default_value = "static://127.0.0.1:9503")]
+    #[arg(
+        long,
+        global = true,
+        env = "MS_REGISTRY",
+        default_value = "static://127.0.0.1:9503",
+        hide_env_values = true,
+        help = registry::help("Where the nodes are listed")
+    )]
     registry: String,
+    /// One JSON object a line. Bodies and headers that are no UTF-8 are in base64, under `body_base64`.
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: MqCommand,
 }
 
 #[derive(Debug, Subcommand)]
 enum MqCommand {
-    /// Makes a queue on every node.
+    /// Makes a queue on every node; one that exists stays as it is.
+    #[command(after_help = "Example:\n  ms mq declare orders default")]
     Declare { topic: String, queue: String },
-    /// Pushes a message, and prints its id.
-    Push {
-        topic: String,
-        body: String,
-        /// Which queues it goes to. Default: the queue `default`.
-        #[arg(long)]
-        route_key: Option<String>,
-        /// After how many milliseconds it is delivered.
-        #[arg(long, default_value_t = 0)]
-        delay_ms: u64,
-        /// Higher ones are delivered first.
-        #[arg(long, default_value_t = 0)]
-        priority: u8,
-        /// A second push with this key is the first one.
-        #[arg(long)]
-        dedup: Option<String>,
-    },
-    /// Takes a message, and prints its receipt, retries and body.
-    Pop {
-        topic: String,
-        #[arg(default_value = ms_mq::DEFAULT_QUEUE)]
-        queue: String,
-        /// How long to wait for one.
-        #[arg(long, default_value_t = 0)]
-        wait_ms: u64,
-    },
-    /// The message of this receipt is done with.
-    Ack { receipt: Receipt },
-    /// How topics stand, on every node.
+    /// Changes the settings of a topic on every node; what is not given stays as it is.
+    #[command(after_help = "Example:\n  ms mq configure orders --ttr 2m --max-retries 10")]
+    Configure(settings::ConfigureArgs),
+    /// Pushes messages, and prints their ids.
+    #[command(after_help = "Examples:\n  ms mq push orders 'order 17' --delay 10m -H tenant=blue\n  \
+        ms mq push orders @photo.jpg\n  seq 1000 | ms mq push orders --lines -")]
+    Push(push::PushArgs),
+    /// Takes messages: bodies go to stdout byte for byte, their receipts to stderr.
+    #[command(
+        after_help = "Examples:\n  ms mq pop orders --wait 30s --ack > body\n  ms mq pop orders --json | jq -r .receipt"
+    )]
+    Pop(pop::PopArgs),
+    /// Runs a command for each message: the body is its stdin, success is an ack, all else a nack.
+    #[command(after_help = "Example:\n  ms mq consume orders --concurrency 4 -- ./handle-order --verbose\n\n\
+        The command finds MS_MQ_ID, MS_MQ_TOPIC, MS_MQ_QUEUE, MS_MQ_RETRIES and MS_MQ_HEADERS (JSON) in its environment. \
+        Leases are renewed while it runs; it is killed when its lease is lost. SIGTERM, SIGINT and SIGHUP end it.")]
+    Consume(consume::ConsumeArgs),
+    /// Acknowledges deliveries: their messages are done.
+    #[command(after_help = "Example:\n  ms mq ack RECEIPT")]
+    Ack(settle::AckArgs),
+    /// Ends a delivery as failed: the message comes again, or is dead.
+    #[command(after_help = "Example:\n  ms mq nack RECEIPT --delay 10m --reason 'no such customer'")]
+    Nack(settle::NackArgs),
+    /// Renews a lease.
+    #[command(after_help = "Example:\n  ms mq touch RECEIPT --lease 5m")]
+    Touch(settle::TouchArgs),
+    /// Gives deliveries back unhandled: their messages are ready at once, and no retry is counted.
+    #[command(after_help = "Example:\n  ms mq return RECEIPT")]
+    Return(settle::AckArgs),
+    /// Shows the messages that would be delivered next; they stay where they are.
+    #[command(after_help = "Example:\n  ms mq peek orders --max 3")]
+    Peek(look::PeekArgs),
+    /// Prints the body of one message, byte for byte; with `--json` all of the message.
+    #[command(after_help = "Example:\n  ms mq get orders 1311806441676312576 > body")]
+    Get(look::GetArgs),
+    /// Lists the messages of a queue, without bodies.
+    #[command(after_help = "Example:\n  ms mq list orders --max 100")]
+    List(look::ListArgs),
+    /// Dead letters: list, redrive, drop.
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
+    /// Stops the delivery of a queue's messages.
+    #[command(after_help = "Example:\n  ms mq pause orders")]
+    Pause(QueueArgs),
+    /// Resumes the delivery of a queue's messages.
+    #[command(after_help = "Example:\n  ms mq resume orders")]
+    Resume(QueueArgs),
+    /// Drops the ready, delayed and leased messages of a queue, and prints their number.
+    #[command(after_help = "Example:\n  ms mq purge orders")]
+    Purge(QueueArgs),
+    /// Removes one message from a queue, whatever its state.
+    #[command(after_help = "Example:\n  ms mq cancel orders 1311806441676312576")]
+    Cancel(look::GetArgs),
+    /// Deletes a queue, or without one the topic, with all messages and dead letters.
+    #[command(after_help = "Examples:\n  ms mq delete orders refunds\n  ms mq delete orders")]
+    Delete { topic: String, queue: Option<String> },
+    /// Shows the queues of a topic, or of all topics, on every node.
+    #[command(after_help = "Example:\n  ms mq stats orders")]
     Stats { topic: Option<String> },
     /// Pushes, pops and acks, and prints how many a second.
+    #[command(after_help = "Example:\n  ms mq bench --count 100000 --size 256")]
     Bench(bench::BenchArgs),
 }
 
-pub(crate) async fn run(args: MqArgs) -> Result<(), Box<dyn Error>> {
-    let client = MqClient::new(ms_register::connect(&args.registry).await?)?;
-    match args.command {
-        MqCommand::Declare { topic, queue } => client.declare(&topic, &queue).await?,
-        MqCommand::Push { topic, body, route_key, delay_ms, priority, dedup } => {
-            let push = Push { route_key, delay_ms, priority, dedup, ..Push::new(topic, body.into_bytes()) };
-            println!("{}", client.push(push).await?);
-        }
-        MqCommand::Pop { topic, queue, wait_ms } => {
-            let popped = client.pop(&Pop { wait_ms, ..Pop::new(topic, queue) }).await?;
-            let Some(delivery) = popped.first() else { return Err("no message".into()) };
-            let receipt = delivery.receipt.map(|receipt| receipt.to_string()).unwrap_or_default();
-            println!("{receipt}\t{}\t{}", delivery.retries, String::from_utf8_lossy(&delivery.body));
-        }
-        MqCommand::Ack { receipt } => client.ack(receipt).await?,
-        MqCommand::Stats { topic } => stats(&client, topic.as_deref()).await?,
-        MqCommand::Bench(args) => bench::run(&client, &args).await?,
-    }
-    Ok(())
+/// One queue.
+#[derive(Args, Debug)]
+pub(crate) struct QueueArgs {
+    topic: String,
+    #[arg(default_value = DEFAULT_QUEUE)]
+    queue: String,
 }
 
-async fn stats(client: &MqClient, topic: Option<&str>) -> Result<(), Box<dyn Error>> {
-    println!("node\ttopic\tqueue\tready\tdelayed\tleased\tdead\tpushed\tpopped");
-    for (node, topics) in client.stats(topic).await? {
-        for topic in topics {
-            for queue in topic.queues {
-                println!(
-                    "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
-                    node.id(),
-                    topic.topic,
-                    queue.queue,
-                    queue.ready,
-                    queue.delayed,
-                    queue.leased,
-                    queue.dead,
-                    queue.pushed,
-                    queue.popped
-                );
-            }
+pub(crate) async fn run(args: MqArgs) -> Result<(), Failure> {
+    let output = Output::new(args.json);
+    let client = MqClient::new(registry::connect(&args.registry).await?)
+        .map_err(|error| Failure::from(Box::<dyn std::error::Error>::from(error)))?;
+    match args.command {
+        MqCommand::Declare { topic, queue } => Ok(client.declare(&topic, &queue).await?),
+        MqCommand::Configure(args) => settings::configure(&client, args).await,
+        MqCommand::Push(args) => push::run(&client, args, &output).await,
+        MqCommand::Pop(args) => pop::run(&client, args, &output).await,
+        MqCommand::Consume(args) => consume::run(&client, args).await,
+        MqCommand::Ack(args) => settle::ack(&client, &args).await,
+        MqCommand::Nack(args) => settle::nack(&client, &args).await,
+        MqCommand::Touch(args) => settle::touch(&client, &args).await,
+        MqCommand::Return(args) => settle::give_back(&client, &args).await,
+        MqCommand::Peek(args) => look::peek(&client, &args, &output).await,
+        MqCommand::Get(args) => look::get(&client, &args, &output).await,
+        MqCommand::List(args) => look::list(&client, &args, &output).await,
+        MqCommand::Dead(command) => dead::run(&client, command, &output).await,
+        MqCommand::Pause(QueueArgs { topic, queue }) => Ok(client.pause(&topic, &queue, true).await?),
+        MqCommand::Resume(QueueArgs { topic, queue }) => Ok(client.pause(&topic, &queue, false).await?),
+        MqCommand::Purge(QueueArgs { topic, queue }) => {
+            let purged = client.purge(&topic, &queue).await?;
+            output.line(&purged.to_string(), &row! { "purged": purged })
         }
+        MqCommand::Cancel(args) => look::cancel(&client, &args).await,
+        MqCommand::Delete { topic, queue } => Ok(client.delete(&topic, queue.as_deref()).await?),
+        MqCommand::Stats { topic } => look::stats(&client, topic.as_deref(), &output).await,
+        MqCommand::Bench(args) => bench::run(&client, &args, &output).await,
     }
-    Ok(())
 }

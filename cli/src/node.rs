@@ -4,16 +4,20 @@ use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, ti
 
 use clap::Args;
 use ms_gregister::Access;
-use ms_mq::{HTTP_ADDRESS, MqNodeServer, NODE_ID, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
+use ms_mq::{HTTP_ADDRESS, Meter, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
 use ms_register::{MsRegister, ServiceName};
-use ms_rpc::{SecondSignal, Server, shutdown_signal};
+use ms_rpc::{SecondSignal, Server};
 use serde::Deserialize;
 use tokio::{net::TcpListener, time::timeout};
 use tracing::{error, warn};
 
-use crate::file;
+use crate::{
+    file,
+    health::{Health, State},
+    registry, signals,
+};
 
-/// What is not given is taken from the file of `--config`, and else has its default.
+/// Arguments of the server. One that is not given is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct NodeArgs {
@@ -21,12 +25,15 @@ pub(crate) struct NodeArgs {
     #[arg(long)]
     #[serde(skip)]
     config: Option<PathBuf>,
-    /// Where the node is listed, such as etcd://127.0.0.1:2379. Default: memory://, nowhere.
-    #[arg(long)]
+    #[arg(long, env = "MS_REGISTRY", hide_env_values = true, help = registry::help("Where the node is listed. Default memory://, nowhere"))]
     registry: Option<String>,
     /// 1 to 1023, another one for each node. Default 1.
     #[arg(long)]
     node_id: Option<u16>,
+    /// Numbers of all nodes of the cluster, such as 1,2,3. Clients place dedup keys among them, so that no key moves while a
+    /// node is dead. Default: clients go by the nodes that they have seen.
+    #[arg(long)]
+    nodes: Option<String>,
     /// The share of pushes relative to other nodes. Default 1.
     #[arg(long, allow_negative_numbers = true)]
     weight: Option<f64>,
@@ -56,6 +63,7 @@ impl NodeArgs {
             config: self.config,
             registry: self.registry.or(file.registry),
             node_id: self.node_id.or(file.node_id),
+            nodes: self.nodes.or(file.nodes),
             weight: self.weight.or(file.weight),
             data: self.data.or(file.data),
             rpc: self.rpc.or(file.rpc),
@@ -80,10 +88,14 @@ impl NodeArgs {
 /// At a time: the files that the process may have open are for the queue and for RPC. Fewer pops wait than that.
 const HTTP_CONNECTIONS: usize = 256;
 
+/// Time between two reports of the metrics of queues.
+const METER: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let args = args.with_file()?;
     let id = args.node_id.unwrap_or(1);
     let id = NodeId::new(id).ok_or_else(|| format!("node-id: {id} is not one of 1 to 1023"))?;
+    let nodes = args.nodes.as_deref().map(|nodes| check_nodes(nodes, id)).transpose()?;
     let weight = args.weight.unwrap_or(1.0);
     if !weight.is_finite() || weight < 0.0 {
         return Err(format!("weight: {weight} is no number from 0 up").into());
@@ -91,7 +103,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9504)));
     let access = args.access(address)?;
     let registry = args.registry.as_deref().unwrap_or("memory://");
-    let registry = ms_register::connect(registry).await.map_err(|error| format!("registry: {error}"))?;
+    let registry = registry::connect(registry).await.map_err(|failure| failure.about("registry"))?;
     let mut config = NodeConfig::new(id);
     config.max_live_messages = args.max_live_messages.unwrap_or(config.max_live_messages);
     let data = args.data.unwrap_or_else(|| "mq-data".into());
@@ -110,24 +122,32 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("rpc: {error}"))?
         .register_with(registry)
         .weight(weight)
+        .measured()
         .metadata(NODE_ID, id.to_string())
         .metadata(STORE_ID, format!("{:x}", node.store_id()))
         .serve(MqNodeServer::new(node.clone()));
+    if let Some(nodes) = nodes {
+        server = server.metadata(NODES, nodes);
+    }
     // Where it listens on all addresses, callers know one of them from RPC.
     if !http_address.ip().is_unspecified() {
         server = server.metadata(HTTP_ADDRESS, http_address.to_string());
     }
+    let health = Health::start()?;
+    tokio::spawn(Meter::new(&node).run(METER));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let routes = access.guard(http::router(node.clone()));
+    let routes = access.guard(http::router(node.clone())).merge(health.routes(Access::open()));
     // An error is the end too.
     let mut http = tokio::spawn(ms_gregister::serve(listener, routes, HTTP_CONNECTIONS, async { drop(stopped.await) }));
-    // Who reads that it is ready may send one.
-    let signal = shutdown_signal();
+    // Listened for before the line that says ready: its reader may send one.
+    let signal = signals::end();
     let running = server.start().await?;
-    // Nobody may listen.
+    health.set(State::Ready);
+    // The reader may be gone.
     let _ = writeln!(std::io::stdout(), "node {id} is ready: RPC on {}, HTTP on {http_address}", running.address());
     let failure = tokio::select! {
         second = signal => {
+            health.set(State::ShuttingDown);
             tokio::select! {
                 () = running.shutdown() => {}
                 () = second.wait() => warn!("a second signal: calls in flight are cut off"),
@@ -136,13 +156,14 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         }
         failure = node.failed() => {
             error!("{failure}");
+            health.set(State::Failed(failure.to_string()));
             running.shutdown().await;
             Some(failure)
         }
     };
     let _ = stop.send(());
     tokio::task::spawn_blocking(move || node.close()).await?;
-    // Who was asked before is answered, unless nobody reads it.
+    // Requests that were taken are answered, for clients that read.
     if timeout(Duration::from_secs(1), &mut http).await.is_err() {
         http.abort();
     }
@@ -150,6 +171,18 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         Some(failure) => Err(failure.into()),
         None => Ok(()),
     }
+}
+
+/// Checks the numbers of `--nodes`; this node's must be among them.
+fn check_nodes(nodes: &str, id: NodeId) -> Result<String, Box<dyn Error>> {
+    let numbers = nodes.split(',').map(|text| text.trim().parse().ok().and_then(NodeId::new));
+    let numbers: Option<Vec<_>> = numbers.collect();
+    let numbers =
+        numbers.ok_or_else(|| format!("nodes: {nodes:?} is no list of numbers from 1 to 1023, such as 1,2,3"))?;
+    if !numbers.contains(&id) {
+        return Err(format!("nodes: {nodes} leaves out {id}, the number of this node").into());
+    }
+    Ok(numbers.iter().map(NodeId::to_string).collect::<Vec<_>>().join(","))
 }
 
 /// A node's number belongs to one directory: another one under the same number would give the same ids. Two that start at

@@ -7,7 +7,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::TcpStream,
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use running::Running;
@@ -53,7 +53,52 @@ fn web_pages_are_refused() {
     }
 }
 
-/// Whoever still sends does not see an answer.
+#[test]
+fn probes_and_metrics_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, _) in KINDS {
+        let node = start(kind, directory.path().join(kind).to_str().unwrap(), "-n 1024");
+        assert_eq!(node.ask("GET", "/healthz", ""), (200, "ok\n".to_owned()), "{kind}");
+        assert_eq!(node.ask("GET", "/readyz", ""), (200, "ready\n".to_owned()), "{kind}");
+        assert_eq!(node.ask("GET", "/metrics", "").0, 200, "{kind}");
+        for target in ["/healthz", "/readyz", "/metrics"] {
+            assert_eq!(node.ask("HEAD", target, ""), (200, String::new()), "{kind} {target}");
+            assert_eq!(node.ask("POST", target, "").0, 405, "{kind} {target}");
+        }
+        assert_eq!(ask(&node, "/metrics", "Host: evil.example\r\n"), 403, "{kind}");
+        assert_eq!(ask(&node, "/healthz", "Host: probe.example\r\n"), 200, "{kind}");
+        node.stop();
+    }
+}
+
+#[test]
+fn metrics_tell_how_queues_stand_and_calls_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start("mq-node", directory.path().join("data").to_str().unwrap(), "-n 1024");
+    let registry = format!("static://{}", node.address("RPC"));
+    for _ in 0..3 {
+        let push = ["mq", "--registry", &registry, "push", "t", "job"];
+        assert!(Command::new(env!("CARGO_BIN_EXE_ms")).args(push).output().unwrap().status.success());
+    }
+    let wanted = [
+        r#"ms_mq_messages{topic="t",queue="default",state="ready"} 3"#,
+        r#"ms_mq_pushes_total{topic="t",queue="default"} 3"#,
+        r#"ms_mq_sync_seconds_bucket{le="5"}"#,
+        "ms_mq_disk_full 0",
+        r#"ms_rpc_calls_total{side="server",service="mq",method="push",code="ok"} 3"#,
+    ];
+    let begin = Instant::now();
+    loop {
+        let metrics = node.get("/metrics");
+        match wanted.iter().find(|line| !metrics.contains(**line)) {
+            None => break,
+            Some(missing) => assert!(begin.elapsed() < Duration::from_secs(20), "no {missing} in:\n{metrics}"),
+        }
+    }
+    node.stop();
+}
+
+/// Clients that still send do not see an answer.
 #[test]
 fn bodies_that_nobody_reads_do_not_cost_the_answer() {
     let directory = tempfile::tempdir().unwrap();

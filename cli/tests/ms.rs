@@ -16,7 +16,12 @@ use nix::{
 use tempfile::TempDir;
 
 fn ms(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ms")).args(arguments).env_remove("RUST_LOG").output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_ms"))
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .env_remove("MS_REGISTRY")
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -57,7 +62,7 @@ impl Node {
     /// With these arguments; it is ready when this returns.
     fn with(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ms"));
-        command.arg("mq-node").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.arg("mq-node").args(arguments).env_remove("MS_REGISTRY").stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -145,7 +150,9 @@ fn a_bad_value_names_its_key() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let data = data.to_str().unwrap();
-    let flags: [(&[&str], &str); 9] = [
+    let flags: [(&[&str], &str); 11] = [
+        (&["--nodes", "1,x"], "nodes: \"1,x\" is no list of numbers from 1 to 1023, such as 1,2,3"),
+        (&["--nodes", "2,3"], "nodes: 2,3 leaves out 1, the number of this node"),
         (&["--node-id", "0"], "node-id: 0 is not one of 1 to 1023"),
         (&["--node-id", "1024"], "node-id: 1024 is not one of 1 to 1023"),
         (&["--node-id", "70000"], "--node-id"),
@@ -195,73 +202,6 @@ fn a_directory_is_one_process_and_one_number() {
     node.said(&["push", "t", "still here"]);
     assert_eq!(node.stop(), Some(0));
     refused(&[&arguments[..], &["--node-id", "2"]].concat(), &["data: ", "node 1"]);
-}
-
-#[test]
-fn messages_go_through_the_command() {
-    let mut node = Node::start();
-    assert_eq!(node.said(&["declare", "game", "red"]), "");
-    // It is there already, which is what was wanted.
-    assert_eq!(node.said(&["declare", "game", "red"]), "");
-    let id = node.said(&["push", "game", "this is a job", "--route-key", "red", "--priority", "3"]);
-    let id = id.trim();
-    assert!(id.parse::<u64>().unwrap() > 0);
-    let popped = node.said(&["pop", "game", "red"]);
-    let [receipt, retries, body] = popped.trim_end().split('\t').collect::<Vec<_>>()[..] else { panic!("{popped}") };
-    assert_eq!((retries, body), ("0", "this is a job"));
-    let stats = node.said(&["stats", "game"]);
-    let row = format!("{}\tgame\tred\t0\t0\t1\t0\t1\t1", node.rpc);
-    assert_eq!(stats, format!("node\ttopic\tqueue\tready\tdelayed\tleased\tdead\tpushed\tpopped\n{row}\n"));
-    assert_eq!(node.said(&["ack", receipt]), "");
-    let late = node.error(&["ack", receipt]);
-    assert_eq!(late, format!("ms: message {id} is not leased under this receipt any more"));
-    let other = receipt.replacen("1-", "2-", 1);
-    assert!(node.error(&["ack", &other]).starts_with("ms: this receipt is from node 2, store "));
-
-    let first = node.said(&["push", "game", "once", "--dedup", "k"]);
-    assert_eq!(node.said(&["push", "game", "once", "--dedup", "k"]), first);
-    node.said(&["push", "game", "later", "--delay-ms", "600000"]);
-    assert!(node.said(&["pop", "game", "--wait-ms", "1000"]).ends_with("\t0\tonce\n"));
-    assert_eq!(node.error(&["pop", "game", "--wait-ms", "10"]), "ms: no message");
-
-    assert_eq!(node.error(&["pop", "nope"]), "ms: topic is not exist");
-    assert_eq!(node.error(&["stats", "nope"]), "ms: topic is not exist");
-    assert_eq!(node.error(&["pop", "game", "zzz"]), "ms: bindKey:zzz can't match queue");
-    assert_eq!(node.error(&["push", "game", "x", "--route-key", "zzz"]), "ms: bindKey:zzz can't match queue");
-    assert_eq!(node.error(&["push", "", "x"]), "ms: topic is empty");
-    assert_eq!(node.error(&["push", "game", ""]), "ms: data is empty");
-    assert!(node.error(&["declare", "a/b", "q"]).starts_with("ms: topic \"a/b\": "));
-    assert!(node.error(&["ack", "nonsense"]).contains("this is no receipt"));
-
-    let bench = node.said(&["bench", "--count", "200", "--concurrency", "8", "--size", "64"]);
-    let lines: Vec<_> = bench.lines().collect();
-    assert!(lines[0].starts_with("200 pushed in ") && lines[1].starts_with("200 popped and acked in "), "{bench}");
-    assert!(node.error(&["bench", "--count", "1", "--topic", "a/b"]).contains("a/b"));
-    assert_eq!(node.stop(), Some(0));
-    let gone = node.error(&["push", "game", "x"]);
-    assert!(gone.starts_with("ms: unavailable: ") && gone.contains(&node.rpc), "{gone}");
-}
-
-#[test]
-fn a_receipt_finds_its_node_in_a_list_without_numbers() {
-    let nodes = [Node::start(), Node::start()];
-    let registry = format!("static://{},{}", nodes[0].rpc, nodes[1].rpc);
-    let mq = |arguments: &[&str]| {
-        let output = ms(&[&["mq", "--registry", &registry], arguments].concat());
-        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-        text(&output.stdout)
-    };
-    mq(&["declare", "t", "default"]);
-    for node in &nodes {
-        node.said(&["push", "t", "job"]);
-    }
-    for _ in &nodes {
-        let popped = mq(&["pop", "t"]);
-        mq(&["ack", popped.split('\t').next().unwrap()]);
-    }
-    for node in &nodes {
-        assert!(node.said(&["stats", "t"]).ends_with("t\tdefault\t0\t0\t0\t0\t1\t1\n"));
-    }
 }
 
 #[test]

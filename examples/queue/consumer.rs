@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use ms_mq::{ConsumerOptions, DEFAULT_QUEUE, Delivery, MqClient};
@@ -10,6 +11,9 @@ use ms_rpc::shutdown_signal;
 use tokio::sync::Notify;
 
 use crate::args::ConsumerArgs;
+
+/// Time for the jobs that are under way when the consumer stops.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The jobs that were done; a real consumer keeps them where it keeps their results.
 #[derive(Debug, Default)]
@@ -48,5 +52,5 @@ pub(crate) async fn run(queue: &MqClient, args: &ConsumerArgs) {
         () = done.enough.notified() => {}
         _ = shutdown_signal() => {}
     }
-    consumer.stop().await;
+    consumer.stop(PATIENCE).await;
 }

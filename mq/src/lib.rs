@@ -27,7 +27,7 @@ mod varint;
 pub use api::{
     Delivery, Durability, Extensions, MessageInfo, NoReceipt, Pop, Push, QueueStats, Receipt, Settings, TopicStats,
 };
-pub use client::{Consumer, ConsumerOptions, MqClient, QueueError, Selection};
+pub use client::{Consumer, ConsumerOptions, MqClient, QueueError, Selection, Stopped};
 pub use engine::{Change, End, Engine, Look, QueueName, Seen};
 pub use error::MqError;
 pub use log::{Damage, OpenError};
@@ -42,6 +42,10 @@ pub const SERVICE: &str = "mq";
 
 /// The key in a node's metadata that says its number.
 pub const NODE_ID: &str = "mq.node";
+
+/// Metadata key: numbers of all nodes of the cluster, separated by commas, dead ones included. Clients place dedup keys
+/// among these nodes.
+pub const NODES: &str = "mq.nodes";
 
 /// The key in a node's metadata that says where it serves HTTP.
 pub const HTTP_ADDRESS: &str = "mq.http";

@@ -57,6 +57,9 @@ pub trait MqNode {
     /// See [`End::Touch`].
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, extensions: Extensions)
     -> Result<Answer<()>, MqError>;
+    /// Returns messages that were not handled: see [`End::Return`]. Deliveries that have ended meanwhile stay as they are.
+    #[idempotent]
+    async fn give_back(&self, receipts: Vec<Receipt>, extensions: Extensions) -> Result<Answer<()>, MqError>;
     /// See [`Look::Peek`].
     #[idempotent]
     async fn peek(
@@ -192,6 +195,10 @@ impl<E: Engine> MqNode for E {
 
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, _: Extensions) -> Result<Answer<()>, MqError> {
         self.end(&receipt, &End::Touch(ttr_ms.map(Duration::from_millis))).await.map(Answer::of)
+    }
+
+    async fn give_back(&self, receipts: Vec<Receipt>, _: Extensions) -> Result<Answer<()>, MqError> {
+        self.end_all(&receipts, &End::Return).await.map(|_| Answer::of(()))
     }
 
     async fn peek(

@@ -1,5 +1,7 @@
+//! `ms mq bench`.
+
 use std::{
-    error::Error,
+    io,
     time::{Duration, Instant},
 };
 
@@ -7,24 +9,29 @@ use clap::Args;
 use ms_mq::{MqClient, Pop, Push};
 use tokio::task::JoinSet;
 
+use crate::{
+    exit::Failure,
+    output::{Output, row},
+};
+
 #[derive(Args, Clone, Debug)]
-pub(super) struct BenchArgs {
-    /// How many messages.
+pub(crate) struct BenchArgs {
+    /// Messages.
     #[arg(long, default_value_t = 100_000)]
     count: u64,
     /// Bytes of each body.
     #[arg(long, default_value_t = 256)]
     size: usize,
-    /// How many pushes, and how many consumers, at a time.
+    /// Pushes, and then consumers, at a time.
     #[arg(long, default_value_t = 64)]
     concurrency: u64,
-    /// A topic that nobody else uses.
+    /// A topic that nothing else uses.
     #[arg(long, default_value = "ms-bench")]
     topic: String,
 }
 
 /// Each message is pushed, durably, then popped and acked by itself.
-pub(super) async fn run(client: &MqClient, args: &BenchArgs) -> Result<(), Box<dyn Error>> {
+pub(super) async fn run(client: &MqClient, args: &BenchArgs, output: &Output) -> Result<(), Failure> {
     let concurrency = args.concurrency.max(1);
     let each = args.count.div_ceil(concurrency);
     let begin = Instant::now();
@@ -39,9 +46,9 @@ pub(super) async fn run(client: &MqClient, args: &BenchArgs) -> Result<(), Box<d
         });
     }
     while let Some(pushed) = pushers.join_next().await {
-        pushed??;
+        pushed.map_err(io::Error::from)??;
     }
-    report("pushed", each * concurrency, begin.elapsed());
+    report("pushed", each * concurrency, begin.elapsed(), output)?;
 
     let begin = Instant::now();
     let mut poppers = JoinSet::new();
@@ -58,12 +65,13 @@ pub(super) async fn run(client: &MqClient, args: &BenchArgs) -> Result<(), Box<d
     }
     let mut count = 0;
     while let Some(popped) = poppers.join_next().await {
-        count += popped??;
+        count += popped.map_err(io::Error::from)??;
     }
-    report("popped and acked", count, begin.elapsed());
-    Ok(())
+    report("popped and acked", count, begin.elapsed(), output)
 }
 
-fn report(what: &str, count: u64, took: Duration) {
-    println!("{count} {what} in {took:.2?}: {:.0} a second", count as f64 / took.as_secs_f64());
+fn report(what: &str, count: u64, took: Duration, output: &Output) -> Result<(), Failure> {
+    let rate = count as f64 / took.as_secs_f64();
+    let row = row! { "what": what, "count": count, "seconds": took.as_secs_f64(), "per_second": rate };
+    output.line(&format!("{count} {what} in {took:.2?}: {rate:.0} a second"), &row)
 }

@@ -28,25 +28,32 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// It is ready when this returns.
+    /// Starts a server; it is ready when this returns.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::run(Command::new(env!("CARGO_BIN_EXE_ms")).args(arguments))
     }
 
     /// The same for a command that becomes `ms`.
     pub(crate) fn run(command: &mut Command) -> Self {
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut process =
+            command.env_remove("MS_REGISTRY").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut said = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert!(said.contains(" ready: "), "{command:?}: it said {said:?}");
         Self { process, said }
     }
 
+    /// Waits for the end after this signal; returns the exit code.
+    pub(crate) fn end_by(mut self, signal: Signal) -> Option<i32> {
+        kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
+        self.process.wait().unwrap().code()
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// The address after this word.
+    /// The address after this word in the line that says ready.
     pub(crate) fn address(&self, word: &str) -> String {
         let rest = self.said.split_once(&format!("{word} on ")).unwrap().1;
         rest.split([',', ' ', '\n']).next().unwrap().to_owned()

@@ -172,6 +172,7 @@ impl<F: File> Node<F> {
             };
             let mine = acked.next().unwrap_or(!by_itself);
             let reason = reasons.next().map(|reason| (Delivery::REASON, reason.into_bytes().into()));
+            let lease = (!by_itself).then(|| Extensions::lease(handed.ttr));
             let Some(MessageRecord { body, headers, .. }) = found.filter(|_| mine) else { continue };
             let receipt = Receipt {
                 node: self.shared.node,
@@ -186,7 +187,7 @@ impl<F: File> Node<F> {
                 body: body.into(),
                 headers: headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
                 retries: handed.retries,
-                extensions: Extensions(reason.into_iter().collect()),
+                extensions: Extensions(reason.into_iter().chain(lease).collect()),
             });
         }
         guard.handed.clear();

@@ -1,0 +1,109 @@
+//! `ms mq peek`, `get`, `list`, `cancel` and `stats`.
+
+use clap::Args;
+use ms_mq::{DEFAULT_QUEUE, MessageId, MessageInfo, MqClient};
+use serde_json::{Map, Value};
+
+use crate::{
+    exit::Failure,
+    output::{Output, put_bytes, put_headers, row},
+};
+
+#[derive(Args, Debug)]
+pub(crate) struct PeekArgs {
+    topic: String,
+    #[arg(default_value = DEFAULT_QUEUE)]
+    queue: String,
+    /// Messages of each node.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    max: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    topic: String,
+    id: MessageId,
+    #[arg(long, default_value = DEFAULT_QUEUE)]
+    queue: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    topic: String,
+    #[arg(default_value = DEFAULT_QUEUE)]
+    queue: String,
+    /// Messages of each node.
+    #[arg(long, default_value_t = 100)]
+    max: usize,
+}
+
+pub(super) async fn peek(client: &MqClient, args: &PeekArgs, output: &Output) -> Result<(), Failure> {
+    let found = client.peek(&args.topic, &args.queue, args.max).await?;
+    let rows: Vec<_> = found.iter().flat_map(|(_, messages)| messages).map(message).collect();
+    if rows.is_empty() {
+        return Err(Failure::Empty("no message is ready".to_owned()));
+    }
+    output.rows(&["id", "retries", "priority", "body"], &rows)
+}
+
+pub(super) async fn get(client: &MqClient, args: &GetArgs, output: &Output) -> Result<(), Failure> {
+    let found = client.get(&args.topic, &args.queue, args.id).await?;
+    if output.is_json() {
+        return output.rows(&[], &[message(&found)]);
+    }
+    output.bytes(&[found.body.as_deref().unwrap_or_default()])
+}
+
+pub(super) async fn list(client: &MqClient, args: &ListArgs, output: &Output) -> Result<(), Failure> {
+    let found = client.list(&args.topic, &args.queue, args.max, false).await?;
+    let rows: Vec<_> = found.iter().flat_map(|(_, messages)| messages).map(message).collect();
+    output.rows(&["id", "state", "due_ms", "retries", "priority"], &rows)
+}
+
+pub(super) async fn cancel(client: &MqClient, args: &GetArgs) -> Result<(), Failure> {
+    Ok(client.cancel(&args.topic, &args.queue, args.id).await?)
+}
+
+/// A message as an object: the body and headers only if the node sent them.
+pub(super) fn message(info: &MessageInfo) -> Map<String, Value> {
+    let mut row = row! {
+        "id": info.id.to_string(),
+        "node": info.id.node().get(),
+        "state": info.state.as_str(),
+        "due_ms": info.due_ms,
+        "retries": info.retries,
+        "priority": info.priority,
+    };
+    if let Some(reason) = &info.reason {
+        row.insert("reason".to_owned(), reason.as_str().into());
+    }
+    if let Some(body) = &info.body {
+        put_headers(&mut row, info.headers.iter().map(|(key, value)| (key.as_str(), &value[..])));
+        put_bytes(&mut row, "body", body);
+    }
+    row
+}
+
+pub(super) async fn stats(client: &MqClient, topic: Option<&str>, output: &Output) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    for (node, topics) in client.stats(topic).await? {
+        for topic in topics {
+            for queue in topic.queues {
+                rows.push(row! {
+                    "node": node.id(),
+                    "topic": topic.topic.as_str(),
+                    "queue": queue.queue,
+                    "ready": queue.ready,
+                    "delayed": queue.delayed,
+                    "leased": queue.leased,
+                    "dead": queue.dead,
+                    "pushed": queue.pushed,
+                    "popped": queue.popped,
+                    "paused": queue.paused,
+                });
+            }
+        }
+    }
+    let columns = ["node", "topic", "queue", "ready", "delayed", "leased", "dead", "pushed", "popped", "paused"];
+    output.rows(&columns, &rows)
+}

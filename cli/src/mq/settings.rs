@@ -1,0 +1,57 @@
+//! `ms mq configure`.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ms_mq::{Mode, MqClient, Settings};
+
+use crate::{exit::Failure, times};
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigureArgs {
+    topic: String,
+    /// How route keys select queues: by an equal bind key, or as a regular expression over bind keys. Default: exact.
+    #[arg(long)]
+    mode: Option<ModeName>,
+    /// Messages are done when they are delivered: at most once. Default: false.
+    #[arg(long, value_name = "BOOL")]
+    auto_ack: Option<bool>,
+    /// Length of a lease. Default: 30s.
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    ttr: Option<Duration>,
+    /// Deliveries after the first; a message that fails them all is dead. Default: 5.
+    #[arg(long, value_name = "COUNT")]
+    max_retries: Option<u16>,
+    /// Ready, delayed and leased messages of one queue on one node; pushes beyond are refused. Default: no limit.
+    #[arg(long, value_name = "COUNT")]
+    max_length: Option<u64>,
+    /// Time for which a dedup key counts, at most 24h. Default: 10m.
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    dedup_window: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeName {
+    Exact,
+    Fuzzy,
+}
+
+pub(super) async fn configure(client: &MqClient, args: ConfigureArgs) -> Result<(), Failure> {
+    let ConfigureArgs { topic, mode, auto_ack, ttr, max_retries, max_length, dedup_window } = args;
+    let settings = Settings {
+        mode: mode.map(|mode| match mode {
+            ModeName::Exact => Mode::Exact,
+            ModeName::Fuzzy => Mode::Fuzzy,
+        }),
+        auto_ack,
+        ttr_ms: ttr.map(times::millis),
+        max_retries,
+        max_length,
+        dedup_window_ms: dedup_window.map(times::millis),
+        ..Settings::default()
+    };
+    if settings == Settings::default() {
+        return Err(Failure::Usage("nothing to change: give at least one setting, such as --ttr 1m".to_owned()));
+    }
+    Ok(client.configure(&topic, &settings).await?)
+}
