@@ -1,6 +1,6 @@
 //! Requests of producers and consumers, and the answers of a node.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use ms_rpc::Blob;
 use serde::{Deserialize, Serialize};
@@ -158,11 +158,19 @@ impl Receipt {
 impl Delivery {
     /// The tag of an extension that says why a dead letter is dead.
     pub(crate) const REASON: u16 = 1;
+    /// The tag of an extension with the length of the lease.
+    pub(crate) const LEASE: u16 = 2;
 
     /// Why the message is dead; `None` if it is no dead letter.
     pub fn reason(&self) -> Option<&str> {
         let (_, reason) = self.extensions.0.iter().find(|(tag, _)| *tag == Self::REASON)?;
         std::str::from_utf8(reason).ok()
+    }
+
+    /// Length of the lease, from when the node handed the message out. `None` if the topic acks by itself, or the node is of
+    /// a version that does not tell.
+    pub fn lease(&self) -> Option<Duration> {
+        self.extensions.number(Self::LEASE).map(Duration::from_millis)
     }
 }
 
@@ -206,7 +214,8 @@ pub struct Delivery {
     pub headers: Vec<(String, Blob)>,
     /// Deliveries before this one that came to nothing.
     pub retries: u16,
-    /// Tag 1: why a dead letter is dead, as [`reason`](Self::reason) tells.
+    /// Tag 1: why a dead letter is dead, as [`reason`](Self::reason) tells. Tag 2: the length of the lease in milliseconds,
+    /// little-endian in 8 bytes, as [`lease`](Self::lease) tells.
     pub extensions: Extensions,
 }
 

@@ -57,6 +57,9 @@ pub trait MqNode {
     /// See [`End::Touch`].
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, extensions: Extensions)
     -> Result<Answer<()>, MqError>;
+    /// See [`End::Return`]. Leases that have ended meanwhile stay as they are.
+    #[idempotent]
+    async fn give_back(&self, receipts: Vec<Receipt>, extensions: Extensions) -> Result<Answer<()>, MqError>;
     /// See [`Look::Peek`].
     #[idempotent]
     async fn peek(
@@ -194,6 +197,10 @@ impl<E: Engine> MqNode for E {
         self.end(&receipt, &End::Touch(ttr_ms.map(Duration::from_millis))).await.map(Answer::of)
     }
 
+    async fn give_back(&self, receipts: Vec<Receipt>, _: Extensions) -> Result<Answer<()>, MqError> {
+        self.end_all(&receipts, &End::Return).await.map(|_| Answer::of(()))
+    }
+
     async fn peek(
         &self,
         topic: String,
@@ -305,7 +312,7 @@ async fn seen(engine: &impl Engine, look: Look) -> Result<Answer<Vec<MessageInfo
 fn handed_out(engine: &impl Engine, deliveries: Vec<Delivery>) -> Answer<Vec<Delivery>> {
     let receipts: Vec<_> = deliveries.iter().filter_map(|delivery| delivery.receipt).collect();
     if !receipts.is_empty() {
-        Context::if_unanswered(engine.give_back(receipts));
+        Context::if_unanswered(Engine::give_back(engine, receipts));
     }
     Answer::of(deliveries)
 }

@@ -92,6 +92,8 @@ pub(crate) struct Handed {
     pub(crate) place: Place,
     pub(crate) lease: u64,
     pub(crate) retries: u16,
+    /// Length of the lease.
+    pub(crate) ttr: Millis,
 }
 
 const DEFAULT_TTR: Millis = 30_000;
@@ -354,7 +356,7 @@ impl State {
             queue.set_lease(id, lease, live.retries);
             let (retries, expires) = (live.retries, lease.expires);
             batch.add(&Record::Lease { queue: number, id, number: lease.number, retries, expires });
-            handed.push(Handed { queue: number, id, place: live.place, lease: lease.number, retries });
+            handed.push(Handed { queue: number, id, place: live.place, lease: lease.number, retries, ttr });
         }
         self.totals.with(queue);
         handed

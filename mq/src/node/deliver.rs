@@ -11,6 +11,8 @@ use super::{
     Node,
     inner::{Need, Shared},
 };
+use ms_rpc::Blob;
+
 use crate::{
     Delivery, Extensions, MessageId, MqError, Pop, Receipt,
     batch::Place,
@@ -150,6 +152,8 @@ impl<F: File> Node<F> {
             (guard.handed.iter().map(|handed| inner.cache.get(handed.place)).collect(), by_itself)
         };
         let mut reasons = reasons.into_iter();
+        // Most often the same for all.
+        let mut lease = (0, Blob::default());
         let missing: Vec<_> = guard.handed.iter().zip(&cached).filter(|(_, cached)| cached.is_none()).collect();
         let missing: Vec<_> = missing.into_iter().map(|(handed, _)| *handed).collect();
         let mut read = self.read(missing).await?.into_iter();
@@ -171,6 +175,10 @@ impl<F: File> Node<F> {
                 None => read.next().flatten(),
             };
             let mine = acked.next().unwrap_or(!by_itself);
+            if handed.ttr != lease.0 {
+                lease = (handed.ttr, handed.ttr.to_le_bytes().to_vec().into());
+            }
+            let lease = (!by_itself).then(|| (Delivery::LEASE, lease.1.clone()));
             let reason = reasons.next().map(|reason| (Delivery::REASON, reason.into_bytes().into()));
             let Some(MessageRecord { body, headers, .. }) = found.filter(|_| mine) else { continue };
             let receipt = Receipt {
@@ -186,7 +194,7 @@ impl<F: File> Node<F> {
                 body: body.into(),
                 headers: headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
                 retries: handed.retries,
-                extensions: Extensions(reason.into_iter().collect()),
+                extensions: Extensions(reason.into_iter().chain(lease).collect()),
             });
         }
         guard.handed.clear();
