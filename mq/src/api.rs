@@ -12,6 +12,11 @@ use crate::{MessageId, Mode, NodeId};
 pub struct Extensions(pub Vec<(u16, Blob)>);
 
 impl Extensions {
+    /// The extension of a delivery under a lease of `ms`.
+    pub(crate) fn lease(ms: u64) -> Self {
+        Self(vec![(Delivery::LEASE, ms.to_le_bytes().to_vec().into())])
+    }
+
     /// The value of a tag, if it is a number in 8 bytes.
     fn number(&self, tag: u16) -> Option<u64> {
         let (_, value) = self.0.iter().find(|(other, _)| *other == tag)?;
@@ -159,7 +164,7 @@ impl Delivery {
     /// The tag of an extension that says why a dead letter is dead.
     pub(crate) const REASON: u16 = 1;
     /// The tag of an extension with the length of the lease.
-    pub(crate) const LEASE: u16 = 2;
+    const LEASE: u16 = 2;
 
     /// Why the message is dead; `None` if it is no dead letter.
     pub fn reason(&self) -> Option<&str> {

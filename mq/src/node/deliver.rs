@@ -11,8 +11,6 @@ use super::{
     Node,
     inner::{Need, Shared},
 };
-use ms_rpc::Blob;
-
 use crate::{
     Delivery, Extensions, MessageId, MqError, Pop, Receipt,
     batch::Place,
@@ -153,7 +151,7 @@ impl<F: File> Node<F> {
         };
         let mut reasons = reasons.into_iter();
         // Most often the same for all.
-        let mut lease = (0, Blob::default());
+        let mut lease = (0, Extensions::default());
         let missing: Vec<_> = guard.handed.iter().zip(&cached).filter(|(_, cached)| cached.is_none()).collect();
         let missing: Vec<_> = missing.into_iter().map(|(handed, _)| *handed).collect();
         let mut read = self.read(missing).await?.into_iter();
@@ -176,10 +174,10 @@ impl<F: File> Node<F> {
             };
             let mine = acked.next().unwrap_or(!by_itself);
             if handed.ttr != lease.0 {
-                lease = (handed.ttr, handed.ttr.to_le_bytes().to_vec().into());
+                lease = (handed.ttr, Extensions::lease(handed.ttr));
             }
-            let lease = (!by_itself).then(|| (Delivery::LEASE, lease.1.clone()));
-            let reason = reasons.next().map(|reason| (Delivery::REASON, reason.into_bytes().into()));
+            let mut extensions = if by_itself { Extensions::default() } else { lease.1.clone() };
+            extensions.0.extend(reasons.next().map(|reason| (Delivery::REASON, reason.into_bytes().into())));
             let Some(MessageRecord { body, headers, .. }) = found.filter(|_| mine) else { continue };
             let receipt = Receipt {
                 node: self.shared.node,
@@ -194,7 +192,7 @@ impl<F: File> Node<F> {
                 body: body.into(),
                 headers: headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
                 retries: handed.retries,
-                extensions: Extensions(reason.into_iter().chain(lease).collect()),
+                extensions,
             });
         }
         guard.handed.clear();
