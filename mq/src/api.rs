@@ -11,19 +11,16 @@ use crate::{MessageId, Mode, NodeId};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extensions(pub Vec<(u16, Blob)>);
 
-/// Tag of a delivery's extension: the length of its lease in milliseconds, 8 bytes, little-endian.
-const LEASE_MS: u16 = 2;
-
 impl Extensions {
+    /// The extension of a delivery under a lease of `ms`.
+    pub(crate) fn lease(ms: u64) -> Self {
+        Self(vec![(Delivery::LEASE, ms.to_le_bytes().to_vec().into())])
+    }
+
     /// The value of a tag, if it is a number in 8 bytes.
     fn number(&self, tag: u16) -> Option<u64> {
         let (_, value) = self.0.iter().find(|(other, _)| *other == tag)?;
         Some(u64::from_le_bytes((&value[..]).try_into().ok()?))
-    }
-
-    /// The extension of a delivery under a lease of `ms`.
-    pub(crate) fn lease(ms: u64) -> (u16, Blob) {
-        (LEASE_MS, ms.to_le_bytes().to_vec().into())
     }
 }
 
@@ -166,11 +163,19 @@ impl Receipt {
 impl Delivery {
     /// The tag of an extension that says why a dead letter is dead.
     pub(crate) const REASON: u16 = 1;
+    /// The tag of an extension with the length of the lease.
+    const LEASE: u16 = 2;
 
     /// Why the message is dead; `None` if it is no dead letter.
     pub fn reason(&self) -> Option<&str> {
         let (_, reason) = self.extensions.0.iter().find(|(tag, _)| *tag == Self::REASON)?;
         std::str::from_utf8(reason).ok()
+    }
+
+    /// Length of the lease, from when the node handed the message out. `None` if the topic acks by itself, or the node is of
+    /// a version that does not tell.
+    pub fn lease(&self) -> Option<Duration> {
+        self.extensions.number(Self::LEASE).map(Duration::from_millis)
     }
 }
 
@@ -214,17 +219,9 @@ pub struct Delivery {
     pub headers: Vec<(String, Blob)>,
     /// Deliveries before this one that came to nothing.
     pub retries: u16,
-    /// Tag 1: why a dead letter is dead, as [`reason`](Self::reason) tells. Tag 2: the length of the lease in milliseconds, as
-    /// [`lease`](Self::lease) tells.
+    /// Tag 1: why a dead letter is dead, as [`reason`](Self::reason) tells. Tag 2: the length of the lease in milliseconds,
+    /// little-endian in 8 bytes, as [`lease`](Self::lease) tells.
     pub extensions: Extensions,
-}
-
-impl Delivery {
-    /// Length of the lease, from when the node handed the message out. `None` if the topic acks by itself, or the node is of
-    /// a version that does not tell.
-    pub fn lease(&self) -> Option<Duration> {
-        self.extensions.number(LEASE_MS).map(Duration::from_millis)
-    }
 }
 
 /// Settings of a topic. A field that is `None` stays as it is.

@@ -161,7 +161,9 @@ impl<F: File> Node<F> {
         {
             groups.push(Group { time: now, ..Group::default() });
         }
+        let patterns = AtomicBool::new(state.has_patterns());
         let shared = Arc::new(Shared {
+            patterns,
             inner: Mutex::new(Inner {
                 state,
                 groups: groups.into(),

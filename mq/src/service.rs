@@ -57,7 +57,7 @@ pub trait MqNode {
     /// See [`End::Touch`].
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, extensions: Extensions)
     -> Result<Answer<()>, MqError>;
-    /// Returns messages that were not handled: see [`End::Return`]. Deliveries that have ended meanwhile stay as they are.
+    /// See [`End::Return`]. Leases that have ended meanwhile stay as they are.
     #[idempotent]
     async fn give_back(&self, receipts: Vec<Receipt>, extensions: Extensions) -> Result<Answer<()>, MqError>;
     /// See [`Look::Peek`].
@@ -312,7 +312,7 @@ async fn seen(engine: &impl Engine, look: Look) -> Result<Answer<Vec<MessageInfo
 fn handed_out(engine: &impl Engine, deliveries: Vec<Delivery>) -> Answer<Vec<Delivery>> {
     let receipts: Vec<_> = deliveries.iter().filter_map(|delivery| delivery.receipt).collect();
     if !receipts.is_empty() {
-        Context::if_unanswered(engine.give_back(receipts));
+        Context::if_unanswered(Engine::give_back(engine, receipts));
     }
     Answer::of(deliveries)
 }

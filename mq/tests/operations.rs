@@ -166,6 +166,10 @@ async fn deliveries_end_by_ack_nack_or_cancel() {
     let ((two, second), (_, third)) = (run.pop_one().await, run.pop_one().await);
     let results = run.mq.ack_batch(vec![third, receipt], none()).await.unwrap().value;
     assert_eq!(results, [Ok(()), Err(MqError::NotLeased(one.0))]);
+    let given = run.pop(Pop::new("t", "default")).await.remove(0);
+    assert_eq!(given.lease(), Some(std::time::Duration::from_secs(30)));
+    run.mq.give_back(vec![given.receipt.unwrap(), receipt], none()).await.unwrap();
+    assert_eq!((run.get(given.id).await.state.as_str(), run.get(given.id).await.retries), ("ready", 0));
     run.mq.touch(second, Some(90_000), none()).await.unwrap();
     run.nack(second, 60_000).await;
     let info = run.get(two).await;

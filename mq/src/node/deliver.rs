@@ -150,6 +150,8 @@ impl<F: File> Node<F> {
             (guard.handed.iter().map(|handed| inner.cache.get(handed.place)).collect(), by_itself)
         };
         let mut reasons = reasons.into_iter();
+        // Most often the same for all.
+        let mut lease = (0, Extensions::default());
         let missing: Vec<_> = guard.handed.iter().zip(&cached).filter(|(_, cached)| cached.is_none()).collect();
         let missing: Vec<_> = missing.into_iter().map(|(handed, _)| *handed).collect();
         let mut read = self.read(missing).await?.into_iter();
@@ -171,8 +173,11 @@ impl<F: File> Node<F> {
                 None => read.next().flatten(),
             };
             let mine = acked.next().unwrap_or(!by_itself);
-            let reason = reasons.next().map(|reason| (Delivery::REASON, reason.into_bytes().into()));
-            let lease = (!by_itself).then(|| Extensions::lease(handed.ttr));
+            if handed.ttr != lease.0 {
+                lease = (handed.ttr, Extensions::lease(handed.ttr));
+            }
+            let mut extensions = if by_itself { Extensions::default() } else { lease.1.clone() };
+            extensions.0.extend(reasons.next().map(|reason| (Delivery::REASON, reason.into_bytes().into())));
             let Some(MessageRecord { body, headers, .. }) = found.filter(|_| mine) else { continue };
             let receipt = Receipt {
                 node: self.shared.node,
@@ -187,7 +192,7 @@ impl<F: File> Node<F> {
                 body: body.into(),
                 headers: headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
                 retries: handed.retries,
-                extensions: Extensions(reason.into_iter().chain(lease).collect()),
+                extensions,
             });
         }
         guard.handed.clear();

@@ -37,6 +37,8 @@ pub(super) struct Shared<F> {
     pub(super) node: NodeId,
     pub(super) store: u128,
     pub(super) segment_bytes: u64,
+    /// Some topic has, or had, route keys that are patterns.
+    pub(super) patterns: AtomicBool,
     pub(super) failed: Notify,
     /// For pushes: there may be more space.
     pub(super) space: Notify,

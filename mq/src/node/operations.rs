@@ -1,6 +1,6 @@
 //! Changes of a node: pushes, ends of leases, and changes of topics, queues and messages.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
     Node,
@@ -12,7 +12,7 @@ use crate::{
     Change, Delivery, Durability, End, Engine, Look, MessageId, MqError, Pop, Push, QueueName, Receipt, Seen,
     batch::Batch,
     message::Millis,
-    route::compile,
+    route::{Mode, compile},
     state::{LONGEST_REASON, Leased, STEP, State},
     store::File,
 };
@@ -108,6 +108,9 @@ impl<F: File> Engine for Node<F> {
                 for queue in queues {
                     self.advance(queue).await;
                 }
+                if settings.mode == Some(Mode::Fuzzy) {
+                    self.shared.patterns.store(true, Ordering::Relaxed);
+                }
                 let configure =
                     |state: &mut State, now, batch: &mut Batch| state.configure(&topic, &settings, now, batch);
                 self.durable(Need::Lease, configure).await.map(|()| 0)
@@ -197,7 +200,7 @@ fn millis(duration: Duration) -> Millis {
 impl<F: File> Node<F> {
     /// Compiles the route keys that are regular expressions and not known yet, without the lock.
     fn compile(&self, pushes: &[Push]) {
-        if pushes.iter().all(|push| push.route_key.is_none()) {
+        if !self.shared.patterns.load(Ordering::Relaxed) || pushes.iter().all(|push| push.route_key.is_none()) {
             return;
         }
         let missing = self.shared.lock().state.uncompiled(pushes);
@@ -270,8 +273,13 @@ impl<F: File> Node<F> {
         &self,
         delete: impl FnOnce(&mut State, Millis, &mut Batch) -> Result<u64, MqError>,
     ) -> Result<u64, MqError> {
-        let deleted = self.durable(Need::End, delete).await?;
+        let (deleted, waiter) = self.shared.add(self.shared.space(Need::End).await?, |state, now, group| {
+            let deleted = delete(state, now, &mut group.batch)?;
+            Ok((deleted, stage(group, Durability::Synced).reached()))
+        })?;
+        // Before anything is awaited: a caller that goes must not leave the waiters asleep.
         self.shared.forget_waiting();
+        waiter.await?;
         self.release().await;
         Ok(deleted)
     }

@@ -206,6 +206,12 @@ impl State {
         pushes.iter().filter(missing).filter_map(|push| push.route_key.clone()).collect()
     }
 
+    /// Returns true if a topic takes route keys as patterns.
+    pub(crate) fn has_patterns(&self) -> bool {
+        self.topics.values().any(|topic| topic.config.mode == Mode::Fuzzy)
+    }
+
+    /// Keeps compiled route keys.
     pub(crate) fn know(&mut self, expressions: Vec<(String, Result<Regex, MqError>)>) {
         expressions.into_iter().for_each(|(key, compiled)| self.expressions.insert(key, compiled));
     }

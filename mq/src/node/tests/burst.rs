@@ -32,9 +32,12 @@ async fn very_many_leases_may_end_at_the_same_moment() {
     const COUNT: usize = 450_000;
     let (disk, clock) = (Disk::default(), manual());
     let node = open_with(&disk, &clock, SEGMENT).unwrap();
-    node.change(Change::Configure("t".to_owned(), Settings { max_retries: Some(1), ..Settings::default() }))
-        .await
-        .unwrap();
+    node.change(Change::Configure(
+        "t".to_owned(),
+        Settings { max_retries: Some(1), max_dead: Some(u64::MAX), ..Settings::default() },
+    ))
+    .await
+    .unwrap();
     for _ in 0..COUNT / 1000 {
         node.push_batch((0..1000).map(|_| Push::new("t", vec![7])).collect()).await.unwrap();
     }

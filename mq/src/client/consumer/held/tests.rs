@@ -16,7 +16,7 @@ fn delivery(id: u64, lease_ms: u64) -> Delivery {
         body: vec![7; 100].into(),
         headers: Vec::new(),
         retries: 0,
-        extensions: Extensions(vec![Extensions::lease(lease_ms)]),
+        extensions: Extensions::lease(lease_ms),
     }
 }
 
