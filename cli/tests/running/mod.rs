@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
+pub(crate) mod cluster;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,

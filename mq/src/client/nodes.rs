@@ -7,7 +7,7 @@ use std::{
 };
 
 use ms_register::Instance;
-use ms_rpc::{CallError, CallOptions, ClientProxy, Code, Status, TypedClient};
+use ms_rpc::{CallError, CallOptions, ClientProxy, Code, Outcome, Status, TypedClient};
 
 use super::{
     QueueError,
@@ -118,7 +118,7 @@ impl Nodes {
     pub(super) async fn node(&self, id: NodeId) -> Result<Stub, QueueError> {
         let mut nodes = self.candidates(id).await?;
         match (nodes.pop(), nodes.len()) {
-            (Some(node), 0) => Ok(node),
+            (Some(node), 0) => Ok(self.at(&node)),
             (None, _) => Err(not_listed(id)),
             _ => {
                 let text = format!("node {id} of the queue cannot be told from others: the list has no numbers");
@@ -127,9 +127,9 @@ impl Nodes {
         }
     }
 
-    /// Calls to the node of this number; or, where neither the list nor a receipt has told which that is, to all nodes
-    /// that may be it: lists that are written by hand have no metadata.
-    pub(super) async fn candidates(&self, id: NodeId) -> Result<Vec<Stub>, QueueError> {
+    /// The node of this number; or, where neither the list nor a receipt has told which that is, all nodes that may be it:
+    /// lists that are written by hand have no metadata.
+    async fn candidates(&self, id: NodeId) -> Result<Vec<Instance>, QueueError> {
         let mut nodes = self.listed().await?;
         let wanted = id.to_string();
         match nodes.iter().position(|node| node.metadata().get(NODE_ID) == Some(&wanted)) {
@@ -142,7 +142,21 @@ impl Nodes {
                 }
             }
         }
-        Ok(nodes.iter().map(|node| self.at(node)).collect())
+        Ok(nodes)
+    }
+
+    /// Makes a call over the connection for short calls, or if that one is down, over the one for pops: a node that
+    /// messages are popped from can be told of their ends.
+    async fn call<T, F>(&self, node: &Instance, call: impl Fn(Stub) -> F) -> Result<T, QueueError>
+    where
+        F: Future<Output = Result<T, QueueError>>,
+    {
+        match call(self.at(node)).await {
+            Err(CallError::Status(status)) if status.outcome() == Outcome::NotSent => {
+                call(self.waiting_at(node, CallOptions::new())).await
+            }
+            result => result,
+        }
     }
 
     /// Calls the node of this number. Where it is not known which that is, calls nodes one after the other until one returns
@@ -161,7 +175,7 @@ impl Nodes {
     {
         let mut result = Err(not_listed(id));
         for node in self.candidates(id).await? {
-            result = call(node).await;
+            result = self.call(&node, &call).await;
             if !is_other(&result) {
                 return result;
             }
@@ -207,7 +221,11 @@ impl Nodes {
     ) -> Result<(), QueueError> {
         let mut result = Err(not_listed(id));
         for node in self.candidates(id).await? {
-            result = node.with(options.clone()).give_back(receipts.clone(), Extensions::default()).await.map(drop);
+            let give_back = |node: Stub| {
+                let (node, receipts) = (node.with(options.clone()), receipts.clone());
+                async move { node.give_back(receipts, Extensions::default()).await.map(drop) }
+            };
+            result = self.call(&node, give_back).await;
         }
         result
     }

@@ -38,7 +38,11 @@ where
             Next::Start(started) => {
                 drop(handlers.spawn(handle(shared.clone(), endings.clone(), handler.clone(), *started)));
             }
-            Next::Wait => shared.work.notified().await,
+            Next::Wait => {
+                // Slots may be idle, with nothing popped ahead: that makes room for pops too small to be worth it otherwise.
+                shared.room.send_replace(());
+                shared.work.notified().await;
+            }
             Next::Done => break,
         }
     }
