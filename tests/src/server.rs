@@ -86,7 +86,20 @@ impl Server {
     /// # Errors
     /// As for [`nacos`](Self::nacos).
     pub async fn nacos_with_user() -> io::Result<Self> {
-        Self::launch(Kind::NacosWithUser).await
+        const TRIES: usize = 5;
+        let login = format!("/nacos/v1/auth/login?username=ms&password={}", Self::PASSWORD);
+        for _ in 0..TRIES {
+            let server = Self::launch(Kind::NacosWithUser).await?;
+            let end = Instant::now() + Duration::from_secs(5);
+            while Instant::now() < end {
+                if http::request("POST", &server.address(), &login).await.is_ok_and(|answer| answer.status == 200) {
+                    return Ok(server);
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+            // Seen of it: the part that knows the users ends at the start, and the rest goes on.
+        }
+        Err(io::Error::other(format!("`rnacos` logs nobody in, {TRIES} times started")))
     }
 
     /// Starts ZooKeeper, and waits until it serves. Its ticks are short: it notices the end of a session within half a second.
