@@ -136,7 +136,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let health = Health::start()?;
     tokio::spawn(Meter::new(&node).run(METER));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let routes = access.guard(http::router(node.clone())).merge(health.routes(Access::open()));
+    let routes = access.clone().guard(http::router(node.clone())).merge(health.routes(access));
     // An error is the end too.
     let mut http = tokio::spawn(ms_gregister::serve(listener, routes, HTTP_CONNECTIONS, async { drop(stopped.await) }));
     // Listened for before the line that says ready: its reader may send one.

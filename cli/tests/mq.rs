@@ -314,7 +314,7 @@ fn exit_codes_tell_what_happened() {
         (&["push", "t", "x", "--route-key", "zzz"], "bindKey:zzz can't match queue"),
         (&["push", "", "x"], "topic is empty"),
         (&["push", "t", ""], "data is empty"),
-        (&["push", "t", "x", "--delay", "100d"], "day"),
+        (&["push", "t", "x", "--delay", "400d"], "day"),
         (&["declare", "a/b", "q"], "topic \"a/b\": "),
         (&["bench", "--count", "1", "--topic", "a/b"], "a/b"),
     ] {

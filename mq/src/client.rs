@@ -18,7 +18,7 @@ use std::{
 use ms_register::{Instance, MsRegister};
 use ms_rpc::{Balancing, CallError, CallOptions, ClientProxy, ConfigError};
 
-use crate::{Extensions, MqError, MqNodeClient as Stub, NodeId, Receipt, TopicStats};
+use crate::{Extensions, MqError, MqNodeClient as Stub, NodeId, QueueName, Receipt, TopicStats};
 use nodes::Nodes;
 use waits::Waits;
 
@@ -129,10 +129,26 @@ impl MqClient {
     /// No node answers.
     pub async fn stats(&self, topic: Option<&str>) -> Result<Vec<(Instance, Vec<TopicStats>)>, QueueError> {
         let (mut found, mut error) = (Vec::new(), None);
-        let ask = |node: Stub| async move { node.stats(topic.map(str::to_owned), Extensions::default()).await };
+        let ask = |node: Stub| async move {
+            let (mut topics, mut page) = (Vec::<TopicStats>::new(), Extensions::default());
+            loop {
+                let answer = node.stats(topic.map(str::to_owned), page).await?;
+                for found in answer.value {
+                    // A topic may go on on the next page.
+                    match topics.last_mut() {
+                        Some(last) if last.topic == found.topic => last.queues.extend(found.queues),
+                        _ => topics.push(found),
+                    }
+                }
+                if QueueName::from_extensions(&answer.extensions).is_none() {
+                    return Ok(topics);
+                }
+                page = answer.extensions;
+            }
+        };
         for (node, answer) in self.nodes.everywhere(ask).await? {
             match answer {
-                Ok(answer) => found.push((node, answer.value)),
+                Ok(topics) => found.push((node, topics)),
                 Err(failed) => error = Some(failed),
             }
         }

@@ -1,7 +1,7 @@
 //! `ms mq dead`: dead letters.
 
 use clap::{Args, Subcommand};
-use ms_mq::{DEFAULT_QUEUE, MessageId, MqClient, MqError, QueueError};
+use ms_mq::{DEFAULT_QUEUE, MessageId, MqClient};
 
 use super::look::message;
 use crate::{
@@ -68,37 +68,18 @@ pub(super) async fn run(client: &MqClient, command: DeadCommand, output: &Output
     }
 }
 
-/// Letters of one look.
-const PAGE: usize = 1000;
-
 async fn discard(client: &MqClient, chosen: &Chosen) -> Result<u64, Failure> {
     let Chosen { topic, queue, id, all } = chosen;
-    let mut dropped = 0;
-    if !all {
-        for id in id {
-            // Never a live message.
-            let info = client.get(topic, queue, *id).await?;
-            if info.state != "dead" {
-                return Err(Failure::Refused(format!("message {id} is {}, and no dead letter", info.state)));
-            }
-            client.cancel(topic, queue, *id).await?;
-            dropped += 1;
-        }
-        return Ok(dropped);
+    if *all {
+        return Ok(client.purge_dead(topic, queue).await?);
     }
-    loop {
-        let found = client.list(topic, queue, PAGE, true).await?;
-        let letters: Vec<_> = found.into_iter().flat_map(|(_, letters)| letters).collect();
-        if letters.is_empty() {
-            return Ok(dropped);
+    for id in id {
+        // Never a live message.
+        let info = client.get(topic, queue, *id).await?;
+        if info.state != "dead" {
+            return Err(Failure::Refused(format!("message {id} is {}, and no dead letter", info.state)));
         }
-        for letter in letters {
-            match client.cancel(topic, queue, letter.id).await {
-                Ok(()) => dropped += 1,
-                // Another one was faster.
-                Err(QueueError::Service(MqError::NoMessage(_))) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        client.cancel(topic, queue, *id).await?;
     }
+    Ok(id.len() as u64)
 }

@@ -57,6 +57,17 @@ impl MqClient {
         Ok(self.where_it_is(purge).await?.into_iter().map(|(_, count)| count).sum())
     }
 
+    /// Drops the dead letters of a queue that are not leased on every node that has it; returns their number.
+    ///
+    /// # Errors
+    /// As for [`pause`](Self::pause).
+    pub async fn purge_dead(&self, topic: &str, queue: &str) -> Result<u64, QueueError> {
+        let purge = |node: Stub| async move {
+            Ok(node.purge_dead(topic.to_owned(), queue.to_owned(), Extensions::default()).await?.value)
+        };
+        Ok(self.where_it_is(purge).await?.into_iter().map(|(_, count)| count).sum())
+    }
+
     /// Deletes a queue, or without a queue the topic, with all messages and dead letters, on every node that has it.
     ///
     /// # Errors
