@@ -11,6 +11,7 @@ mod output;
 mod registry;
 mod signals;
 mod times;
+mod tls;
 
 use std::{
     io::{IsTerminal, Write},
@@ -40,6 +41,8 @@ enum Command {
     /// Pushes, pops, and operates the queues of all nodes.
     #[command(after_help = mq::EXIT_CODES)]
     Mq(mq::MqArgs),
+    /// Makes certificates for development.
+    Tls(tls::TlsArgs),
 }
 
 /// The command: reads the arguments of this process, and does what they say. Starts a runtime, and logs to stderr.
@@ -49,7 +52,7 @@ pub async fn main() -> ExitCode {
     let default = match command {
         Command::MqNode(_) | Command::Gregister(_) => "info,nacos_sdk=warn,zookeeper_client=error",
         // Its results are its output.
-        Command::Mq(_) => "warn",
+        Command::Mq(_) | Command::Tls(_) => "warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // Where stderr takes nothing, as a file on a full disk, the command goes on without a log.
@@ -66,6 +69,7 @@ pub async fn main() -> ExitCode {
         Command::Gregister(args) => gregister::run(args).await.map_err(Failure::from),
         Command::MqNode(args) => node::run(args).await.map_err(Failure::from),
         Command::Mq(args) => mq::run(args).await,
+        Command::Tls(args) => tls::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -229,3 +229,23 @@ fn curl_lines_work_as_they_stand() {
     assert_eq!(curl("curl -s http://127.0.0.1:9504/ping"), "OK");
     assert_eq!(curl("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9504/nothing"), "404");
 }
+
+#[test]
+fn certificates_for_development_fit_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("certificates");
+    let dev = |services: &[&str]| ms(&[&["tls", "dev", path.to_str().unwrap()], services].concat());
+    let made = dev(&["goods", "order"]);
+    assert!(made.status.success() && made.stdout.is_empty(), "{made:?}");
+    for service in ["goods", "order"] {
+        let file = |end: &str| path.join(format!("{service}.{end}"));
+        ms_rpc::tls::Tls::mutual(path.join("ca.pem"), file("pem"), file("key")).trust_domain("dev").build().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(file("key")).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    // Nothing is written over, and no name leads out of the folder.
+    let again = dev(&["goods"]);
+    assert!(!again.status.success() && text(&again.stderr).contains("ca.pem"), "{again:?}");
+    let outside = ms(&["tls", "dev", folder.path().join("other").to_str().unwrap(), "../goods"]);
+    assert_eq!(outside.status.code(), Some(2), "{outside:?}");
+}
