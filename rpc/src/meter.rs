@@ -53,13 +53,25 @@ pub(crate) fn connection_lost(service: &str) {
 }
 
 pub(crate) fn retried(service: &str, outcome: Outcome) {
-    let reason = match outcome {
+    counter!("ms_rpc_retries_total", "service" => service.to_owned(), "reason" => reason(outcome)).increment(1);
+}
+
+/// An attempt on this instance failed. Answers of the method are no failures of the instance.
+pub(crate) fn attempt_failed(service: &str, instance: &str, outcome: Outcome) {
+    if outcome != Outcome::Answered {
+        let (service, instance) = (service.to_owned(), instance.to_owned());
+        counter!("ms_rpc_failed_attempts_total", "service" => service, "instance" => instance, "reason" => reason(outcome))
+            .increment(1);
+    }
+}
+
+fn reason(outcome: Outcome) -> &'static str {
+    match outcome {
         Outcome::NotSent => "not_sent",
         Outcome::Refused => "refused",
         Outcome::Unknown => "unknown",
         Outcome::Answered => "answered",
-    };
-    counter!("ms_rpc_retries_total", "service" => service.to_owned(), "reason" => reason).increment(1);
+    }
 }
 
 /// The budget was asked for a retry.

@@ -6,6 +6,7 @@ mod shop;
 
 use std::{sync::Arc, time::Duration};
 
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use ms_register::{Memory, MsRegister};
 use ms_rpc::{Balancer, CallInfo, CallOptions, ClientProxy, Code, Outcome, RunningServer, Server, Status};
 use serde_json::json;
@@ -135,4 +136,35 @@ async fn errors_name_the_instance() {
         assert_eq!(error.instance(), Some(address.as_str()), "{error}");
         assert!(error.to_string().contains(&address), "{error}");
     }
+}
+
+#[tokio::test]
+async fn failed_attempts_are_counted_by_instance() {
+    let recorder = DebuggingRecorder::new();
+    let snapshots = recorder.snapshotter();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let registry = Arc::new(Memory::new());
+    let (_new, _) = registered(&registry, "new").await;
+    let old = old(&registry).await;
+    let proxy = proxy(&registry);
+    warm(&proxy, 2).await;
+    let (info, mut failures) = (CallInfo::default(), 0);
+    let shop = ShopClient::new(&proxy).with(CallOptions::new().info(&info));
+    for _ in 0..10 {
+        shop.who().await.unwrap();
+        failures += u64::from(info.attempts()) - 1;
+    }
+    let failed: Vec<_> = snapshots
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .filter(|(key, ..)| key.key().name() == "ms_rpc_failed_attempts_total")
+        .map(|(key, _, _, value)| {
+            let labels = key.key().labels().map(|label| label.value().to_owned()).collect::<Vec<_>>();
+            (labels, value)
+        })
+        .collect();
+    let [(labels, DebugValue::Counter(count))] = &failed[..] else { panic!("{failed:?}") };
+    assert_eq!(*labels, ["shop", old.registrations()[0].instance().id(), "refused"]);
+    assert!(failures > 0 && *count == failures, "{count} of {failures}");
 }

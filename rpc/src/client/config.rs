@@ -104,8 +104,9 @@ impl Default for RedialConfig {
 pub struct DiscoveryConfig {
     /// Connections to each instance. Default 1; 1 to 64. More than 1 help where one core is too little for the framing.
     pub connections_per_instance: usize,
-    /// Instances of one service that are connected; of a longer list each proxy connects another subset. Default 256; at least
-    /// 1. Keep the sum over all services below the number of files that the process may open (`ulimit -n`).
+    /// Instances of one service that are connected; of a longer list each proxy connects another subset. Default 256; at least one.
+    /// Their connections take at most half of the files that the process may open (`ulimit -n`), whatever stands here: the rest is
+    /// for the program's own listeners and files. Keep the sum over all services below it.
     pub instances_per_service: usize,
     /// Names that are called although no instance is listed; a further one is refused. Default 1,000; at least 1. Each costs
     /// a task and a watch in the registry.
@@ -173,6 +174,11 @@ impl RedialConfig {
 }
 
 impl DiscoveryConfig {
+    /// Instances of one service that are connected, with `files` that the process may open.
+    pub(super) fn most_instances(&self, files: usize) -> usize {
+        self.instances_per_service.min((files / 2 / self.connections_per_instance.max(1)).max(1))
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         within("discovery.connections_per_instance", self.connections_per_instance, 1..=64)?;
         within("discovery.instances_per_service", self.instances_per_service, 1..)?;
@@ -186,3 +192,6 @@ pub(super) fn check_keepalive(keepalive: &KeepaliveConfig) -> Result<(), ConfigE
     within("keepalive.idle", keepalive.idle, keepalive.busy..=24 * HOUR)?;
     within("keepalive.answer", keepalive.answer, 10 * MS..=HOUR)
 }
+
+#[cfg(test)]
+mod tests;

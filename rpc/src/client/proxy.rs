@@ -109,6 +109,7 @@ impl ClientProxy {
         loop {
             let instance = attempt_ended(resolver, &picked, request);
             resolver.attempt_failed(&picked, &status);
+            meter::attempt_failed(resolver.service(), &instance, status.outcome());
             match failures.judge(&status, idempotent) {
                 Verdict::GiveUp => return Err(failures.result(status, &instance)),
                 // No other instance may serve what this one does not.

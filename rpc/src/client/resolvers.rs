@@ -75,7 +75,7 @@ impl Resolvers {
             balancing: self.balancing.clone(),
             ejection: self.config.ejection,
             hold: self.config.hold.clone(),
-            bound: Bound { most: discovery.instances_per_service, client: self.client },
+            bound: Bound { most: discovery.most_instances(open_files()), client: self.client },
             forget: Some(Forget {
                 after: discovery.forget_after,
                 ask: Box::new(move || table.upgrade().is_none_or(|table| table.forget(name.as_str()))),
@@ -93,4 +93,17 @@ impl Resolvers {
         }
         forgotten
     }
+}
+
+/// Number of files that this process may open.
+#[cfg(target_os = "linux")]
+fn open_files() -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(usize::MAX, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
+/// Number of files that this process may open: not known here.
+#[cfg(not(target_os = "linux"))]
+fn open_files() -> usize {
+    usize::MAX
 }

@@ -71,7 +71,8 @@ impl<M: Member> Roster<M> {
             && !self.warned_of_bound.swap(true, Ordering::Relaxed)
         {
             warn!(
-                "`{service}` has {listed} instances: this client connects {most} of them (`discovery.instances_per_service`)"
+                "`{service}` has {listed} instances: this client connects {most} of them (`discovery.instances_per_service`, and at \
+                 most half of the files that the process may open)"
             );
         }
         self.measure();
