@@ -439,3 +439,34 @@ async fn certificates_rotate_under_load_without_a_failed_call() {
     assert!(standing.await.unwrap() > 20);
     server.shutdown().await;
 }
+
+/// Runs a program to its end within 30 s; its output if it succeeds.
+async fn run(mut command: std::process::Command) -> String {
+    let name = format!("{command:?}");
+    let run = tokio::task::spawn_blocking(move || command.stdin(std::process::Stdio::null()).output());
+    let output = tokio::time::timeout(Duration::from_secs(30), run).await.unwrap().unwrap();
+    let output = output.unwrap_or_else(|error| panic!("{name} does not run: {error}"));
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn other_programs_speak_it() {
+    let authority = Authority::new("test");
+    let server = secured(&TestShop::default(), &authority.tls("shop")).await;
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &authority, &authority.issue("spiffe://test/python"));
+    let (address, file) = (server.address(), |name: &str| folder.path().join(name));
+
+    let mut python = std::process::Command::new("/usr/bin/python3");
+    python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls/client.py"));
+    python.args([address.ip().to_string(), address.port().to_string()]);
+    python.args([file("ca.pem"), file("own.pem"), file("own.key")]);
+    assert_eq!(run(python).await.trim(), "spiffe://test/python");
+
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["s_client", "-connect", &address.to_string(), "-alpn", "ms-rpc/2", "-verify_return_error", "-brief"]);
+    openssl.arg("-CAfile").arg(file("ca.pem")).arg("-cert").arg(file("own.pem")).arg("-key").arg(file("own.key"));
+    // Its end of input ends the connection after the handshake.
+    run(openssl).await;
+}
