@@ -82,6 +82,7 @@ impl From<RegisterError> for Failure {
                  such as that of `cargo install --path cli --features {scheme}`"
             )),
             RegisterError::InvalidUrl { .. } | RegisterError::UnknownScheme { .. } => Self::Usage(error.to_string()),
+            error @ RegisterError::Unsupported { .. } => Self::Refused(error.to_string()),
             error => Self::Unreachable(error.to_string()),
         }
     }

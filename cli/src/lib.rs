@@ -9,6 +9,7 @@ mod node;
 mod open_files;
 mod output;
 mod registry;
+mod services;
 mod signals;
 mod times;
 mod tls;
@@ -22,7 +23,7 @@ use clap::{Parser, Subcommand};
 use exit::Failure;
 use tracing_subscriber::EnvFilter;
 
-/// Queue nodes and what they hold, and a small registry.
+/// Services of any registry, queue nodes and what they hold, and a small registry.
 #[derive(Debug, Parser)]
 #[command(name = "ms", version = registry::VERSION.as_str())]
 struct Cli {
@@ -41,6 +42,23 @@ enum Command {
     /// Pushes, pops, and operates the queues of all nodes.
     #[command(after_help = mq::EXIT_CODES)]
     Mq(mq::MqArgs),
+    /// Lists the services of a registry.
+    #[command(after_help = "Example:\n  ms services --registry etcd://127.0.0.1:2379")]
+    Services(services::RegistryArgs),
+    /// Lists the instances of a service.
+    #[command(after_help = "Example:\n  ms instances goods --watch")]
+    Instances(services::InstancesArgs),
+    /// Shows the methods of a service, as an instance tells them.
+    #[command(after_help = "Example:\n  ms describe goods")]
+    Describe(services::ServiceArgs),
+    /// Asks every instance of a service for its health; exit code 4 unless all serve.
+    #[command(after_help = "Example:\n  ms health goods --json")]
+    Health(services::ServiceArgs),
+    /// Calls a method by names, and prints its result in JSON.
+    #[command(
+        after_help = "Examples:\n  ms call goods find 5\n  ms call goods find -d '{\"id\": 5}' --deadline 200ms -m tenant=blue"
+    )]
+    Call(services::CallArgs),
     /// Makes certificates for development.
     Tls(tls::TlsArgs),
 }
@@ -52,7 +70,7 @@ pub async fn main() -> ExitCode {
     let default = match command {
         Command::MqNode(_) | Command::Gregister(_) => "info,nacos_sdk=warn,zookeeper_client=error",
         // Its results are its output.
-        Command::Mq(_) | Command::Tls(_) => "warn",
+        _ => "warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // Where stderr takes nothing, as a file on a full disk, the command goes on without a log.
@@ -69,6 +87,11 @@ pub async fn main() -> ExitCode {
         Command::Gregister(args) => gregister::run(args).await.map_err(Failure::from),
         Command::MqNode(args) => node::run(args).await.map_err(Failure::from),
         Command::Mq(args) => mq::run(args).await,
+        Command::Services(args) => services::services(&args).await,
+        Command::Instances(args) => services::instances(&args).await,
+        Command::Describe(args) => services::describe(&args).await,
+        Command::Health(args) => services::health(&args).await,
+        Command::Call(args) => services::call(args).await,
         Command::Tls(args) => tls::run(args),
     };
     match done {
