@@ -10,7 +10,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -342,17 +342,38 @@ async fn what_does_not_fit_is_found_at_the_start() {
     drop(odd);
 }
 
-/// Calls without a pause, until it is told to stop; returns the number of calls, all of which succeeded.
-fn callers(shop: &ShopClient, stop: &Arc<AtomicUsize>) -> tokio::task::JoinHandle<usize> {
-    let (shop, stop) = (shop.clone(), stop.clone());
-    tokio::spawn(async move {
-        let mut calls = 0;
-        while stop.load(Ordering::SeqCst) == 0 {
-            shop.caller().await.unwrap();
-            calls += 1;
+/// Client that calls without a pause; every call must succeed.
+struct Busy {
+    calls: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Busy {
+    fn start(shop: ShopClient) -> Self {
+        let (calls, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (count, stopped) = (calls.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            while !stopped.load(Ordering::SeqCst) {
+                shop.caller().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self { calls, stop, task }
+    }
+
+    /// Waits for 20 more calls, or for the first one that failed.
+    async fn progress(&self) {
+        let before = self.calls.load(Ordering::SeqCst);
+        while self.calls.load(Ordering::SeqCst) < before + 20 && !self.task.is_finished() {
+            tokio::task::yield_now().await;
         }
-        calls
-    })
+    }
+
+    async fn stop(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.task.await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -382,29 +403,26 @@ async fn a_fleet_moves_from_plaintext_to_tls_without_a_failed_call() {
     for _ in 0..3 {
         servers.push(start(None).await);
     }
-    let stop: Vec<Arc<AtomicUsize>> = vec![Arc::default(), Arc::default()];
-    let mut clients: Vec<_> = stop.iter().map(|stop| callers(&client(None), stop)).collect();
-    let mut calls = 0;
+    let mut clients = vec![Busy::start(client(None)), Busy::start(client(None))];
     let steps: [(Step, bool); 2] = [(Some(Server::tls_permissive), false), (Some(Server::tls), true)];
     for (step, required) in steps {
         for server in &mut servers {
             let next = start(step).await;
             std::mem::replace(server, next).shutdown().await;
+            for client in &clients {
+                client.progress().await;
+            }
         }
         // Each client is restarted.
-        for (at, stop) in stop.iter().enumerate() {
-            stop.store(1, Ordering::SeqCst);
-            calls += (&mut clients[at]).await.unwrap();
-            stop.store(0, Ordering::SeqCst);
-            clients[at] = callers(&client(Some(required)), stop);
+        for busy in &mut clients {
+            std::mem::replace(busy, Busy::start(client(Some(required)))).stop().await;
+            busy.progress().await;
         }
     }
     assert_eq!(client(Some(true)).caller().await.unwrap(), "spiffe://test/order");
-    for (client, stop) in clients.into_iter().zip(stop) {
-        stop.store(1, Ordering::SeqCst);
-        calls += client.await.unwrap();
+    for client in clients {
+        client.stop().await;
     }
-    assert!(calls > 100, "{calls}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -417,8 +435,7 @@ async fn certificates_rotate_under_load_without_a_failed_call() {
     let [shop, order] = [0, 1].map(|at| from_files(folders[at].path()).build().unwrap());
     let server = bound(&TestShop::default()).await.register_with(registry.clone()).tls(&shop).start().await.unwrap();
     let proxy = ClientProxy::builder(registry).deadline(Duration::from_secs(10)).tls(&order).build().unwrap();
-    let stop = Arc::default();
-    let standing = callers(&ShopClient::new(&proxy), &stop);
+    let standing = Busy::start(ShopClient::new(&proxy));
     for _ in 0..20 {
         for (folder, service) in folders.iter().zip(["shop", "order"]) {
             // As a tool that renews does it: whole files, one after the other.
@@ -434,9 +451,9 @@ async fn certificates_rotate_under_load_without_a_failed_call() {
             assert!(tls.reload().unwrap());
         }
         connect(server.address(), &order).await.unwrap().caller().await.unwrap();
+        standing.progress().await;
     }
-    stop.store(1, Ordering::SeqCst);
-    assert!(standing.await.unwrap() > 20);
+    standing.stop().await;
     server.shutdown().await;
 }
 
