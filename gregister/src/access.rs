@@ -1,4 +1,4 @@
-//! Who may ask, and what the node may dial.
+//! Access to a node: tokens, host names, and the networks that it may dial.
 
 use std::{net::IpAddr, str::FromStr, sync::Arc};
 
@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use crate::guard::{self, Names};
 
-/// Who may use a node that is served.
+/// Access to a node that is served.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     token: Option<Arc<str>>,
@@ -22,19 +22,19 @@ pub struct Access {
 }
 
 impl Access {
-    /// Whoever can reach it by an address or as `localhost`, but no web page; it dials loopback addresses only.
+    /// Open to any caller that reaches it by an address or as `localhost`, but to no web page; it dials loopback addresses only.
     pub fn open() -> Self {
         Self::default()
     }
 
-    /// Who says this word, in the header `Authorization: Bearer ..` or in the parameter `token`.
+    /// Open to callers that give this token, in the header `Authorization: Bearer ..` or in the parameter `token`.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// Whoever asks for it under this name is served without a token, too. A web page that makes the name stand for this
+    /// Open without a token to requests for this host name, too. A web page that makes the name stand for this
     /// machine is not told from others.
     #[must_use]
     pub fn with_name(mut self, name: &str) -> Self {
@@ -42,14 +42,14 @@ impl Access {
         self
     }
 
-    /// What it dials to see whether a node is there.
+    /// Networks that it dials to see whether a node is there.
     #[must_use]
     pub fn with_networks(mut self, networks: Networks) -> Self {
         self.networks = networks;
         self
     }
 
-    /// Lets through who may use it, and answers all others: 401 without the token, 403 where none is asked for and a web page
+    /// Lets permitted requests through, and refuses all others: 401 without the token, 403 where none is asked for and a web page
     /// may be asking.
     pub fn guard(self, routes: Router) -> Router {
         match self.token {

@@ -44,7 +44,7 @@ pub(crate) fn routes(node: Node) -> Router {
         .with_state(node)
 }
 
-/// What went wrong: a status and its reason.
+/// Failed request: a status and its reason.
 struct Failure(StatusCode, String);
 
 impl IntoResponse for Failure {
@@ -69,10 +69,10 @@ fn invalid(reason: impl ToString) -> Failure {
     Failure(StatusCode::BAD_REQUEST, reason.to_string())
 }
 
-/// What `PUT` holds.
+/// Body of `PUT`.
 #[derive(Deserialize)]
 struct Body {
-    /// Of the instance, where the path does not say it.
+    /// Id of the instance, where the path does not say it.
     #[serde(default)]
     id: String,
     host: String,
@@ -119,17 +119,18 @@ struct Listing<'a> {
     instances: Vec<&'a Record>,
 }
 
-/// Numbers of 64 bits are no numbers to many who read JSON.
+/// Id of the store as text: many readers of JSON have no numbers of 64 bits.
 fn store(view: &View) -> String {
     format!("{:016x}", view.store)
 }
 
-/// The state after what was done.
+/// Answer with the state after a change.
 fn done(view: &View, what: &str, truth: bool) -> Response {
     Json(json!({ "store": store(view), "revision": view.revision, what: truth })).into_response()
 }
 
-/// The state now, or for those who know one of before: when what they ask for has been modified since; `None`: it was not.
+/// The state now; for a caller that knows an earlier state, the state once the asked part has changed. `None`: it did not
+/// change in time.
 async fn newer(node: &Node, options: &Options, modified: impl Fn(&View) -> u64) -> Result<Option<Arc<View>>, Failed> {
     let (Some(known), Some(revision)) = (&options.store, options.revision) else { return Ok(Some(node.view())) };
     // A revision that is yet to come is one of other data.
@@ -173,7 +174,7 @@ async fn renew(State(node): State<Node>, asked: Asked) -> Result<Response, Failu
     let mut held = node.ask(again()).await?;
     let wait = options.wait();
     if !wait.is_zero() {
-        // Whatever happens to it is told at once.
+        // Any change of the lease is told at once.
         node.wait_for(wait, |view| view.is_held(&service, &id, &lease) != Some(held)).await?;
         held = node.ask(again()).await?;
     }

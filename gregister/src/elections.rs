@@ -1,11 +1,11 @@
-//! Who campaigns for each service, and who leads. Pure: time comes in as an argument.
+//! Elections: the candidates of each service in their queue, and the leader. Pure: time comes in as an argument.
 //!
 //! ```text
 //! Stand -> in the queue --first, and the store is open--> leads --(its lease ends | Withdraw)--> gone
 //!              `--(its lease ends | Withdraw)--> gone
 //! ```
 //!
-//! A new store is closed until one longest lease has passed: somebody may still lead by the word of another one.
+//! A new store is closed until one longest lease has passed: a candidate may still lead by the word of a lost store.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -26,7 +26,7 @@ pub(crate) struct Seat {
     pub(crate) candidate: String,
     pub(crate) record: Record,
     pub(crate) ttl: Duration,
-    /// Of its term, if it leads.
+    /// Token of its term, if it leads.
     pub(crate) token: Option<u64>,
 }
 
@@ -34,12 +34,12 @@ pub(crate) struct Seat {
 #[derive(Clone, Debug)]
 pub(crate) struct Contest {
     pub(crate) seats: Vec<Seat>,
-    /// The revision of the last change of who leads.
+    /// The revision of the last change of leadership.
     modified: u64,
 }
 
 impl Contest {
-    /// Who leads, and the token.
+    /// The leader, and its token.
     pub(crate) fn master(&self) -> Option<(&Seat, u64)> {
         let first = self.seats.first()?;
         Some((first, first.token?))
@@ -50,11 +50,11 @@ impl Contest {
     }
 }
 
-/// What readers see of them.
+/// Elections as readers see them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contests {
     by_service: BTreeMap<ServiceName, Arc<Contest>>,
-    /// Whether anybody is elected.
+    /// True if candidates are elected.
     pub(crate) open: bool,
     /// The last change of all contests that are gone.
     floor: u64,
@@ -70,13 +70,13 @@ impl Contests {
         contest.seats.get(contest.position(candidate)?)
     }
 
-    /// The revision of the last change of who leads.
+    /// The revision of the last change of leadership.
     pub(crate) fn modified(&self, service: &ServiceName) -> u64 {
         self.contest(service).map_or(self.floor, |contest| contest.modified)
     }
 }
 
-/// What a node knows of its elections. Whatever changes goes through [`apply`](Self::apply).
+/// All elections of a node. Every change goes through [`apply`](Self::apply).
 #[derive(Debug)]
 pub(crate) struct Elections {
     contests: Contests,
@@ -87,9 +87,9 @@ pub(crate) struct Elections {
     vacant: BTreeSet<ServiceName>,
     /// The last token.
     last: u64,
-    /// What no lease is longer than.
+    /// Upper bound of all leases.
     longest: Duration,
-    /// Whose place has changed.
+    /// Candidates whose rank has changed.
     turned: Vec<Key>,
 }
 
@@ -113,28 +113,28 @@ impl Elections {
         &self.contests
     }
 
-    /// Those whose place has changed since they were last taken: they lead, or are gone.
+    /// Candidates whose rank has changed since the last call: they lead, or are gone.
     pub(crate) fn take_turned(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.turned)
     }
 
-    /// What was applied until now is history: nobody waits for it.
+    /// Marks all changes up to now as history that no waiter is told of.
     pub(crate) fn begin(&mut self, revision: u64) {
         self.contests.floor = revision;
         self.turned.clear();
     }
 
-    /// Those whose leases have ended.
+    /// Candidates whose leases have ended.
     pub(crate) fn over(&self, clock: Duration) -> Vec<Key> {
         self.ends.iter().filter(|(_, end)| **end <= clock).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Whether it is time to open.
+    /// Returns true if it is time to open.
     pub(crate) fn opens(&self, clock: Duration) -> bool {
         !self.contests.open && clock >= self.longest
     }
 
-    /// Who must lead now, and by which token.
+    /// The candidate that must lead now, and its token.
     pub(crate) fn due(&self) -> Option<(&ServiceName, &str, u64)> {
         let service = self.vacant.first().filter(|_| self.contests.open)?;
         let first = self.contests.contest(service)?.seats.first()?;
@@ -216,7 +216,7 @@ impl Elections {
             Change::Terms { token } => self.last = self.last.max(*token),
             Change::Open { .. } => self.contests.open = true,
             Change::Stand { revision, service, candidate, record, ttl_ms } => {
-                // What was written by a node has a legal name.
+                // A node writes legal names only.
                 let Ok(service) = ServiceName::new(service) else { return };
                 let ttl = Duration::from_millis(*ttl_ms);
                 let key = (service, candidate.clone());

@@ -1,4 +1,4 @@
-//! What a web page in a browser on the same machine may not do: it can send requests to a node that asks for no token, under
+//! Guard against web pages in a browser on the same machine: a page can send requests to a node that asks for no token, under
 //! a name that it has made stand for this machine, or by its mere address.
 
 use std::{net::IpAddr, sync::Arc};
@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// Who is asked, if no token says that the one who asks may: an address, `localhost`, or one of these names.
+/// Hosts that requests without a token may name: an address, `localhost`, or one of these names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names(Arc<[String]>);
 
@@ -43,7 +43,7 @@ pub(crate) async fn check(State(names): State<Names>, request: Request, next: Ne
     (StatusCode::FORBIDDEN, [("content-type", "application/json")], text).into_response()
 }
 
-/// Why it is refused. What is no browser says none of this, but for the name of who it asks.
+/// Returns the reason for a refusal. Programs other than browsers send none of these headers but the host.
 fn permit(names: &Names, headers: &HeaderMap) -> Result<(), &'static str> {
     for host in headers.get_all(HOST) {
         let host = host.as_bytes().try_into().map(|host: Authority| host.host().to_owned());

@@ -1,4 +1,4 @@
-//! What reads the log, for the fuzzers in `fuzz/`.
+//! Readers of the log, for the fuzzers in `fuzz/`.
 //!
 //! Unstable: it exists with the feature `internals` alone, follows the code wherever that goes, and is no part of what
 //! versions promise. Nothing else may use it.

@@ -32,7 +32,7 @@ pub(crate) async fn not_found() -> impl IntoResponse {
     (StatusCode::NOT_FOUND, "not found")
 }
 
-/// What every answer looks like.
+/// Form of every answer.
 #[derive(Serialize)]
 pub(crate) struct Answer {
     code: u8,
@@ -71,7 +71,7 @@ impl From<Result<bool, Undone>> for Answer {
     }
 }
 
-/// What stands behind the `?`. Anything can be read as parameters; of a key that comes twice the first counts.
+/// Parameters behind the `?`. Anything can be read as parameters; of a repeated key the first value counts.
 struct Parameters(HashMap<String, String>);
 
 impl<S: Sync> FromRequestParts<S> for Parameters {
@@ -91,7 +91,7 @@ impl Parameters {
         self.0.get(key).cloned().unwrap_or_default()
     }
 
-    /// What is no number is 0, which is refused wherever it matters.
+    /// The number of this key; 0 for anything else, which is refused wherever it matters.
     fn number<T: std::str::FromStr + Default>(&self, key: &str) -> T {
         self.0.get(key).and_then(|value| value.parse().ok()).unwrap_or_default()
     }
@@ -109,7 +109,7 @@ async fn register(State(Served { node, networks }): State<Served>, parameters: P
         since: clock::now(),
         weight: parameters.number("weight"),
     };
-    // What is refused in any case is not dialled.
+    // A node that is refused in any case is not dialled.
     if let Err(refusal) = node.view().check_join(&joined) {
         return Answer::failure(refusal.to_string());
     }

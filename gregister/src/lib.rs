@@ -1,7 +1,7 @@
-//! gregister: a small registry node, for those who run no etcd. One process keeps the instances of all services, and the nodes
+//! gregister: a small registry node, for sites without etcd. One process keeps the instances of all services, and the nodes
 //! of queues that were written for gregister of old.
 //!
-//! - [`Node`] is the engine: whatever it confirms is on the disk. [`router`] speaks for it, [`serve`] to whoever connects.
+//! - [`Node`] is the engine: whatever it confirms is on the disk. [`router`] is its HTTP, [`serve`] accepts connections.
 //! - [`mirror`] shows any other registry in the old form, read-only.
 //!
 //! Under `/v1` it speaks JSON; what is wrong is a status of 4xx with `{"error": ".."}`, and a disk that cannot be written 503:
@@ -11,7 +11,7 @@
 //! | `GET /v1/services` | `{"store","revision","services":{name: count}}` |
 //! | `GET /v1/services/{service}?store=&revision=&wait=` | `{"store","revision","instances":[{"id","host","port","weight","metadata"}]}`; with the store and revision of an earlier answer: when something has changed, or 304 after `wait` seconds (at most 60) |
 //! | `PUT /v1/services/{service}/{id}` with `{"host","port","weight":1,"metadata":{},"ttl":10,"lease":""}` | written; it stays for `ttl` seconds from now on |
-//! | `POST /v1/services/{service}/{id}/renew?lease=&wait=` | renewed, with `"held":true`; answers at the latest after `wait` seconds, when it has been renewed again, and before if it is gone: 404. `"held":false`: it is under another lease |
+//! | `POST /v1/services/{service}/{id}/renew?lease=&wait=` | renewed, with `"held":true`; answers at the latest after `wait` seconds, when it has been renewed again, and earlier if it is gone: 404. `"held":false`: it is under another lease |
 //! | `DELETE /v1/services/{service}/{id}?lease=` | removed, unless it is under another lease; without `lease` in any case |
 //! | `GET /v1/elections/{service}?store=&revision=&wait=` | `{"store","revision","elects","waiting","master":{"token","candidate","id","host","port","weight","metadata"}}`, with `"master":null` when nobody leads; with the store and revision of an earlier answer: when somebody else leads, or 304 after `wait` seconds |
 //! | `PUT /v1/elections/{service}/{candidate}` with `{"id","host","port","weight":1,"metadata":{},"ttl":10}` | it campaigns, and stays in the queue for `ttl` seconds from now on: a place, as below. Again: it keeps the place that it has |
@@ -22,19 +22,19 @@
 //! A place is `{"store","revision","elects","ttl","token"}`: with a number as `token` it leads, with `null` it waits. `ttl` is what it got,
 //! which may be less than it asked for.
 //!
-//! A store is what one data directory holds, its id a random number; revisions count its changes, and both outlive restarts.
+//! A store is the content of one data directory, its id a random number; revisions count its changes, and both outlive restarts.
 //! A lease is a word that its owner makes up. It runs while the node runs: after a restart it begins anew, and a pause of the
 //! node does not count.
 //!
 //! # Elections
 //! A candidate is a word as names are, which it makes up for one campaign: so a request whose answer was lost can be sent again.
-//! Candidates lead in the order in which they came; the next one leads as soon as the one before it has gone, and is told by the request
+//! Candidates lead in the order in which they came; the next one leads as soon as the previous leader has gone, and is told by the request
 //! that it waits with. Nobody is woken by what happens to others. Tokens grow with every term; the last one is on the disk
-//! before anybody hears of it. At its start a node goes on from the time of day, in milliseconds, if it has not come as far: so tokens grow
+//! before any caller hears of it. At its start a node goes on from the time of day, in milliseconds, if it has not come as far: so tokens grow
 //! where data was lost, too, as far as clocks agree.
 //!
-//! Who leads may rely on that for less than its `ttl` after it *asked* for a renewal that was confirmed. A new store does not know who led
-//! by the word of one that was lost: it elects nobody until it has run for as long as the longest lease (see [`Node::open`]), and says
+//! A leader may rely on its term for less than its `ttl` after it *asked* for a renewal that was confirmed. A new store does not know the
+//! leaders of a lost store: it elects nobody until it has run for as long as the longest lease (see [`Node::open`]), and says
 //! `"elects":false` till then. Do not put an older copy of a directory back: it does not know that it has to wait.
 
 mod access;

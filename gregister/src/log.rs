@@ -19,7 +19,7 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("another process has it open")]
     InUse,
-    /// It was changed by something else than a node: what comes after the damage would be lost.
+    /// The file was changed by another program: the lines after the damage would be lost.
     #[error(
         "{file} is damaged after byte {offset}, and more follows: restore it, or move it away to start on an empty store"
     )]
@@ -39,12 +39,12 @@ pub enum OpenError {
         /// Where that begins.
         offset: usize,
     },
-    /// What the system says.
+    /// Error of the operating system.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// The disk takes nothing at the moment, and why. What was confirmed is safe, and shown.
+/// The disk takes nothing at the moment, for this reason. Confirmed changes are durable, and shown.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the disk of the node cannot be written, and nothing is changed until it can: {0}")]
 pub(crate) struct Unwritten(Arc<str>);
@@ -55,13 +55,13 @@ pub(crate) struct Log {
     directory: PathBuf,
     file: File,
     length: usize,
-    /// What it had when it was last written anew.
+    /// Its length when it was last rewritten.
     least: usize,
-    /// What of the file is on the disk, or which file, nobody knows: nothing may be appended before it is written anew.
+    /// True after a failed sync or rename: the content on the disk is not known, so the file is rewritten before anything is appended.
     is_doubtful: bool,
     /// When it failed to be written anew.
     rewrite_failed: Option<Instant>,
-    /// Whether nothing could be written the last time.
+    /// True if the last write failed.
     is_failing: bool,
     _lock: Lock,
 }
@@ -128,7 +128,7 @@ impl Log {
         if self.length == 0 {
             return Err(error);
         }
-        // What a crash cut off goes, and what it left may be in memory alone.
+        // Truncate the torn tail, then fsync: earlier lines may not have reached the disk.
         self.file.set_len(self.length as u64)?;
         self.file.sync_all()?;
         warn!("{} is full of what is over, and could not be written anew: {error}", self.path(Self::NAME).display());
@@ -144,7 +144,7 @@ impl Log {
         let written = if may_rewrite && (appended.is_err() || self.is_long()) {
             let rewritten = self.rewrite(&all());
             self.rewrite_failed = rewritten.is_err().then(Instant::now);
-            // What was appended is there, whatever becomes of the new file.
+            // The appended lines are there, whether or not the new file is.
             appended.or(rewritten)
         } else {
             appended
@@ -163,26 +163,26 @@ impl Log {
     fn append(&mut self, changes: &[Change]) -> io::Result<()> {
         let bytes = lines(changes)?;
         if let Err(error) = self.file.write_all(&bytes) {
-            // What is there of them must not stand before what comes next.
+            // A part of these lines must not stand before the next ones.
             self.is_doubtful = self.file.set_len(self.length as u64).is_err();
             return Err(error);
         }
-        // After a failed sync another one says nothing about what was written before.
+        // After a failed sync, the next one says nothing about the earlier writes.
         self.file.sync_data().inspect_err(|_| self.is_doubtful = true)?;
         self.length += bytes.len();
         Ok(())
     }
 
-    /// Whether it has grown so much that it should be written anew.
+    /// Returns true if the file has grown so much that it should be rewritten.
     fn is_long(&self) -> bool {
         self.length > (4 * self.least).max(1 << 20)
     }
 
-    /// Puts a file of these in the place of the one that is there: a crash leaves the one or the other.
+    /// Replaces the file by one with these changes: a crash leaves either the old file or the new one.
     fn rewrite(&mut self, changes: &[Change]) -> io::Result<()> {
         let next = self.path(Self::NEXT);
         let (file, length) = write_file(&next, changes).inspect_err(|_| {
-            // What is half written takes room that may be missing. An error here means that it is not there.
+            // A half-written file takes room that may be missing. An error here means that it does not exist.
             let _ = fs::remove_file(&next);
         })?;
         fs::rename(&next, self.path(Self::NAME))?;

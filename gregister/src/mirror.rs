@@ -43,7 +43,7 @@ fn read_only(of: &Mirrored) -> Answer {
     Answer::failure(reason(of))
 }
 
-/// To whoever takes it for a node with services of its own.
+/// Answer to a request for services of its own, which it does not have.
 fn no_registry(of: &Mirrored) -> Response {
     let error = format!("{}, under /getNodes alone: connect to that", reason(of));
     (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "error": error }))).into_response()

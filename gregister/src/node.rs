@@ -63,15 +63,15 @@ impl Node {
     /// How late the end of a lease may be noticed.
     const TICK: Duration = Duration::from_millis(250);
 
-    /// What the longest lease of a candidate should be where nothing else is wanted: 10 s.
+    /// Default for the longest lease of a candidate: 10 s.
     pub const CANDIDATE_TTL: Duration = Duration::from_secs(10);
 
     /// Opens the directory, which is made if it is not there. It blocks for as long as the disk takes; it needs a tokio
     /// runtime, in which leases run.
     ///
-    /// No lease of a candidate is longer than `candidate_ttl`, at least 1 s: who asks for more gets this. A new store elects
-    /// nobody before it has run for so long, since somebody may still lead by the word of one that was lost. So a longer one
-    /// delays the first election, and one that is shorter than in the lost store may give two leaders.
+    /// No lease of a candidate is longer than `candidate_ttl`, at least 1 s: a longer one is cut to this. A new store elects
+    /// nobody before it has run for so long, since a candidate may still lead by the word of a lost store. So a longer time
+    /// delays the first election, and a shorter one than in the lost store may give two leaders.
     ///
     /// # Errors
     /// The directory cannot be used, for the reason that is given.
@@ -173,7 +173,7 @@ fn run(mut state: State, mut log: Log, mut received: mpsc::Receiver<Command>, pu
             state.restore(&publish.borrow());
         }
         for (reply, answer, is_changed) in answers.drain(..) {
-            // What was handled before the first change does not depend on any.
+            // Requests before the first change do not depend on any change.
             let answer = match &stored {
                 Err(error) if is_changed => Err(error.clone().into()),
                 _ => answer.map_err(Undone::from),

@@ -63,7 +63,7 @@ pub(crate) async fn dial_all(node: &Joined, networks: &Networks) -> io::Result<(
     tcp.and(http)
 }
 
-/// Whether somebody listens there. Nothing outside the networks is dialled, whatever the name stands for by now.
+/// Succeeds if a listener answers at the address. Nothing outside the networks is dialled, whatever the name stands for by now.
 async fn dial(address: &str, networks: &Networks) -> io::Result<()> {
     let attempt = async {
         let mut last = io::Error::other("it lies outside the networks that may be dialled");
@@ -80,7 +80,7 @@ async fn dial(address: &str, networks: &Networks) -> io::Result<()> {
     timeout(WITHIN, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Whether this process has too many files open, or the system has.
+/// Returns true if this process, or the system, has too many files open.
 fn is_own_fault(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;

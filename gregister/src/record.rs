@@ -1,4 +1,4 @@
-//! What is stored: one change a line, with a checksum. Pure.
+//! Stored changes: one a line, with a checksum. Pure.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Whether it may be listed: as any instance, but its weight may be 0.
+    /// Checks that it may be listed: as any instance, but its weight may be 0.
     pub(crate) fn check(&self) -> Result<(), RegisterError> {
         let weight = if self.weight == 0.0 { Instance::DEFAULT_WEIGHT } else { self.weight };
         let instance = Instance::new(&self.host, self.port).with_id(&self.id).with_weight(weight);
@@ -76,7 +76,7 @@ pub(crate) enum Change {
     Open {
         revision: u64,
     },
-    /// A candidate comes, or says something else of itself: one that is there keeps its place.
+    /// A candidate comes, or changes its own data: a candidate that is there keeps its place.
     Stand {
         revision: u64,
         service: String,
@@ -112,19 +112,19 @@ pub(crate) fn sealed(text: &[u8]) -> Vec<u8> {
     [format!("{:08x} ", crc32fast::hash(text)).as_bytes(), text, b"\n"].concat()
 }
 
-/// What lines hold, up to the first that is not whole.
+/// Changes of a file, up to the first line that is not whole.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Lines {
     pub(crate) changes: Vec<Change>,
     /// Bytes of them.
     pub(crate) whole: usize,
-    /// Why they are not what a node of this version leaves behind, not even one that crashed.
+    /// Reason that no node of this version left this file behind, not even in a crash.
     pub(crate) fault: Option<Fault>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A whole line comes after one that is not: then it is no write that a crash cut off.
+    /// A whole line comes after a broken one: no crash cuts a write off like that.
     Damage,
     /// A whole line says what is not known here.
     Unknown,
@@ -152,7 +152,7 @@ pub(crate) fn read(bytes: &[u8]) -> Lines {
     lines
 }
 
-/// What a whole line says.
+/// Text of a whole line.
 fn text(line: &[u8]) -> Option<&[u8]> {
     let line = line.strip_suffix(b"\n")?;
     let (prefix, text) = line.split_at_checked(PREFIX)?;

@@ -1,4 +1,4 @@
-//! HTTP for whoever may connect: so many at a time, and none that keeps a place by sending slowly.
+//! HTTP for strangers: a bound on connections, and none that holds a slot by sending slowly.
 
 use std::{
     future::{Future, poll_fn},
@@ -36,9 +36,9 @@ use tracing::{debug, warn};
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Until its body is there.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
-/// So much of a body that nobody reads is read all the same.
+/// Bytes of an unread body that are read all the same.
 const MOST_LEFT: usize = 64 << 20;
-/// What the process needs of the files that it may have open, besides connections.
+/// Files that the process needs besides connections.
 const OWN_FILES: u64 = 64;
 /// More connections would take too much memory.
 const MOST: u64 = 65_536;
@@ -48,7 +48,7 @@ const MOST: u64 = 65_536;
 ///
 /// There are at most `most` connections at a time, and in any case at most 65,536, and 64 fewer than the process may have
 /// files open; more wait until others end. One is closed when the head of its next request is not there within 10 s, or a body
-/// within 30 s. What a handler leaves of a body, up to 64 MiB of it, is read before its answer goes: whoever still sends does not
+/// within 30 s. What a handler leaves of a body, up to 64 MiB of it, is read before its answer goes: a client that still sends does not
 /// look for one.
 pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: impl Future<Output = ()>) {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -118,7 +118,7 @@ async fn converse(stream: TcpStream, router: Router, mut stopping: watch::Receiv
 struct Timed {
     body: Incoming,
     late: Pin<Box<Sleep>>,
-    /// It is on its way; else the client waits to be told that somebody reads it.
+    /// The body is on its way; else the client waits to be told that a handler reads it.
     sent: bool,
 }
 
@@ -134,7 +134,7 @@ impl Timed {
 
 type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body for whoever reads it.
+/// A body, lent to its handler.
 struct Lent(Arc<Mutex<Timed>>);
 
 impl Lent {
@@ -160,7 +160,7 @@ impl hyper::body::Body for Lent {
     }
 }
 
-/// What a handler leaves of a body.
+/// Rest of a body that a handler did not read.
 struct Left(Option<Arc<Mutex<Timed>>>);
 
 impl Left {

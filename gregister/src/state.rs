@@ -1,4 +1,4 @@
-//! What a node knows, and how requests change it. Pure: time comes in as an argument.
+//! State of a node, and how requests change it. Pure: time comes in as an argument.
 //!
 //! ```text
 //! Put -> listed --(its lease ends | Remove)--> gone        a lease ends ttl after the last Put or Renew
@@ -18,7 +18,7 @@ use crate::{
     record::{Change, Joined, Record},
 };
 
-/// What is asked of a node.
+/// Request to a node.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     Put {
@@ -33,7 +33,7 @@ pub(crate) enum Request {
         id: String,
         lease: String,
     },
-    /// Without a lease it is removed whoever holds it.
+    /// Removes an instance; without a lease, under any lease.
     Remove {
         service: ServiceName,
         id: String,
@@ -61,7 +61,7 @@ pub(crate) enum Request {
     Leave {
         tcp_addr: String,
     },
-    /// What came of the probes: each node with the address that was tried, and whether it answered.
+    /// Results of the probes: each node with the address that was tried, and whether it answered.
     Probed(Vec<(u16, String, bool)>),
     /// Time passes.
     Tick,
@@ -73,7 +73,7 @@ pub(crate) enum Refusal {
     /// There is none of these.
     #[error("there is no such {0}")]
     Gone(&'static str),
-    /// What was given is wrong or taken, or there is no room.
+    /// The input is wrong or taken, or there is no room.
     #[error("{0}")]
     Invalid(String),
 }
@@ -95,7 +95,7 @@ pub(crate) struct Service {
     modified: u64,
 }
 
-/// What readers see: a state at one moment.
+/// View of readers: a state at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     pub(crate) store: u64,
@@ -117,7 +117,7 @@ impl View {
         self.services.get(service).into_iter().flat_map(|service| service.entries.values())
     }
 
-    /// Whether an instance is under this lease; `None`: it is not there.
+    /// Returns whether an instance is under this lease; `None` if it is not there.
     pub(crate) fn is_held(&self, service: &ServiceName, id: &str, lease: &str) -> Option<bool> {
         self.services.get(service)?.entries.get(id).map(|entry| entry.lease == lease)
     }
@@ -134,7 +134,7 @@ impl View {
         shown
     }
 
-    /// Whether a node may join.
+    /// Checks that a node may join.
     pub(crate) fn check_join(&self, node: &Joined) -> Result<(), Refusal> {
         let registered = self.queue_nodes().map(|entry| &entry.record);
         let reason = if !(1..=1023).contains(&node.id) {
@@ -200,7 +200,7 @@ impl State {
         View { contests: self.elections.contests().clone(), ..self.view.clone() }
     }
 
-    /// Whether the candidate is in the queue and its term is of this token, or it does not lead and that is none.
+    /// Returns true if the candidate is in the queue with this token; `None` is the token of a candidate that does not lead.
     pub(crate) fn is_at(&self, (service, candidate): &Key, token: Option<u64>) -> bool {
         self.elections.contests().seat(service, candidate).is_some_and(|seat| seat.token == token)
     }
@@ -210,7 +210,7 @@ impl State {
         self.elections.take_turned()
     }
 
-    /// Whether anything has changed since the changes were last taken.
+    /// Returns true if anything has changed since the changes were last taken.
     pub(crate) fn is_changed(&self) -> bool {
         !self.changes.is_empty()
     }
@@ -333,7 +333,7 @@ impl State {
         if before.is_none() && self.instances >= Self::MOST_INSTANCES {
             return Err(Refusal::Invalid(format!("there are {} instances already", Self::MOST_INSTANCES)));
         }
-        // Whoever writes again what is there has been listed all along.
+        // An instance that is written again unchanged has been listed all along.
         let since = before.map_or(since, |before| before.since);
         if before == Some(&Entry { record: record.clone(), lease: lease.clone(), since, ttl }) {
             self.ends.insert((service, record.id), self.clock + ttl);
@@ -406,7 +406,7 @@ impl State {
                 self.view.revision = self.view.revision.max(revision);
             }
             Change::Put { revision, service, record, lease, ttl_ms, since } => {
-                // What was written by a node has a legal name.
+                // A node writes legal names only.
                 let Ok(name) = ServiceName::new(service) else { return };
                 let ttl = Duration::from_millis(ttl_ms);
                 self.ends.insert((name.clone(), record.id.clone()), self.clock + ttl);

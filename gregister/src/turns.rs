@@ -1,4 +1,4 @@
-//! Who waits for a change of one candidate's place: each is told of that one alone.
+//! Waiters for a change of one candidate's rank: each is notified of its candidate alone.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::{elections::Key, state::State};
 
-/// Those who wait, by candidate. All of them are in the queue when [`tell`](Self::tell) returns, so they end with their leases.
+/// Waiters, by candidate. All candidates are in the queue when [`tell`](Self::tell) returns, so they end with their leases.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     waiting: HashMap<Key, Vec<oneshot::Sender<()>>>,
@@ -20,7 +20,7 @@ impl Turns {
         self.new.push((seat, token, told));
     }
 
-    /// Tells those who wait for what has happened; it is on the disk.
+    /// Notifies the waiters of changes that are on the disk.
     pub(crate) fn tell(&mut self, state: &mut State) {
         for seat in state.take_turned() {
             self.waiting.remove(&seat).into_iter().flatten().for_each(tell);

@@ -1,4 +1,4 @@
-//! What a request says besides its body.
+//! Parameters of a request, besides its body.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A path under a service, and the parameters, all of them checked.
 pub(super) struct Asked {
     pub(super) service: ServiceName,
-    /// Of the instance or the candidate; empty where the path names none.
+    /// Id of the instance or the candidate; empty where the path names none.
     pub(super) id: String,
     pub(super) options: Options,
 }

@@ -18,7 +18,7 @@ use crate::{
     state::{Refusal, Request, View},
 };
 
-/// Who leads.
+/// The leader.
 #[derive(Serialize)]
 struct Lead<'a> {
     store: String,
@@ -62,7 +62,7 @@ pub(super) async fn master(State(node): State<Node>, asked: Asked) -> Result<Res
 }
 
 pub(super) async fn campaign(State(node): State<Node>, asked: Asked, body: Bytes) -> Result<Response, Failure> {
-    // It is a word as names are.
+    // Candidates follow the rules of names.
     ServiceName::new(&asked.id).map_err(|_| invalid("candidate: give 1 to 128 of A-Z a-z 0-9 . _ : -"))?;
     let body = super::body(&body)?;
     let (ttl, id) = (body.ttl()?, body.id.clone());

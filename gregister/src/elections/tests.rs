@@ -44,7 +44,7 @@ impl Lab {
         Self { state, now: Duration::ZERO, log }
     }
 
-    /// One that elects.
+    /// A lab whose store is open.
     fn open() -> Self {
         let mut lab = Self::new();
         lab.pass(LONGEST);
@@ -83,7 +83,7 @@ impl Lab {
         self.ask(Request::Withdraw { seat: seat(candidate) }).unwrap()
     }
 
-    /// All candidates in their order; those who lead with their tokens.
+    /// All candidates in their order; leaders with their tokens.
     fn queue(&self) -> Vec<(String, Option<u64>)> {
         queue(&self.state)
     }
@@ -103,7 +103,7 @@ impl Lab {
         self.restart_at(START);
     }
 
-    /// So, at another time of the day.
+    /// Restarts at another time of the day.
     fn restart_at(&mut self, time: u64) {
         self.state = State::replay(self.log.clone(), 1, Elections::new(LONGEST, time));
         self.now = Duration::ZERO;
@@ -210,7 +210,7 @@ fn a_new_store_elects_nobody_for_one_longest_lease() {
     assert!(lab.queue().iter().all(|(_, token)| token.is_none()));
     lab.pass(millis(1));
     assert_eq!(lab.queue(), queued(("b", START + 1), &[]), "a has gone meanwhile: it did not renew");
-    // It has waited once and for all.
+    // The store waits only once.
     lab.restart();
     lab.stand("c");
     assert!(lab.withdraw("b"));
@@ -259,7 +259,7 @@ fn a_restart_keeps_the_queue_and_the_tokens_and_begins_each_lease_anew() {
     assert_eq!(lab.queue(), queued(("e", 2 * START + 1), &[]), "as if the end of the log was lost");
 }
 
-/// A crash may leave a part of what was written together.
+/// A crash may leave a part of one write.
 #[test]
 fn a_term_whose_beginning_was_cut_off_begins_after_the_restart() {
     let mut lab = Lab::open();
@@ -320,7 +320,7 @@ fn what_cannot_be_dialled_does_not_campaign() {
     assert!(lab.queue().is_empty());
 }
 
-/// What may happen. Candidates are numbers below [`CANDIDATES`].
+/// Event of a simulation. Candidates are numbers below [`CANDIDATES`].
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Stand(usize),
@@ -391,7 +391,7 @@ proptest! {
             prop_assert!(queue.iter().skip(1).all(|(_, token)| token.is_none()), "none but the first leads: {queue:?}");
             let open = lab.state.view().contests.open;
             prop_assert!(!open || queue.first().is_none_or(|(_, token)| token.is_some()) || matches!(event, Event::Restart));
-            // Who asks hears where it is.
+            // The answer tells the candidate's place.
             if let Event::Stand(index) | Event::Stay(index) = event {
                 let token = queue.iter().find(|(name, _)| name == NAMES[index]).and_then(|(_, token)| *token);
                 beliefs[index] = token.map(|token| (world + LONGEST * 2 / 3, token));

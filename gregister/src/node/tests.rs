@@ -55,12 +55,12 @@ async fn a_waiter_is_woken_by_its_own_turn_alone() {
     for (turn, woken) in &mut waiting {
         assert!(turn.as_mut().poll(&mut Context::from_waker(&Waker::from(woken.clone()))).is_pending());
     }
-    // It is asked for in order: whoever is answered later finds all of them waiting.
+    // Requests are handled in order: a later answer finds all of them waiting.
     node.ask(Request::Tick).await.unwrap();
     stand(&node, 9).await;
     assert!(node.ask(Request::Withdraw { seat: seat(2) }).await.unwrap());
     assert!(node.ask(Request::Withdraw { seat: seat(0) }).await.unwrap());
-    // They are told after those who asked are.
+    // The waiters are notified after the callers are answered.
     node.ask(Request::Tick).await.unwrap();
     let woken: Vec<_> = waiting.iter().map(|(_, woken)| woken.0.load(Ordering::Relaxed)).collect();
     assert_eq!(woken, [1, 1, 0], "one leads, one is gone, and nothing has happened to the third");

@@ -46,7 +46,7 @@ mod tests {
         Request::Put { service, record, lease, ttl: Duration::from_secs(10), since: 7 }
     }
 
-    /// What is listed, each with its lease.
+    /// Listed instances, each with its lease.
     fn listed(state: &State) -> Vec<(String, String)> {
         let (view, goods) = (state.view(), "goods".parse().unwrap());
         let entries = view.entries(&goods);
