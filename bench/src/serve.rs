@@ -49,8 +49,9 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
     }
     let runtime = process::runtime(serve.threads)?;
     let (control, ended) = oneshot::channel();
-    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-    say(Told::Listening(listener.local_addr()?))?;
+    // At every address of the loopback network: instances of one server have an address each.
+    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
+    say(Told::Listening((Ipv4Addr::LOCALHOST, listener.local_addr()?.port()).into()))?;
     thread::spawn(move || control.send(answer_for_usage()));
     runtime.block_on(async {
         let serving = tokio::spawn((implementation.serve)(listener));

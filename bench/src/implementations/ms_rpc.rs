@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -111,19 +111,26 @@ impl Peer for MsProxy {
     }
 
     async fn connect(address: SocketAddr, connections: usize) -> Result<Vec<GoodsClient>, Failure> {
-        log();
-        let registry = Static::new(vec![Instance::from_address(&address.to_string())?]);
-        let proxy = ClientProxy::builder(Arc::new(registry)).connections_per_instance(connections).build()?;
-        warm(GoodsClient::new(proxy), connections).await
+        // An instance has up to 64 connections.
+        let each = (1..=64).rev().find(|each| connections.is_multiple_of(*each)).unwrap_or(1);
+        through_proxy(address, connections / each, each).await
     }
 
     async fn connect_instances(address: SocketAddr, instances: usize) -> Result<Vec<GoodsClient>, Failure> {
-        log();
-        let instance = Instance::from_address(&address.to_string())?;
-        let listed = (0..instances).map(|number| instance.clone().with_id(format!("goods-{number}")));
-        let proxy = ClientProxy::new(Arc::new(Static::new(listed.collect())));
-        warm(GoodsClient::new(proxy), instances).await
+        through_proxy(address, instances, 1).await
     }
+}
+
+/// A proxy of so many instances with so many connections each, all of them up. An address is one instance, so each has another
+/// one of the loopback network; the server answers at all of them.
+async fn through_proxy(server: SocketAddr, instances: usize, connections: usize) -> Result<Vec<GoodsClient>, Failure> {
+    log();
+    let address = |number: usize| Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number as u32);
+    let listed = (0..instances).map(|number| Instance::new(address(number).to_string(), server.port()));
+    let builder = ClientProxy::builder(Arc::new(Static::new(listed.collect())));
+    let builder = builder.discovery(|bounds| bounds.instances_per_service = instances.max(1));
+    let proxy = builder.connections_per_instance(connections).build()?;
+    warm(GoodsClient::new(proxy), instances * connections).await
 }
 
 /// Calls until every connection of the proxy has been called over.
