@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use ms_register::{Instance, Static};
-use ms_rpc::{Blob, Client, ClientProxy, Context, RateLimit, Server};
+use ms_rpc::{Blob, CallInfo, CallOptions, Client, ClientProxy, Context, RateLimit, Server};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -136,12 +136,15 @@ async fn through_proxy(server: SocketAddr, instances: usize, connections: usize)
 /// Calls until every connection of the proxy has been called over.
 async fn warm(goods: GoodsClient, connections: usize) -> Result<Vec<GoodsClient>, Failure> {
     let begin = Instant::now();
-    let mut seen = HashSet::new();
+    let (info, mut seen) = (CallInfo::default(), HashSet::new());
+    let called = goods.with(CallOptions::new().info(&info));
     while seen.len() < connections {
         if begin.elapsed() > PATIENCE {
             return Err(format!("{} of {connections} connections were up after {PATIENCE:?}", seen.len()).into());
         }
-        seen.insert(goods.caller().await?.ok_or("a connection over TCP without an address")?);
+        let caller = called.caller().await?.ok_or("a connection over TCP without an address")?;
+        // Connections to different addresses may have the same port on our side.
+        seen.insert((info.instance(), caller));
     }
     Ok(vec![goods])
 }
