@@ -46,7 +46,6 @@ impl Peer for MsTls {
             let client = Client::builder().tls(&tls).service("goods").connect(&address.to_string()).await?;
             clients.push(GoodsClient::new(client));
         }
-        let _ = fs::remove_dir_all(&folder);
         Ok(clients)
     }
 }
