@@ -256,7 +256,7 @@ async fn a_client_whose_certificate_ends_is_sent_away_and_comes_back_with_the_ne
     let server = bound(&TestShop::default()).await.register_with(registry.clone()).tls(&authority.tls("shop"));
     let server = server.start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let ends = SystemTime::now() + Duration::from_secs(3);
+    let ends = SystemTime::now() + Duration::from_secs(6);
     write(folder.path(), &authority, &authority.issue_for("spiffe://test/old", SystemTime::UNIX_EPOCH, ends));
     let tls = from_files(folder.path()).build().unwrap();
     let lone = connect(server.address(), &tls).await.unwrap();
