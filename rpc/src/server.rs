@@ -16,6 +16,7 @@ mod local;
 mod pace;
 mod pool;
 mod running;
+mod seldom;
 mod signal;
 mod stopwatch;
 #[cfg(feature = "tls")]

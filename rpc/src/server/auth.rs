@@ -5,15 +5,15 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use super::{Server, ServerError};
+use super::{Server, ServerError, seldom::Seldom};
 use crate::{Code, Peer, Service, Status};
 
 /// Time that an authentication may take.
@@ -46,7 +46,7 @@ type Asked = Pin<Box<dyn Future<Output = Result<Principal, Status>> + Send>>;
 pub(crate) struct Authenticating {
     asked: Asked,
     /// Time of the next sign of life: requests are held meanwhile, and the client must not take that for silence.
-    pub(super) sign_due: tokio::time::Instant,
+    pub(super) sign_due: Instant,
 }
 
 impl Authenticating {
@@ -76,7 +76,7 @@ impl Authenticator {
             let late = |_| Err(Status::new(Code::Unavailable, "authentication took longer than 5 s"));
             timeout(DEADLINE, asked).await.unwrap_or_else(late)
         });
-        Authenticating { asked, sign_due: tokio::time::Instant::now() + Authenticating::SIGNS }
+        Authenticating { asked, sign_due: Instant::now() + Authenticating::SIGNS }
     }
 }
 
@@ -168,15 +168,11 @@ impl Rules {
 
 /// Log of denials: one line a second at most.
 #[derive(Debug, Default)]
-pub(crate) struct Audit(Mutex<Option<Instant>>);
+pub(crate) struct Audit(Seldom);
 
 impl Audit {
     pub(crate) fn denied(&self, who: &str, address: Option<SocketAddr>, what: fmt::Arguments<'_>) {
-        let now = Instant::now();
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| now - last >= Duration::from_secs(1)) {
-            *last = Some(now);
-            drop(last);
+        if self.0.is_due() {
             let from = address.map(|address| address.to_string()).unwrap_or_default();
             warn!(target: "ms_rpc::audit", who, from, "{what}");
         }

@@ -1,11 +1,6 @@
 //! A server from its start to its end: accepting, and the kind way to stop.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use ms_register::Registration;
 use socket2::{SockRef, TcpKeepalive};
@@ -17,7 +12,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{LocalServer, Shared, connection::Connection, drain::Connections};
+use super::{LocalServer, Shared, connection::Connection, drain::Connections, seldom::Seldom};
 use crate::{
     Accept, HealthState, Peer, meter,
     net::{Socket, Transport},
@@ -126,7 +121,7 @@ pub(super) async fn accept(
     shared: Arc<Shared>,
     connections: Arc<Connections>,
 ) {
-    let (handshakes, failures) = (Arc::new(Semaphore::new(shared.limits.max_handshakes)), Arc::default());
+    let (handshakes, warnings) = (Arc::new(Semaphore::new(shared.limits.max_handshakes)), Arc::default());
     let mut warned = false;
     loop {
         let (stream, address) = match listener.accept().await {
@@ -149,8 +144,8 @@ pub(super) async fn accept(
         match &acceptor {
             None => serve(stream, Peer::new().with_address(address), &shared, &connections),
             Some(acceptor) => {
-                let (acceptor, permits, warned) = (acceptor.clone(), handshakes.clone(), Arc::clone(&failures));
-                let handshake = Handshake { acceptor, permits, warned };
+                let (acceptor, permits, warnings) = (acceptor.clone(), handshakes.clone(), Arc::clone(&warnings));
+                let handshake = Handshake { acceptor, permits, warnings };
                 handshake.serve(stream, address, &shared, &connections);
             }
         }
@@ -169,8 +164,7 @@ fn refuse(stream: &TcpStream, most: usize, warned: &mut bool) {
 struct Handshake {
     acceptor: Arc<dyn Accept>,
     permits: Arc<Semaphore>,
-    /// Time of the last warning.
-    warned: Arc<Mutex<Option<Instant>>>,
+    warnings: Arc<Seldom>,
 }
 
 impl Handshake {
@@ -199,14 +193,9 @@ impl Handshake {
 
     /// Warns at most once a second: strangers must not fill the log.
     fn failed(&self, address: SocketAddr, reason: &str) {
-        let now = Instant::now();
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.is_none_or(|last| now - last >= Duration::from_secs(1)) {
-            *warned = Some(now);
-            drop(warned);
+        if self.warnings.is_due() {
             warn!("{address}: the handshake failed: {reason}");
         } else {
-            drop(warned);
             debug!("{address}: the handshake failed: {reason}");
         }
     }

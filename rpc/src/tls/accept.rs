@@ -13,7 +13,7 @@ use webpki::EndEntityCert;
 
 use super::{
     ALPN, Tls, identity, material,
-    stream::{Plaintext, Secured, Side, explain},
+    stream::{Explained, Side, explain},
 };
 use crate::{
     Accept, Peer, Transport, meter,
@@ -45,7 +45,7 @@ impl Accept for TlsAccept {
         let peer = Peer::new().with_address(address);
         if first == [MAGIC] {
             if self.is_permissive {
-                return Ok((Box::new(Plaintext::new(stream)), peer));
+                return Ok((Box::new(Explained::plaintext(stream)), peer));
             }
             meter::tls_refused("plaintext");
             farewell(stream).await;
@@ -71,7 +71,7 @@ impl Accept for TlsAccept {
                 peer.with_identity(identity::of_peer(&certificate).unwrap_or_default(), ends)
             }
         };
-        Ok((Box::new(Secured::new(stream, Side::Server)), peer))
+        Ok((Box::new(Explained::tls(stream, Side::Server)), peer))
     }
 }
 

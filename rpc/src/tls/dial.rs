@@ -10,7 +10,7 @@ use tokio_rustls::{
 
 use super::{
     ALPN, Tls, TlsError, provider,
-    stream::{Secured, Side, explain},
+    stream::{Explained, Side, explain},
     verify::ServiceVerifier,
 };
 use crate::{
@@ -50,7 +50,7 @@ impl Dial for TlsDial {
         if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
             return Err(io::Error::other("it speaks TLS, but not ms-rpc"));
         }
-        Ok(Box::new(Secured::new(stream, Side::Client)))
+        Ok(Box::new(Explained::tls(stream, Side::Client)))
     }
 }
 

@@ -24,20 +24,39 @@ pub(super) enum Side {
     Server,
 }
 
-/// TLS over TCP. A client learns with its first read that its certificate is refused (RFC 8446, section 4.4.2.4 and
-/// appendix E.1.2): that error too has words.
-pub(super) struct Secured {
-    stream: TlsStream<TcpStream>,
+/// Stream of a connection, whose errors are explained. A client learns with its first read that its certificate is refused
+/// (RFC 8446, section 4.4.2.4 and appendix E.1.2).
+pub(super) struct Explained<S> {
+    stream: S,
     side: Side,
+    /// Of a connection in plaintext.
+    _counted: Option<Counted>,
 }
 
-impl Secured {
-    pub(super) fn new(stream: impl Into<TlsStream<TcpStream>>, side: Side) -> Self {
-        Self { stream: stream.into(), side }
+/// Counts a client that has not moved to TLS yet, as long as its connection stands.
+struct Counted;
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        meter::plaintext(-1.0);
     }
 }
 
-impl AsyncRead for Secured {
+impl Explained<TlsStream<TcpStream>> {
+    pub(super) fn tls(stream: impl Into<TlsStream<TcpStream>>, side: Side) -> Self {
+        Self { stream: stream.into(), side, _counted: None }
+    }
+}
+
+impl Explained<TcpStream> {
+    /// Plaintext, on a server that also takes TLS.
+    pub(super) fn plaintext(stream: TcpStream) -> Self {
+        meter::plaintext(1.0);
+        Self { stream, side: Side::Server, _counted: Some(Counted) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Explained<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let side = self.side;
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
@@ -49,7 +68,7 @@ impl AsyncRead for Secured {
     }
 }
 
-impl AsyncWrite for Secured {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Explained<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -72,54 +91,6 @@ impl AsyncWrite for Secured {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// Plaintext of a client that has not moved to TLS yet; counted as long as it stands.
-pub(super) struct Plaintext(TcpStream);
-
-impl Plaintext {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        meter::plaintext(1.0);
-        Self(stream)
-    }
-}
-
-impl Drop for Plaintext {
-    fn drop(&mut self) {
-        meter::plaintext(-1.0);
-    }
-}
-
-impl AsyncRead for Plaintext {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Plaintext {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
