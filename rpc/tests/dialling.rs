@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod logs;
 mod raw;
 mod shop;
 
@@ -14,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use logs::Log;
 use ms_register::{Instance, Memory, MsRegister, ServiceName};
 use ms_rpc::{Balancer, CallOptions, Client, ClientProxy, Code, Dial, Target, Transport};
 use raw::{hello, server_hello};
@@ -67,41 +69,6 @@ fn listed(instances: impl IntoIterator<Item = Instance>) -> Arc<Memory> {
     let registry = Arc::new(Memory::new());
     instances.into_iter().for_each(|instance| registry.insert(&service(), instance));
     registry
-}
-
-/// Log of the warnings of one test.
-#[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Collects what is logged on this thread at `level` and above, as long as the guard lives.
-    fn start(level: tracing::Level) -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_ansi(false)
-            .without_time()
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn lines_with(&self, text: &str) -> Vec<String> {
-        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod logs;
 mod shop;
 
 use std::{
@@ -9,13 +10,14 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use logs::Log;
 use ms_rpc::{Accept, Blob, Client, Code, Outcome, Peer, Server, Transport};
 use shop::{ShopClient, ShopServer, TestShop};
 use tokio::{
@@ -189,32 +191,14 @@ async fn one_connection_too_many_is_told_so() {
     timeout(Duration::from_secs(5), again).await.expect("a connection that ended counts no more");
 }
 
-/// Keeps what is said at the level of errors.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn the_log_has_the_details_of_a_panic() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::start(tracing::Level::INFO);
     let server = shop::server(TestShop::default()).await;
     let shop = ShopClient::new(shop::client(&server).await);
     let error = shop.panic().await.unwrap_err();
     assert!(error.message().contains("log has the details"), "{error}");
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("ERROR") && log.contains("as asked") && log.contains("method=\"panic\""), "{log}");
 }
 

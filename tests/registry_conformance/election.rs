@@ -1,33 +1,18 @@
 //! Elections: what only one kind of registry can suffer.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use ms_register::{Election, Instance, Leadership, RegisterError};
-use ms_register_conformance::{Fixture, service, within};
+use ms_register::{Instance, RegisterError};
+use ms_register_conformance::{
+    Fixture,
+    candidates::{DEADLINE, campaign, elected, election, instance},
+    service, within,
+};
 use ms_tests::{Fault, Relay, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::{etcd::EtcdFixture, normal::NormalFixture, zookeeper::ZookeeperFixture};
-
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
-
-pub(crate) fn instance(port: u16) -> Instance {
-    Instance::new("10.0.0.1", port)
-}
-
-pub(crate) async fn election<F: Fixture>(fixture: &F) -> Arc<dyn Election> {
-    fixture.connect().await.unwrap().election().unwrap()
-}
-
-pub(crate) async fn elected(election: &Arc<dyn Election>, port: u16) -> Leadership {
-    election.campaign(&service("goods"), instance(port), DEADLINE).await.unwrap()
-}
-
-pub(crate) fn campaign(election: &Arc<dyn Election>, port: u16) -> JoinHandle<Leadership> {
-    let election = election.clone();
-    tokio::spawn(async move { elected(&election, port).await })
-}
 
 #[tokio::test]
 async fn registries_without_elections_say_what_to_use() {

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use ms_register::RegisterError;
-use ms_register_conformance::{Fixture, service, within};
+use ms_register_conformance::{
+    Fixture,
+    candidates::{DEADLINE, campaign, elected, election, instance},
+    service, within,
+};
 use ms_tests::{Fault, Relay, Response, Server};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    election::{DEADLINE, campaign, elected, election, instance},
-    gregister::GregisterFixture,
-};
+use crate::gregister::GregisterFixture;
 
 const GOODS: &str = "/v1/elections/goods";
 

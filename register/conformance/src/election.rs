@@ -1,30 +1,14 @@
 //! Promises of every registry with elections.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use ms_register::{Election, Instance, Leadership, Master, MasterWatch, RegisterError};
-use tokio::task::JoinHandle;
+use ms_register::{Instance, Master, MasterWatch, RegisterError};
 
-use crate::{Fixture, service, within};
-
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
-
-pub(crate) fn instance(port: u16) -> Instance {
-    Instance::new("10.0.0.1", port)
-}
-
-pub(crate) async fn election<F: Fixture>(fixture: &F) -> Arc<dyn Election> {
-    fixture.connect().await.unwrap().election().unwrap()
-}
-
-pub(crate) async fn elected(election: &Arc<dyn Election>, port: u16) -> Leadership {
-    election.campaign(&service("goods"), instance(port), DEADLINE).await.unwrap()
-}
-
-pub(crate) fn campaign(election: &Arc<dyn Election>, port: u16) -> JoinHandle<Leadership> {
-    let election = election.clone();
-    tokio::spawn(async move { elected(&election, port).await })
-}
+use crate::{
+    Fixture,
+    candidates::{DEADLINE, campaign, elected, election, instance},
+    service, within,
+};
 
 async fn sees<F: Fixture>(watch: &mut MasterWatch, what: &str, port: Option<u16>) -> Option<Master> {
     let found = watch.wait_for(|seen| {

@@ -17,6 +17,7 @@
 // Bodies of tests: a broken promise is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod candidates;
 mod election;
 mod fixture;
 mod outage;
