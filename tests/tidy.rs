@@ -15,8 +15,10 @@ fn root() -> &'static Path {
 }
 
 /// Crates whose modules are looked at: name, and folder of the sources.
-const CRATES: [(&str, &str); 6] = [
+const CRATES: [(&str, &str); 8] = [
+    ("ms_security", "security/src"),
     ("ms_register", "register/src"),
+    ("ms_http", "http/src"),
     ("ms_gregister", "gregister/src"),
     ("ms_rpc", "rpc/src"),
     ("ms_mq", "mq/src"),
@@ -34,6 +36,9 @@ const LAYERS: &[&[&str]] = &[
     &["client", "server"],
     &["local", "axum", "internals", "lib"],
 ];
+
+/// Crates from the bottom up: one depends on those above its own line alone, tests aside.
+const CRATE_LAYERS: &[&[&str]] = &[&["security"], &["register", "http"], &["rpc"], &["gregister", "mq"], &["cli"]];
 
 /// Lines that a source file has at most.
 const LINES: usize = 500;
@@ -76,6 +81,22 @@ fn the_layers_of_the_rpc_crate_are_used_downwards() {
         .map(|(from, to, name)| format!("{from} uses {to} ({name})"))
         .collect();
     assert!(upwards.is_empty(), "{}", upwards.join("\n"));
+}
+
+#[test]
+fn crates_depend_on_those_below() {
+    let layer = |folder: &str| CRATE_LAYERS.iter().position(|folders| folders.contains(&folder));
+    for (index, folder) in
+        CRATE_LAYERS.iter().enumerate().flat_map(|(index, row)| row.iter().map(move |name| (index, name)))
+    {
+        let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        let own = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+        for line in own.lines() {
+            let Some(used) = line.strip_prefix("ms-").and_then(|line| line.split(['.', ' ']).next()) else { continue };
+            let lower = layer(used).is_none_or(|layer| layer < index);
+            assert!(lower, "{folder} depends on ms-{used}, which is not below it: see ARCHITECTURE.md");
+        }
+    }
 }
 
 #[test]

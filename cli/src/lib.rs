@@ -1,9 +1,9 @@
 //! The command `ms`, for its own program and for tests that run it as another one.
 
+mod door;
 mod exit;
 mod file;
 mod gregister;
-mod health;
 mod mq;
 mod node;
 mod open_files;

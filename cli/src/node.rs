@@ -3,19 +3,15 @@
 use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
-use ms_gregister::Access;
+use ms_http::{Health, HttpServer, Readiness};
 use ms_mq::{HTTP_ADDRESS, Meter, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
 use ms_register::{MsRegister, ServiceName};
 use ms_rpc::{SecondSignal, Server};
 use serde::Deserialize;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::time::timeout;
 use tracing::{error, warn};
 
-use crate::{
-    file,
-    health::{Health, State},
-    registry, signals,
-};
+use crate::{door::DoorArgs, file, registry, signals};
 
 /// Arguments of the server. One that is not given is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -40,15 +36,15 @@ pub(crate) struct NodeArgs {
     /// The directory of the messages; it is made if it is not there. Default: mq-data.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Where RPC is served. Default 127.0.0.1:9503.
+    /// Where RPC is served. Default 127.0.0.1:9503; an address that is not of loopback needs --cert or a token.
     #[arg(long)]
     rpc: Option<String>,
-    /// Where HTTP is served. Default 127.0.0.1:9504; an address that is not of loopback needs a token.
+    /// Where HTTP is served. Default 127.0.0.1:9504; an address that is not of loopback needs --cert or a token.
     #[arg(long)]
     http: Option<SocketAddr>,
-    /// The word that every HTTP request must say. Better in the file: others on this machine see arguments.
-    #[arg(long)]
-    token: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    door: DoorArgs,
     /// Messages in memory; more are refused. Default 5,000,000.
     #[arg(long)]
     max_live_messages: Option<u64>,
@@ -68,20 +64,9 @@ impl NodeArgs {
             data: self.data.or(file.data),
             rpc: self.rpc.or(file.rpc),
             http: self.http.or(file.http),
-            token: self.token.or(file.token),
+            door: self.door.or(file.door),
             max_live_messages: self.max_live_messages.or(file.max_live_messages),
         })
-    }
-}
-
-impl NodeArgs {
-    /// The guard of HTTP at this address: without a token for this machine only, and for no web page.
-    fn access(&self, address: SocketAddr) -> Result<Access, Box<dyn Error>> {
-        match self.token.as_deref().filter(|token| !token.is_empty()) {
-            Some(token) => Ok(Access::open().with_token(token)),
-            None if address.ip().is_loopback() => Ok(Access::open()),
-            None => Err(format!("token: {address} can be reached by others: give a token that they must say").into()),
-        }
     }
 }
 
@@ -101,7 +86,9 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         return Err(format!("weight: {weight} is no number from 0 up").into());
     }
     let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9504)));
-    let access = args.access(address)?;
+    let door = args.door.open()?;
+    let access = door.access();
+    door.check("http", address)?;
     let registry = args.registry.as_deref().unwrap_or("memory://");
     let registry = registry::connect(registry).await.map_err(|failure| failure.about("registry"))?;
     let mut config = NodeConfig::new(id);
@@ -115,8 +102,9 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     damage.iter().for_each(|damage| warn!("{damage}"));
 
     check_id_is_free(&registry, &node).await?;
-    let listener = TcpListener::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
-    let http_address = listener.local_addr()?;
+    let mut http = HttpServer::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
+    http = http.max_connections(HTTP_CONNECTIONS);
+    let http_address = http.address();
     let mut server = Server::bind(args.rpc.as_deref().unwrap_or("127.0.0.1:9503"))
         .await
         .map_err(|error| format!("rpc: {error}"))?
@@ -126,6 +114,16 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         .metadata(NODE_ID, id.to_string())
         .metadata(STORE_ID, format!("{:x}", node.store_id()))
         .serve(MqNodeServer::new(node.clone()));
+    door.check("rpc", server.address())?;
+    // The door was checked: beyond loopback there is TLS, or a token, or the word of the operator.
+    server = server.insecure();
+    if let Some(tls) = &door.tls {
+        server = server.tls(tls);
+        http = http.tls(tls);
+    }
+    if let Some(tokens) = &door.tokens {
+        server = server.tokens(tokens);
+    }
     if let Some(nodes) = nodes {
         server = server.metadata(NODES, nodes);
     }
@@ -133,21 +131,21 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     if !http_address.ip().is_unspecified() {
         server = server.metadata(HTTP_ADDRESS, http_address.to_string());
     }
-    let health = Health::start()?;
+    let health = Health::start().map_err(|error| error.to_string())?;
     tokio::spawn(Meter::new(&node).run(METER));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let routes = access.clone().guard(http::router(node.clone())).merge(health.routes(access));
     // An error is the end too.
-    let mut http = tokio::spawn(ms_gregister::serve(listener, routes, HTTP_CONNECTIONS, async { drop(stopped.await) }));
+    let mut http = tokio::spawn(http.serve(routes, async { drop(stopped.await) }));
     // Listened for before the line that says ready: its reader may send one.
     let signal = signals::end();
     let running = server.start().await?;
-    health.set(State::Ready);
+    health.set(Readiness::Ready);
     // The reader may be gone.
     let _ = writeln!(std::io::stdout(), "node {id} is ready: RPC on {}, HTTP on {http_address}", running.address());
     let failure = tokio::select! {
         second = signal => {
-            health.set(State::ShuttingDown);
+            health.set(Readiness::ShuttingDown);
             tokio::select! {
                 () = running.shutdown() => {}
                 () = second.wait() => warn!("a second signal: calls in flight are cut off"),
@@ -156,7 +154,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         }
         failure = node.failed() => {
             error!("{failure}");
-            health.set(State::Failed(failure.to_string()));
+            health.set(Readiness::Failed(failure.to_string()));
             running.shutdown().await;
             Some(failure)
         }

@@ -59,8 +59,8 @@ fn an_address_that_others_reach_needs_a_token_and_networks() {
     let data = directory.path().join("data");
     let data = data.to_str().unwrap();
     let public = ["--data", data, "--http", "0.0.0.0:0"];
-    refused(&public, "give a token");
-    refused(&[&public[..], &["--token", ""]].concat(), "give a token");
+    refused(&public, "give --cert and --key, or --token-file");
+    refused(&[&public[..], &["--token", ""]].concat(), "give --cert and --key, or --token-file");
     refused(&[&public[..], &["--token", "t"]].concat(), "give the networks");
     refused(&[&public[..], &["--token", "t", "--networks", "10.0.0.0/99"]].concat(), "is no network");
     refused(&["--data", data, "--backend", "memory://"], "nothing is stored");

@@ -11,7 +11,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{Node, access::Networks, clock, node::Undone, nodes::Shown, probe, record::Joined, state::Request};
+use crate::{Networks, Node, clock, node::Undone, nodes::Shown, probe, record::Joined, state::Request};
 
 #[derive(Clone)]
 struct Served {

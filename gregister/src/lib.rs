@@ -1,7 +1,7 @@
 //! gregister: a small registry node, for sites without etcd. One process keeps the instances of all services, and the nodes
 //! of queues that were written for gregister of old.
 //!
-//! - [`Node`] is the engine: whatever it confirms is on the disk. [`router`] is its HTTP, [`serve`] accepts connections.
+//! - [`Node`] is the engine: whatever it confirms is on the disk. [`router`] is its HTTP.
 //! - [`mirror`] shows any other registry in the old form, read-only.
 //!
 //! Under `/v1` it speaks JSON; what is wrong is a status of 4xx with `{"error": ".."}`, and a disk that cannot be written 503:
@@ -37,38 +37,33 @@
 //! leaders of a lost store: it elects nobody until it has run for as long as the longest lease (see [`Node::open`]), and says
 //! `"elects":false` till then. Do not put an older copy of a directory back: it does not know that it has to wait.
 
-mod access;
 mod api;
 mod clock;
 mod elections;
-mod guard;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
 mod legacy;
 mod log;
 mod mirror;
+mod networks;
 mod node;
 mod nodes;
 mod probe;
 mod record;
-mod serve;
 mod state;
 mod turns;
 
-pub use access::{Access, Networks};
 pub use log::OpenError;
 pub use mirror::mirror;
+pub use networks::Networks;
 pub use node::{Failed, Node};
-pub use serve::serve;
 
 use axum::Router;
 
-/// All of a node's paths: `/v1`, and the old ones at the root. The nodes that joined in the old way are probed for as long as
-/// the router lives. Needs a tokio runtime.
-pub fn router(node: Node, access: Access) -> Router {
-    let networks = access.networks.clone();
+/// All of a node's paths: `/v1`, and the old ones at the root. The nodes that joined in the old way are probed, within these networks, for as
+/// long as the router lives. Needs a tokio runtime.
+pub fn router(node: Node, networks: Networks) -> Router {
     probe::start(&node, networks.clone());
-    let routes = api::routes(node.clone()).merge(legacy::routes(node, networks)).fallback(legacy::not_found);
-    access.guard(routes)
+    api::routes(node.clone()).merge(legacy::routes(node, networks)).fallback(legacy::not_found)
 }

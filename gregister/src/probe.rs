@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    access::Networks,
+    Networks,
     node::{Node, Undone, WeakNode},
     record::Joined,
     state::Request,

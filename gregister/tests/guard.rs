@@ -1,23 +1,23 @@
-//! Who is served, for how long, and who is not: web pages, and who sends slowly.
+//! The guard before a node's paths: programs do not notice it, and web pages get nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::net::SocketAddr;
 
-use axum::{Router, body::Bytes, routing::any};
-use ms_gregister::{Access, Node, router, serve};
+use axum::Router;
+use ms_gregister::{Networks, Node, router};
+use ms_http::{Access, HttpServer};
+use ms_security::Tokens;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{Notify, oneshot},
-    task::JoinHandle,
-    time::{Instant, timeout},
 };
 
-async fn start(router: Router, stop: impl Future<Output = ()> + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (address, tokio::spawn(serve(listener, router, 100, stop)))
+async fn start(router: Router) -> SocketAddr {
+    let server = HttpServer::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let address = server.address();
+    tokio::spawn(server.serve(router, std::future::pending()));
+    address
 }
 
 /// Sends this, and reads until the end.
@@ -40,8 +40,8 @@ async fn what_programs_send_is_answered_to_the_byte_as_without_a_guard() {
     let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [guarded, plain] = directories
         .each_ref()
-        .map(|data| router(Node::open(data.path(), Node::CANDIDATE_TTL).unwrap(), Access::open()));
-    let (guarded, _) = start(guarded, std::future::pending()).await;
+        .map(|data| router(Node::open(data.path(), Node::CANDIDATE_TTL).unwrap(), Networks::default()));
+    let guarded = start(Access::open().guard(guarded)).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ordinary = listener.local_addr().unwrap();
     tokio::spawn(axum::serve(listener, plain).into_future());
@@ -73,9 +73,10 @@ async fn what_programs_send_is_answered_to_the_byte_as_without_a_guard() {
 async fn what_pages_send_changes_and_tells_nothing() {
     let data = tempfile::tempdir().unwrap();
     let node = Node::open(data.path(), Node::CANDIDATE_TTL).unwrap();
-    let (open, _) = start(router(node.clone(), Access::open()), std::future::pending()).await;
-    let (named, _) = start(router(node.clone(), Access::open().with_name("registry")), std::future::pending()).await;
-    let (secret, _) = start(router(node, Access::open().with_token("t")), std::future::pending()).await;
+    let routes = || router(node.clone(), Networks::default());
+    let open = start(Access::open().guard(routes())).await;
+    let named = start(Access::open().with_name("registry").guard(routes())).await;
+    let secret = start(Access::open().with_tokens(&Tokens::single("ops", "t")).guard(routes())).await;
     let here = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let register = format!("/register?node_id=1&weight=1&tcp_addr={}", here.local_addr().unwrap());
     let ask = |address: SocketAddr, target: String, headers: &'static str| async move {
@@ -103,68 +104,4 @@ async fn what_pages_send_changes_and_tells_nothing() {
     let origin = "Host: registry.example\r\nOrigin: http://tools.example\r\n";
     assert!(ask(secret, "/getNodes?token=t".to_owned(), origin).await.starts_with("HTTP/1.1 200"));
     assert!(ask(secret, "/getNodes".to_owned(), origin).await.starts_with("HTTP/1.1 401"));
-}
-
-fn echo() -> Router {
-    Router::new().route("/", any(async |body: Bytes| body))
-}
-
-/// Longer than any of it.
-const PATIENCE: Duration = Duration::from_secs(600);
-
-/// The clock stands still unless everybody waits for it.
-#[tokio::test(start_paused = true)]
-async fn who_sends_slowly_is_cut_off() {
-    let (address, _) = start(echo(), std::future::pending()).await;
-    // Nothing at all; a head a byte a second; nothing after an answer.
-    for pieces in [vec![], "GET / HTTP/1.1\r\nHost: localhost\r\n".split("").collect(), vec!["GET / HTTP/1.1\r\n\r\n"]]
-    {
-        let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
-        let trickle = tokio::spawn(async move {
-            for piece in pieces {
-                // It may be closed by then.
-                let _ = write.write_all(piece.as_bytes()).await;
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            // Not closed by this side.
-            std::future::pending::<()>().await;
-        });
-        let begin = Instant::now();
-        // A reset is an end, too.
-        let _ = timeout(PATIENCE, read.read_to_end(&mut Vec::new())).await.expect("it stays open");
-        assert_eq!(begin.elapsed().as_secs(), 10);
-        trickle.abort();
-    }
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf").await.unwrap();
-    let begin = Instant::now();
-    let mut answer = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("it stays open").unwrap();
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-    assert_eq!(begin.elapsed().as_secs(), 30);
-}
-
-#[tokio::test]
-async fn what_is_under_way_is_answered_before_the_end() {
-    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let handler = {
-        let (entered, go) = (entered.clone(), go.clone());
-        async move || {
-            entered.notify_one();
-            go.notified().await;
-            "done"
-        }
-    };
-    let (stop, stopped) = oneshot::channel::<()>();
-    let (address, served) = start(Router::new().route("/", any(handler)), async { drop(stopped.await) }).await;
-    // It would go on for ten seconds.
-    let mut idle = TcpStream::connect(address).await.unwrap();
-    let asked = tokio::spawn(async move { raw(address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await });
-    entered.notified().await;
-    stop.send(()).unwrap();
-    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
-    TcpStream::connect(address).await.unwrap_err();
-    go.notify_one();
-    assert!(asked.await.unwrap().ends_with("done"));
-    served.await.unwrap();
 }

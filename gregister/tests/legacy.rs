@@ -4,7 +4,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use ms_gregister::{Access, Networks, Node, mirror, router, serve};
+use ms_gregister::{Networks, Node, mirror, router};
+use ms_http::{Access, HttpServer};
 use ms_register::{Instance, Memory};
 use tempfile::TempDir;
 use tokio::{
@@ -31,12 +32,12 @@ impl Drop for Served {
 
 impl Served {
     async fn start(access: Access) -> Self {
-        Self::over(tempfile::tempdir().unwrap(), access).await
+        Self::over(tempfile::tempdir().unwrap(), access, Networks::default()).await
     }
 
-    async fn over(directory: TempDir, access: Access) -> Self {
-        let router = router(Node::open(directory.path(), Node::CANDIDATE_TTL).unwrap(), access);
-        let (address, task) = self::start(router).await;
+    async fn over(directory: TempDir, access: Access, networks: Networks) -> Self {
+        let routes = router(Node::open(directory.path(), Node::CANDIDATE_TTL).unwrap(), networks);
+        let (address, task) = self::start(access.guard(routes)).await;
         Self { address, directory, task }
     }
 
@@ -49,9 +50,9 @@ impl Served {
 }
 
 async fn start(router: axum::Router) -> (SocketAddr, AbortHandle) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let task = tokio::spawn(serve(listener, router, 100, std::future::pending()));
+    let server = HttpServer::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let address = server.address();
+    let task = tokio::spawn(server.serve(router, std::future::pending()));
     (address, task.abort_handle())
 }
 
@@ -127,7 +128,7 @@ async fn listener() -> TcpListener {
 #[tokio::test]
 async fn what_cannot_or_may_not_be_dialled_is_refused() {
     let networks: Networks = "127.0.0.2/32".parse().unwrap();
-    let served = Served::start(Access::open().with_networks(networks)).await;
+    let served = Served::over(tempfile::tempdir().unwrap(), Access::open(), networks).await;
     let outside = listener().await;
     let inside = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let (outside, inside_address) = (outside.local_addr().unwrap(), inside.local_addr().unwrap());
@@ -168,13 +169,13 @@ async fn nodes_that_are_gone_are_removed_and_outlive_a_miss_and_a_restart() {
 
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(served.directory.path().join("changes"), copy.path().join("changes")).unwrap();
-    let again = Served::over(copy, Access::open()).await;
+    let again = Served::over(copy, Access::open(), Networks::default()).await;
     assert_eq!(again.get("/getNodes").await, before);
 }
 
 #[tokio::test]
 async fn a_token_is_asked_for_on_every_path() {
-    let served = Served::start(Access::open().with_token("secret")).await;
+    let served = Served::start(Access::open().with_tokens(&Tokens::single("ops", "secret"))).await;
     for target in ["/getNodes", "/register", "/v1/services", "/v1/services/goods", "/nothing"] {
         for (query, header) in [("", ""), ("?token=wrong", ""), ("", "Authorization: Bearer secre\r\n")] {
             let (status, body) = get(served.address, &format!("{target}{query}"), header).await;
@@ -192,7 +193,7 @@ async fn another_registry_is_shown_and_not_changed() {
     let goods = "goods".parse().unwrap();
     memory.insert(&goods, Instance::new("10.0.0.1", 80).with_weight(0.25));
     memory.insert(&goods, Instance::new("10.0.0.2", 80).with_metadata("mq.node", "1").with_metadata("mq.http", "h:1"));
-    let (address, task) = start(mirror(memory.clone(), goods, Access::open())).await;
+    let (address, task) = start(Access::open().guard(mirror(memory.clone(), goods))).await;
     let first = r#"{"id":1,"http_addr":"h:1","http_tls":false,"tcp_addr":"10.0.0.2:80","tcp_tls":false,"join_time":"","weight":1}"#;
     let second = r#"{"id":2,"http_addr":"","http_tls":false,"tcp_addr":"10.0.0.1:80","tcp_tls":false,"join_time":"","weight":1}"#;
     let all = format!(r#"{{"code":0,"data":{{"nodes":[{first},{second}]}},"msg":"success"}}"#);

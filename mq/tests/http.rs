@@ -7,6 +7,7 @@ mod looks;
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use looks::stats;
+use ms_http::HttpServer;
 use ms_mq::{
     Change, End, Engine, Look, MessageId, Mode, Node, NodeConfig, NodeId, Pop, Push, QueueName, Settings, http,
 };
@@ -36,9 +37,9 @@ async fn start() -> Running {
     let path = directory.path().to_owned();
     let config = NodeConfig { segment_bytes: 16 << 20, ..NodeConfig::new(NodeId::new(1).unwrap()) };
     let node = tokio::task::spawn_blocking(move || Node::open(&path, &config).unwrap()).await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(ms_gregister::serve(listener, http::router(node.clone()), 256, std::future::pending()));
+    let server = HttpServer::bind(([127, 0, 0, 1], 0).into()).await.unwrap().max_connections(256);
+    let address = server.address();
+    let server = tokio::spawn(server.serve(http::router(node.clone()), std::future::pending()));
     Running { address, node, directory, server }
 }
 

@@ -57,16 +57,21 @@ pub use custom::{Custom, CustomError, NumberError};
 pub use erased_serde;
 pub use local::Local;
 pub use ms_rpc_macros::service;
+pub use ms_security::Principal;
 pub use net::{Accept, Dial, Target, Transport};
 pub use server::{
-    Incoming, NextSignal, Principal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits,
-    shutdown_signal,
+    Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits, shutdown_signal,
 };
 pub use service::{
     Descriptor, Execution, Method, Reply, Request, Service, Signature,
     describe::{Describe, DescribeClient, MethodDescription, ServiceDescription},
     health::{Health, HealthClient, HealthState, ServiceHealth},
 };
+
+/// Tokens of callers: see [`Server::tokens`] and [`Server::authenticate`].
+pub mod auth {
+    pub use ms_security::{Principal, Tokens, TokensError};
+}
 
 /// Items that generated code refers to.
 #[doc(hidden)]

@@ -129,18 +129,6 @@ pub(crate) fn tls_refused(reason: &'static str) {
     counter!("ms_rpc_tls_refused_total", "reason" => reason).increment(1);
 }
 
-#[cfg(feature = "tls")]
-pub(crate) fn tls_reloaded(used: bool) {
-    let result = if used { "used" } else { "failed" };
-    counter!("ms_rpc_tls_reloads_total", "result" => result).increment(1);
-}
-
-/// Time until the own certificate ends.
-#[cfg(feature = "tls")]
-pub(crate) fn certificate_left(left: Duration) {
-    gauge!("ms_rpc_tls_certificate_expiry_seconds").set(left);
-}
-
 /// Counts a caller that was refused for what it is.
 pub(crate) fn denied(reason: &'static str) {
     counter!("ms_rpc_denied_total", "reason" => reason).increment(1);

@@ -55,7 +55,6 @@ use limit::{Limits, Ticker};
 use pool::Pool;
 use turns::Turns;
 
-pub use auth::Principal;
 pub use dispatch::Incoming;
 pub use error::ServerError;
 pub use limit::RateLimit;

@@ -7,9 +7,10 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
+use ms_security::{Principal, Tokens};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
@@ -18,27 +19,6 @@ use crate::{Code, Peer, Service, Status};
 
 /// Time that an authentication may take.
 const DEADLINE: Duration = Duration::from_secs(5);
-
-/// Authenticated caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    pub(super) name: String,
-    pub(super) expires: Option<SystemTime>,
-}
-
-impl Principal {
-    /// A caller of this name, for as long as its connection stands.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), expires: None }
-    }
-
-    /// The same until `time`: then the server says GOAWAY, and the client connects again with fresh credentials.
-    #[must_use]
-    pub fn expires_at(mut self, time: SystemTime) -> Self {
-        self.expires = Some(time);
-        self
-    }
-}
 
 type Asked = Pin<Box<dyn Future<Output = Result<Principal, Status>> + Send>>;
 
@@ -204,6 +184,28 @@ impl Server {
     {
         self.authenticator = Some(Authenticator(Arc::new(move |peer| Box::pin(authenticate(peer)))));
         self
+    }
+
+    /// Callers present one of these tokens as their [`credentials`](crate::ClientBuilder::credentials): its holder is the
+    /// principal. An [`authenticate`](Self::authenticate) that asks the [`Tokens`]; the last of both counts.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use ms_rpc::{Server, auth::Tokens};
+    ///
+    /// let server = Server::bind("127.0.0.1:9112").await?.tokens(&Tokens::from_file("tokens")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tokens(self, tokens: &Tokens) -> Self {
+        let tokens = tokens.clone();
+        self.authenticate(move |peer| {
+            let tokens = tokens.clone();
+            async move {
+                let found = tokens.check(peer.credentials()).await;
+                found.ok_or_else(|| Status::new(Code::Unauthenticated, "the token is missing, unknown, or has ended"))
+            }
+        })
     }
 
     /// Lets `who` call `what`: a principal's name, and `service` or `service/method`, each exact or with `*` at its begin or end.

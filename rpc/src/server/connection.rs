@@ -16,7 +16,7 @@ use tokio::{task::coop::has_budget_remaining, time::Instant};
 use tracing::debug;
 
 use super::{
-    Principal, Shared,
+    Shared,
     auth::Authenticating,
     call::refused,
     calls::{Calls, OUTPUT_LIMIT, Outbox, Returned},
@@ -179,11 +179,11 @@ impl<T: Socket> Connection<T> {
         let authenticated = ready!(authenticating.poll(cx));
         self.authenticating = None;
         match authenticated {
-            Ok(Principal { name, expires }) => {
-                if let Some(time) = expires.and_then(instant_of) {
+            Ok(principal) => {
+                if let Some(time) = principal.expires().and_then(instant_of) {
                     self.side.ends_at(time);
                 }
-                self.calls.set_principal(name);
+                self.calls.set_principal(principal.name().to_owned());
             }
             Err(status) => {
                 meter::denied("authentication");

@@ -8,13 +8,8 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
-use webpki::EndEntityCert;
 
-use super::{
-    ALPN, Tls, identity, material,
-    stream::{Explained, Side, explain},
-};
+use super::{ALPN, Tls, stream::Framed};
 use crate::{
     Accept, Peer, Transport, meter,
     proto::{GoAway, MAGIC},
@@ -37,7 +32,6 @@ impl Accept for TlsAccept {
     }
 
     async fn accept(&self, stream: TcpStream, address: SocketAddr) -> io::Result<(Box<dyn Transport>, Peer)> {
-        self.tls.watch();
         let mut first = [0];
         if stream.peek(&mut first).await? == 0 {
             return Err(io::Error::other("the client closed the connection before it said anything"));
@@ -45,33 +39,18 @@ impl Accept for TlsAccept {
         let peer = Peer::new().with_address(address);
         if first == [MAGIC] {
             if self.is_permissive {
-                return Ok((Box::new(Explained::plaintext(stream)), peer));
+                return Ok((Box::new(Framed::plaintext(stream)), peer));
             }
             meter::tls_refused("plaintext");
             farewell(stream).await;
             return Err(io::Error::other("the client speaks plaintext, TLS is required"));
         }
-        let Some(config) = self.tls.current().server.clone() else {
-            return Err(io::Error::other("there is no certificate"));
-        };
-        let accepted = TlsAcceptor::from(config).accept(stream).await;
-        let stream = accepted.map_err(|error| {
-            meter::tls_refused("handshake");
-            explain(error, Side::Server)
-        })?;
-        let session = stream.get_ref().1;
-        if session.alpn_protocol() != Some(ALPN) {
-            return Err(io::Error::other("the client speaks TLS, but did not name ms-rpc/2 (ALPN)"));
-        }
-        let peer = match session.peer_certificates().and_then(<[_]>::first) {
+        let stream = self.tls.accept(stream, ALPN).await?;
+        let peer = match stream.peer() {
+            Some(certified) => peer.with_identity(certified.identity, certified.ends),
             None => peer,
-            Some(der) => {
-                let certificate = EndEntityCert::try_from(der).map_err(io::Error::other)?;
-                let ends = material::period(der).map(|(_, ends)| ends);
-                peer.with_identity(identity::of_peer(&certificate).unwrap_or_default(), ends)
-            }
         };
-        Ok((Box::new(Explained::tls(stream, Side::Server)), peer))
+        Ok((Box::new(Framed::tls(stream)), peer))
     }
 }
 

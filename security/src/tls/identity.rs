@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use tokio_rustls::rustls::pki_types::ServerName;
 use webpki::EndEntityCert;
 
 use super::TlsError;
@@ -31,7 +32,7 @@ impl fmt::Display for Identity {
 }
 
 impl Identity {
-    fn parse(text: &str) -> Result<Self, TlsError> {
+    pub(super) fn parse(text: &str) -> Result<Self, TlsError> {
         if text.contains("://") {
             let valid = text.starts_with("spiffe://") && text.len() <= 2048 && !text.contains(char::is_whitespace);
             let reason = "write it like spiffe://prod/shop";
@@ -112,8 +113,15 @@ pub(super) fn of_peer(certificate: &EndEntityCert<'_>) -> Option<String> {
     names(certificate).into_iter().next()
 }
 
-fn names(certificate: &EndEntityCert<'_>) -> Vec<String> {
+pub(super) fn names(certificate: &EndEntityCert<'_>) -> Vec<String> {
     certificate.valid_uri_names().chain(certificate.valid_dns_names()).map(str::to_owned).collect()
+}
+
+/// Host of a URL: a DNS name, or an IP address, with or without the brackets of IPv6.
+pub(super) fn host(text: &str) -> Result<ServerName<'static>, TlsError> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let name = ServerName::try_from(bare.to_owned());
+    name.map_err(|_| invalid(text, "host", "write a DNS name or an IP address, without a port"))
 }
 
 /// Letters, digits and dashes between dots (RFC 1123, section 2.1), and underscores, which service names have.

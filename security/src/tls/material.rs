@@ -1,8 +1,9 @@
 //! Certificates, keys and authorities: from PEM to configurations.
 
 use std::{
+    collections::BTreeMap,
     fs,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,7 +16,7 @@ use tokio_rustls::rustls::{
 use webpki::OwnedCertRevocationList;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use super::{ALPN, Pem, Source, TlsError, provider};
+use super::{Pem, Source, TlsError, provider};
 
 /// Origin of everything.
 #[derive(Clone, Debug)]
@@ -54,7 +55,9 @@ fn read(pem: &Pem) -> Result<Vec<u8>, TlsError> {
 pub(super) struct Loaded {
     pub(super) texts: Texts,
     /// `None` without a certificate.
-    pub(super) server: Option<Arc<ServerConfig>>,
+    server: Option<ServerConfig>,
+    /// The same for each application protocol, made when the first connection needs it: connections share it.
+    by_protocol: Mutex<BTreeMap<&'static str, Arc<ServerConfig>>>,
     /// `None` without authorities.
     pub(super) client: Option<Arc<Trust>>,
     /// End of this side's own certificate.
@@ -98,7 +101,23 @@ impl Loaded {
                 }))
             }
         };
-        Ok(Self { server, client, ends, texts })
+        Ok(Self { server, by_protocol: Mutex::default(), client, ends, texts })
+    }
+
+    pub(super) fn has_certificate(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Configuration of a server that speaks this application protocol.
+    pub(super) fn server(&self, protocol: &'static str) -> Result<Arc<ServerConfig>, TlsError> {
+        let server = self.server.as_ref().ok_or(TlsError::NoCertificate)?;
+        let mut known = self.by_protocol.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = known.entry(protocol).or_insert_with(|| {
+            let mut config = server.clone();
+            config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+            Arc::new(config)
+        });
+        Ok(config.clone())
     }
 }
 
@@ -106,7 +125,7 @@ fn server(
     own: Arc<SingleCertAndKey>,
     roots: Option<RootCertStore>,
     crls: Vec<CertificateRevocationListDer<'static>>,
-) -> Result<Arc<ServerConfig>, TlsError> {
+) -> Result<ServerConfig, TlsError> {
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| unusable("TLS 1.3", error))?;
@@ -118,11 +137,10 @@ fn server(
         }
     };
     let mut config = config.with_cert_resolver(own);
-    config.alpn_protocols = vec![ALPN.to_vec()];
     // Connections are long, and a ticket would outlive a certificate that is withdrawn.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// Certificate and key, checked against each other and the clock; and the end of the certificate.

@@ -8,9 +8,9 @@ use tokio_rustls::rustls::{
 };
 
 use super::{
+    explain::{Side, explain},
     identity::{Identity, Names},
-    stream::{Side, explain},
-    verify::ServiceVerifier,
+    verify::{self, ServiceVerifier},
     *,
 };
 
@@ -40,12 +40,22 @@ fn issue(authority: &Authority, names: &[&str], begins: SystemTime, ends: System
 /// Judges a certificate at this time as that of service `shop`; the error in words.
 fn judge(trusted: &Authority, certificate: &CertificateDer<'_>, at: SystemTime) -> Result<(), String> {
     let tls = Tls::one_way_client(Pem::bytes(trusted.pem())).trust_domain("test").dns_suffix("svc").build().unwrap();
-    let (trust, expected) = (tls.current().client.clone().unwrap(), tls.0.names.of("shop").unwrap());
+    judge_as(&tls, verify::Names::Identities(tls.0.names.of("shop").unwrap()), certificate, at)
+}
+
+/// Judges a certificate at this time as one with these names; the error in words.
+fn judge_as(
+    tls: &Tls,
+    expected: verify::Names,
+    certificate: &CertificateDer<'_>,
+    at: SystemTime,
+) -> Result<(), String> {
+    let trust = tls.current().client.clone().unwrap();
     let verifier = ServiceVerifier { trust, expected, provider: provider() };
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let at = UnixTime::since_unix_epoch(at.duration_since(SystemTime::UNIX_EPOCH).unwrap());
     let verified = verifier.verify_server_cert(certificate, &[], &name, &[], at);
-    verified.map(|_| ()).map_err(|error| explain(std::io::Error::other(error), Side::Client).to_string())
+    verified.map(|_| ()).map_err(|error| explain(std::io::Error::other(error), Side::Client, "x").to_string())
 }
 
 #[test]
@@ -63,6 +73,25 @@ fn a_certificate_holds_between_its_times_and_for_its_names() {
         assert!(error.contains("spiffe://test/shop or shop.svc is expected"), "{names:?}: {error}");
     }
     assert!(judge(&own, &b"\x30\x03\x02\x01\x01"[..].into(), now).is_err());
+}
+
+#[test]
+fn a_host_is_expected_as_in_https() {
+    let (own, now) = (authority(), SystemTime::now());
+    let tls = Tls::one_way_client(Pem::bytes(own.pem())).build().unwrap();
+    let certificate = issue(&own, &["registry.svc", "*.nodes.svc", "spiffe://test/registry"], now - DAY, now + DAY);
+    let judge = |host: &str| judge_as(&tls, verify::Names::Host(identity::host(host).unwrap()), &certificate, now);
+    for host in ["registry.svc", "REGISTRY.svc", "a.nodes.svc"] {
+        judge(host).unwrap();
+    }
+    for host in ["svc", "other.svc", "nodes.svc", "a.b.nodes.svc", "127.0.0.1", "[::1]", "::1"] {
+        let error = judge(host).unwrap_err();
+        assert!(error.contains("its certificate is that of spiffe://test/registry, registry.svc"), "{host}: {error}");
+    }
+    for text in ["", "a b", "host:80", "[127.0.0.1", "spiffe://test/registry"] {
+        let error = tls.check_expected(Expected::Host(text)).unwrap_err().to_string();
+        assert!(error.contains("without a port"), "{text}: {error}");
+    }
 }
 
 proptest! {

@@ -19,20 +19,30 @@ use super::{
 #[derive(Debug)]
 pub(super) struct ServiceVerifier {
     pub(super) trust: Arc<Trust>,
-    pub(super) expected: Vec<Identity>,
+    pub(super) expected: Names,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
-/// A certificate of another service.
+/// Names of which a certificate must have one.
+#[derive(Clone, Debug)]
+pub(super) enum Names {
+    Identities(Vec<Identity>),
+    Host(ServerName<'static>),
+}
+
+/// A certificate of another service, or of another host.
 #[derive(Debug)]
 pub(super) struct OtherIdentity {
-    expected: Vec<Identity>,
+    expected: Names,
     names: Vec<String>,
 }
 
 impl fmt::Display for OtherIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let expected = self.expected.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        let expected = match &self.expected {
+            Names::Identities(expected) => expected.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "),
+            Names::Host(host) => host.to_str().into_owned(),
+        };
         match &self.names[..] {
             [] => write!(f, "its certificate names nobody, {expected} is expected"),
             names => write!(f, "its certificate is that of {}, {expected} is expected", names.join(", ")),
@@ -64,7 +74,13 @@ impl ServerCertVerifier for ServiceVerifier {
         certificate
             .verify_for_usage(algorithms, roots, intermediates, now, usage, revocation.map(|r| r.build()), None)
             .map_err(certificate_error)?;
-        identity::verify(&certificate, &self.expected).map_err(|names| {
+        let verified = match &self.expected {
+            Names::Identities(expected) => identity::verify(&certificate, expected),
+            Names::Host(host) => {
+                certificate.verify_is_valid_for_subject_name(host).map_err(|_| identity::names(&certificate))
+            }
+        };
+        verified.map_err(|names| {
             let error = OtherIdentity { expected: self.expected.clone(), names };
             CertificateError::Other(OtherError(Arc::new(error)))
         })?;

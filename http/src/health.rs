@@ -3,25 +3,28 @@
 use std::time::Duration;
 
 use axum::{Router, http::StatusCode, routing::get};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use ms_gregister::Access;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{sync::watch, time::interval};
 
-use crate::exit::Failure;
+use crate::Access;
 
-/// Readiness of a server.
+/// Readiness of a server, for `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum Readiness {
+    /// Not yet: 503.
     Starting,
+    /// Calls are taken: 200.
     Ready,
+    /// No more: 503.
     ShuttingDown,
-    /// The server ends because of this.
+    /// The server ends because of this: 503.
     Failed(String),
 }
 
-/// Readiness, and the metrics of this process.
-pub(crate) struct Health {
-    state: watch::Sender<State>,
+/// Readiness of a server, and the metrics of its process.
+#[derive(Debug)]
+pub struct Health {
+    state: watch::Sender<Readiness>,
     metrics: PrometheusHandle,
 }
 
@@ -30,10 +33,18 @@ const BUCKETS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
 /// Time between two clean-ups of the recorder.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// The metrics of this process cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics: {0}")]
+pub struct HealthError(String);
+
 impl Health {
-    /// Installs the recorder of this process.
-    pub(crate) fn start() -> Result<Self, Failure> {
-        let failure = |error| Failure::Other(format!("metrics: {error}"));
+    /// Installs the recorder of this process's metrics. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// There is a recorder already.
+    pub fn start() -> Result<Self, HealthError> {
+        let failure = |error: BuildError| HealthError(error.to_string());
         let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS);
         let metrics = builder.map_err(failure)?.install_recorder().map_err(failure)?;
         let upkeep = metrics.clone();
@@ -44,22 +55,23 @@ impl Health {
                 upkeep.run_upkeep();
             }
         });
-        Ok(Self { state: watch::Sender::new(State::Starting), metrics })
+        Ok(Self { state: watch::Sender::new(Readiness::Starting), metrics })
     }
 
-    pub(crate) fn set(&self, state: State) {
+    /// Sets what `/readyz` answers.
+    pub fn set(&self, state: Readiness) {
         self.state.send_replace(state);
     }
 
-    /// Routes for GET and HEAD. Probes need no token; `/metrics` is behind `access`.
-    pub(crate) fn routes(&self, access: Access) -> Router {
+    /// `/healthz`, `/readyz` and `/metrics`, for GET and HEAD. Probes need no token; `/metrics` is behind `access`.
+    pub fn routes(&self, access: Access) -> Router {
         let (state, metrics) = (self.state.subscribe(), self.metrics.clone());
         let ready = move || {
             let answer = match &*state.borrow() {
-                State::Ready => (StatusCode::OK, "ready\n".to_owned()),
-                State::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()),
-                State::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned()),
-                State::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+                Readiness::Ready => (StatusCode::OK, "ready\n".to_owned()),
+                Readiness::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()),
+                Readiness::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned()),
+                Readiness::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             };
             std::future::ready(answer)
         };

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use metrics::{counter, gauge};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::sleep,
@@ -12,7 +13,6 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::Inner;
-use crate::meter;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -42,11 +42,11 @@ async fn run(inner: Weak<Inner>, pause: Duration) {
         match reloaded.await {
             Ok(Ok(false)) | Err(_) => {}
             Ok(Ok(true)) => {
-                meter::tls_reloaded(true);
+                counter!("ms_rpc_tls_reloads_total", "result" => "used").increment(1);
                 info!("TLS: the changed certificates are in use for new connections");
             }
             Ok(Err(error)) => {
-                meter::tls_reloaded(false);
+                counter!("ms_rpc_tls_reloads_total", "result" => "failed").increment(1);
                 error!("TLS: the changed files are not used, those of before stay: {error}");
             }
         }
@@ -57,7 +57,7 @@ async fn run(inner: Weak<Inner>, pause: Duration) {
 fn report(inner: &Inner, warned: &mut Option<(SystemTime, Duration)>) {
     let Some(ends) = inner.current.load().ends else { return };
     let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
-    meter::certificate_left(left);
+    gauge!("ms_rpc_tls_certificate_expiry_seconds").set(left);
     let Some(limit) = [DAY, 7 * DAY].into_iter().find(|limit| left <= *limit) else { return };
     if *warned != Some((ends, limit)) {
         *warned = Some((ends, limit));
