@@ -175,7 +175,10 @@ fn a_queue_that_others_can_reach_asks_for_a_token() {
     let public = ["mq-node", "--rpc", "127.0.0.1:0", "--http", "0.0.0.0:0", "--data", data];
     let refused = Command::new(env!("CARGO_BIN_EXE_ms")).args(public).output().unwrap();
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && said.contains("0.0.0.0:0 can be reached by others: give --cert and --key"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("0.0.0.0:0 can be reached by others: give --cert and --key"),
+        "{said}"
+    );
     let node = Running::run(Command::new(env!("CARGO_BIN_EXE_ms")).args(public).args(["--token", "a word"]));
     let port = node.address("HTTP").replace("0.0.0.0:", "");
     let ask = |target: &str, headers: &str| {

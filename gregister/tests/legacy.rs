@@ -7,6 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 use ms_gregister::{Networks, Node, mirror, router};
 use ms_http::{Access, HttpServer};
 use ms_register::{Instance, Memory};
+use ms_security::Tokens;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

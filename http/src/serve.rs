@@ -158,7 +158,10 @@ async fn open(
         Ok(stream) => {
             let principal = stream.peer().filter(|peer| !peer.identity.is_empty()).map(|peer| {
                 let principal = Principal::new(peer.identity);
-                peer.ends.map_or(principal.clone(), |ends| principal.expires_at(ends))
+                match peer.ends {
+                    Some(ends) => principal.expires_at(ends),
+                    None => principal,
+                }
             });
             converse(stream, (address, principal), router, stopping).await;
         }
