@@ -16,7 +16,7 @@ const VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use ms_rpc::tls::dev::DevAuthority;
+/// use ms_security::tls::dev::DevAuthority;
 ///
 /// let authority = DevAuthority::new("dev")?;
 /// let goods = authority.tls("goods")?.build()?;
