@@ -31,8 +31,10 @@ impl Dial for TlsDial {
                 "TLS needs the name of the service: set `ClientBuilder::service`",
             )
         })?;
+        let expected = Expected::Service(service);
+        self.tls.check_expected(expected).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let stream = tcp(target.address).await?;
-        let stream = self.tls.connect(stream, Expected::Service(service), ALPN).await?;
+        let stream = self.tls.connect(stream, expected, ALPN).await?;
         Ok(Box::new(Framed::tls(stream)))
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, IoSlice},
+    net::Ipv4Addr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -20,7 +21,8 @@ use webpki::EndEntityCert;
 use super::{
     Tls, TlsError,
     explain::{Side, explain},
-    identity, material, provider,
+    identity::{self, Identity},
+    material, provider,
     verify::{Names, ServiceVerifier},
 };
 
@@ -147,7 +149,17 @@ impl Tls {
     /// # Errors
     /// There are no authorities, or it is no name.
     pub fn check_expected(&self, expected: Expected<'_>) -> Result<(), TlsError> {
-        self.client_config(expected, Protocol::HTTP).map(|_| ())
+        self.check_authorities()?;
+        self.names(expected).map(drop)
+    }
+
+    /// Names of which the server's certificate must have one.
+    fn names(&self, expected: Expected<'_>) -> Result<Names, TlsError> {
+        Ok(match expected {
+            Expected::Service(service) => Names::Identities(self.0.names.of(service)?),
+            Expected::Identity(identity) => Names::Identities(vec![Identity::parse(identity)?]),
+            Expected::Host(host) => Names::Host(identity::host(host)?),
+        })
     }
 
     /// Configuration for a connection to a server of this name, and the name that is sent.
@@ -157,18 +169,13 @@ impl Tls {
         protocol: Protocol,
     ) -> Result<(Arc<ClientConfig>, ServerName<'static>), TlsError> {
         let trust = self.current().client.clone().ok_or(TlsError::NoAuthorities)?;
-        // Never sent: the verifier looks at identities alone.
-        let nobody = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
-        let (names, sent) = match expected {
-            Expected::Service(service) => (Names::Identities(self.0.names.of(service)?), nobody),
-            Expected::Identity(identity) => (Names::Identities(vec![identity::Identity::parse(identity)?]), nobody),
-            Expected::Host(host) => {
-                let name = identity::host(host)?;
-                (Names::Host(name.clone()), name)
-            }
+        let names = self.names(expected)?;
+        let (sent, sends_name) = match &names {
+            Names::Host(name) => (name.clone(), true),
+            // Never sent: the verifier looks at identities alone.
+            Names::Identities(_) => (ServerName::IpAddress(Ipv4Addr::LOCALHOST.into()), false),
         };
         let provider = provider();
-        let sends_name = matches!(names, Names::Host(_));
         let verifier = ServiceVerifier { trust: trust.clone(), expected: names, provider: provider.clone() };
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
