@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "registry_conformance/authority.rs"]
+mod authority;
+#[path = "registry_conformance/cache.rs"]
+mod cache;
 #[path = "registry_conformance/election.rs"]
 mod election;
 #[path = "registry_conformance/embedded.rs"]
@@ -13,6 +17,8 @@ mod embedded;
 mod ensemble;
 #[path = "registry_conformance/etcd.rs"]
 mod etcd;
+#[path = "registry_conformance/etcd_cluster.rs"]
+mod etcd_cluster;
 #[path = "registry_conformance/gregister.rs"]
 mod gregister;
 #[path = "registry_conformance/gregister_election.rs"]
@@ -23,6 +29,12 @@ mod mirror;
 mod nacos;
 #[path = "registry_conformance/normal.rs"]
 mod normal;
+#[path = "registry_conformance/plugs.rs"]
+mod plugs;
+#[path = "registry_conformance/shop.rs"]
+mod shop;
+#[path = "registry_conformance/union.rs"]
+mod union;
 #[path = "registry_conformance/zookeeper.rs"]
 mod zookeeper;
 
@@ -39,6 +51,8 @@ tests!(
     instances_of_one_process_are_apart,
     services_are_apart,
     services_are_named,
+    names_of_services_are_followed,
+    an_update_leaves_no_gap,
     close_deregisters_everything,
     what_peers_cannot_dial_is_refused,
     garbage_is_skipped_with_one_warning,
@@ -50,6 +64,7 @@ registry!(on_memory, crate::embedded::MemoryFixture);
 registry!(on_etcd, crate::etcd::EtcdFixture);
 registry!(on_gregister, crate::gregister::GregisterFixture);
 registry!(on_nacos, crate::nacos::NacosFixture);
+registry!(on_union, crate::union::UnionFixture);
 registry!(on_zookeeper, crate::zookeeper::ZookeeperFixture);
 
 elections!(elections_in_memory, crate::embedded::MemoryFixture);

@@ -10,8 +10,12 @@ use crate::exit::Failure;
 const BACK_ENDS: &[&str] = &[
     "memory",
     "static",
+    #[cfg(feature = "dns")]
+    "dns",
     #[cfg(feature = "etcd")]
     "etcd",
+    #[cfg(feature = "file")]
+    "file",
     #[cfg(feature = "gregister")]
     "gregister",
     #[cfg(feature = "nacos")]
@@ -27,7 +31,7 @@ pub(crate) static VERSION: LazyLock<String> =
 /// Help of an option that takes a registry's URL.
 pub(crate) fn help(what: &str) -> String {
     let schemes: Vec<_> = BACK_ENDS.iter().map(|scheme| format!("{scheme}://")).collect();
-    format!("{what}: a URL of one of {}", schemes.join(", "))
+    format!("{what}: a URL of one of {}, or several as union:URL|URL", schemes.join(", "))
 }
 
 /// Connects to a registry; an error tells the reader of the command line what to do.

@@ -85,6 +85,10 @@ impl About {
         RegisterError::Unsupported { registry: self.registry(), what, instead }
     }
 
+    pub(crate) fn unnamed_services(&self) -> RegisterError {
+        self.unsupported("list of services", "name the services that you ask for")
+    }
+
     pub(crate) fn closed(&self) -> RegisterError {
         RegisterError::Closed { registry: self.registry() }
     }

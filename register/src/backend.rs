@@ -3,9 +3,11 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use tokio::time::sleep;
 
 use crate::{
-    About, Candidate, Found, Instance, LeaseKeeper, Master, MasterCell, RegisterError, ServiceName, SnapshotCell,
+    About, Candidate, Found, Instance, LeaseKeeper, Master, MasterCell, RegisterError, ServiceName, ServicesCell,
+    SnapshotCell, backoff::jittered,
 };
 
 /// One kind of registry. [`Registry<B>`](crate::Registry) makes an [`MsRegister`](crate::MsRegister) of it: it holds ids
@@ -75,12 +77,30 @@ pub trait Backend: fmt::Debug + Sized + Send + Sync + 'static {
         false
     }
 
+    /// Returns true if [`services`](Self::services) is there. Default false.
+    fn names_services(&self) -> bool {
+        false
+    }
+
     /// The names of all services with at least one entry, in any order.
     ///
     /// # Errors
     /// [`RegisterError::Unsupported`] by default.
     async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
-        Err(self.about().unsupported("list of services", "name the services that you ask for"))
+        Err(self.about().unnamed_services())
+    }
+
+    /// One round of following the names of all services; see [`follow`](Self::follow). Default: a read every 5 s, give or take a
+    /// quarter.
+    ///
+    /// # Errors
+    /// Reason why the names may be out of date.
+    async fn follow_services(&self, cell: &ServicesCell) -> Result<(), RegisterError> {
+        const PERIOD: Duration = Duration::from_secs(5);
+        loop {
+            cell.refresh(self.services().await?);
+            sleep(jittered(PERIOD)).await;
+        }
     }
 
     /// Elections, where this kind of registry has them. Default: none.

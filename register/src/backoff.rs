@@ -31,11 +31,37 @@ impl Backoff {
 
     /// Pauses after a round that began then. One that lasted longer than the longest pause was no failure to connect: the
     /// pauses begin again.
-    pub(crate) async fn after(&mut self, begun: Instant) {
+    async fn after(&mut self, begun: Instant) {
         if begun.elapsed() > Self::MOST {
             self.reset();
         }
         sleep(self.next_delay()).await;
+    }
+}
+
+/// Period of full reads where a watch stands: they correct whatever it may have missed.
+pub(crate) fn reread() -> Duration {
+    jittered(Duration::from_secs(80))
+}
+
+/// A period, give or take a quarter: what many clients do from time to time is spread out.
+pub(crate) fn jittered(period: Duration) -> Duration {
+    period.mul_f64(0.75 + fastrand::f64() / 2.0)
+}
+
+/// Runs round after round for ever, each after a pause that grows while rounds are short.
+pub(crate) async fn rounds<F>(what: &str, mut round: impl FnMut() -> F, failed: impl Fn(RegisterError))
+where
+    F: Future<Output = Result<(), RegisterError>>,
+{
+    let mut backoff = Backoff::default();
+    loop {
+        let begun = Instant::now();
+        if let Err(error) = round().await {
+            debug!("{what}: {error}");
+            failed(error);
+        }
+        backoff.after(begun).await;
     }
 }
 

@@ -4,23 +4,34 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Backend, MemoryBackend, MsRegister, RegisterError, Registry, StaticBackend, url::RegistryUrl};
+use crate::{
+    Backend, MemoryBackend, MsRegister, RegisterError, Registry, StaticBackend, UnionBackend, url::RegistryUrl,
+};
 
-const KNOWN: &str = "memory://, static://, etcd://, gregister://, nacos://, zookeeper://";
+const KNOWN: &str =
+    "memory://, static://, dns://, etcd://, file://, gregister://, nacos://, zookeeper://, union:URL|URL";
 
 /// Schemes that are cargo features of the same name.
-const FEATURES: [&str; 4] = ["etcd", "gregister", "nacos", "zookeeper"];
+const FEATURES: [&str; 6] = ["dns", "etcd", "file", "gregister", "nacos", "zookeeper"];
+
+/// Beginning of a URL that names several registries.
+const UNION: &str = "union:";
 
 /// Builds the registry that `url` names: its scheme chooses the back end, the rest configures it.
 ///
 /// | URL | parameters, with defaults |
 /// |---|---|
 /// | `memory://` | none; every call makes a registry of its own: share the `Arc` |
-/// | `static://h:p,h:p` | none; these are the instances of every service |
+/// | `static://h:p,h:p` | a service's name: `goods=h:p,h:p` are its instances; those before the `?` are of all other services |
+/// | `dns://name:port` | port left out: SRV records; `{service}` in the name; `server=ip:port,..` (the system's), `timeout=3` s, `refresh=30` s |
 /// | `etcd://h:p,h:p/prefix` | prefix `ms-rpc` (`etcd://h:p//services` for keys that begin with a slash); `ttl=10` s, `timeout=3` s, `username`, `password` |
+/// | `file:///path.toml` | none; `.json` too, and a zinx cluster's `dinx.json` |
 /// | `gregister://h:p` | `ttl=10` s, `timeout=3` s, `token` |
 /// | `nacos://h:p` | `namespace=` (public), `group=DEFAULT_GROUP`, `cluster=DEFAULT`, `timeout=3` s, `username`, `password` |
 /// | `zookeeper://h:p,h:p/base` | base `ms-rpc`; `session=10` s, `timeout=3` s, `layout=curator` with `payload=spring` or `map`, or `layout=master-normal`; `username`, `password` |
+/// | `union:URL\|URL` | those of each URL, in which a `\|` is written as `%7C` |
+///
+/// All but `memory://`, `static://` and unions take `cache=DIR`; see [`Registry::with_cache`].
 ///
 /// # Errors
 /// A URL that is wrong, a back end that is not compiled in, and a registry that does not answer within `timeout`.
@@ -42,7 +53,17 @@ pub fn connect_in_background(url: &str) -> Result<Arc<dyn MsRegister>, RegisterE
 }
 
 /// A configuration, and the back end that it is for.
-struct Configured<B: Backend>(B::Config);
+struct Configured<B: Backend>(B::Config, Option<String>);
+
+impl<B: Backend> Configured<B> {
+    /// The registry as it was asked for.
+    fn finished(registry: Registry<B>, cache: Option<String>) -> Result<Arc<dyn MsRegister>, RegisterError> {
+        Ok(match cache {
+            Some(directory) => Arc::new(registry.with_cache(directory)?),
+            None => Arc::new(registry),
+        })
+    }
+}
 
 #[async_trait]
 trait Connect: Send {
@@ -54,33 +75,43 @@ trait Connect: Send {
 #[async_trait]
 impl<B: Backend> Connect for Configured<B> {
     async fn connect(self: Box<Self>) -> Result<Arc<dyn MsRegister>, RegisterError> {
-        Ok(Arc::new(Registry::<B>::connect(self.0).await?))
+        Self::finished(Registry::connect(self.0).await?, self.1)
     }
 
     fn connect_in_background(self: Box<Self>) -> Result<Arc<dyn MsRegister>, RegisterError> {
-        Ok(Arc::new(Registry::<B>::connect_in_background(self.0)?))
+        Self::finished(Registry::connect_in_background(self.0)?, self.1)
     }
 }
 
 fn configured(url: &str) -> Result<Box<dyn Connect>, RegisterError> {
-    let url = RegistryUrl::parse(url)?;
+    if let Some(urls) = url.strip_prefix(UNION) {
+        let members = urls.split('|').map(connect_in_background).collect::<Result<_, _>>()?;
+        return Ok(Box::new(Configured::<UnionBackend>(members, None)));
+    }
+    let mut url = RegistryUrl::parse(url)?;
+    let is_remote = !["memory", "static"].contains(&url.scheme.as_str());
+    let cache = if is_remote { url.take("cache") } else { None };
     Ok(match url.scheme.as_str() {
+        #[cfg(feature = "dns")]
+        "dns" => Box::new(Configured::<crate::DnsBackend>(crate::DnsConfig::from_url(&url)?, cache)),
         #[cfg(feature = "etcd")]
-        "etcd" => Box::new(Configured::<crate::EtcdBackend>(crate::EtcdConfig::from_url(&url)?)),
+        "etcd" => Box::new(Configured::<crate::EtcdBackend>(crate::EtcdConfig::from_url(&url)?, cache)),
+        #[cfg(feature = "file")]
+        "file" => Box::new(Configured::<crate::FileBackend>(crate::FileBackend::config(&url)?, cache)),
         #[cfg(feature = "gregister")]
-        "gregister" => Box::new(Configured::<crate::GregisterBackend>(crate::GregisterConfig::from_url(&url)?)),
+        "gregister" => Box::new(Configured::<crate::GregisterBackend>(crate::GregisterConfig::from_url(&url)?, cache)),
         #[cfg(feature = "nacos")]
-        "nacos" => Box::new(Configured::<crate::NacosBackend>(crate::NacosConfig::from_url(&url)?)),
+        "nacos" => Box::new(Configured::<crate::NacosBackend>(crate::NacosConfig::from_url(&url)?, cache)),
         #[cfg(feature = "zookeeper")]
-        "zookeeper" => Box::new(Configured::<crate::ZookeeperBackend>(crate::ZookeeperConfig::from_url(&url)?)),
+        "zookeeper" => Box::new(Configured::<crate::ZookeeperBackend>(crate::ZookeeperConfig::from_url(&url)?, cache)),
         "memory" => {
             url.check_keys(&[])?;
             if !(url.hosts.is_empty() && url.path.is_empty()) {
                 return Err(url.invalid("it takes neither hosts nor a path"));
             }
-            Box::new(Configured::<MemoryBackend>(()))
+            Box::new(Configured::<MemoryBackend>((), None))
         }
-        "static" => Box::new(Configured::<StaticBackend>(StaticBackend::config(&url)?)),
+        "static" => Box::new(Configured::<StaticBackend>(StaticBackend::config(&url)?, None)),
         scheme => {
             let known = FEATURES.into_iter().find(|feature| *feature == scheme);
             let unknown = || RegisterError::UnknownScheme { scheme: scheme.to_owned(), known: KNOWN };
@@ -102,7 +133,9 @@ mod tests {
         assert!(error("static://").await.contains("names no host"));
         assert!(error("memory://?ttl=1").await.contains("takes no parameters"));
         for (scheme, is_built) in [
+            ("dns", cfg!(feature = "dns")),
             ("etcd", cfg!(feature = "etcd")),
+            ("file", cfg!(feature = "file")),
             ("gregister", cfg!(feature = "gregister")),
             ("nacos", cfg!(feature = "nacos")),
             ("zookeeper", cfg!(feature = "zookeeper")),

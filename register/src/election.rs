@@ -1,19 +1,19 @@
 //! Elections: one of a service's instances leads.
 
 mod campaign;
-mod observe;
 mod term;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{Instance, RegisterError, ServiceName};
+use crate::{
+    Instance, RegisterError, ServiceName,
+    observe::{Cell, Observation, Observer},
+};
 
 pub(crate) use campaign::Campaigns;
 pub use campaign::{Candidate, Leadership};
-pub(crate) use observe::Observers;
-pub use observe::{MasterCell, MasterSnapshot, MasterWatch};
 pub use term::{Moment, Term};
 
 /// The elections of one registry: of the instances that campaign for a service, one at a time is its master. Made by
@@ -73,5 +73,26 @@ impl Master {
     /// A master: this instance, in the term with this token.
     pub fn new(instance: Instance, token: u64) -> Self {
         Self { instance, token }
+    }
+}
+
+/// The master of a service at one moment.
+pub type MasterSnapshot = Observation<Option<Arc<Master>>>;
+/// Follows the master of one service; see [`Election::observe`].
+pub type MasterWatch = Observer<Option<Arc<Master>>>;
+/// The writing side of a [`MasterWatch`]: what [`ElectionBackend::follow_master`](crate::ElectionBackend::follow_master) fills.
+pub type MasterCell = Cell<Option<Arc<Master>>>;
+
+impl MasterSnapshot {
+    /// The master, if there is one. While the registry cannot be read it is the last one known, which may lead no more.
+    pub fn master(&self) -> Option<&Master> {
+        self.value().as_deref()
+    }
+}
+
+impl MasterCell {
+    /// Publishes a successful read.
+    pub fn refresh(&self, master: Option<Master>) {
+        self.replace(master.map(Arc::new));
     }
 }

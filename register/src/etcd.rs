@@ -17,7 +17,8 @@ use async_trait::async_trait;
 use etcd_client::GetOptions;
 
 use crate::{
-    About, Backend, ElectionBackend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, SnapshotCell,
+    About, Backend, ElectionBackend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, ServicesCell,
+    SnapshotCell,
 };
 
 pub use config::EtcdConfig;
@@ -79,7 +80,7 @@ impl Backend for EtcdBackend {
 
     fn lease(&self, service: &ServiceName, instance: &Instance) -> Option<Box<dyn LeaseKeeper>> {
         let key = format!("{}{}", self.directory(service), instance.id());
-        Some(Box::new(EtcdKeeper::new(Lease::new(self.link.clone(), self.ttl), key, stored::encode(instance))))
+        Some(Box::new(EtcdKeeper::new(Lease::new(self.link.clone(), self.ttl), key, instance)))
     }
 
     async fn list(&self, service: &ServiceName) -> Result<Vec<Found>, RegisterError> {
@@ -88,6 +89,14 @@ impl Backend for EtcdBackend {
 
     async fn follow(&self, service: &ServiceName, cell: &SnapshotCell) -> Result<(), RegisterError> {
         source::follow(&self.link, &self.directory(service), cell).await
+    }
+
+    fn names_services(&self) -> bool {
+        true
+    }
+
+    async fn follow_services(&self, cell: &ServicesCell) -> Result<(), RegisterError> {
+        source::follow_services(&self.link, &format!("{}/", self.prefix), cell).await
     }
 
     async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {

@@ -71,6 +71,10 @@ impl Backend for GregisterBackend {
         source::follow(&self.link, &path(service), cell).await
     }
 
+    fn names_services(&self) -> bool {
+        true
+    }
+
     async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
         match self.link.get("list the services", "/v1/services", Duration::ZERO).await? {
             Answer::Body(body) => stored::decode_services(&body).map_err(|reason| self.link.about().rejected(reason)),

@@ -4,7 +4,8 @@
 //! versions promise. Nothing else may use it.
 
 use crate::{
-    Backend, EtcdConfig, GregisterConfig, NacosConfig, RegisterError, StaticBackend, ZookeeperConfig, url::RegistryUrl,
+    Backend, DnsConfig, EtcdConfig, FileBackend, GregisterConfig, NacosConfig, RegisterError, StaticBackend,
+    ZookeeperConfig, url::RegistryUrl,
 };
 
 pub use crate::{
@@ -24,7 +25,9 @@ pub use crate::{
 pub fn shown_url(url: &str) -> Result<String, RegisterError> {
     let url = RegistryUrl::parse(url)?;
     let about = match url.scheme.as_str() {
+        "dns" => DnsConfig::from_url(&url)?.about(),
         "etcd" => EtcdConfig::from_url(&url)?.about(),
+        "file" => FileBackend::new(FileBackend::config(&url)?)?.about().clone(),
         "gregister" => GregisterConfig::from_url(&url)?.about(),
         "nacos" => NacosConfig::from_url(&url)?.about(),
         "zookeeper" => ZookeeperConfig::from_url(&url)?.about(),

@@ -6,11 +6,14 @@
 //! | URL | back end | feature |
 //! |---|---|---|
 //! | `memory://` | [`Memory`]: in this process | - |
-//! | `static://h:p,h:p` | [`Static`]: a list given by hand | - |
+//! | `static://h:p,h:p` | [`Static`]: lists given by hand | - |
+//! | `dns://name:port` | `Dns`: A, AAAA and SRV records | `dns` |
 //! | `etcd://h:p,h:p/prefix?ttl=10` | `Etcd`: etcd v3 | `etcd` |
+//! | `file:///path.toml` | `File`: TOML or JSON that others write | `file` |
 //! | `gregister://h:p?ttl=10` | `Gregister`: the node `ms gregister` | `gregister` |
 //! | `nacos://h:p?namespace=&group=DEFAULT_GROUP` | `Nacos`: Nacos 2 | `nacos` |
 //! | `zookeeper://h:p,h:p/base?session=10` | `Zookeeper`: ZooKeeper 3.6 or later | `zookeeper` |
+//! | `union:URL\|URL` | [`Union`]: several registries as one | - |
 //!
 //! ```
 //! use ms_register::{Instance, MsRegister, ServiceName};
@@ -28,11 +31,16 @@
 mod about;
 mod backend;
 mod backoff;
+mod cache;
 mod connect;
+#[cfg(feature = "dns")]
+mod dns;
 mod election;
 mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "file")]
+mod file;
 #[cfg(feature = "gregister")]
 mod gregister;
 mod instance;
@@ -43,12 +51,17 @@ mod login;
 mod memory;
 #[cfg(feature = "nacos")]
 mod nacos;
+mod observe;
 mod owner;
 mod register;
 mod registry;
+mod services;
 mod sieve;
 mod snapshot;
 mod static_list;
+#[cfg(feature = "etcd")]
+mod tls;
+mod union;
 #[cfg_attr(
     not(any(feature = "etcd", feature = "gregister", feature = "nacos", feature = "zookeeper")),
     allow(dead_code, reason = "parts of it serve only the back ends that have servers")
@@ -62,10 +75,14 @@ pub use about::About;
 pub use backend::{Backend, ElectionBackend};
 pub use backoff::Backoff;
 pub use connect::{connect, connect_in_background};
+#[cfg(feature = "dns")]
+pub use dns::{Dns, DnsBackend, DnsConfig};
 pub use election::{Candidate, Election, Leadership, Master, MasterCell, MasterSnapshot, MasterWatch, Moment, Term};
 pub use error::RegisterError;
 #[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdBackend, EtcdConfig};
+#[cfg(feature = "file")]
+pub use file::{File, FileBackend};
 #[cfg(feature = "gregister")]
 pub use gregister::{Gregister, GregisterBackend, GregisterConfig};
 pub use instance::{Instance, ServiceName};
@@ -73,12 +90,17 @@ pub use login::{Login, Secret};
 pub use memory::{Memory, MemoryBackend};
 #[cfg(feature = "nacos")]
 pub use nacos::{Nacos, NacosBackend, NacosConfig};
+pub use observe::{Cell, Observation, Observer};
 pub use owner::{LeaseKeeper, Registration, RegistrationState};
 pub use register::MsRegister;
 pub use registry::Registry;
+pub use services::{ServicesCell, ServicesSnapshot, ServicesWatch};
 pub use sieve::{Found, Skipped};
 pub use snapshot::{Freshness, Snapshot};
-pub use static_list::{Static, StaticBackend};
+pub use static_list::{Static, StaticBackend, StaticLists};
+#[cfg(feature = "etcd")]
+pub use tls::TlsFiles;
+pub use union::{Union, UnionBackend};
 pub use watch::{SnapshotCell, SnapshotWatch, WatchClosed};
 #[cfg(feature = "zookeeper")]
 pub use zookeeper::{Zookeeper, ZookeeperBackend, ZookeeperConfig, ZookeeperLayout, ZookeeperPayload};

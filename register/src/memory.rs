@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::{
-    About, Backend, ElectionBackend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, SnapshotCell,
+    About, Backend, ElectionBackend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, ServicesCell,
+    SnapshotCell,
 };
 
 use election::Seats;
@@ -116,6 +117,21 @@ impl Backend for MemoryBackend {
         state.cells.insert(service.clone(), cell.clone());
         state.publish(service);
         true
+    }
+
+    fn names_services(&self) -> bool {
+        true
+    }
+
+    async fn follow_services(&self, cell: &ServicesCell) -> Result<(), RegisterError> {
+        let show = |store: &Store| {
+            match store.up() {
+                Ok(state) => cell.refresh(state.instances.keys().cloned().collect()),
+                Err(error) => cell.fail(error),
+            }
+            None
+        };
+        self.0.until(show).await
     }
 
     async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {

@@ -73,6 +73,10 @@ impl Backend for NacosBackend {
         source::follow(&self.link, service, cell).await
     }
 
+    fn names_services(&self) -> bool {
+        true
+    }
+
     async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
         let names = self.link.services().await?;
         Ok(names.iter().filter_map(|name| ServiceName::new(name).ok()).collect())

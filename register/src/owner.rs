@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! acquire --ok--> held --lost--> (back-off) acquire ...   until deregistered or dropped: release
+//!    ^             `--updated--> acquire
 //!    `--error--> the caller of `register` (first time), else back-off and again, for ever
 //! ```
 
@@ -15,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, timeout_at},
 };
 use tracing::{debug, info, warn};
@@ -32,8 +33,15 @@ pub trait LeaseKeeper: Send + 'static {
     /// same id that is there is replaced, without a gap. Bounded in time, and never cancelled.
     async fn acquire(&mut self) -> Result<(), RegisterError>;
 
+    /// Takes other weight and metadata of the same instance: what `acquire`, which is called next, writes in place of the old
+    /// ones. It speaks to nobody.
+    ///
+    /// # Errors
+    /// What this kind of registry cannot hold; then the old ones stay.
+    fn update(&mut self, instance: &Instance) -> Result<(), RegisterError>;
+
     /// Renews what `acquire` wrote. Returns, with the reason, when the instance may no longer be listed. Not bounded; cancelled by
-    /// deregistration at any await.
+    /// deregistration and updates at any await.
     async fn held(&mut self) -> String;
 
     /// Removes the instance, unless another process has written it since. Ok is confirmed by the registry. Bounded in time, never
@@ -73,21 +81,32 @@ pub enum RegistrationState {
 #[derive(Debug)]
 #[must_use = "dropping a registration takes the instance off the registry"]
 pub struct Registration {
-    instance: Instance,
     control: Arc<Control>,
 }
 
 impl Registration {
     /// A registration in a registry to which nothing is written.
     pub(crate) fn unlisted(about: &About, instance: Instance) -> Self {
-        let (stop, _) = watch::channel(false);
         let (_, state) = watch::channel(RegistrationState::Listed);
-        Self { instance, control: Arc::new(Control { about: about.clone(), stop, state, owned: false }) }
+        let (stop, _) = watch::channel(false);
+        let instance = watch::Sender::new(instance);
+        Self { control: Arc::new(Control { about: about.clone(), stop, state, instance, updates: None }) }
     }
 
     /// The instance as it is listed.
-    pub fn instance(&self) -> &Instance {
-        &self.instance
+    pub fn instance(&self) -> Instance {
+        self.control.instance.borrow().clone()
+    }
+
+    /// Lists the instance with this weight and metadata from now on, without a moment in which it is not listed. Returns when the
+    /// registry has confirmed; id, host and port must be those of [`instance`](Self::instance).
+    ///
+    /// # Errors
+    /// [`RegisterError::InvalidInstance`] for another address or id and for what the registry cannot hold, and its refusal: then
+    /// the old ones stay. [`RegisterError::Timeout`] when `deadline` passes first: they are written as soon as the registry takes
+    /// them.
+    pub async fn update(&self, instance: Instance, deadline: Duration) -> Result<(), RegisterError> {
+        self.control.update(instance, deadline).await
     }
 
     /// Its state, to be watched.
@@ -116,9 +135,14 @@ struct Control {
     about: About,
     stop: watch::Sender<bool>,
     state: watch::Receiver<RegistrationState>,
-    /// True if a task stands behind it.
-    owned: bool,
+    /// The instance as it was written last.
+    instance: watch::Sender<Instance>,
+    /// To the task that stands behind it, if there is one.
+    updates: Option<mpsc::Sender<Update>>,
 }
+
+/// Request to list other weight and metadata, answered when they are.
+type Update = (Instance, oneshot::Sender<Result<(), RegisterError>>);
 
 impl Control {
     /// Returns true if its task has ended.
@@ -128,7 +152,7 @@ impl Control {
 
     async fn end(&self, deadline: Duration) -> Result<(), RegisterError> {
         self.stop.send_replace(true);
-        if !self.owned {
+        if self.updates.is_none() {
             return Ok(());
         }
         let mut state = self.state.clone();
@@ -138,6 +162,34 @@ impl Control {
             Ok(_) => Ok(()),
             Err(_) => Err(self.about.late("confirm the deregistration", deadline)),
         }
+    }
+
+    async fn update(&self, instance: Instance, deadline: Duration) -> Result<(), RegisterError> {
+        instance.check()?;
+        {
+            let listed = self.instance.borrow();
+            if (listed.id(), listed.host(), listed.port()) != (instance.id(), instance.host(), instance.port()) {
+                return Err(RegisterError::InvalidInstance {
+                    instance: instance.id().to_owned(),
+                    reason: format!(
+                        "an update keeps id and address, here `{}` at {}: deregister, and register the other",
+                        listed.id(),
+                        listed.address()
+                    ),
+                });
+            }
+        }
+        let Some(updates) = &self.updates else {
+            self.instance.send_replace(instance);
+            return Ok(());
+        };
+        let (answer, answered) = oneshot::channel();
+        let updating = async {
+            // An error: the owner has ended, or ends.
+            updates.send((instance, answer)).await.map_err(|_| self.about.closed())?;
+            answered.await.unwrap_or_else(|_| Err(self.about.closed()))
+        };
+        self.about.within(deadline, "write the instance", updating).await
     }
 }
 
@@ -170,13 +222,16 @@ impl Owners {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| about.no_runtime())?;
         let (stop, stopped) = watch::channel(false);
         let (publish, state) = watch::channel(RegistrationState::Lost);
-        let control = Arc::new(Control { about: about.clone(), stop, state, owned: true });
-        let registration = Registration { instance, control };
-        let instance = &registration.instance;
-        self.hold(service, instance.id(), &registration.control).await?;
-        let (first, confirmed) = oneshot::channel();
         let name = format!("`{service}` {} in {}", instance.id(), about.url());
-        runtime.spawn(Owner { keeper, name, state: publish, stopped }.run(start, first));
+        let (id, instance) = (instance.id().to_owned(), watch::Sender::new(instance));
+        let (updates, updated) = mpsc::channel(1);
+        let listed = instance.clone();
+        let control = Arc::new(Control { about: about.clone(), stop, state, instance, updates: Some(updates) });
+        let registration = Registration { control };
+        self.hold(service, &id, &registration.control).await?;
+        let (first, confirmed) = oneshot::channel();
+        let updates = Updates { requests: updated, waiting: Vec::new() };
+        runtime.spawn(Owner { keeper, name, state: publish, stopped, listed, updates }.run(start, first));
         confirmed.await.unwrap_or_else(|_| Err(about.no_runtime()))?;
         Ok(registration)
     }
@@ -241,11 +296,26 @@ impl Owners {
     }
 }
 
+/// Waits until deregistration is asked for.
+async fn asked(stopped: &mut watch::Receiver<bool>) {
+    // An error: the registration was dropped, which asks for it too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
 struct Owner {
     keeper: Box<dyn LeaseKeeper>,
     name: String,
     state: watch::Sender<RegistrationState>,
     stopped: watch::Receiver<bool>,
+    /// The instance as it was written last.
+    listed: watch::Sender<Instance>,
+    updates: Updates,
+}
+
+struct Updates {
+    requests: mpsc::Receiver<Update>,
+    /// Updates that the keeper has taken and not yet written.
+    waiting: Vec<Update>,
 }
 
 impl Owner {
@@ -259,17 +329,20 @@ impl Owner {
             };
             if !is_connected {
                 self.promise(&mut caller);
-                tokio::select! {
-                    biased;
-                    _ = self.stopped.wait_for(|stopped| *stopped) => {
-                        self.state.send_replace(RegistrationState::Deregistered);
-                        return;
+                loop {
+                    tokio::select! {
+                        biased;
+                        () = asked(&mut self.stopped) => {
+                            self.state.send_replace(RegistrationState::Deregistered);
+                            return;
+                        }
+                        () = &mut connected => break,
+                        Some(update) = self.updates.requests.recv() => self.take(update),
                     }
-                    () = connected => {}
                 }
             }
         }
-        let is_listed = match self.keeper.acquire().await {
+        let is_listed = match self.acquire().await {
             Ok(()) => true,
             Err(error) if caller.is_none() || (is_patient && error.is_transient()) => {
                 warn!("{} is not listed yet: {error}", self.name);
@@ -285,6 +358,39 @@ impl Owner {
             self.hold(is_listed).await;
         }
         self.release().await;
+    }
+
+    /// Hands an update to the keeper, unless that refuses it.
+    fn take(&mut self, (instance, answer): Update) {
+        match self.keeper.update(&instance) {
+            Ok(()) => self.updates.waiting.push((instance, answer)),
+            // An error here: the caller has stopped waiting, as below.
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// Writes what the keeper has, and answers the updates that are written or refused with it. Not cancelled: a write under way
+    /// may arrive, so its outcome must be known before a release.
+    async fn acquire(&mut self) -> Result<(), RegisterError> {
+        let written = self.keeper.acquire().await;
+        if written.as_ref().is_err_and(RegisterError::is_transient) {
+            return written;
+        }
+        let updates = std::mem::take(&mut self.updates.waiting);
+        match (&written, updates.last()) {
+            (Ok(()), Some((instance, _))) => drop(self.listed.send_replace(instance.clone())),
+            (Err(_), Some(_)) => {
+                let before = self.listed.borrow().clone();
+                if let Err(error) = self.keeper.update(&before) {
+                    warn!("{}: {error}", self.name);
+                }
+            }
+            (_, None) => {}
+        }
+        for (_, answer) in updates {
+            drop(answer.send(written.clone()));
+        }
+        written
     }
 
     fn promise(&self, caller: &mut Option<oneshot::Sender<Result<(), RegisterError>>>) {
@@ -310,29 +416,46 @@ impl Owner {
     /// Returns when deregistration is asked for.
     async fn hold(&mut self, mut is_listed: bool) {
         let (mut backoff, mut reasons) = (Backoff::default(), Reasons::default());
+        let mut is_updated = false;
         loop {
             if is_listed {
-                info!("{} is listed", self.name);
+                if !is_updated {
+                    info!("{} is listed", self.name);
+                }
                 self.state.send_replace(RegistrationState::Listed);
                 backoff.reset();
                 reasons = Reasons::default();
-                let reason = tokio::select! {
+                let lost = tokio::select! {
                     biased;
-                    _ = self.stopped.wait_for(|stopped| *stopped) => return,
-                    reason = self.keeper.held() => reason,
+                    () = asked(&mut self.stopped) => return,
+                    Some(update) = self.updates.requests.recv() => Err(update),
+                    reason = self.keeper.held() => Ok(reason),
                 };
-                warn!("{} was lost: {reason}", self.name);
-                self.state.send_replace(RegistrationState::Lost);
+                match lost {
+                    Err(update) => {
+                        self.take(update);
+                        is_updated = true;
+                    }
+                    Ok(reason) => {
+                        warn!("{} was lost: {reason}", self.name);
+                        self.state.send_replace(RegistrationState::Lost);
+                        is_updated = false;
+                    }
+                }
             }
-            tokio::select! {
-                biased;
-                _ = self.stopped.wait_for(|stopped| *stopped) => return,
-                () = sleep(backoff.next_delay()) => {}
+            if !is_updated {
+                tokio::select! {
+                    biased;
+                    () = asked(&mut self.stopped) => return,
+                    Some(update) = self.updates.requests.recv() => self.take(update),
+                    () = sleep(backoff.next_delay()) => {}
+                }
             }
-            // Not cancelled: a write under way may arrive, so its outcome must be known before a release.
-            let acquired = self.keeper.acquire().await;
+            let acquired = self.acquire().await;
             is_listed = acquired.is_ok();
             if let Err(error) = acquired {
+                is_updated = false;
+                self.state.send_replace(RegistrationState::Lost);
                 reasons.tell(&self.name, &error);
             }
         }

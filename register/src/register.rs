@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{Election, Instance, RegisterError, Registration, ServiceName, SnapshotWatch};
+use crate::{Election, Instance, RegisterError, Registration, ServiceName, ServicesWatch, SnapshotWatch};
 
 /// A registry: the place where services list their instances. Used as `Arc<dyn MsRegister>`. Its one implementation is
 /// [`Registry`](crate::Registry); a kind of registry of one's own is a [`Backend`](crate::Backend).
@@ -16,8 +16,8 @@ pub trait MsRegister: fmt::Debug + Send + Sync + 'static {
     /// Lists `instance` under `service`, and keeps it listed until the [`Registration`] is deregistered or dropped:
     /// through lost leases, deleted keys, and restarts of the registry, on the same data or on none.
     ///
-    /// An id is registered once per service and registry client. To change a weight or metadata, deregister and
-    /// register again; a registration that was only dropped is waited for. Of several processes that register one id
+    /// An id is registered once per service and registry client. A weight and metadata are changed by
+    /// [`Registration::update`]; a registration that was only dropped is waited for. Of several processes that register one id
     /// the last to write is listed, and none of them fights over it.
     ///
     /// # Errors
@@ -41,6 +41,13 @@ pub trait MsRegister: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`RegisterError::Unsupported`] where the registry cannot tell; a registry that cannot be read.
     async fn services(&self) -> Result<Vec<ServiceName>, RegisterError>;
+
+    /// Follows the names of all services. Each change is shown at once where the registry has watches (etcd, ZooKeeper, `memory://`,
+    /// `file://`), and within 7 s elsewhere (Nacos, gregister).
+    ///
+    /// # Errors
+    /// [`RegisterError::Unsupported`] where the registry cannot tell.
+    fn watch_services(&self) -> Result<ServicesWatch, RegisterError>;
 
     /// Deregisters all that was registered here, and ends the watches. Again: does nothing.
     ///

@@ -5,16 +5,17 @@ mod link;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
-use tracing::debug;
 
 use crate::{
-    About, Backend, Election, Instance, MsRegister, RegisterError, Registration, ServiceName, SnapshotCell,
-    SnapshotWatch,
-    backoff::Backoff,
+    About, Backend, Election, Instance, MsRegister, RegisterError, Registration, ServiceName, ServicesCell,
+    ServicesWatch, SnapshotCell, SnapshotWatch,
+    backoff::rounds,
+    cache::Cache,
+    observe::Observers,
     owner::{Owners, Start},
     sieve::Sieve,
     watch::Watches,
@@ -32,7 +33,10 @@ pub struct Registry<B: Backend> {
     owners: Owners,
     watches: Watches,
     elections: Arc<Elections<B>>,
+    /// Watches of the services' names.
+    observers: Observers,
     sieve: Arc<Sieve>,
+    cache: Option<Cache>,
 }
 
 impl<B: Backend> Registry<B> {
@@ -73,7 +77,20 @@ impl<B: Backend> Registry<B> {
             runtime,
             owners: Owners::default(),
             watches: Watches::default(),
+            observers: Observers::new(),
+            cache: None,
         }
+    }
+
+    /// Keeps the last list of each watched service in this directory, and shows it after a start while the registry is away: as
+    /// [`Freshness::Stale`](crate::Freshness::Stale), with its age. The directory is made if it is not there, must belong to this
+    /// user, and others must not be able to write to it; processes may share one.
+    ///
+    /// # Errors
+    /// [`RegisterError::InvalidUrl`] for a directory that cannot be made, or is another one.
+    pub fn with_cache(mut self, directory: impl Into<PathBuf>) -> Result<Self, RegisterError> {
+        self.cache = Some(Cache::open(directory.into(), self.about())?);
+        Ok(self)
     }
 
     /// A client of a back end within this process, which needs no connection.
@@ -129,15 +146,30 @@ impl<B: Backend> MsRegister for Registry<B> {
             }
             let runtime = self.runtime().inspect_err(|error| cell.fail(error)).ok()?;
             let (backend, link, service) = (self.backend.clone(), self.link.clone(), service.clone());
+            let cache = self.cache.clone();
             let follow = async move {
-                link.await_up(|error| cell.fail(error)).await;
-                follow(&*backend, &service, &cell).await;
+                let keeping = async {
+                    if let Some(cache) = &cache {
+                        cache.keep(&service, &cell).await;
+                    }
+                };
+                let following = async {
+                    if let Some(cache) = &cache {
+                        cache.restore(&service, &cell).await;
+                    }
+                    link.await_up(|error| cell.fail(error)).await;
+                    follow(&*backend, &service, &cell).await;
+                };
+                tokio::join!(keeping, following);
             };
             Some(runtime.spawn(follow).abort_handle())
         })
     }
 
     async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
+        if !self.backend.names_services() {
+            return Err(self.about().unnamed_services());
+        }
         self.check_open()?;
         let mut services = self.backend.services().await?;
         services.sort();
@@ -145,10 +177,22 @@ impl<B: Backend> MsRegister for Registry<B> {
         Ok(services)
     }
 
+    fn watch_services(&self) -> Result<ServicesWatch, RegisterError> {
+        if !self.backend.names_services() {
+            return Err(self.about().unnamed_services());
+        }
+        let (backend, link, runtime) = (self.backend.clone(), self.link.clone(), self.runtime().ok());
+        Ok(self.observers.open(runtime.as_ref(), |cell: ServicesCell| async move {
+            link.await_up(|error| cell.fail(error.clone())).await;
+            rounds("watch of the services", || backend.follow_services(&cell), |error| cell.fail(error)).await;
+        }))
+    }
+
     async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {
         self.link.close();
         let (ended, resigned) = tokio::join!(self.owners.end_all(deadline), self.elections.close(deadline));
         self.watches.close();
+        self.observers.close();
         self.backend.close().await;
         ended.and(resigned)
     }
@@ -186,15 +230,7 @@ async fn follow<B: Backend>(backend: &B, service: &ServiceName, cell: &SnapshotC
         cell.fail(&error);
         return std::future::pending().await;
     }
-    let mut backoff = Backoff::default();
-    loop {
-        let begun = tokio::time::Instant::now();
-        if let Err(error) = backend.follow(service, cell).await {
-            debug!("watch of `{service}`: {error}");
-            cell.fail(&error);
-        }
-        backoff.after(begun).await;
-    }
+    rounds(&format!("watch of `{service}`"), || backend.follow(service, cell), |error| cell.fail(&error)).await;
 }
 
 impl<B: Backend> fmt::Debug for Registry<B> {

@@ -98,6 +98,21 @@ impl Snapshot {
         })
     }
 
+    /// The snapshot from a list that was kept elsewhere, `age` ago, or `None` if there is a better one.
+    pub(crate) fn restored(&self, instances: Vec<Instance>, age: Duration, reason: &str, now: Instant) -> Option<Self> {
+        if self.freshness != Freshness::Never || instances.is_empty() {
+            return None;
+        }
+        let since = now.checked_sub(age).unwrap_or(now);
+        Some(Self {
+            sequence: self.sequence + 1,
+            freshness: Freshness::Stale,
+            instances: instances.into(),
+            problem: Some(Problem { reason: reason.into(), since }),
+            resyncs: self.resyncs,
+        })
+    }
+
     /// The snapshot after a failed read: the same list, marked with this reason since the first failure, or `None` if it is marked
     /// with this reason already.
     pub(crate) fn failed(&self, reason: &str, now: Instant) -> Option<Self> {
@@ -174,6 +189,20 @@ mod tests {
         let ages =
             [&live, &stale, &back].map(|snapshot| snapshot.age(now + Duration::from_secs(12)).unwrap().as_secs());
         assert_eq!(ages, [0, 12, 0]);
+    }
+
+    #[test]
+    fn a_kept_list_is_stale_with_its_age_and_gives_way_to_any_answer() {
+        let (now, age) = (Instant::now(), Duration::from_secs(35));
+        assert!(Snapshot::never().restored(Vec::new(), age, "kept", now).is_none(), "empty says nothing");
+        let failed = Snapshot::never().failed("down", now).unwrap();
+        let kept = failed.restored(instances(&[1]), age, "kept", now).unwrap();
+        assert_eq!((kept.freshness(), kept.age(now).unwrap().as_secs()), (Freshness::Stale, 35));
+        let later = kept.failed("down", now + age).unwrap();
+        assert_eq!((later.age(now + age).unwrap().as_secs(), later.instances().len()), (70, 1));
+        let live = later.refreshed(Vec::new()).unwrap();
+        assert_eq!((live.freshness(), live.instances().len()), (Freshness::Live, 0));
+        assert!(live.restored(instances(&[1]), age, "kept", now).is_none());
     }
 
     #[test]

@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use crate::{
     About, Backend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, SnapshotCell, url::RegistryUrl,
 };
 
-/// `static://`: a list given by hand, the same for every service.
+/// `static://`: lists given by hand, one for every service or one for each.
 ///
 /// Registering succeeds and publishes nothing: callers were given the list.
 pub type Static = Registry<StaticBackend>;
@@ -13,44 +15,85 @@ pub type Static = Registry<StaticBackend>;
 #[derive(Debug)]
 pub struct StaticBackend {
     about: About,
-    instances: Vec<Instance>,
+    lists: StaticLists,
+}
+
+/// The lists of [`Static`].
+#[derive(Debug, Default)]
+pub struct StaticLists {
+    by_service: BTreeMap<ServiceName, Vec<Instance>>,
+    /// For services that have no list of their own.
+    others: Vec<Instance>,
 }
 
 impl Static {
     /// A list of these instances, for every service.
     pub fn new(instances: Vec<Instance>) -> Self {
-        Self::of(StaticBackend::listing(instances))
+        Self::of(StaticBackend::listing(instances.into()))
+    }
+
+    /// A list for each of these services, and none for others.
+    pub fn per_service(services: impl IntoIterator<Item = (ServiceName, Vec<Instance>)>) -> Self {
+        Self::of(StaticBackend::listing(services.into_iter().collect()))
+    }
+}
+
+impl From<Vec<Instance>> for StaticLists {
+    /// One list for every service.
+    fn from(others: Vec<Instance>) -> Self {
+        Self { others, ..Self::default() }
+    }
+}
+
+impl FromIterator<(ServiceName, Vec<Instance>)> for StaticLists {
+    /// A list for each of these services, and none for others.
+    fn from_iter<I: IntoIterator<Item = (ServiceName, Vec<Instance>)>>(services: I) -> Self {
+        Self { by_service: services.into_iter().collect(), others: Vec::new() }
     }
 }
 
 impl StaticBackend {
-    fn listing(mut instances: Vec<Instance>) -> Self {
-        instances.sort_by(|a, b| a.id().cmp(b.id()));
-        let addresses: Vec<_> = instances.iter().map(Instance::address).collect();
-        Self { about: About::new(format!("static://{}", addresses.join(","))), instances }
+    fn listing(lists: StaticLists) -> Self {
+        let addresses = |list: &[Instance]| list.iter().map(Instance::address).collect::<Vec<_>>().join(",");
+        let services = lists.by_service.iter().map(|(name, list)| format!("{name}={}", addresses(list)));
+        let services = services.collect::<Vec<_>>().join("&");
+        let sign = if services.is_empty() { "" } else { "?" };
+        Self { about: About::new(format!("static://{}{sign}{services}", addresses(&lists.others))), lists }
     }
 
-    pub(crate) fn config(url: &RegistryUrl) -> Result<Vec<Instance>, RegisterError> {
-        url.check_keys(&[])?;
+    pub(crate) fn config(url: &RegistryUrl) -> Result<StaticLists, RegisterError> {
         if !url.path.is_empty() {
             return Err(url.invalid("it takes no path"));
         }
-        url.instances()
+        let mut lists = StaticLists::default();
+        for (name, addresses) in url.pairs() {
+            let service = ServiceName::new(name).map_err(|error| url.invalid(&error.to_string()))?;
+            let parse = |address: &str| {
+                let invalid = || url.invalid(&format!("{name}={address}: give `host:port`, separated by commas"));
+                Instance::from_address(address).map_err(|_| invalid())
+            };
+            lists.by_service.insert(service, addresses.split(',').map(parse).collect::<Result<_, _>>()?);
+        }
+        if lists.by_service.is_empty() || !url.hosts.is_empty() {
+            lists.others = url.instances()?;
+        }
+        Ok(lists)
     }
 
-    fn found(&self) -> Vec<Found> {
-        self.instances.iter().cloned().map(Ok).collect()
+    fn found(&self, service: &ServiceName) -> Vec<Found> {
+        let list = self.lists.by_service.get(service).unwrap_or(&self.lists.others);
+        list.iter().cloned().map(Ok).collect()
     }
 }
 
 #[async_trait]
 impl Backend for StaticBackend {
-    type Config = Vec<Instance>;
+    type Config = StaticLists;
 
     const IS_REMOTE: bool = false;
 
-    fn new(instances: Vec<Instance>) -> Result<Self, RegisterError> {
-        Ok(Self::listing(instances))
+    fn new(lists: StaticLists) -> Result<Self, RegisterError> {
+        Ok(Self::listing(lists))
     }
 
     fn about(&self) -> &About {
@@ -65,17 +108,26 @@ impl Backend for StaticBackend {
         None
     }
 
-    async fn list(&self, _service: &ServiceName) -> Result<Vec<Found>, RegisterError> {
-        Ok(self.found())
+    async fn list(&self, service: &ServiceName) -> Result<Vec<Found>, RegisterError> {
+        Ok(self.found(service))
     }
 
-    async fn follow(&self, _service: &ServiceName, cell: &SnapshotCell) -> Result<(), RegisterError> {
-        cell.refresh(self.found());
+    async fn follow(&self, service: &ServiceName, cell: &SnapshotCell) -> Result<(), RegisterError> {
+        cell.refresh(self.found(service));
         std::future::pending().await
     }
 
-    fn feed(&self, _service: &ServiceName, cell: &SnapshotCell) -> bool {
-        cell.refresh(self.found());
+    fn feed(&self, service: &ServiceName, cell: &SnapshotCell) -> bool {
+        cell.refresh(self.found(service));
         true
+    }
+
+    /// A list for every service names none.
+    fn names_services(&self) -> bool {
+        self.lists.others.is_empty()
+    }
+
+    async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
+        Ok(self.lists.by_service.keys().cloned().collect())
     }
 }

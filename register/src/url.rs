@@ -13,6 +13,8 @@ pub(crate) struct RegistryUrl {
     pub(crate) path: String,
     /// The same, but for slashes that it begins with beyond the one that ends the hosts.
     pub(crate) rooted_path: String,
+    /// All between `://` and the query, as it is.
+    pub(crate) location: String,
     query: Vec<(String, String)>,
     /// Scheme, hosts and path: never the query, which may hold a password.
     shown: String,
@@ -53,6 +55,7 @@ impl RegistryUrl {
             hosts: hosts.split(',').filter(|host| !host.is_empty()).map(str::to_owned).collect(),
             path: path.trim_matches('/').to_owned(),
             rooted_path: rooted_path.to_owned(),
+            location: rest.to_owned(),
             query,
             shown,
         })
@@ -67,6 +70,18 @@ impl RegistryUrl {
             Instance::from_address(host).map_err(|_| self.invalid(&format!("{host:?} is not `host:port`")))
         };
         self.hosts.iter().map(parse).collect()
+    }
+
+    /// All parameters.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.query.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Removes `key`, and returns its value, if given.
+    pub(crate) fn take(&mut self, key: &str) -> Option<String> {
+        let value = self.get(key).map(str::to_owned);
+        self.query.retain(|(name, _)| name != key);
+        value
     }
 
     /// The value of `key`, if given.

@@ -3,12 +3,15 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
 
-use crate::{Found, RegisterError, ServiceName, Snapshot, sieve::Sieve};
+use crate::{Found, Freshness, Instance as Listed, RegisterError, ServiceName, Snapshot, sieve::Sieve};
 
 /// Follows the instances of one service; see [`MsRegister::watch`](crate::MsRegister::watch). Cheap to clone.
 #[derive(Clone, Debug)]
@@ -52,11 +55,14 @@ pub struct SnapshotCell {
     sender: Arc<watch::Sender<Snapshot>>,
     service: ServiceName,
     sieve: Arc<Sieve>,
+    /// Notified of each new snapshot, for a reader that does not count as one.
+    changed: Arc<Notify>,
 }
 
 impl SnapshotCell {
     pub(crate) fn new(service: &ServiceName, sieve: Arc<Sieve>) -> Self {
-        Self { sender: Arc::new(watch::Sender::new(Snapshot::never())), service: service.clone(), sieve }
+        let sender = Arc::new(watch::Sender::new(Snapshot::never()));
+        Self { sender, service: service.clone(), sieve, changed: Arc::default() }
     }
 
     pub(crate) fn subscribe(&self) -> SnapshotWatch {
@@ -80,14 +86,34 @@ impl SnapshotCell {
         self.replace(|snapshot| snapshot.failed(&reason, Instant::now()));
     }
 
+    /// Shows a list that was kept elsewhere, `age` ago, unless there is one. `error` says why it is not the registry's.
+    pub(crate) fn restore(&self, found: Vec<Found>, age: Duration, error: &RegisterError) {
+        let (instances, reason) = (self.sieve.sift(&self.service, found), error.to_string());
+        self.replace(|snapshot| snapshot.restored(instances, age, &reason, Instant::now()));
+    }
+
+    /// Waits for a new snapshot.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The list, if it is what the registry says.
+    pub(crate) fn confirmed(&self) -> Option<Vec<Listed>> {
+        let snapshot = self.sender.borrow();
+        (snapshot.freshness() == Freshness::Live).then(|| snapshot.instances().to_vec())
+    }
+
     fn replace(&self, next: impl FnOnce(&Snapshot) -> Option<Snapshot>) {
-        self.sender.send_if_modified(|snapshot| match next(snapshot) {
+        let is_new = self.sender.send_if_modified(|snapshot| match next(snapshot) {
             Some(next) => {
                 *snapshot = next;
                 true
             }
             None => false,
         });
+        if is_new {
+            self.changed.notify_one();
+        }
     }
 }
 

@@ -22,10 +22,10 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
-use zookeeper_client::{Client, Error};
 
 use crate::{
-    About, Backend, ElectionBackend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, SnapshotCell,
+    About, Backend, ElectionBackend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, ServicesCell,
+    SnapshotCell,
 };
 
 pub use config::{ZookeeperConfig, ZookeeperLayout, ZookeeperPayload};
@@ -104,17 +104,16 @@ impl Backend for ZookeeperBackend {
         self.reader.follow(service, cell).await
     }
 
+    fn names_services(&self) -> bool {
+        true
+    }
+
     async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
-        let base = self.layout.base();
-        let read = |client: Client| async move {
-            client.sync(base).await?;
-            match client.list_children(base).await {
-                Err(Error::NoNode) => Ok(Vec::new()),
-                names => names,
-            }
-        };
-        let names = self.link.call("list the services", read).await?;
-        Ok(names.iter().filter_map(|name| ServiceName::new(name).ok()).collect())
+        self.reader.services().await
+    }
+
+    async fn follow_services(&self, cell: &ServicesCell) -> Result<(), RegisterError> {
+        self.reader.follow_services(cell).await
     }
 
     fn elections(&self) -> Option<&dyn ElectionBackend> {

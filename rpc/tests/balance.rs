@@ -57,6 +57,25 @@ async fn weights_are_kept_to_the_call() {
 }
 
 #[tokio::test]
+async fn a_weight_that_is_set_later_moves_the_shares() {
+    let registry = Arc::new(Memory::new());
+    let (a, _) = server_with(&registry, "a", |server| server.weight(3.0)).await;
+    let _b = registered(&registry, "b").await;
+    let shop = ShopClient::new(connected(&registry, 2, Balancer::WeightedRoundRobin).await);
+    assert_eq!(asked(&shop, 40).await, counts([("a", 30), ("b", 10)]));
+    a.set_weight(1.0).await.unwrap();
+    assert_eq!(registry.list(&service()).await.unwrap()[0].weight(), 1.0);
+    let even = async { while asked(&shop, 40).await != counts([("a", 20), ("b", 20)]) {} };
+    tokio::time::timeout(Duration::from_secs(5), even).await.unwrap();
+    for bad in [0.0, -1.0, f64::NAN] {
+        let refused = a.set_weight(bad).await.unwrap_err().to_string();
+        assert!(refused.contains("give a number above 0"), "{refused}");
+    }
+    a.update(|instance| instance.with_metadata("zone", "b")).await.unwrap();
+    assert_eq!(registry.list(&service()).await.unwrap()[0].metadata()["zone"], "b");
+}
+
+#[tokio::test]
 async fn while_one_instance_holds_a_long_call_the_next_five_go_elsewhere() {
     let registry = Arc::new(Memory::new());
     let servers = several(&registry, &["a", "b", "c"]).await;

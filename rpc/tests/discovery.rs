@@ -15,7 +15,8 @@ use std::{
 
 use async_trait::async_trait;
 use ms_register::{
-    Election, Instance, Memory, MsRegister, RegisterError, Registration, ServiceName, SnapshotWatch, Static,
+    Election, Instance, Memory, MsRegister, RegisterError, Registration, ServiceName, ServicesWatch, SnapshotWatch,
+    Static,
 };
 use ms_rpc::{CallOptions, ClientProxy, Code, Outcome};
 use serde_json::json;
@@ -108,6 +109,10 @@ impl MsRegister for Reentrant {
 
     async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
         self.memory.services().await
+    }
+
+    fn watch_services(&self) -> Result<ServicesWatch, RegisterError> {
+        self.memory.watch_services()
     }
 
     async fn close(&self, deadline: Duration) -> Result<(), RegisterError> {

@@ -26,7 +26,7 @@ async fn a_broadcast_asks_all_and_says_who_answered_what() {
     let (a, _) = registered(&registry, "a").await;
     let (b, _) = registered(&registry, "b").await;
     let (c, _) = server_with(&registry, "c", |server| server.metadata("zone", "far")).await;
-    registry.insert(&service(), c.registrations()[0].instance().clone().with_weight(0.0));
+    registry.insert(&service(), c.registrations()[0].instance().with_weight(0.0));
     registry.insert(&service(), dead());
     let mut expected: Vec<_> = [(&a, "a"), (&b, "b"), (&c, "c")]
         .map(|(server, name)| (server.address().to_string(), Some(name.to_owned())))
@@ -193,7 +193,7 @@ async fn who_is_not_there_cannot_be_called() {
 
     // Whoever has weight 0 is told, but not asked.
     let (a, _) = registered(&registry, "a").await;
-    registry.insert(&service(), a.registrations()[0].instance().clone().with_weight(0.0));
+    registry.insert(&service(), a.registrations()[0].instance().with_weight(0.0));
     let proxy = ClientProxy::new(registry.clone());
     let told = proxy.broadcast("shop", "who", &json!([])).await.unwrap();
     assert!(matches!(&told[..], [(_, Ok(name))] if name == "a"), "{told:?}");

@@ -59,7 +59,7 @@ async fn weights_from_the_registry_count() {
         ShopClient::new(ClientProxy::builder(registry.clone()).balancer(Balancer::WeightedRandom).build().unwrap());
     warm(&shop, 2).await;
     let mut watch = registry.watch(&service());
-    registry.insert(&service(), a.registrations()[0].instance().clone().with_weight(0.0));
+    registry.insert(&service(), a.registrations()[0].instance().with_weight(0.0));
     watch.changed().await.unwrap();
     let start = Instant::now();
     while asked(&shop, 20).await.contains_key("a") {

@@ -2,6 +2,8 @@
 //! relay that hurts connections; and the faults that are tried with them.
 //!
 //! - [`Server`]: a real registry. Each has free ports and a data directory of its own, so tests run side by side.
+//! - [`EtcdCluster`]: three real members of etcd, each of which can be frozen, killed, or cut off.
+//! - [`Dnsmasq`]: a real DNS server.
 //! - [`Node`]: a process that serves the demo service [`Shop`], and notes in a [`Ledger`] what it executed.
 //! - [`QueueNode`]: a process of the command `ms mq-node`.
 //! - [`Relay`]: stands between a client and a server, and delays, drops, swallows, resets or trickles.
@@ -10,6 +12,8 @@
 //!
 //! What was started ends when it is dropped. A program that is not installed is an error, never a skipped test.
 
+mod cluster;
+mod dnsmasq;
 mod election;
 mod etcdctl;
 pub mod faults;
@@ -29,6 +33,8 @@ mod signal;
 mod wire;
 mod znodes;
 
+pub use cluster::{EtcdCluster, EtcdProxy};
+pub use dnsmasq::Dnsmasq;
 pub use election::{Ordeal, contested, run_candidate};
 pub use http::{Response, request, request_with};
 pub use ledger::Ledger;

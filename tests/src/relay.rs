@@ -1,5 +1,6 @@
 //! A relay that hurts: it stands between clients and one server, and does to their bytes what networks do.
 
+mod owner;
 mod pipe;
 
 use std::{
@@ -41,6 +42,7 @@ pub struct Relay {
     address: SocketAddr,
     fault: watch::Sender<Fault>,
     accepted: Arc<Mutex<Vec<Instant>>>,
+    banned: watch::Sender<Option<u32>>,
     open: watch::Receiver<usize>,
     task: AbortHandle,
 }
@@ -53,11 +55,12 @@ impl Relay {
     pub async fn to(target: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (fault, faults) = watch::channel(Fault::None);
+        let (banned, bans) = watch::channel(None);
         let accepted = Arc::default();
         let address = listener.local_addr()?;
         let (count, open) = watch::channel(0);
-        let task = tokio::spawn(accept(listener, target, faults, Arc::clone(&accepted), count)).abort_handle();
-        Ok(Self { address, fault, accepted, open, task })
+        let task = tokio::spawn(accept(listener, target, (faults, bans), Arc::clone(&accepted), count)).abort_handle();
+        Ok(Self { address, fault, accepted, banned, open, task })
     }
 
     /// Where clients connect.
@@ -79,6 +82,12 @@ impl Relay {
         self.set(Fault::None);
     }
 
+    /// Cuts one process off, by its id: its connections end, and new ones are accepted and lead nowhere. `None`: nobody.
+    pub async fn ban(&self, process: Option<u32>) {
+        self.banned.send_replace(process);
+        self.cut().await;
+    }
+
     /// When each connection came, so far.
     pub fn accepted(&self) -> Vec<Instant> {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -94,7 +103,7 @@ impl Drop for Relay {
 async fn accept(
     listener: TcpListener,
     target: SocketAddr,
-    faults: watch::Receiver<Fault>,
+    (faults, bans): (watch::Receiver<Fault>, watch::Receiver<Option<u32>>),
     accepted: Arc<Mutex<Vec<Instant>>>,
     open: watch::Sender<usize>,
 ) {
@@ -103,14 +112,27 @@ async fn accept(
     loop {
         tokio::select! {
             client = listener.accept() => {
-                let Ok((client, _)) = client else { return };
+                let Ok((client, from)) = client else { return };
                 accepted.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-                connections.spawn(connect(client, target, faults.clone()));
+                let is_banned = bans.borrow().is_some_and(|process| owner::has(process, from.port()));
+                if is_banned {
+                    connections.spawn(lead_nowhere(client, faults.clone()));
+                } else {
+                    connections.spawn(connect(client, target, faults.clone()));
+                }
             }
             Some(_) = connections.join_next() => {}
         }
         open.send_replace(connections.len());
     }
+}
+
+/// Keeps the connection open until the fault changes.
+async fn lead_nowhere(client: TcpStream, mut faults: watch::Receiver<Fault>) -> io::Result<()> {
+    // An error: the relay is gone.
+    let _ = faults.changed().await;
+    drop(client);
+    Ok(())
 }
 
 /// Nothing is dialled for a connection that is closed at once, or as long as it leads into a black hole.

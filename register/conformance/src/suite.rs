@@ -38,7 +38,7 @@ pub async fn an_instance_survives_the_round_trip<F: Fixture>(fixture: F) {
         ] {
             let registration = registry.register(&goods, instance.clone()).await.unwrap();
             assert_eq!(*registration.state().borrow(), RegistrationState::Listed);
-            assert_eq!(*registration.instance(), instance);
+            assert_eq!(registration.instance(), instance);
             assert_eq!(other.list(&goods).await.unwrap(), [instance]);
             let state = registration.state();
             registration.deregister(DEADLINE).await.unwrap();
@@ -180,6 +180,80 @@ pub async fn services_are_named<F: Fixture>(fixture: F) {
     for name in named().await {
         assert!(other.list(&name).await.unwrap().is_empty(), "{name}");
     }
+}
+
+/// A watch of the names shows services as they come, goes stale in an outage, and comes back.
+pub async fn names_of_services_are_followed<F: Fixture>(mut fixture: F) {
+    // Registries without watches of names are read every few seconds.
+    let settles = F::SETTLES.max(Duration::from_secs(8));
+    let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
+    let mut watch = other.watch_services().unwrap();
+    let live = watch.wait_for(|s| s.freshness() == Freshness::Live);
+    assert!(within(settles, "the first read", live).await.unwrap().services().is_empty());
+    let mut kept = Vec::new();
+    let names = [service("orders.v2"), service("goods")];
+    for (count, name) in (1..).zip(&names) {
+        kept.push(registry.register(name, Instance::new("10.0.0.1", 80)).await.unwrap());
+        kept.push(registry.register(name, Instance::new("10.0.0.2", 80)).await.unwrap());
+        let listed = within(settles, "the name", watch.wait_for(|s| s.services().len() == count)).await.unwrap();
+        assert!(listed.services().contains(name) && listed.services().is_sorted(), "{listed:?}");
+    }
+    fixture.down().await;
+    let stale = watch.wait_for(|s| s.freshness() == Freshness::Stale);
+    let stale = within(settles + F::NOTICES, "the outage", stale).await.unwrap();
+    assert_eq!((stale.services().len(), stale.problem().is_some()), (2, true));
+    fixture.up().await;
+    let live = watch.wait_for(|s| s.freshness() == Freshness::Live && s.services().len() == 2);
+    within(settles + F::RECOVERS, "the return", live).await.unwrap();
+    registry.close(DEADLINE).await.unwrap();
+    other.close(DEADLINE).await.unwrap();
+    within(DEADLINE, "the end of the watch", async { while watch.changed().await.is_ok() {} }).await;
+}
+
+/// Other weights of a registration reach lists at once and watches soon, and no watcher ever misses the instance.
+pub async fn an_update_leaves_no_gap<F: Fixture>(fixture: F) {
+    let (registry, other) = (connect(&fixture).await, connect(&fixture).await);
+    let (goods, instance) = (service("goods"), Instance::new("10.0.0.1", 80));
+    let registration = registry.register(&goods, instance.clone()).await.unwrap();
+    let mut watch = other.watch(&goods);
+    sees::<F>(&mut watch, "the instance", |s| s.instances().len() == 1).await;
+    for weight in 2..6 {
+        let heavier = instance.clone().with_weight(weight.into());
+        registration.update(heavier.clone(), DEADLINE).await.unwrap();
+        assert_eq!(
+            (registration.instance(), other.list(&goods).await.unwrap()),
+            (heavier.clone(), vec![heavier.clone()])
+        );
+        let seen = async {
+            while watch.changed().await.unwrap().instances() != [heavier.clone()] {
+                assert_eq!(watch.current().instances().len(), 1, "{:?}", watch.current());
+            }
+        };
+        within(F::SETTLES, "the new weight", seen).await;
+    }
+    for other in [instance.clone().with_id("other"), Instance::new("10.0.0.1", 81).with_id(instance.id())] {
+        let refused = registration.update(other, DEADLINE).await.unwrap_err();
+        assert!(matches!(refused, RegisterError::InvalidInstance { .. }), "{refused}");
+    }
+    assert_eq!(*registration.state().borrow(), RegistrationState::Listed);
+    registration.deregister(DEADLINE).await.unwrap();
+    assert!(other.list(&goods).await.unwrap().is_empty());
+}
+
+/// An update replaces metadata as a whole, and what is written again after a loss is the updated instance.
+pub async fn an_update_survives_a_loss<F: Fixture>(mut fixture: F) {
+    let registry = connect(&fixture).await;
+    let (goods, instance) = (service("goods"), Instance::new("10.0.0.1", 80));
+    let registration = registry.register(&goods, instance.clone().with_metadata("zone", "a")).await.unwrap();
+    let updated = instance.with_weight(2.5).with_metadata("rack", "7");
+    registration.update(updated.clone(), DEADLINE).await.unwrap();
+    assert_eq!(registry.list(&goods).await.unwrap(), std::slice::from_ref(&updated));
+    fixture.down().await;
+    fixture.up_without_data().await;
+    let mut watch = registry.watch(&goods);
+    let back = watch.wait_for(|s| s.freshness() == Freshness::Live && s.instances() == [updated.clone()]);
+    within(F::RECOVERS + F::SETTLES, "the updated instance", back).await.unwrap();
+    registration.deregister(DEADLINE).await.unwrap();
 }
 
 /// `close` deregisters everything, ends the watches, and refuses later requests.

@@ -8,7 +8,7 @@ use etcd_client::{GetOptions, SortOrder, SortTarget};
 use tokio::time::timeout;
 
 use super::lease::{Lease, removed_since};
-use crate::{Candidate, Moment, RegisterError, Term};
+use crate::{Candidate, Moment, RegisterError, Term, backoff::reread};
 
 pub(super) struct EtcdCandidate {
     lease: Lease,
@@ -28,8 +28,6 @@ enum Rank {
 }
 
 impl EtcdCandidate {
-    const REREAD: Duration = Duration::from_secs(30);
-
     pub(super) fn new(lease: Lease, directory: String, id: &str, value: Vec<u8>) -> Self {
         let key = format!("{directory}{:016x}/{id}", lease.id);
         Self { lease, directory, key, value, entered: false }
@@ -51,7 +49,7 @@ impl EtcdCandidate {
                     let key =
                         String::from_utf8(key).map_err(|_| about.unreachable("a candidate's key is not UTF-8"))?;
                     // Late: whatever the watch may have missed is seen by the next read.
-                    if let Ok(ended) = timeout(Self::REREAD, removed_since(&self.lease.link, &key, seen_at)).await {
+                    if let Ok(ended) = timeout(reread(), removed_since(&self.lease.link, &key, seen_at)).await {
                         ended?;
                     }
                 }

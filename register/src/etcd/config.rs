@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::{
-    About, Login, RegisterError,
+    About, Login, RegisterError, TlsFiles,
     url::{RegistryUrl, Rules},
 };
 
@@ -23,6 +23,8 @@ pub struct EtcdConfig {
     pub timeout: Duration,
     /// The user to log in as; none by default. The password is never printed.
     pub login: Option<Login>,
+    /// TLS, and with which certificates; `None`: plaintext, the default.
+    pub tls: Option<TlsFiles>,
 }
 
 impl EtcdConfig {
@@ -35,7 +37,7 @@ impl EtcdConfig {
     }
 
     pub(crate) fn from_url(url: &RegistryUrl) -> Result<Self, RegisterError> {
-        url.check_keys(&["ttl", "timeout", "username", "password"])?;
+        url.check_keys(&[&["ttl", "timeout", "username", "password"][..], &TlsFiles::KEYS].concat())?;
         let default = Self::default();
         let config = Self {
             endpoints: url.addresses()?,
@@ -43,6 +45,7 @@ impl EtcdConfig {
             ttl: url.seconds("ttl", default.ttl)?,
             timeout: url.seconds("timeout", default.timeout)?,
             login: url.login()?,
+            tls: TlsFiles::from_url(url)?,
         };
         config.check()?;
         Ok(config)
@@ -79,6 +82,7 @@ impl Default for EtcdConfig {
             ttl: Duration::from_secs(10),
             timeout: Duration::from_secs(3),
             login: None,
+            tls: None,
         }
     }
 }
@@ -100,6 +104,8 @@ mod tests {
         assert!(!format!("{config:?}").contains("\"p\""));
         assert_eq!(parse("etcd://a:1").unwrap(), EtcdConfig::new(["a:1"]));
         assert_eq!(parse("etcd://a:1/").unwrap(), EtcdConfig::new(["a:1"]));
+        let secured = parse("etcd://a:1?tls=1&ca=ca.pem&cert=c.pem&key=k.pem&server_name=etcd").unwrap();
+        assert_eq!(secured.tls, Some(TlsFiles::new("ca.pem").with_identity("c.pem", "k.pem").with_server_name("etcd")));
         let rooted = parse("etcd://a:1//services/").unwrap();
         assert_eq!((rooted.prefix(), rooted.about().url()), ("/services", "etcd://a:1//services"));
     }
@@ -109,7 +115,11 @@ mod tests {
         for (url, reason) in [
             ("etcd://a:1?ttl=1", "2 seconds"),
             ("etcd://a:1?username=u", "both username and password"),
-            ("etcd://a:1?tls=1", "`tls` is not a parameter"),
+            ("etcd://a:1?tls=1", "needs ca=FILE"),
+            ("etcd://a:1?tls=yes", "use 0 or 1"),
+            ("etcd://a:1?ca=x", "add tls=1"),
+            ("etcd://a:1?tls=1&ca=x&cert=y", "both cert and key"),
+            ("etcd://a:1?prefix=x", "`prefix` is not a parameter"),
             ("etcd://", "names no host"),
         ] {
             let error = parse(url).unwrap_err().to_string();

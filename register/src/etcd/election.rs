@@ -1,7 +1,5 @@
 //! Elections in etcd: `<prefix>/@election/<service>/<lease>/<id>`.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use etcd_client::{GetOptions, SortOrder, SortTarget, WatchOptions};
 use tokio::time::{Instant, timeout_at};
@@ -14,10 +12,7 @@ use super::{
     link::Link,
     stored::{self, Stored},
 };
-use crate::{Candidate, ElectionBackend, Instance, Master, MasterCell, RegisterError, ServiceName};
-
-/// Period of full reads, which correct whatever a watch may have missed.
-const REREAD: Duration = Duration::from_secs(30);
+use crate::{Candidate, ElectionBackend, Instance, Master, MasterCell, RegisterError, ServiceName, backoff::reread};
 
 #[async_trait]
 impl ElectionBackend for EtcdBackend {
@@ -35,7 +30,7 @@ impl ElectionBackend for EtcdBackend {
         let directory = self.candidates(service);
         let (master, revision) = first(&self.link, &directory).await?;
         cell.refresh(master);
-        let due = Instant::now() + REREAD;
+        let due = Instant::now() + reread();
         let mut watch = self.link.watch(&directory, WatchOptions::new().with_prefix(), revision).await?;
         while let Ok(response) = timeout_at(due, watch.next()).await {
             if !response?.events().is_empty() {

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::lease::Lease;
-use crate::{LeaseKeeper, RegisterError};
+use super::{lease::Lease, stored};
+use crate::{Instance, LeaseKeeper, RegisterError};
 
 /// One registration.
 pub(super) struct EtcdKeeper {
@@ -13,8 +13,8 @@ pub(super) struct EtcdKeeper {
 }
 
 impl EtcdKeeper {
-    pub(super) fn new(lease: Lease, key: String, value: Vec<u8>) -> Self {
-        Self { lease, key, value }
+    pub(super) fn new(lease: Lease, key: String, instance: &Instance) -> Self {
+        Self { lease, key, value: stored::encode(instance) }
     }
 }
 
@@ -24,6 +24,11 @@ impl LeaseKeeper for EtcdKeeper {
         self.lease.grant().await?;
         // A key that is there already moves to this lease: watchers never see it missing.
         self.lease.link.put(&self.key, &self.value, self.lease.id).await
+    }
+
+    fn update(&mut self, instance: &Instance) -> Result<(), RegisterError> {
+        self.value = stored::encode(instance);
+        Ok(())
     }
 
     async fn held(&mut self) -> String {

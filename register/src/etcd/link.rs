@@ -12,13 +12,18 @@ use std::{
 };
 
 use etcd_client::{
-    Client, ConnectOptions, Error, GetOptions, GetResponse, KeyValue, LeaseGrantOptions, LeaseKeepAliveStream,
-    LeaseKeeper, PutOptions, WatchOptions, WatchResponse, WatchStream,
+    Certificate, Client, ConnectOptions, Error, GetOptions, GetResponse, Identity, KeyValue, LeaseGrantOptions,
+    LeaseKeepAliveStream, LeaseKeeper, PutOptions, TlsOptions, WatchOptions, WatchResponse, WatchStream,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::warn;
 
 use super::EtcdConfig;
-use crate::{About, RegisterError};
+use crate::{
+    About, RegisterError, TlsFiles,
+    backoff::jittered,
+    tls::{Pem, TlsReader},
+};
 
 /// gRPC's canonical codes; the client crate gives them without names.
 mod code {
@@ -26,6 +31,7 @@ mod code {
     pub(super) const UNKNOWN: i32 = 2;
     pub(super) const DEADLINE_EXCEEDED: i32 = 4;
     pub(super) const NOT_FOUND: i32 = 5;
+    pub(super) const RESOURCE_EXHAUSTED: i32 = 8;
     pub(super) const INTERNAL: i32 = 13;
     pub(super) const UNAVAILABLE: i32 = 14;
 }
@@ -38,9 +44,18 @@ struct Members {
     config: EtcdConfig,
     about: About,
     /// One for each endpoint, logged in; made at its first use.
-    clients: Vec<Mutex<Option<Client>>>,
+    clients: Vec<Member>,
+    tls: Option<TlsReader>,
     /// Index of the member that answered last.
     preferred: AtomicUsize,
+}
+
+/// One member of the cluster.
+#[derive(Default)]
+struct Member {
+    client: Mutex<Option<(Client, Option<Arc<Pem>>)>>,
+    /// When it was seen alive last; held while it is asked.
+    seen: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Link {
@@ -50,8 +65,13 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// TCP alone does not notice a peer that is paused or cut off. etcd takes pings more often than every 5 s for abuse.
+    /// TCP alone does not notice a peer that is paused or cut off. etcd takes pings for abuse that come more often than every 5 s
+    /// without an answer of its own in between; a connection with a watch or a lease has such answers.
     const PING_EVERY: Duration = Duration::from_secs(6);
+    /// A watch that shows nothing for so long has its member asked whether it is there, once for all watches.
+    const QUIET: Duration = Duration::from_secs(2);
+    /// Pause before members are asked again that have no leader yet.
+    const ELECTING: Duration = Duration::from_millis(100);
     const PONG_WITHIN: Duration = Duration::from_secs(3);
     /// Keys in one answer, which are read at once.
     const PAGE: i64 = 1_000;
@@ -61,8 +81,10 @@ impl Link {
     /// A link that has spoken to nobody yet.
     pub(super) fn new(config: EtcdConfig) -> Self {
         let (about, count) = (config.about(), config.endpoints.len());
-        let clients = (0..count).map(|_| Mutex::default()).collect();
-        Self(Arc::new(Members { config, about, clients, preferred: AtomicUsize::new(fastrand::usize(..count.max(1))) }))
+        let clients = (0..count).map(|_| Member::default()).collect();
+        let preferred = AtomicUsize::new(fastrand::usize(..count.max(1)));
+        let tls = config.tls.clone().map(TlsReader::new);
+        Self(Arc::new(Members { config, about, clients, tls, preferred }))
     }
 
     pub(super) fn about(&self) -> &About {
@@ -167,40 +189,62 @@ impl Link {
                 Ok((stream, created))
             }
         };
-        let (stream, created) = self.call("open a watch", open).await?;
-        let watch = Watch { link: self.clone(), stream, start };
+        let (member, (stream, created)) = self.call_member("open a watch", open).await?;
+        let watch = Watch { link: self.clone(), member, stream, start };
         watch.check(created)?;
         Ok(watch)
     }
 
     /// Every request here may be repeated: it asks for a state, not for a step. Each attempt has a share of the time, so that a
-    /// member that is frozen or cut off leaves some for another one.
+    /// member that is frozen or cut off leaves some for another one. Members that elect a leader are asked again.
     async fn call<T, F, C>(&self, operation: &'static str, request: C) -> Result<T, RegisterError>
+    where
+        F: Future<Output = Result<T, Error>>,
+        C: Fn(Client) -> F,
+    {
+        Ok(self.call_member(operation, request).await?.1)
+    }
+
+    /// The same, with the index of the member that answered.
+    async fn call_member<T, F, C>(&self, operation: &'static str, request: C) -> Result<(usize, T), RegisterError>
     where
         F: Future<Output = Result<T, Error>>,
         C: Fn(Client) -> F,
     {
         let Members { config, about, clients, .. } = &*self.0;
         let (end, share) = (Instant::now() + config.timeout, self.share());
-        let mut left = clients.len() + 1;
+        let (mut left, mut is_electing) = (clients.len() + 1, false);
         loop {
             left -= 1;
             let member = self.0.preferred.load(Ordering::Relaxed) % clients.len();
             let limit = (Instant::now() + share).min(end);
             let attempt = async { request(self.client(member).await?).await };
             let error = match timeout_at(limit, attempt).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => return Ok((member, answer)),
                 Ok(Err(error)) if is_stale_login(&error) && left > 0 => {
                     self.forget(member);
                     continue;
                 }
-                Ok(Err(error)) if status_code(&error) == Some(code::UNAVAILABLE) => named(about, &error),
-                Ok(Err(error)) => return Err(named(about, &error)),
-                Err(_) => about.late(operation, config.timeout),
+                Ok(Err(error)) => {
+                    let error = named(about, &error);
+                    if !error.is_transient() {
+                        return Err(error);
+                    }
+                    // Its own words: it is there, and without a leader.
+                    is_electing |= error.to_string().contains("etcdserver: ");
+                    error
+                }
+                Err(_) => {
+                    // Its connection may lead nowhere.
+                    self.forget(member);
+                    about.late(operation, config.timeout)
+                }
             };
-            let next = (member + 1) % clients.len();
-            // An error: another call has moved on already.
-            let _ = self.0.preferred.compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);
+            self.move_on(member);
+            if left == 0 && std::mem::take(&mut is_electing) {
+                sleep_until((Instant::now() + Self::ELECTING).min(end)).await;
+                left = clients.len();
+            }
             if left == 0 || Instant::now() >= end {
                 return Err(error);
             }
@@ -213,42 +257,113 @@ impl Link {
         config.timeout / u32::try_from(clients.len()).unwrap_or(u32::MAX).max(1)
     }
 
+    /// Has the next call begin with another member.
+    fn move_on(&self, member: usize) {
+        let next = (member + 1) % self.0.clients.len();
+        // An error: another call has moved on already.
+        let _ = self.0.preferred.compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// The client of one member. Only logging in speaks to etcd: without a user this succeeds while the member is away.
     async fn client(&self, member: usize) -> Result<Client, Error> {
-        let Members { config, clients, .. } = &*self.0;
-        let slot = || clients[member].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = &*slot() {
+        let Members { config, clients, tls, .. } = &*self.0;
+        let pem = match tls {
+            Some(tls) => Some(tls.pem().await.map_err(Error::IoError)?),
+            None => None,
+        };
+        let slot = || clients[member].client.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = slot().clone();
+        if let Some((client, of)) = &known
+            && of.as_ref().map(Arc::as_ptr) == pem.as_ref().map(Arc::as_ptr)
+        {
             return Ok(client.clone());
         }
         let mut options = ConnectOptions::new()
             .with_connect_timeout(self.share().min(Duration::from_secs(2)))
             .with_keep_alive(Self::PING_EVERY, Self::PONG_WITHIN)
-            .with_keep_alive_while_idle(true)
             // A member that is cut off from the others ends watches and refuses calls at once.
             .with_require_leader(true);
         if let Some(login) = &config.login {
             options = options.with_user(&login.username, login.password.expose());
         }
-        let client = Client::connect(&[&config.endpoints[member]], Some(options)).await?;
-        Ok(slot().get_or_insert(client).clone())
+        if let (Some(pem), Some(tls)) = (&pem, tls) {
+            options = options.with_tls(secured(&tls.files, pem));
+        }
+        let client = match (Client::connect(&[&config.endpoints[member]], Some(options)).await, known) {
+            (Ok(client), _) => client,
+            // New certificates that are none, or not yet all in place.
+            (Err(error), Some((client, _))) => {
+                warn!(
+                    "{}: {}: the connection of before stays in use",
+                    config.endpoints[member],
+                    named(self.about(), &error)
+                );
+                client
+            }
+            (Err(error), None) => return Err(error),
+        };
+        *slot() = Some((client.clone(), pem));
+        Ok(client)
     }
 
     fn forget(&self, member: usize) {
-        *self.0.clients[member].lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.clients[member].client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Asks the member whether it is there, unless it was seen just now. Watches alone would notice one that is frozen only by the
+    /// pings of their connection, which etcd wants to be rare.
+    async fn alive(&self, member: usize) -> Result<(), RegisterError> {
+        let mut seen = self.0.clients[member].seen.lock().await;
+        if seen.is_some_and(|seen| seen.elapsed() < Self::QUIET) {
+            return Ok(());
+        }
+        let limit = self.share().min(Duration::from_secs(1));
+        let asked = async {
+            let mut client = self.client(member).await.map_err(|error| named(self.about(), &error))?;
+            match client.status().await {
+                // It may not tell this user, and is there.
+                Err(error) if named(self.about(), &error).is_transient() => Err(named(self.about(), &error)),
+                Ok(_) | Err(_) => Ok(()),
+            }
+        };
+        let alive = self.about().within(limit, "answer", asked).await;
+        match &alive {
+            Ok(()) => *seen = Some(Instant::now()),
+            Err(_) => self.move_on(member),
+        }
+        alive
+    }
+}
+
+/// Options of the client crate, which uses ring.
+fn secured(files: &TlsFiles, pem: &Pem) -> TlsOptions {
+    let mut options = TlsOptions::new().ca_certificate(Certificate::from_pem(&pem.ca));
+    if let Some((certificate, key)) = &pem.identity {
+        options = options.identity(Identity::from_pem(certificate, key));
+    }
+    match &files.server_name {
+        Some(name) => options.domain_name(name),
+        None => options,
     }
 }
 
 /// A watch that can be relied on: it ends in an error where etcd would fall silent.
 pub(super) struct Watch {
     link: Link,
+    /// Index of the member that it stands at.
+    member: usize,
     stream: WatchStream,
     start: i64,
 }
 
 impl Watch {
     pub(super) async fn next(&mut self) -> Result<WatchResponse, RegisterError> {
-        let response = self.stream.message().await.map_err(|error| named(self.link.about(), &error))?;
-        self.check(response)
+        loop {
+            if let Ok(response) = timeout(jittered(Link::QUIET), self.stream.message()).await {
+                return self.check(response.map_err(|error| named(self.link.about(), &error))?);
+            }
+            self.link.alive(self.member).await?;
+        }
     }
 
     /// Seen of etcd: a watch from a compacted revision is canceled and then silent; one from a revision that a wiped etcd has not
@@ -306,9 +421,13 @@ fn named(about: &About, error: &Error) -> RegisterError {
         source = cause.source();
     }
     match status.code() as i32 {
-        code::CANCELLED | code::UNKNOWN | code::DEADLINE_EXCEEDED | code::INTERNAL | code::UNAVAILABLE => {
-            about.unreachable(reason)
-        }
+        // Resources: its disk is full (NOSPACE) until an operator makes room.
+        code::CANCELLED
+        | code::UNKNOWN
+        | code::DEADLINE_EXCEEDED
+        | code::RESOURCE_EXHAUSTED
+        | code::INTERNAL
+        | code::UNAVAILABLE => about.unreachable(reason),
         _ => about.rejected(reason),
     }
 }

@@ -9,10 +9,10 @@ use super::{
     GregisterBackend,
     candidate::GregisterCandidate,
     link::{Answer, Link},
-    source::{REREAD, WAIT},
+    source::WAIT,
     stored::{self, Lead},
 };
-use crate::{Candidate, ElectionBackend, Instance, Master, MasterCell, RegisterError, ServiceName};
+use crate::{Candidate, ElectionBackend, Instance, Master, MasterCell, RegisterError, ServiceName, backoff::reread};
 
 /// Path of a service's candidates; names need no encoding.
 fn path(service: &ServiceName) -> String {
@@ -34,7 +34,7 @@ impl ElectionBackend for GregisterBackend {
         let (link, path) = (&self.link, path(service));
         let Lead { mut store, mut revision, master } = read(link, &path).await?;
         cell.refresh(master);
-        let due = Instant::now() + REREAD;
+        let due = Instant::now() + reread();
         while Instant::now() < due {
             let since = format!("{path}?store={store}&revision={revision}&wait={}", WAIT.as_secs());
             if let Answer::Body(body) = link.get("tell who leads", &since, WAIT).await? {

@@ -54,6 +54,11 @@ impl LeaseKeeper for GregisterKeeper {
         }
     }
 
+    fn update(&mut self, instance: &Instance) -> Result<(), RegisterError> {
+        self.body = stored::encode(instance, &self.lease, self.ttl).into();
+        Ok(())
+    }
+
     async fn held(&mut self) -> String {
         let mut backoff = Backoff::default();
         loop {

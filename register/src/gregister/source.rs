@@ -8,12 +8,10 @@ use super::{
     link::{Answer, Link},
     stored::{self, Listing},
 };
-use crate::{RegisterError, SnapshotCell};
+use crate::{RegisterError, SnapshotCell, backoff::reread};
 
 /// How long the node holds an answer back: so long it takes to notice one that is frozen, and the timeout.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
-/// Period of full reads, which correct whatever was missed.
-pub(super) const REREAD: Duration = Duration::from_secs(30);
 
 pub(super) async fn list(link: &Link, path: &str) -> Result<Listing, RegisterError> {
     match link.get("list the instances", path, Duration::ZERO).await? {
@@ -27,7 +25,7 @@ pub(super) async fn list(link: &Link, path: &str) -> Result<Listing, RegisterErr
 pub(super) async fn follow(link: &Link, path: &str, cell: &SnapshotCell) -> Result<(), RegisterError> {
     let Listing { mut store, mut revision, found } = list(link, path).await?;
     cell.refresh(found);
-    let due = Instant::now() + REREAD;
+    let due = Instant::now() + reread();
     while Instant::now() < due {
         let since = format!("{path}?store={store}&revision={revision}&wait={}", WAIT.as_secs());
         if let Answer::Body(body) = link.get("tell what has changed", &since, WAIT).await? {

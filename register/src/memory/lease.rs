@@ -24,6 +24,11 @@ impl LeaseKeeper for MemoryKeeper {
         self.store.change_up(|state| state.insert(&self.service, self.instance.clone()))
     }
 
+    fn update(&mut self, instance: &Instance) -> Result<(), RegisterError> {
+        self.instance = instance.clone();
+        Ok(())
+    }
+
     async fn held(&mut self) -> String {
         let is_gone = |store: &Store| (!store.lock().has(&self.service, self.instance.id())).then_some(());
         self.store.until(is_gone).await;

@@ -101,13 +101,29 @@ impl Http {
         Ok(())
     }
 
-    /// Returns true if an operator has disabled the instance. `parameters` name it.
-    pub(super) async fn is_disabled(&self, parameters: &[(&str, &str)]) -> Result<bool, RegisterError> {
+    /// Path of the instance that `parameters` name, with the token.
+    async fn instance(&self, parameters: &[(&str, &str)]) -> Result<String, RegisterError> {
         self.log_in().await?;
         let token = self.token().as_ref().map(|token| token.text.clone());
         let token = token.as_deref().map(|token| (Self::TOKEN, token));
         let query = Serializer::new(String::new()).extend_pairs(parameters).extend_pairs(token).finish();
-        let path = format!("/nacos/v1/ns/instance?{query}");
+        Ok(format!("/nacos/v1/ns/instance?{query}"))
+    }
+
+    /// Changes the instance as the console does. `parameters` name it, and what is changed.
+    pub(super) async fn revise(&self, parameters: &[(&str, &str)]) -> Result<(), RegisterError> {
+        let path = self.instance(parameters).await?;
+        let (status, body) = self.ask("write the instance", Method::PUT, &path, String::new()).await?;
+        match status {
+            status if status.is_success() => Ok(()),
+            status if status.is_server_error() => Err(self.0.about.unreachable(words(status, &body))),
+            status => Err(self.0.about.rejected(words(status, &body))),
+        }
+    }
+
+    /// Returns true if an operator has disabled the instance. `parameters` name it.
+    pub(super) async fn is_disabled(&self, parameters: &[(&str, &str)]) -> Result<bool, RegisterError> {
+        let path = self.instance(parameters).await?;
         let (status, body) = self.ask("read the instance", Method::GET, &path, String::new()).await?;
         // Any other answer says that it is not there.
         let found = serde_json::from_slice::<InstanceAnswer>(&body).ok().filter(|_| status.is_success());

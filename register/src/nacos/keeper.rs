@@ -11,7 +11,7 @@ use super::{
     link::{Link, Place, Write},
     stored,
 };
-use crate::{LeaseKeeper, RegisterError, ServiceName};
+use crate::{Instance, LeaseKeeper, RegisterError, ServiceName};
 
 /// One registration.
 pub(super) struct NacosKeeper {
@@ -22,11 +22,15 @@ pub(super) struct NacosKeeper {
     place: Option<Place>,
     /// A write that has not ended within its time. Nothing else is written before it has: it could overtake.
     under_way: Option<(Step, Write)>,
+    /// True if weight or metadata are others than those of the first registration.
+    is_revised: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     Register,
+    /// The registration of a weight and metadata that are no longer wanted.
+    Superseded,
     Deregister,
 }
 
@@ -40,9 +44,12 @@ enum Presence {
 impl NacosKeeper {
     /// Period of checks that the instance is there.
     const CHECK: Duration = Duration::from_secs(5);
+    /// Reads until a revision must have shown, and the pause between two.
+    const READS: u32 = 5;
+    const AGAIN: Duration = Duration::from_millis(100);
 
     pub(super) fn new(link: Arc<Link>, service: ServiceName, instance: ServiceInstance) -> Self {
-        Self { link, service, instance, place: None, under_way: None }
+        Self { link, service, instance, place: None, under_way: None, is_revised: false }
     }
 
     /// Does the step, or goes on waiting for it where it was begun before.
@@ -61,7 +68,7 @@ impl NacosKeeper {
 
     fn begin(&self, place: &Place, step: Step) -> Write {
         match step {
-            Step::Register => self.link.register(place, &self.service, &self.instance),
+            Step::Register | Step::Superseded => self.link.register(place, &self.service, &self.instance),
             Step::Deregister => self.link.deregister(place, &self.service, &self.instance),
         }
     }
@@ -69,6 +76,28 @@ impl NacosKeeper {
     async fn is_there(&self, place: &Place) -> Result<bool, RegisterError> {
         let found = self.link.query_at(place, &self.service).await?;
         Ok(found.iter().any(|other| stored::is_same(other, &self.instance)))
+    }
+
+    /// Has Nacos take weight and metadata that differ from those of an earlier registration.
+    async fn revise(&self, place: &Place) -> Result<(), RegisterError> {
+        let weight = self.instance.weight;
+        // Seen of rnacos: a weight of 1 is taken for none. The next number that it can hold is 1 to a reader.
+        for weight in [weight, f64::from((weight as f32).next_up())] {
+            self.link.revise(&self.service, &self.instance, weight).await?;
+            for _ in 0..Self::READS {
+                let found = self.link.query_at(place, &self.service).await?;
+                let listed = found.iter().find(|other| stored::is_same(other, &self.instance));
+                // Lists leave out what is disabled.
+                if listed.is_none_or(|listed| stored::is_equal(listed, &self.instance)) {
+                    return Ok(());
+                }
+                sleep(Self::AGAIN).await;
+            }
+        }
+        Err(self.link.about().rejected(format!(
+            "it keeps an earlier weight or metadata of {}: change them in its console",
+            stored::name(&self.instance)
+        )))
     }
 
     async fn presence(&self, place: &Place) -> Result<Presence, RegisterError> {
@@ -110,9 +139,22 @@ impl LeaseKeeper for NacosKeeper {
             Some(place) => place,
             None => self.link.place(&self.service).await?,
         };
-        let written = self.write(&place, Step::Register).await;
+        let mut written = self.write(&place, Step::Register).await;
+        if written.is_ok() && self.is_revised {
+            written = self.revise(&place).await;
+        }
         self.place = Some(place);
         written
+    }
+
+    fn update(&mut self, instance: &Instance) -> Result<(), RegisterError> {
+        let cluster = self.instance.cluster_name.take().unwrap_or_default();
+        self.instance = stored::encode(instance, &cluster);
+        if let Some((step @ Step::Register, _)) = &mut self.under_way {
+            *step = Step::Superseded;
+        }
+        self.is_revised = true;
+        Ok(())
     }
 
     async fn held(&mut self) -> String {
@@ -161,7 +203,7 @@ impl LeaseKeeper for NacosKeeper {
 impl Step {
     fn operation(self) -> &'static str {
         match self {
-            Self::Register => "write the instance",
+            Self::Register | Self::Superseded => "write the instance",
             Self::Deregister => "remove the instance",
         }
     }

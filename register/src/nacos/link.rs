@@ -244,14 +244,46 @@ impl Link {
         service: &ServiceName,
         instance: &ServiceInstance,
     ) -> Result<bool, RegisterError> {
-        let (config, port) = (&self.config, instance.port.to_string());
+        let named = self.named(service, instance);
         let cluster = instance.cluster_name.as_deref().unwrap_or_default();
-        let mut parameters = vec![("serviceName", service.as_str()), ("groupName", &config.group)];
-        parameters.extend([("ip", instance.ip.as_str()), ("port", &port), ("cluster", cluster)]);
+        self.http.is_disabled(&[&pairs(&named)[..], &[("cluster", cluster)]].concat()).await
+    }
+
+    /// Gives the instance this weight and its metadata as the console does: what an earlier writer gave it is kept by a registration.
+    /// It stays as enabled as it is.
+    pub(super) async fn revise(
+        &self,
+        service: &ServiceName,
+        instance: &ServiceInstance,
+        weight: f64,
+    ) -> Result<(), RegisterError> {
+        let is_enabled = !self.is_disabled(service, instance).await?;
+        let named = self.named(service, instance);
+        let cluster = instance.cluster_name.as_deref().unwrap_or_default();
+        let (weight, metadata) = (weight.to_string(), serde_json::json!(instance.metadata).to_string());
+        let revised = [
+            ("clusterName", cluster),
+            ("weight", &weight),
+            ("metadata", &metadata),
+            ("enabled", if is_enabled { "true" } else { "false" }),
+            ("ephemeral", "true"),
+        ];
+        self.http.revise(&[&pairs(&named)[..], &revised].concat()).await
+    }
+
+    /// Parameters of HTTP that name an instance, but for its cluster.
+    fn named(&self, service: &ServiceName, instance: &ServiceInstance) -> Vec<(&'static str, String)> {
+        let config = &self.config;
+        let mut parameters = vec![
+            ("serviceName", service.to_string()),
+            ("groupName", config.group.clone()),
+            ("ip", instance.ip.clone()),
+            ("port", instance.port.to_string()),
+        ];
         if !config.namespace.is_empty() {
-            parameters.push(("namespaceId", &config.namespace));
+            parameters.push(("namespaceId", config.namespace.clone()));
         }
-        self.http.is_disabled(&parameters).await
+        parameters
     }
 
     fn slots(&self) -> MutexGuard<'_, Vec<Slot>> {
@@ -263,6 +295,10 @@ impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+fn pairs<'a>(parameters: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    parameters.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
 fn named(about: &About, error: &Error) -> RegisterError {

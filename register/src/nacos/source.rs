@@ -7,7 +7,7 @@ use tokio::{sync::Notify, time::timeout};
 use tracing::debug;
 
 use super::{link::Link, stored};
-use crate::{Found, RegisterError, ServiceName, Skipped, SnapshotCell};
+use crate::{Found, RegisterError, ServiceName, Skipped, SnapshotCell, backoff::jittered};
 
 /// Period of reads: a push of Nacos may be lost, and an outage shows in nothing but a failed read.
 const REREAD: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ pub(super) async fn follow(link: &Arc<Link>, service: &ServiceName, cell: &Snaps
             Err(error) => cell.fail(&error),
         }
         // Either way it is time to read again.
-        let _ = timeout(REREAD, subscription.changed.notified()).await;
+        let _ = timeout(jittered(REREAD), subscription.changed.notified()).await;
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn decode(stored: &ServiceInstance) -> Result<Option<Instance>, Strin
     if !(stored.enabled && stored.healthy) {
         return Ok(None);
     }
-    let mut instance = Instance::new(&stored.ip, port).with_weight(stored.weight);
+    let mut instance = Instance::new(&stored.ip, port).with_weight(rounded(stored.weight));
     for (key, value) in &stored.metadata {
         if key != ID {
             instance = instance.with_metadata(key, value);
@@ -48,6 +48,16 @@ pub(super) fn decode(stored: &ServiceInstance) -> Result<Option<Instance>, Strin
         }
     }
     Ok(Some(instance))
+}
+
+/// A weight without the traces of 32 bits, in which servers keep it.
+fn rounded(weight: f64) -> f64 {
+    (weight * 1e6).round() / 1e6
+}
+
+/// Returns true if both have the same weight and metadata.
+pub(super) fn is_equal(one: &ServiceInstance, other: &ServiceInstance) -> bool {
+    rounded(one.weight) == rounded(other.weight) && one.metadata == other.metadata
 }
 
 /// Returns true if both are the same to Nacos.
@@ -87,6 +97,8 @@ mod tests {
         let up = encode(&Instance::new("10.0.0.1", 80), "c1");
         assert_eq!(decode(&ServiceInstance { healthy: false, ..up.clone() }).unwrap(), None);
         assert_eq!(decode(&ServiceInstance { enabled: false, ..up.clone() }).unwrap(), None);
+        let kept = decode(&ServiceInstance { weight: f64::from(0.1_f32), ..up.clone() }).unwrap().unwrap();
+        assert_eq!(kept.weight(), 0.1);
         let idle = decode(&ServiceInstance { weight: 0.0, ..up }).unwrap().unwrap();
         assert_eq!(idle.weight(), 0.0);
     }

@@ -35,6 +35,11 @@ impl LeaseKeeper for Diary {
         self.fail()
     }
 
+    fn update(&mut self, instance: &Instance) -> Result<(), RegisterError> {
+        self.note(if instance.weight() > 1.0 { "heavier" } else { "lighter" });
+        Ok(())
+    }
+
     async fn held(&mut self) -> String {
         std::future::pending().await
     }
@@ -95,4 +100,28 @@ async fn close_waits_for_what_was_dropped_and_ends_the_rest() {
     assert!(matches!(late, RegisterError::Timeout { .. }), "{late}");
     kept.deregister(Duration::from_secs(1)).await.unwrap();
     assert_eq!(diary.lines(), ["acquire", "released"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_is_written_in_place_and_tried_again() {
+    let (owners, diary) = (Owners::default(), Diary::default());
+    let registration = start(&owners, &diary).await.unwrap();
+    let (heavy, second) = (registration.instance().with_weight(2.0), Duration::from_secs(1));
+    registration.update(heavy.clone(), second).await.unwrap();
+    assert_eq!(registration.instance(), heavy);
+    assert_eq!(diary.lines(), ["acquire", "heavier", "acquire"]);
+
+    for other in [Instance::new("h", 81).with_id("h:80"), heavy.clone().with_id("b"), heavy.clone().with_weight(0.0)] {
+        let refused = registration.update(other, second).await.unwrap_err();
+        assert!(matches!(refused, RegisterError::InvalidInstance { .. }), "{refused}");
+    }
+    let mut state = registration.state();
+    diary.failures.store(2, Ordering::Relaxed);
+    let light = heavy.clone().with_weight(0.5);
+    let late = registration.update(light.clone(), Duration::from_millis(10)).await.unwrap_err();
+    assert!(matches!(late, RegisterError::Timeout { .. }), "{late}");
+    assert_eq!((*state.borrow(), registration.instance()), (RegistrationState::Lost, heavy), "not yet");
+    state.wait_for(|state| *state == RegistrationState::Listed).await.unwrap();
+    assert_eq!(registration.instance(), light, "the owner went on");
+    registration.deregister(2 * second).await.unwrap();
 }

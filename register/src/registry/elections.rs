@@ -3,14 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::{runtime::Handle, time::Instant};
-use tracing::debug;
+use tokio::runtime::Handle;
 
 use crate::{
     Backend, Election, ElectionBackend, Instance, Leadership, Master, MasterCell, MasterWatch, RegisterError,
-    ServiceName,
-    backoff::Backoff,
-    election::{Campaigns, Observers},
+    ServiceName, backoff::rounds, election::Campaigns, observe::Observers,
 };
 
 #[derive(Debug)]
@@ -76,13 +73,6 @@ async fn follow<B: Backend>(backend: &B, service: &ServiceName, cell: &MasterCel
         return std::future::pending().await;
     }
     let Some(elections) = backend.elections() else { return };
-    let mut backoff = Backoff::default();
-    loop {
-        let begun = Instant::now();
-        if let Err(error) = elections.follow_master(service, cell).await {
-            debug!("watch of the master of `{service}`: {error}");
-            cell.fail(error);
-        }
-        backoff.after(begun).await;
-    }
+    let what = format!("watch of the master of `{service}`");
+    rounds(&what, || elections.follow_master(service, cell), |error| cell.fail(error)).await;
 }

@@ -1,12 +1,12 @@
 //! One campaign in ZooKeeper, over a session of its own: whatever that session owns where candidates stand is this one's,
 //! also where the answer to its creation was lost.
 
-use std::{cmp::Reverse, sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
-use zookeeper_client::{Client, CreateMode, Error, SessionState};
+use zookeeper_client::{Client, CreateMode, Error};
 
 use super::{
     layout::Contest,
@@ -14,7 +14,7 @@ use super::{
     nodes,
     queue::Queued,
 };
-use crate::{Candidate, Moment, RegisterError, Term};
+use crate::{Candidate, Moment, RegisterError, Term, backoff::reread};
 
 pub(super) struct ZookeeperCandidate {
     link: Arc<Link>,
@@ -105,7 +105,7 @@ impl ZookeeperCandidate {
         }
         tokio::select! {
             // Late: whatever the watch may have missed is seen by the next read.
-            told = timeout(Self::REREAD, session.life.told(watcher.changed())) => match told {
+            told = timeout(reread(), session.life.told(watcher.changed())) => match told {
                 Ok(None) => Err(self.lost()),
                 Ok(Some(_)) | Err(_) => Ok(()),
             },
@@ -185,17 +185,6 @@ impl ZookeeperCandidate {
             }
         }
     }
-
-    const REREAD: Duration = Duration::from_secs(30);
-}
-
-/// Returns when the session has no connection, or a read-only one.
-async fn disconnected(session: &Session) {
-    let mut states = session.client.state_watcher();
-    let mut state = states.state();
-    while state == SessionState::SyncConnected {
-        state = states.changed().await;
-    }
 }
 
 #[async_trait]
@@ -222,7 +211,7 @@ impl Candidate for ZookeeperCandidate {
         tokio::select! {
             biased;
             // Not only when it is said to have ended: without a connection it may end, and nobody says so.
-            () = disconnected(session) => "the connection to ZooKeeper was lost".to_owned(),
+            () = session.disconnected() => "the connection to ZooKeeper was lost".to_owned(),
             () = session.over() => "its session has ended".to_owned(),
             () = self.deposed(session, term) => "its node was deleted".to_owned(),
             reason = self.beats(session, term) => reason,

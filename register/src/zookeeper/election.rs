@@ -1,6 +1,6 @@
 //! Elections in ZooKeeper: a queue of nodes in `<base>@election/<service>`, or the one node that its peers contend for.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use tokio::time::timeout;
@@ -14,10 +14,7 @@ use super::{
     nodes,
     queue::Queued,
 };
-use crate::{Candidate, ElectionBackend, Instance, Master, MasterCell, RegisterError, ServiceName};
-
-/// Period of full reads, which correct whatever a watch may have missed.
-const REREAD: Duration = Duration::from_secs(30);
+use crate::{Candidate, ElectionBackend, Instance, Master, MasterCell, RegisterError, ServiceName, backoff::reread};
 
 #[async_trait]
 impl ElectionBackend for ZookeeperBackend {
@@ -48,7 +45,7 @@ impl ElectionBackend for ZookeeperBackend {
             let read = link.bounded(&session, "read the master", first(&session.client, &contest)).await?;
             cell.refresh(decoded(link, &self.layout, read.found)?);
             tokio::select! {
-                told = timeout(REREAD, session.life.told(read.change.changed())) => {
+                told = timeout(reread(), session.life.told(read.change.changed())) => {
                     if let Ok(None) = told {
                         return Err(link.about().unreachable("the session has ended"));
                     }

@@ -1,6 +1,6 @@
 //! Keeps one node in ZooKeeper, under a session.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -14,7 +14,7 @@ use super::{
     stored::Stored,
     stored::normal,
 };
-use crate::{Backoff, LeaseKeeper, RegisterError, ServiceName};
+use crate::{Backoff, Instance, LeaseKeeper, RegisterError, ServiceName};
 
 /// One registration.
 pub(super) struct ZookeeperKeeper {
@@ -54,6 +54,10 @@ impl ZookeeperKeeper {
         let Some(path) = self.layout.node(&self.service, &self.id) else {
             return self.write_numbered(client, again).await;
         };
+        // In place: a node that is there keeps its order of creation, and no watcher sees it go.
+        if again && nodes::owner(client, &path).await? == Some(client.session_id().0) {
+            return client.set_data(&path, data, None).await.map(|_| path);
+        }
         match nodes::replace(link, client, &[], &path, data, CreateMode::Ephemeral).await {
             // The last to write is listed: this one.
             Err(Error::NodeExists) => {
@@ -74,6 +78,7 @@ impl ZookeeperKeeper {
             return nodes::replace(&self.link, client, &old, &path, &self.data, CreateMode::EphemeralSequential).await;
         };
         let (path, _) = old.swap_remove(kept);
+        client.set_data(&path, &self.data, None).await?;
         for (older, _) in old {
             nodes::delete(client, &older).await?;
         }
@@ -147,6 +152,14 @@ impl LeaseKeeper for ZookeeperKeeper {
         // Nodes of earlier sessions have been replaced.
         self.sessions = BTreeSet::from([session.id()]);
         self.written = Some((session, path));
+        Ok(())
+    }
+
+    fn update(&mut self, instance: &Instance) -> Result<(), RegisterError> {
+        self.layout
+            .check(instance)
+            .map_err(|reason| RegisterError::InvalidInstance { instance: instance.id().to_owned(), reason })?;
+        self.data = self.layout.encode(&self.service, instance, SystemTime::now());
         Ok(())
     }
 

@@ -69,6 +69,15 @@ impl Session {
         *self.over.borrow() || self.over.has_changed().is_err() || self.client.state().is_terminated()
     }
 
+    /// Waits until it has no connection, or a read-only one.
+    pub(super) async fn disconnected(&self) {
+        let mut states = self.client.state_watcher();
+        let mut state = states.state();
+        while state == SessionState::SyncConnected {
+            state = states.changed().await;
+        }
+    }
+
     /// Waits until it is to be used no more.
     pub(super) async fn over(&self) {
         // An error: nobody is left to say so.

@@ -1,9 +1,9 @@
 //! Reads and follows the instances of one service.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::time::{Instant, timeout_at};
-use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState, WatchedEvent};
+use tokio::time::{Instant, timeout, timeout_at};
+use zookeeper_client::{AddWatchMode, Client, Error, EventType, PersistentWatcher, SessionState, WatchedEvent};
 
 use super::{
     layout::Layout,
@@ -11,7 +11,7 @@ use super::{
     nodes::{self, Node},
     stored::Stored,
 };
-use crate::{Found, RegisterError, ServiceName, Skipped, SnapshotCell};
+use crate::{Found, RegisterError, ServiceName, ServicesCell, Skipped, SnapshotCell, backoff::reread};
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,9 +33,6 @@ enum Next {
 }
 
 impl Reader {
-    /// A full read from time to time corrects whatever a watch may have missed.
-    const REREAD: Duration = Duration::from_secs(30);
-
     pub(super) fn new(link: Arc<Link>, layout: Layout) -> Self {
         Self { link, layout }
     }
@@ -58,7 +55,7 @@ impl Reader {
             let found = self.link.bounded(&session, "list the instances", nodes::children(client, directory)).await?;
             let mut listing = self.decoded(directory, found);
             cell.refresh(self.found(&listing));
-            let due = Instant::now() + Self::REREAD;
+            let due = Instant::now() + reread();
             while let Ok(event) = timeout_at(due, session.life.told(watcher.changed())).await {
                 let event = event.ok_or_else(|| self.link.about().unreachable("the session has ended"))?;
                 match self.next(directory, event, &session, &mut watcher, cell).await? {
@@ -74,6 +71,44 @@ impl Reader {
                     }
                 }
             }
+        }
+    }
+
+    /// The names of all services: the children of the base.
+    pub(super) async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
+        let base = self.layout.base();
+        let read = |client: Client| async move {
+            client.sync(base).await?;
+            match client.list_children(base).await {
+                Err(Error::NoNode) => Ok(Vec::new()),
+                names => names,
+            }
+        };
+        Ok(named(&self.link.call("list the services", read).await?))
+    }
+
+    /// The names as they are, and again whenever a child comes or goes, for as long as the session lives.
+    pub(super) async fn follow_services(&self, cell: &ServicesCell) -> Result<(), RegisterError> {
+        let (base, session) = (self.layout.base(), self.link.session().await?);
+        let read = || async {
+            Ok(match session.client.list_and_watch_children(base).await {
+                Err(Error::NoNode) => (Vec::new(), session.client.check_and_watch_stat(base).await?.1),
+                read => read?,
+            })
+        };
+        loop {
+            let (names, changed) = self.link.bounded(&session, "list the services", read()).await?;
+            cell.refresh(named(&names));
+            let lost = tokio::select! {
+                // Late: whatever the watch may have missed is seen by the next read.
+                told = timeout(reread(), session.life.told(changed.changed())) => match told {
+                    Ok(None) => "the session has ended",
+                    Ok(Some(_)) | Err(_) => continue,
+                },
+                () = session.disconnected() => "the connection was lost",
+                () = session.over() => "the session is over",
+            };
+            return Err(self.link.about().unreachable(lost));
         }
     }
 
@@ -135,4 +170,9 @@ impl Reader {
         };
         listing.insert(node.name.clone(), found);
     }
+}
+
+/// The names of services among those of nodes.
+fn named(nodes: &[String]) -> Vec<ServiceName> {
+    nodes.iter().filter_map(|name| ServiceName::new(name).ok()).collect()
 }

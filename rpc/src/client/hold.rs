@@ -26,6 +26,8 @@ pub(crate) struct Hold {
     resyncs: u64,
     /// Until then the registry has just come back.
     doubtful_until: Option<Instant>,
+    /// True if the registry itself has said what it lists. Before that a list of an earlier process counts, if one was kept.
+    is_read: bool,
 }
 
 impl Hold {
@@ -37,20 +39,26 @@ impl Hold {
             held: BTreeMap::new(),
             resyncs: 0,
             doubtful_until: None,
+            is_read: false,
         }
     }
 
     /// The registry says something new.
     pub(crate) fn apply(&mut self, snapshot: &Snapshot, now: Instant) {
         self.expire(now);
-        if snapshot.freshness() != Freshness::Live {
-            return;
+        let new = snapshot.instances().iter().map(|instance| (instance.id().to_owned(), instance.clone()));
+        match snapshot.freshness() {
+            Freshness::Live => self.is_read = true,
+            Freshness::Stale if !self.is_read => {
+                self.listed = new.collect();
+                return;
+            }
+            Freshness::Never | Freshness::Stale => return,
         }
         if snapshot.resyncs() != self.resyncs {
             self.resyncs = snapshot.resyncs();
             self.doubtful_until = Some(now + self.period);
         }
-        let new = snapshot.instances().iter().map(|instance| (instance.id().to_owned(), instance.clone()));
         let before = std::mem::replace(&mut self.listed, new.collect());
         if self.listed.is_empty() || self.doubtful_until.is_some() {
             let until = now + self.period;

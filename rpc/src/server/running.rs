@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use ms_register::Registration;
+use ms_register::{Instance, RegisterError, Registration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -20,8 +20,8 @@ use crate::{
     service::health::Life,
 };
 
-/// How long a server waits for a registry to confirm a deregistration.
-const DEREGISTER_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a server waits for a registry to confirm a change.
+const REGISTRY_DEADLINE: Duration = Duration::from_secs(3);
 
 /// A server that accepts calls. Dropping it cuts everything off; [`shutdown`](Self::shutdown) is the kind way.
 #[derive(Debug)]
@@ -69,6 +69,26 @@ impl RunningServer {
         &self.registrations
     }
 
+    /// Lists the server with this weight in all registries from now on, without a moment in which it is not listed. Callers follow
+    /// as fast as their watches. Weights are numbers above 0, relative to those of the other instances.
+    ///
+    /// # Errors
+    /// A weight that is not above 0, a refusal, and [`RegisterError::Timeout`] for a registry that does not confirm within 3 s:
+    /// there it is written later. The other registries are told all the same.
+    pub async fn set_weight(&self, weight: f64) -> Result<(), RegisterError> {
+        self.update(|instance| instance.with_weight(weight)).await
+    }
+
+    /// The same for whatever [`Registration::update`] may change of an instance, such as metadata: `change` gets each instance
+    /// as it is listed.
+    ///
+    /// # Errors
+    /// As for [`set_weight`](Self::set_weight); also an instance with another id or address.
+    pub async fn update(&self, change: impl Fn(Instance) -> Instance) -> Result<(), RegisterError> {
+        let updates = self.registrations.iter().map(|one| one.update(change(one.instance()), REGISTRY_DEADLINE));
+        futures_util::future::join_all(updates).await.into_iter().collect()
+    }
+
     /// Deregisters, waits until callers know, says GOAWAY, finishes the calls in flight, and closes. New calls are taken
     /// until GOAWAY. A registry that does not confirm in 3 s is left behind with a warning.
     pub async fn shutdown(mut self) {
@@ -105,7 +125,7 @@ impl Drop for RunningServer {
 async fn deregister(registrations: Vec<Registration>) {
     let mut tasks = tokio::task::JoinSet::new();
     for registration in registrations {
-        tasks.spawn(registration.deregister(DEREGISTER_DEADLINE));
+        tasks.spawn(registration.deregister(REGISTRY_DEADLINE));
     }
     while let Some(ended) = tasks.join_next().await {
         if let Ok(Err(error)) = ended {

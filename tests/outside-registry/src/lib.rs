@@ -98,6 +98,10 @@ impl Backend for SqliteBackend {
         }
     }
 
+    fn names_services(&self) -> bool {
+        true
+    }
+
     async fn services(&self) -> Result<Vec<ServiceName>, RegisterError> {
         let read = |connection: &Connection| {
             let names: rusqlite::Result<Vec<String>> =
@@ -138,6 +142,11 @@ impl LeaseKeeper for SqliteKeeper {
             connection.execute(WRITE, row)
         };
         self.backend.ask("write the instance", write).await.map(drop)
+    }
+
+    fn update(&mut self, instance: &Instance) -> Result<(), RegisterError> {
+        self.instance = instance.clone();
+        Ok(())
     }
 
     async fn held(&mut self) -> String {

@@ -1,29 +1,27 @@
-//! Following who leads.
+//! Watches that show one value of a registry: the master of a service, the names of all services.
 
 use std::{future::Future, sync::Arc};
 
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
-use super::Master;
 use crate::{Freshness, RegisterError, WatchClosed};
 
-/// The master at one moment, as far as it is known. Cheap to clone.
+/// One value of a registry, as far as it is known. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct MasterSnapshot {
+pub struct Observation<T> {
     freshness: Freshness,
-    master: Option<Arc<Master>>,
+    value: T,
     problem: Option<RegisterError>,
 }
 
-impl MasterSnapshot {
-    /// The master, if there is one. While the registry cannot be read it is the last one known, which may lead no more.
-    pub fn master(&self) -> Option<&Master> {
-        self.master.as_deref()
-    }
-
-    /// How far it can be trusted.
+impl<T> Observation<T> {
+    /// How far the value can be trusted. While the registry cannot be read it is the last one known.
     pub fn freshness(&self) -> Freshness {
         self.freshness
+    }
+
+    pub(crate) fn value(&self) -> &T {
+        &self.value
     }
 
     /// Reason why the registry cannot be read; `None`: it can.
@@ -32,16 +30,16 @@ impl MasterSnapshot {
     }
 }
 
-/// Follows the master of one service; see [`Election::observe`](super::Election::observe). Cheap to clone.
+/// Follows one value of a registry. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct MasterWatch {
-    receiver: watch::Receiver<MasterSnapshot>,
+pub struct Observer<T> {
+    receiver: watch::Receiver<Observation<T>>,
     _source: Arc<Source>,
 }
 
-impl MasterWatch {
+impl<T: Clone> Observer<T> {
     /// The last snapshot, without waiting.
-    pub fn current(&self) -> MasterSnapshot {
+    pub fn current(&self) -> Observation<T> {
         self.receiver.borrow().clone()
     }
 
@@ -49,7 +47,7 @@ impl MasterWatch {
     ///
     /// # Errors
     /// The registry was closed.
-    pub async fn changed(&mut self) -> Result<MasterSnapshot, WatchClosed> {
+    pub async fn changed(&mut self) -> Result<Observation<T>, WatchClosed> {
         self.receiver.changed().await.map_err(|_| WatchClosed)?;
         Ok(self.receiver.borrow_and_update().clone())
     }
@@ -60,8 +58,8 @@ impl MasterWatch {
     /// The registry was closed.
     pub async fn wait_for(
         &mut self,
-        mut wanted: impl FnMut(&MasterSnapshot) -> bool,
-    ) -> Result<MasterSnapshot, WatchClosed> {
+        mut wanted: impl FnMut(&Observation<T>) -> bool,
+    ) -> Result<Observation<T>, WatchClosed> {
         let found = self.receiver.wait_for(|snapshot| wanted(snapshot)).await;
         found.map(|snapshot| snapshot.clone()).map_err(|_| WatchClosed)
     }
@@ -79,24 +77,23 @@ impl Drop for Source {
     }
 }
 
-/// The writing side of a watch: what [`ElectionBackend::follow_master`](crate::ElectionBackend::follow_master) fills.
+/// The writing side of a watch.
 #[derive(Debug)]
-pub struct MasterCell(watch::Sender<MasterSnapshot>);
+pub struct Cell<T>(watch::Sender<Observation<T>>);
 
-impl MasterCell {
+impl<T: PartialEq> Cell<T> {
     /// Publishes a successful read.
-    pub fn refresh(&self, master: Option<Master>) {
+    pub(crate) fn replace(&self, value: T) {
         self.0.send_if_modified(|snapshot| {
-            let same = snapshot.freshness == Freshness::Live && snapshot.master() == master.as_ref();
+            let same = snapshot.freshness == Freshness::Live && snapshot.value == value;
             if !same {
-                let master = master.map(Arc::new);
-                *snapshot = MasterSnapshot { freshness: Freshness::Live, master, problem: None };
+                *snapshot = Observation { freshness: Freshness::Live, value, problem: None };
             }
             !same
         });
     }
 
-    /// Marks the last master: the registry cannot be read.
+    /// Marks the last value: the registry cannot be read.
     pub fn fail(&self, error: RegisterError) {
         self.0.send_if_modified(|snapshot| {
             let same = snapshot.problem.as_ref().is_some_and(|before| before.to_string() == error.to_string());
@@ -121,17 +118,18 @@ impl Observers {
     }
 
     /// Starts a watch, which `source` keeps up to date.
-    pub(crate) fn open<F>(&self, runtime: Option<&Handle>, source: impl FnOnce(MasterCell) -> F) -> MasterWatch
+    pub(crate) fn open<T, F>(&self, runtime: Option<&Handle>, source: impl FnOnce(Cell<T>) -> F) -> Observer<T>
     where
+        T: Default,
         F: Future<Output = ()> + Send + 'static,
     {
-        let never = MasterSnapshot { freshness: Freshness::Never, master: None, problem: None };
+        let never = Observation { freshness: Freshness::Never, value: T::default(), problem: None };
         let (sender, receiver) = watch::channel(never);
         let mut closed = self.closed.subscribe();
         let Some(runtime) = runtime.filter(|_| !*closed.borrow()) else {
-            return MasterWatch { receiver, _source: Arc::new(Source(None)) };
+            return Observer { receiver, _source: Arc::new(Source(None)) };
         };
-        let source = source(MasterCell(sender));
+        let source = source(Cell(sender));
         let task = runtime.spawn(async move {
             tokio::select! {
                 () = source => {}
@@ -139,7 +137,7 @@ impl Observers {
                 _ = closed.wait_for(|closed| *closed) => {}
             }
         });
-        MasterWatch { receiver, _source: Arc::new(Source(Some(task.abort_handle()))) }
+        Observer { receiver, _source: Arc::new(Source(Some(task.abort_handle()))) }
     }
 
     pub(crate) fn close(&self) {
