@@ -84,7 +84,7 @@ impl Cache {
             let Some(instances) = cell.confirmed().filter(|instances| !instances.is_empty()) else { continue };
             let (cache, name) = (self.clone(), service.clone());
             let stored = spawn_blocking(move || cache.store(&name, &instances)).await;
-            let failed = stored.unwrap_or_else(|_| Ok(())).err();
+            let failed = stored.unwrap_or(Ok(())).err();
             if let Some(error) = failed.as_ref().filter(|_| is_writable) {
                 warn!(
                     "{}: {error}: a start without the registry will find an older list",

@@ -88,16 +88,21 @@ impl EtcdCluster {
     /// None says that it does.
     pub async fn leader(&self) -> Result<usize, Failure> {
         for index in 0..self.members.len() {
-            let status = self.etcdctl(index, &["endpoint", "status", "--write-out=fields"]).await.unwrap_or_default();
-            let field = |name: &str| {
-                let line = status.lines().find(|line| line.starts_with(&format!("\"{name}\"")))?;
-                Some(line.rsplit(" : ").next()?.to_owned())
-            };
-            if field("MemberID").is_some() && field("MemberID") == field("Leader") {
+            if self.ids(index).await.is_some_and(|(own, leader)| own == leader) {
                 return Ok(index);
             }
         }
         Err("no member of etcd leads".into())
+    }
+
+    /// The ids of a member and of its leader; `None`: it does not answer, or has no leader.
+    async fn ids(&self, index: usize) -> Option<(String, String)> {
+        let status = self.etcdctl(index, &["endpoint", "status", "--write-out=fields"]).await.ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(&format!("\"{name}\"")))?;
+            line.rsplit(" : ").next().filter(|id| *id != "0").map(str::to_owned)
+        };
+        Some((field("MemberID")?, field("Leader")?))
     }
 
     /// Runs etcd's own client on one member, past its relay, and returns what it prints.
@@ -251,7 +256,7 @@ impl EtcdCluster {
     async fn ready(&self) -> Result<(), Failure> {
         for index in 0..self.members.len() {
             let end = Instant::now() + Self::READY_WITHIN;
-            while self.etcdctl(index, &["endpoint", "health"]).await.is_err() {
+            while self.ids(index).await.is_none() {
                 if Instant::now() > end {
                     let log = fs::read_to_string(self.log(index)).unwrap_or_default();
                     return Err(format!("a member of etcd does not become ready. Its output:\n{log}").into());

@@ -226,12 +226,13 @@ impl Link {
                     continue;
                 }
                 Ok(Err(error)) => {
+                    let is_unavailable = status_code(&error) == Some(code::UNAVAILABLE);
                     let error = named(about, &error);
                     if !error.is_transient() {
                         return Err(error);
                     }
                     // Its own words: it is there, and without a leader.
-                    is_electing |= error.to_string().contains("etcdserver: ");
+                    is_electing |= is_unavailable && error.to_string().contains("etcdserver: ");
                     error
                 }
                 Err(_) => {
@@ -289,7 +290,9 @@ impl Link {
         if let (Some(pem), Some(tls)) = (&pem, tls) {
             options = options.with_tls(secured(&tls.files, pem));
         }
-        let client = match (Client::connect(&[&config.endpoints[member]], Some(options)).await, known) {
+        // Boxed: it is large, and rare.
+        let connected = Box::pin(Client::connect(&[&config.endpoints[member]], Some(options))).await;
+        let client = match (connected, known) {
             (Ok(client), _) => client,
             // New certificates that are none, or not yet all in place.
             (Err(error), Some((client, _))) => {
