@@ -46,7 +46,7 @@ impl Body {
     }
 
     /// Reads a value that fills it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decode<T: DeserializeOwned>(&self, codec: &Codec) -> Result<T, CodecError> {
         match self {
             Self::Copied { .. } => codec.decode_copied(self),

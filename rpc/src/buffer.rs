@@ -47,6 +47,10 @@ pub(crate) struct Mark {
 }
 
 impl FrameBuf {
+    pub(crate) const fn new() -> Self {
+        Self { data: Vec::new(), segments: Vec::new(), handed: 0, watched: Vec::new() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.data.len() + self.handed
     }
@@ -128,9 +132,11 @@ impl FrameBuf {
 
     /// Moves all of `other` to the end. `other` is left empty.
     pub(crate) fn append(&mut self, other: &mut Self) {
-        let before = self.len();
-        let watched = other.watched.drain(..);
-        self.watched.extend(watched.map(|watched| Watched { end: before + watched.end, ..watched }));
+        if !other.watched.is_empty() {
+            let before = self.len();
+            let watched = other.watched.drain(..);
+            self.watched.extend(watched.map(|watched| Watched { end: before + watched.end, ..watched }));
+        }
         if other.segments.is_empty() && other.data.len() < HAND_OFF {
             self.data.extend_from_slice(&other.data);
             other.data.clear();
@@ -237,10 +243,26 @@ impl FrameBuf {
 
 thread_local! {
     static SCRATCH: RefCell<Vec<FrameBuf>> = const { RefCell::new(Vec::new()) };
+    static REQUEST: RefCell<FrameBuf> = const { RefCell::new(FrameBuf::new()) };
 }
 
-/// An empty buffer that was used before on this thread, if there is one. Encoding into it may run user code, which may
-/// encode in turn: so it is taken, not borrowed.
+/// Runs `encode` with an empty buffer: one for each thread, and a fresh one where user code encodes within `encode`. What is
+/// left in it is dropped.
+#[inline]
+pub(crate) fn with_scratch<R>(encode: impl FnOnce(&mut FrameBuf) -> R) -> R {
+    REQUEST.with(|request| match request.try_borrow_mut() {
+        Ok(mut buffer) => {
+            let result = encode(&mut buffer);
+            if !buffer.is_empty() || buffer.capacity() > KEEP {
+                buffer.clear();
+            }
+            result
+        }
+        Err(_) => encode(&mut FrameBuf::new()),
+    })
+}
+
+/// An empty buffer that was used before on this thread, if there is one.
 pub(crate) fn take_scratch() -> FrameBuf {
     SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default()
 }

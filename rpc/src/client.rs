@@ -93,12 +93,37 @@ impl Client {
         &self.config
     }
 
-    pub(crate) async fn exchange<A: EncodeArguments + ?Sized>(
+    /// One attempt, over this connection.
+    async fn exchange<A: EncodeArguments + ?Sized>(
         &self,
         request: &CallRequest<'_>,
         arguments: &A,
     ) -> Result<Answer, Status> {
-        self.connection.exchange(request, arguments).await
+        request.attempt_begins();
+        let result = self.connection.exchange(request, arguments).await;
+        self.attempted(request, result)
+    }
+
+    /// Records the end of an attempt.
+    #[inline]
+    fn attempted(&self, request: &CallRequest<'_>, result: Result<Answer, Status>) -> Result<Answer, Status> {
+        match &result {
+            Ok(answer) if answer.is_success() && request.info.is_none() => result,
+            _ => self.record(request, result),
+        }
+    }
+
+    /// Records the end of an attempt if the call asks for it, and names the address in an error.
+    #[cold]
+    fn record(&self, request: &CallRequest<'_>, mut result: Result<Answer, Status>) -> Result<Answer, Status> {
+        let address = self.connection.address();
+        if let Some(info) = request.info {
+            info.end_attempt(address.to_owned());
+        }
+        if let Ok(answer) = &mut result {
+            answer.set_instance(address.to_owned());
+        }
+        result.map_err(|status| status.with_instance(address))
     }
 }
 

@@ -147,7 +147,7 @@ impl Request<'_> {
         F: Future<Output = T> + Send + 'static,
         T: Serialize + Send + 'static,
     {
-        self.run(method, |method| Box::pin(Plain { method }))
+        self.run(method, |out, value| out.value(&value))
     }
 
     /// Runs a method that may return its own error.
@@ -157,7 +157,10 @@ impl Request<'_> {
         T: Serialize + Send + 'static,
         E: ServiceError,
     {
-        self.run(method, |method| Box::pin(Fallible { method }))
+        self.run(method, |out, result| match result {
+            Ok(value) => out.value(&value),
+            Err(error) => out.service_error(&error),
+        })
     }
 
     /// Runs a method that may fail with a status, which becomes the call's.
@@ -167,18 +170,26 @@ impl Request<'_> {
         T: Serialize + Send + 'static,
         E: IsStatus,
     {
-        self.run(method, |method| Box::pin(Refusable { method }))
+        self.run(method, |out, result| match result {
+            Ok(value) => out.value(&value),
+            Err(status) => out.status(&status.into_status().of_method()),
+        })
     }
 
-    /// Puts the method's future into the spare box, if that held the same method's; else into a box of its own.
+    /// Puts the method's future into the spare box, if that held the same method's; else into a box of its own. `write` encodes
+    /// its result.
     #[inline]
-    fn run<F: 'static>(self, method: F, new: impl FnOnce(Option<F>) -> SpareFuture) -> Reply {
-        let mut method = Some(method);
+    fn run<F, W>(self, method: F, write: W) -> Reply
+    where
+        F: Future + Send + 'static,
+        W: Fn(&mut ReplyOut<'_>, F::Output) + Send + 'static,
+    {
+        let mut next = Answering { method: Some(method), write };
         let mut spare = self.spare.take();
-        let reused = spare.as_mut().is_some_and(|spare| spare.as_mut().reuse(&mut method));
+        let reused = spare.as_mut().is_some_and(|spare| spare.as_mut().reuse(&mut next));
         Reply(State::Running(match spare {
             Some(spare) if reused => spare,
-            _ => new(method),
+            _ => Box::pin(next),
         }))
     }
 }
@@ -246,106 +257,41 @@ pub(crate) type SpareFuture = Pin<Box<dyn Running>>;
 
 /// A method under way, whatever its type: it encodes its own result, straight to where it goes out.
 pub(crate) trait Running: Send {
-    /// Puts a method here, `next`, an `Option` of its future, if it is of the type that was here before.
+    /// Takes the method out of `next`, and puts it here, if that is of this type.
     fn reuse(self: Pin<&mut Self>, next: &mut dyn Any) -> bool;
 
     fn poll_reply(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, out: &mut ReplyOut<'_>) -> Poll<()>;
 }
 
 pin_project! {
-    struct Plain<F> {
+    struct Answering<F, W> {
         // `None` once it was ready.
         #[pin]
         method: Option<F>,
+        write: W,
     }
 }
 
-impl<F, T> Running for Plain<F>
+impl<F, W> Running for Answering<F, W>
 where
-    F: Future<Output = T> + Send + 'static,
-    T: Serialize,
+    F: Future + Send + 'static,
+    W: Fn(&mut ReplyOut<'_>, F::Output) + Send + 'static,
 {
     fn reuse(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
-        put(self.project().method, next)
+        let next = next.downcast_mut::<Self>();
+        next.is_some_and(|next| {
+            self.project().method.set(next.method.take());
+            true
+        })
     }
 
     fn poll_reply(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, out: &mut ReplyOut<'_>) -> Poll<()> {
-        if let Some(value) = ready!(poll(self.project().method, cx)) {
-            out.value(&value);
-        }
+        let mut this = self.project();
+        let Some(method) = this.method.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        let result = ready!(method.poll(cx));
+        // What the method holds is dropped before its result is encoded.
+        this.method.set(None);
+        (this.write)(out, result);
         Poll::Ready(())
     }
-}
-
-pin_project! {
-    struct Fallible<F> {
-        #[pin]
-        method: Option<F>,
-    }
-}
-
-impl<F, T, E> Running for Fallible<F>
-where
-    F: Future<Output = Result<T, E>> + Send + 'static,
-    T: Serialize,
-    E: ServiceError,
-{
-    fn reuse(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
-        put(self.project().method, next)
-    }
-
-    fn poll_reply(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, out: &mut ReplyOut<'_>) -> Poll<()> {
-        match ready!(poll(self.project().method, cx)) {
-            Some(Ok(value)) => out.value(&value),
-            Some(Err(error)) => out.service_error(&error),
-            None => {}
-        }
-        Poll::Ready(())
-    }
-}
-
-pin_project! {
-    struct Refusable<F> {
-        #[pin]
-        method: Option<F>,
-    }
-}
-
-impl<F, T, E> Running for Refusable<F>
-where
-    F: Future<Output = Result<T, E>> + Send + 'static,
-    T: Serialize,
-    E: IsStatus,
-{
-    fn reuse(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
-        put(self.project().method, next)
-    }
-
-    fn poll_reply(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, out: &mut ReplyOut<'_>) -> Poll<()> {
-        match ready!(poll(self.project().method, cx)) {
-            Some(Ok(value)) => out.value(&value),
-            Some(Err(status)) => out.status(&status.into_status().of_method()),
-            None => {}
-        }
-        Poll::Ready(())
-    }
-}
-
-/// Moves the future of `next` here, if it is of this type.
-#[inline]
-fn put<F: 'static>(mut here: Pin<&mut Option<F>>, next: &mut dyn Any) -> bool {
-    let next = next.downcast_mut::<Option<F>>();
-    next.is_some_and(|next| {
-        here.set(next.take());
-        true
-    })
-}
-
-/// Polls the method, and drops it when it is ready; `None` if it was ready before.
-#[inline]
-fn poll<F: Future>(mut here: Pin<&mut Option<F>>, cx: &mut std::task::Context<'_>) -> Poll<Option<F::Output>> {
-    let Some(method) = here.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-    let value = ready!(method.poll(cx));
-    here.set(None);
-    Poll::Ready(Some(value))
 }

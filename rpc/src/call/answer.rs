@@ -81,6 +81,17 @@ impl Answer {
         codec: &Codec,
         compression: &Compression,
     ) -> Result<Self, Status> {
+        let Header { codec: number, compression: compressed, .. } = frame.header;
+        if compressed == 0 && number == codec.number() && frame.body.starts_with(&ResponseHead::OK) {
+            let mut body = frame.body;
+            body.advance(ResponseHead::OK.len());
+            return Ok(Self { codec: codec.clone(), body, extra: None });
+        }
+        Self::read_any(frame, max_frame, codec, compression)
+    }
+
+    #[inline(never)]
+    fn read_any(frame: Frame, max_frame: usize, codec: &Codec, compression: &Compression) -> Result<Self, Status> {
         let broken =
             |message: String| Status::new(Code::Internal, message).with_outcome(Outcome::Unknown).answered_by_peer();
         let (head, value) = ResponseHead::parse(&frame.body).map_err(|error| broken(error.to_string()))?;

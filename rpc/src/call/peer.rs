@@ -8,10 +8,17 @@ pub struct Peer {
     pub(crate) address: Option<SocketAddr>,
     pub(crate) name: String,
     pub(crate) credentials: Vec<u8>,
-    pub(crate) identity: String,
-    pub(crate) principal: Option<String>,
+    /// `None` unless it is verified: most connections are many, and anonymous.
+    verified: Option<Box<Verified>>,
+}
+
+/// Who the peer is found to be.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Verified {
+    identity: String,
     /// End of the certificate with that identity.
-    pub(crate) ends: Option<SystemTime>,
+    ends: Option<SystemTime>,
+    principal: Option<String>,
 }
 
 impl Peer {
@@ -44,7 +51,8 @@ impl Peer {
     /// The same with a verified identity, such as a URI of a certificate. At `ends` the server says GOAWAY.
     #[must_use]
     pub fn with_identity(mut self, identity: impl Into<String>, ends: Option<SystemTime>) -> Self {
-        (self.identity, self.ends) = (identity.into(), ends);
+        let verified = self.verified.get_or_insert_default();
+        (verified.identity, verified.ends) = (identity.into(), ends);
         self
     }
 
@@ -60,20 +68,25 @@ impl Peer {
 
     /// Verified identity: with mutual TLS the URI or DNS name in the client's certificate. Empty without one.
     pub fn identity(&self) -> &str {
-        &self.identity
+        self.verified.as_ref().map_or("", |verified| &verified.identity)
+    }
+
+    /// Time at which the [identity](Self::identity) ends.
+    pub(crate) fn ends(&self) -> Option<SystemTime> {
+        self.verified.as_ref()?.ends
     }
 
     /// The same with the name that an authentication found.
     #[must_use]
     pub fn with_principal(mut self, name: impl Into<String>) -> Self {
-        self.principal = Some(name.into());
+        self.verified.get_or_insert_default().principal = Some(name.into());
         self
     }
 
     /// Name of the caller for [rules](crate::Server::allow): what [`Server::authenticate`](crate::Server::authenticate) found, else
     /// the verified [identity](Self::identity). Empty for an anonymous caller.
     pub fn principal(&self) -> &str {
-        self.principal.as_deref().unwrap_or(&self.identity)
+        self.verified.as_ref().and_then(|verified| verified.principal.as_deref()).unwrap_or(self.identity())
     }
 
     /// Credentials that the client presents, for interceptors and layers to judge. Empty by default.
@@ -88,7 +101,7 @@ impl fmt::Debug for Peer {
         f.debug_struct("Peer")
             .field("address", &self.address)
             .field("name", &self.name)
-            .field("identity", &self.identity)
+            .field("identity", &self.identity())
             .finish_non_exhaustive()
     }
 }

@@ -208,22 +208,7 @@ impl AnyChannel {
                 }
                 proxy.exchange(&resolver, request, arguments, idempotent).await
             }
-            Via::Connection(client) => {
-                request.attempt_begins();
-                let result = client.exchange(request, arguments).await;
-                let address = client.connection.address();
-                if let Some(info) = request.info {
-                    info.end_attempt(address.to_owned());
-                }
-                match result {
-                    Ok(mut answer) if !answer.is_success() => {
-                        answer.set_instance(address.to_owned());
-                        Ok(answer)
-                    }
-                    Err(status) => Err(status.with_instance(address)),
-                    answer => answer,
-                }
-            }
+            Via::Connection(client) => client.exchange(request, arguments).await,
             Via::Local(local) => {
                 request.attempt_begins();
                 local.exchange(request, arguments).await

@@ -14,7 +14,7 @@ use crate::shard::number_of;
 pub(crate) const STALL: Duration = Duration::from_millis(500);
 
 /// Tasks that a thread remembers.
-const REMEMBERED: usize = 64;
+const REMEMBERED: usize = 1024;
 
 thread_local! {
     /// Runtimes of the tasks that made calls on this thread. A task never changes its runtime and ids are never used again, so

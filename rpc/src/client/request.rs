@@ -341,6 +341,7 @@ impl<'a> CallRequest<'a> {
     }
 
     /// The time that is left.
+    #[inline]
     pub(crate) fn remaining(&self) -> Duration {
         match self.deadline.get() {
             None => self.timeout,
@@ -349,6 +350,7 @@ impl<'a> CallRequest<'a> {
     }
 
     /// Rounded up, so that the server never gives up before the client does.
+    #[inline]
     fn remaining_ms(&self) -> Result<u32, Status> {
         let remaining = self.remaining();
         if remaining.is_zero() {

@@ -152,6 +152,11 @@ impl Stub {
                 };
                 proxy.exchange(resolver, &request, arguments, idempotent).await
             }
+            Via::Connection(client) if options.layers.is_empty() => {
+                request.attempt_begins();
+                let result = client.connection.exchange(&request, arguments).await;
+                client.attempted(&request, result)
+            }
             _ => self.channel.exchange(&request, options, arguments, idempotent).await,
         };
         if let Err(status) = &mut result {

@@ -55,11 +55,20 @@ impl<'a> RequestHead<'a> {
         out.extend_from_slice(self.service.as_bytes());
         out.push(method);
         out.extend_from_slice(self.method.as_bytes());
-        out.push(self.argc);
-        out.extend_from_slice(self.pairs);
-        if self.signature != 0 {
-            let hashes = u64::from(self.signature) << 32 | u64::from(self.shape);
-            out.extend_from_slice(&hashes.to_be_bytes());
+        let [s0, s1, s2, s3] = self.signature.to_be_bytes();
+        let [h0, h1, h2, h3] = self.shape.to_be_bytes();
+        match self.pairs {
+            // As nearly all are: one append.
+            [0] if self.signature != 0 => {
+                out.extend_from_slice(&[self.argc, 0, s0, s1, s2, s3, h0, h1, h2, h3]);
+            }
+            pairs => {
+                out.push(self.argc);
+                out.extend_from_slice(pairs);
+                if self.signature != 0 {
+                    out.extend_from_slice(&[s0, s1, s2, s3, h0, h1, h2, h3]);
+                }
+            }
         }
         Ok(())
     }
@@ -140,9 +149,6 @@ impl<'a> ResponseHead<'a> {
 
     /// Reads the head at the start of `body`; returns it and where the value starts.
     pub(crate) fn parse(body: &'a [u8]) -> Result<(Self, usize), BadHead> {
-        if body.starts_with(&Self::OK) {
-            return Ok((Self { code: 0, flags: 0, retry_after_ms: 0, message: "", pairs: &[0] }, Self::OK.len()));
-        }
         let (mut head, end) = split_head(body)?;
         let code = head.u8()?;
         let flags = head.u8()?;

@@ -50,7 +50,14 @@ struct Slot<A> {
 #[derive(Clone, Copy, Debug)]
 enum Due {
     In(Duration),
-    At { deadline: Instant, began: Instant },
+    At(Times),
+}
+
+/// Times of a call whose request has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) began: Instant,
+    pub(crate) deadline: Instant,
 }
 
 #[derive(Debug)]
@@ -86,13 +93,17 @@ impl<A> InFlight<A> {
 
     /// The time of all new calls begins.
     pub(crate) fn begin(&mut self, now: Instant) {
+        // Most calls have the timeout of the call before.
+        let (mut last, mut times) = (None, Times { began: now, deadline: now });
         for index in self.new.drain(..) {
             if let Some(slot) = self.slots.get_mut(index as usize)
                 && let Due::In(timeout) = slot.due
             {
-                let deadline = now + timeout;
-                slot.due = Due::At { deadline, began: now };
-                self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+                if last.replace(timeout) != Some(timeout) {
+                    times.deadline = now + timeout;
+                    self.earliest = Some(self.earliest.map_or(times.deadline, |earliest| earliest.min(times.deadline)));
+                }
+                slot.due = Due::At(times);
             }
         }
     }
@@ -140,35 +151,24 @@ impl<A> InFlight<A> {
         slot.settle(Settled::Answer(answer))
     }
 
-    /// When the call's time began, if it has.
-    pub(crate) fn began(&self, id: u64) -> Option<Instant> {
-        match self.slots.get(index(id)).filter(|slot| slot.id == id)?.due {
-            Due::At { began, .. } => Some(began),
-            Due::In(_) => None,
-        }
+    /// Times of a call, if its time has begun.
+    pub(crate) fn times(&self, id: u64) -> Option<Times> {
+        self.slots.get(index(id)).filter(|slot| slot.id == id)?.times()
     }
 
-    /// When the call is overdue, if its time has begun.
-    pub(crate) fn deadline(&self, id: u64) -> Option<Instant> {
-        match self.slots.get(index(id)).filter(|slot| slot.id == id)?.due {
-            Due::At { deadline, .. } => Some(deadline),
-            Due::In(_) => None,
-        }
-    }
-
-    /// Returns how the call was settled, and frees its slot; or leaves a waker.
-    #[inline]
-    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Settled<A>> {
-        let Some(slot) = self.slots.get_mut(index(id)).filter(|slot| slot.id == id) else {
-            return Poll::Ready(Settled::Lost { sent: true });
-        };
+    /// Returns how the call was settled, and its times, and frees its slot; or leaves a waker.
+    #[inline(always)]
+    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<(Settled<A>, Option<Times>)> {
+        let lost = Poll::Ready((Settled::Lost { sent: true }, None));
+        let Some(slot) = self.slots.get_mut(index(id)).filter(|slot| slot.id == id) else { return lost };
         if let State::Waiting(known) = &mut slot.state {
             known.clone_from(waker);
             return Poll::Pending;
         }
+        let times = slot.times();
         match self.free(id) {
-            Some(State::Settled(settled)) => Poll::Ready(settled),
-            _ => Poll::Ready(Settled::Lost { sent: true }),
+            Some(State::Settled(settled)) => Poll::Ready((settled, times)),
+            _ => lost,
         }
     }
 
@@ -183,11 +183,11 @@ impl<A> InFlight<A> {
         self.earliest = None;
         for slot in &mut self.slots {
             match (&slot.state, slot.due) {
-                (State::Waiting(_), Due::At { deadline, began }) if deadline <= now => {
+                (State::Waiting(_), Due::At(Times { began, deadline })) if deadline <= now => {
                     woken.extend(slot.settle(Settled::Overdue));
                     oldest = Some(oldest.map_or(began, |oldest| oldest.min(began)));
                 }
-                (State::Waiting(_), Due::At { deadline, .. }) => {
+                (State::Waiting(_), Due::At(Times { deadline, .. })) => {
                     self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
                 }
                 _ => {}
@@ -205,6 +205,7 @@ impl<A> InFlight<A> {
         self.slots.iter_mut().filter_map(settle).collect()
     }
 
+    #[inline]
     fn free(&mut self, id: u64) -> Option<State<A>> {
         let index = index(id);
         let slot = self.slots.get_mut(index).filter(|slot| slot.id == id)?;
@@ -217,6 +218,14 @@ impl<A> InFlight<A> {
 }
 
 impl<A> Slot<A> {
+    #[inline]
+    fn times(&self) -> Option<Times> {
+        match self.due {
+            Due::At(times) => Some(times),
+            Due::In(_) => None,
+        }
+    }
+
     fn settle(&mut self, settled: Settled<A>) -> Option<Waker> {
         match std::mem::replace(&mut self.state, State::Settled(settled)) {
             State::Waiting(waker) => Some(waker),

@@ -39,6 +39,8 @@ impl Frame {
 #[derive(Debug)]
 pub(crate) struct Inbound {
     buffer: BytesMut,
+    /// Number of bytes at the start of `buffer` that were taken: dropped together, which costs as much as for one frame.
+    taken: usize,
     /// The frame under way, if it is large; until it is whole, `buffer` is empty.
     large: Option<Large>,
     expects_large: bool,
@@ -66,7 +68,7 @@ pub(crate) enum Space<'a> {
 
 impl Inbound {
     pub(crate) fn new(max_frame: usize) -> Self {
-        Self { buffer: BytesMut::new(), large: None, expects_large: false, max_frame, received: 0 }
+        Self { buffer: BytesMut::new(), taken: 0, large: None, expects_large: false, max_frame, received: 0 }
     }
 
     /// Number of bytes that have arrived in all.
@@ -76,12 +78,16 @@ impl Inbound {
 
     /// Number of bytes of small frames that have arrived and are not taken.
     pub(crate) fn buffered(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() - self.taken
+    }
+
+    fn drop_taken(&mut self) {
+        self.buffer.advance(std::mem::take(&mut self.taken));
     }
 
     /// Returns true if a frame has begun that is not whole.
     pub(crate) fn is_under_way(&self) -> bool {
-        self.large.is_some() || !self.buffer.is_empty()
+        self.large.is_some() || self.buffered() > 0
     }
 
     /// Returns true if no buffer is held.
@@ -106,6 +112,7 @@ impl Inbound {
                 count
             }
             None => {
+                self.drop_taken();
                 if self.buffer.capacity() == 0 {
                     self.buffer = recycle::take_buffer();
                 }
@@ -126,8 +133,10 @@ impl Inbound {
             self.expects_large = true;
             return Ok(Some(large.into_frame()));
         }
-        let Some((header, length)) = Header::parse(&self.buffer, self.max_frame)? else { return Ok(None) };
-        if self.buffer.len() < length {
+        let received = &self.buffer[self.taken..];
+        let Some((header, length)) = Header::parse(received, self.max_frame)? else { return Ok(None) };
+        if received.len() < length {
+            self.drop_taken();
             if length >= LARGE {
                 self.large = Some(Large::new(header, length, &self.buffer));
                 self.buffer.clear();
@@ -139,10 +148,11 @@ impl Inbound {
         }
         self.expects_large = false;
         if Body::is_small(length - HEADER) {
-            let body = Body::copied(&self.buffer[HEADER..length]);
-            self.buffer.advance(length);
+            let body = Body::copied(&received[HEADER..length]);
+            self.taken += length;
             return Ok(Some(Frame { header, body }));
         }
+        self.drop_taken();
         let allocation = CHUNK.max(self.buffer.capacity());
         let mut frame = self.buffer.split_to(length);
         frame.advance(HEADER);
@@ -157,6 +167,7 @@ impl Inbound {
     /// Drops what has arrived.
     pub(crate) fn discard(&mut self) {
         self.buffer.clear();
+        self.taken = 0;
         self.large = None;
     }
 
@@ -168,6 +179,7 @@ impl Inbound {
 
     /// Gives the buffer back while nothing is expected. Bytes of an unfinished frame stay.
     pub(crate) fn park(&mut self) {
+        self.drop_taken();
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             recycle::give_buffer(std::mem::take(&mut self.buffer));
         }

@@ -72,7 +72,7 @@ fn instant_of(time: SystemTime) -> Option<Instant> {
 impl<T: Socket> Connection<T> {
     /// Says HELLO, and serves until the client goes or the server drains. It was accepted at `began`.
     pub(crate) fn new(io: T, outbox: Arc<Outbox>, peer: Peer, shared: Arc<Shared>, began: Instant) -> Self {
-        let ends = peer.ends.and_then(instant_of);
+        let ends = peer.ends().and_then(instant_of);
         let mut writer = Writer::default();
         writer.buffer().data().extend_from_slice(&shared.hello);
         Self {

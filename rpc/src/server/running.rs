@@ -1,6 +1,14 @@
 //! A server from its start to its end: accepting, and the kind way to stop.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use ms_register::{Instance, RegisterError, Registration};
 use socket2::{SockRef, TcpKeepalive};
@@ -12,7 +20,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{LocalServer, Shared, connection::Connection, drain::Connections, seldom::Seldom};
+use super::{LocalServer, Shared, connection::Connection, drain::{Connections, Listed}, seldom::Seldom};
 use crate::{
     Accept, HealthState, Peer, meter,
     net::{Socket, Transport},
@@ -234,9 +242,20 @@ fn serve<T: Socket>(io: T, peer: Peer, shared: &Arc<Shared>, connections: &Arc<C
     let shared = shared.clone();
     connections.spawn(false, move |outbox, listed| {
         let connection = Connection::new(io, outbox, peer, shared, Instant::now());
-        async move {
-            connection.await;
-            drop(listed);
-        }
+        Serving { connection, _listed: listed }
     });
+}
+
+/// A connection on the list. An `async` block would hold it twice: as it was captured, and as it is awaited.
+struct Serving<T: Socket> {
+    connection: Connection<T>,
+    _listed: Listed,
+}
+
+impl<T: Socket> Future for Serving<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.connection).poll(cx)
+    }
 }

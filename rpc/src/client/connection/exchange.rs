@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::{Shared, State};
 use crate::{
     Answer, Code, Outcome, Status,
-    buffer::{FrameBuf, Mark, give_scratch, take_scratch},
+    buffer::{FrameBuf, Mark, with_scratch},
     client::{
         home::{STALL, is_on},
         request::{CallRequest, EncodeArguments, not_sent},
@@ -65,20 +65,16 @@ impl<'a, 'r, A: EncodeArguments + ?Sized> Exchange<'a, 'r, A> {
         if !self.shared.offered.has(self.request.codec, self.request.compression) {
             return Poll::Ready(Err(self.not_offered()));
         }
-        let mut frame = take_scratch();
-        match self.request.encode(self.arguments, self.shared.max_frame, &mut frame) {
+        with_scratch(|frame| match self.request.encode(self.arguments, self.shared.max_frame, frame) {
             Ok(()) => self.start(frame, cx),
-            Err(status) => {
-                give_scratch(frame);
-                Poll::Ready(Err(status))
-            }
-        }
+            Err(status) => Poll::Ready(Err(status)),
+        })
     }
 }
 
 impl<A: ?Sized> Exchange<'_, '_, A> {
     /// Sends the request, or queues up: behind those that wait already, even if there is room.
-    fn start(&mut self, frame: FrameBuf, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+    fn start(&mut self, frame: &mut FrameBuf, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         let mut state = self.shared.lock();
         if state.closed.is_some() || (state.waiting.is_empty() && state.has_room()) {
             return self.send(state, frame, cx);
@@ -93,7 +89,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
             self.leave_queue(ticket);
             return Poll::Ready(Err(self.no_place()));
         }
-        self.step = Step::Waiting(Box::new(Waiting { frame, ticket, deadline }));
+        self.step = Step::Waiting(Box::new(Waiting { frame: std::mem::take(frame), ticket, deadline }));
         Poll::Pending
     }
 
@@ -101,7 +97,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
     fn send(
         &mut self,
         mut state: MutexGuard<'_, State>,
-        mut frame: FrameBuf,
+        frame: &mut FrameBuf,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Answer, Status>> {
         if let Some(reason) = &state.closed {
@@ -110,14 +106,13 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         }
         let id = state.calls.insert(self.request.remaining(), cx.waker().clone());
         frame.patch(Mark::default(), 9, &id.to_be_bytes());
-        state.out.append(&mut frame);
+        state.out.append(frame);
         // A caller that gets a slot wakes the next waiter if there is another slot.
         let woken = [state.notify(), state.next_waiting()];
         self.shared.count(&state);
         let runs = state.runs;
         drop(state);
         self.step = Step::Sent(id);
-        give_scratch(frame);
         wake(woken);
         if is_on(self.shared.runtime) { Poll::Pending } else { self.keep_time(id, runs, cx) }
     }
@@ -201,7 +196,7 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
             wake([next, None]);
             return Poll::Ready(Err(overdue));
         }
-        self.send(state, waiting.frame, cx)
+        self.send(state, &mut waiting.frame, cx)
     }
 
     /// Leaves the queue; a slot that was granted already goes to the next waiter.
@@ -262,10 +257,8 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
     #[inline(always)]
     fn poll_answer(&mut self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         let mut state = self.shared.lock();
-        let deadline = state.calls.deadline(id);
-        let began = if self.request.is_timed() { state.calls.began(id) } else { None };
         let heard = state.heard;
-        let Poll::Ready(settled) = state.calls.poll(id, cx.waker()) else {
+        let Poll::Ready((settled, times)) = state.calls.poll(id, cx.waker()) else {
             drop(state);
             self.step = Step::Sent(id);
             return Poll::Pending;
@@ -283,8 +276,8 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
         self.shared.count(&state);
         drop(state);
         wake(woken);
-        if let Some(began) = began {
-            self.request.set_took(heard.saturating_duration_since(began));
+        if let Some(times) = times.filter(|_| self.request.is_timed()) {
+            self.request.set_took(heard.saturating_duration_since(times.began));
         }
         let answer = match settled {
             Settled::Answer(frame) => {
@@ -297,9 +290,9 @@ impl<A: ?Sized> Exchange<'_, '_, A> {
             }
             settled => Err(self.unanswered(&settled, closed.as_deref())),
         };
-        if let (Err(_), Some(deadline)) = (&answer, deadline) {
+        if let (Err(_), Some(times)) = (&answer, times) {
             // Another attempt has what is left of the time.
-            self.request.set_deadline(deadline);
+            self.request.set_deadline(times.deadline);
         }
         Poll::Ready(answer)
     }

@@ -163,10 +163,10 @@ impl<T: Socket> Task<T> {
                 oldest = oldest.min(id);
             }
         }
-        let began = state.calls.began(oldest);
+        let times = state.calls.times(oldest);
         drop(state);
-        if let Some(began) = began {
-            self.shared.load.answered(self.heard.saturating_duration_since(began), self.heard);
+        if let Some(times) = times {
+            self.shared.load.answered(self.heard.saturating_duration_since(times.began), self.heard);
         }
         if refused {
             self.shared.load.refused(self.heard);
