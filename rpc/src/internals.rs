@@ -195,7 +195,7 @@ impl Table {
         let frame = Frame { header: Header { kind: Kind::Response, ..request(id) }, body: answer.clone().into() };
         let woken = self.calls.complete(id, black_box(frame));
         let settled = self.calls.poll(id, Waker::noop());
-        woken.is_some() && matches!(settled, Poll::Ready(Settled::Answer(_)))
+        woken.is_some() && matches!(settled, Poll::Ready((Settled::Answer(_), _)))
     }
 }
 

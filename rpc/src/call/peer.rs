@@ -86,7 +86,7 @@ impl Peer {
     /// Name of the caller for [rules](crate::Server::allow): what [`Server::authenticate`](crate::Server::authenticate) found, else
     /// the verified [identity](Self::identity). Empty for an anonymous caller.
     pub fn principal(&self) -> &str {
-        self.verified.as_ref().and_then(|verified| verified.principal.as_deref()).unwrap_or(self.identity())
+        self.verified.as_ref().and_then(|verified| verified.principal.as_deref()).unwrap_or_else(|| self.identity())
     }
 
     /// Credentials that the client presents, for interceptors and layers to judge. Empty by default.

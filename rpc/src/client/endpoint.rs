@@ -112,13 +112,14 @@ impl Endpoint {
         self.number
     }
 
-    /// Message of the last failed dial, if the last dial of every slot failed and none is connected.
+    /// Returns true if the last dial of every slot failed, and none is connected.
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.is_connected() && self.slots.iter().all(|slot| slot.lock().failed.is_some())
+    }
+
+    /// Message of the last dial, if it [has failed](Self::has_failed).
     pub(crate) fn last_failure(&self) -> Option<String> {
-        if self.is_connected() {
-            return None;
-        }
-        let failures: Option<Vec<_>> = self.slots.iter().map(|slot| slot.lock().failed.clone()).collect();
-        failures.and_then(|mut failures| failures.pop())
+        self.slots.last().filter(|_| self.has_failed())?.lock().failed.clone()
     }
 
     /// The slot whose turn it is.

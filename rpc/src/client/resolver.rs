@@ -235,7 +235,7 @@ impl Resolver {
             return;
         }
         endpoint.connection(endpoint.turn(), self, instances.live == 0);
-        if endpoint.last_failure().is_some() {
+        if endpoint.has_failed() {
             self.dial_next(instances);
         }
     }

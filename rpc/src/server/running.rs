@@ -20,7 +20,12 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{LocalServer, Shared, connection::Connection, drain::{Connections, Listed}, seldom::Seldom};
+use super::{
+    LocalServer, Shared,
+    connection::Connection,
+    drain::{Connections, Listed},
+    seldom::Seldom,
+};
 use crate::{
     Accept, HealthState, Peer, meter,
     net::{Socket, Transport},
