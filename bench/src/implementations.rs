@@ -1,10 +1,15 @@
 //! What is measured. To add an implementation: write its file, implement [`Peer`] there, and add its line to [`ALL`].
 
+mod certificates;
+mod ms_guarded;
 mod ms_rpc;
 mod ms_tls;
 mod raw;
 mod tarpc;
 mod tonic;
+
+pub(crate) use ms_rpc::{GoodsClient, server as goods_server};
+pub(crate) use ms_tls::builder as tls_client;
 
 use std::{future::Future, net::SocketAddr, pin::Pin};
 
@@ -15,15 +20,17 @@ use crate::{
     peer::{Failure, Peer},
 };
 
-/// Every implementation, in the order of the tables. The first one is the ceiling that the others are compared to.
+/// Every implementation, in the order of the tables.
 pub(crate) const ALL: &[Implementation] = &[
     Implementation::of::<raw::Raw>(),
     Implementation::of::<raw::RawItem>(),
     Implementation::of::<ms_rpc::MsClient>(),
     Implementation::of::<ms_rpc::MsProxy>(),
+    Implementation::of::<ms_guarded::MsGuarded>(),
     Implementation::of::<ms_tls::MsTls>(),
     Implementation::of::<tarpc::Tarpc>(),
     Implementation::of::<tonic::Tonic>(),
+    Implementation::of::<tonic::TonicTls>(),
 ];
 
 /// One implementation, with its type erased; what it runs is still compiled for that type alone.
@@ -132,6 +139,11 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ms_guarded_answers() {
+        answers::<ms_guarded::MsGuarded>().await;
+    }
+
+    #[tokio::test]
     async fn tarpc_answers() {
         answers::<tarpc::Tarpc>().await;
     }
@@ -139,5 +151,10 @@ mod tests {
     #[tokio::test]
     async fn tonic_answers() {
         answers::<tonic::Tonic>().await;
+    }
+
+    #[tokio::test]
+    async fn tonic_tls_answers() {
+        answers::<tonic::TonicTls>().await;
     }
 }

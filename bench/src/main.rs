@@ -1,7 +1,9 @@
 //! Side by side with the peers, `cargo run -p bench --release -- rpc`, and what is left of it all when things break,
-//! `cargo run -p bench --release -- faults`, and queues beside each other, `cargo run -p bench --release -- mq`.
+//! `cargo run -p bench --release -- faults`, queues beside each other, `cargo run -p bench --release -- mq`, and
+//! crowds at a port with TLS, `cargo run -p bench --release -- crowd`.
 
 mod child;
+mod crowd;
 mod drive;
 mod driver;
 mod faults;
@@ -38,6 +40,8 @@ enum Command {
     Faults(faults::Faults),
     /// Queues: this one, the disk alone, Redis streams, beanstalkd, NATS JetStream.
     Mq(mq::Mq),
+    /// Silent strangers and crowds at a port with TLS.
+    Crowd(crowd::Crowd),
     /// A node of the queue that is measured.
     #[command(hide = true)]
     QueueNode {
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         Command::Rpc(rpc) => rpc::run(&rpc),
         Command::Faults(faults) => faults::run(&faults),
         Command::Mq(mq) => mq::run(&mq),
+        Command::Crowd(crowd) => crowd::run(&crowd),
         Command::QueueNode { directory, cpu } => mq::serve(&directory, cpu),
         Command::Node { options } => ms_tests::run_node(&options),
         Command::Serve(serve) => serve::run(&serve),

@@ -10,11 +10,11 @@ use crate::{
 /// All outcomes as Markdown: an overview, then a table for each setting.
 pub(crate) fn tables(outcomes: &[Outcome]) -> String {
     let mut text = overview(outcomes);
-    for Outcome { setting, series } in outcomes {
+    for Outcome { setting, ceiling, series } in outcomes {
         let rounds = series.first().map_or(0, |series| series.samples.len());
         text += &format!("\n### `{}`: {}\n\nRounds: {rounds}.\n\n", setting.name, setting.title);
         let columns = columns(setting.load);
-        let titles = columns.iter().flat_map(|column| column.titles(setting.load));
+        let titles = columns.iter().flat_map(|column| column.titles(setting.load, ceiling));
         let rows = series.iter().map(|series| {
             let cells = columns.iter().flat_map(|column| column.cells(series, setting.load));
             std::iter::once(series.implementation.name.to_owned()).chain(cells).collect()
@@ -27,7 +27,7 @@ pub(crate) fn tables(outcomes: &[Outcome]) -> String {
 /// The main figure of each setting, and its ratio to the ceiling.
 fn overview(outcomes: &[Outcome]) -> String {
     let mains: Vec<_> =
-        outcomes.iter().map(|Outcome { setting, series }| (main(setting.load), setting, series)).collect();
+        outcomes.iter().map(|Outcome { setting, series, .. }| (main(setting.load), setting, series)).collect();
     let titles = mains.iter().map(|(column, setting, _)| format!("`{}`: {}", setting.name, column.title));
     let names = outcomes.first().map(|outcome| outcome.series.iter().map(|series| series.implementation.name));
     let rows = names.into_iter().flatten().enumerate().map(|(row, name)| {
@@ -117,9 +117,9 @@ fn columns(load: Load) -> Vec<Column> {
 }
 
 impl Column {
-    fn titles(&self, load: Load) -> impl Iterator<Item = String> + use<> {
-        let ratio = self.compared.then(|| "/ raw".to_owned());
-        let floor = self.has_floor(load).then(|| "raw / raw".to_owned());
+    fn titles(&self, load: Load, ceiling: &str) -> impl Iterator<Item = String> + use<> {
+        let ratio = self.compared.then(|| format!("/ {ceiling}"));
+        let floor = self.has_floor(load).then(|| format!("{ceiling} / {ceiling}"));
         std::iter::once(self.title.to_owned()).chain(ratio).chain(floor)
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    implementations::{self, Implementation},
+    implementations::Implementation,
     peer::Failure,
     sample::Sample,
     settings::{self, Effort, Load, Setting},
@@ -16,6 +16,8 @@ pub(crate) struct Run {
     pub(crate) implementations: Vec<Implementation>,
     pub(crate) settings: Vec<Setting>,
     pub(crate) quick: bool,
+    /// Name of the implementation that the others are compared to.
+    pub(crate) ceiling: &'static str,
     /// Once this has passed, every setting that is left gets one round alone.
     pub(crate) budget: Duration,
 }
@@ -24,6 +26,7 @@ pub(crate) struct Run {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) setting: Setting,
+    pub(crate) ceiling: &'static str,
     pub(crate) series: Vec<Series>,
 }
 
@@ -62,11 +65,11 @@ impl Run {
                 series.samples.push(Sample::take(series.implementation, setting, effort, 0.0).await?);
             }
         }
-        let ceiling = series.iter().find(|series| is_ceiling(series.implementation));
+        let ceiling = series.iter().find(|series| series.implementation.name == self.ceiling);
         if let Some(samples) = ceiling.map(|ceiling| ceiling.samples.clone()) {
             series.iter_mut().for_each(|series| series.ceiling.clone_from(&samples));
         }
-        Ok(Outcome { setting: *setting, series })
+        Ok(Outcome { setting: *setting, ceiling: self.ceiling, series })
     }
 
     /// Every implementation at half of its own peak; right before and right after it the ceiling at the same rate, which so
@@ -74,7 +77,7 @@ impl Run {
     async fn half_peak(&self, setting: &Setting, outcomes: &[Outcome], deadline: Instant) -> Result<Outcome, Failure> {
         let effort = Effort::of(setting, self.quick);
         let mut series = self.empty_series();
-        let ceiling = self.implementations.iter().copied().find(|known| is_ceiling(*known));
+        let ceiling = self.implementations.iter().copied().find(|known| known.name == self.ceiling);
         let measured = outcomes.iter().find(|outcome| outcome.setting.name == settings::PEAK.name);
         let here;
         let peaks = match measured {
@@ -97,7 +100,7 @@ impl Run {
                 }
             }
         }
-        Ok(Outcome { setting: *setting, series })
+        Ok(Outcome { setting: *setting, ceiling: self.ceiling, series })
     }
 
     fn empty_series(&self) -> Vec<Series> {
@@ -113,8 +116,4 @@ impl Run {
 
 fn rounds(effort: Effort, deadline: Instant) -> impl Iterator<Item = usize> {
     (0..effort.rounds).take_while(move |round| *round == 0 || Instant::now() < deadline)
-}
-
-fn is_ceiling(implementation: Implementation) -> bool {
-    implementations::ALL.first().is_some_and(|ceiling| ceiling.name == implementation.name)
 }

@@ -48,7 +48,7 @@ impl GregisterArgs {
     /// With what the file says where nothing was given.
     fn with_file(self) -> Result<Self, Box<dyn Error>> {
         let Some(path) = &self.config else { return Ok(self) };
-        let file: Self = file::read(path)?;
+        let file: Self = file::read("config", path)?;
         Ok(Self {
             config: self.config,
             http: self.http.or(file.http),

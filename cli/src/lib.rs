@@ -1,5 +1,6 @@
 //! The command `ms`, for its own program and for tests that run it as another one.
 
+mod caller;
 mod door;
 mod exit;
 mod file;
@@ -44,7 +45,7 @@ enum Command {
     Mq(mq::MqArgs),
     /// Lists the services of a registry.
     #[command(after_help = "Example:\n  ms services --registry etcd://127.0.0.1:2379")]
-    Services(services::RegistryArgs),
+    Services(services::ServicesArgs),
     /// Lists the instances of a service.
     #[command(after_help = "Example:\n  ms instances goods --watch")]
     Instances(services::InstancesArgs),
@@ -87,10 +88,10 @@ pub async fn main() -> ExitCode {
         Command::Gregister(args) => gregister::run(args).await.map_err(Failure::from),
         Command::MqNode(args) => node::run(args).await.map_err(Failure::from),
         Command::Mq(args) => mq::run(args).await,
-        Command::Services(args) => services::services(&args).await,
-        Command::Instances(args) => services::instances(&args).await,
-        Command::Describe(args) => services::describe(&args).await,
-        Command::Health(args) => services::health(&args).await,
+        Command::Services(args) => services::services(args).await,
+        Command::Instances(args) => services::instances(args).await,
+        Command::Describe(args) => services::describe(args).await,
+        Command::Health(args) => services::health(args).await,
         Command::Call(args) => services::call(args).await,
         Command::Tls(args) => tls::run(args),
     };

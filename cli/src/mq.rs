@@ -10,12 +10,12 @@ mod settings;
 mod settle;
 
 use clap::{Args, Subcommand};
-use ms_mq::{DEFAULT_QUEUE, MqClient};
+use ms_mq::{DEFAULT_QUEUE, MqClient, Selection};
 
 use crate::{
+    caller::CallerArgs,
     exit::Failure,
     output::{Output, row},
-    registry,
 };
 
 /// Text below the help of `ms mq`.
@@ -23,17 +23,13 @@ pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 2 wrong arguments, 3 no
     5 no node or registry could be reached, 1 anything else.\n\
     On a terminal, lists are tables; elsewhere tab-separated lines with a header.";
 
+/// A node with its default address.
+const NODE: &str = "static://127.0.0.1:9503";
+
 #[derive(Args, Debug)]
 pub(crate) struct MqArgs {
-    #[arg(
-        long,
-        global = true,
-        env = "MS_REGISTRY",
-        default_value = "static://127.0.0.1:9503",
-        hide_env_values = true,
-        help = registry::help("Where the nodes are listed")
-    )]
-    registry: String,
+    #[command(flatten)]
+    caller: CallerArgs,
     /// One JSON object a line. Bodies and headers that are no UTF-8 are in base64, under `body_base64`.
     #[arg(long, global = true)]
     json: bool,
@@ -120,7 +116,8 @@ pub(crate) struct QueueArgs {
 
 pub(crate) async fn run(args: MqArgs) -> Result<(), Failure> {
     let output = Output::new(args.json);
-    let client = MqClient::new(registry::connect(&args.registry).await?)
+    let (registry, caller) = args.caller.open(Some(NODE)).await?;
+    let client = MqClient::configured(registry, Selection::default(), |builder| caller.proxy(builder))
         .map_err(|error| Failure::from(Box::<dyn std::error::Error>::from(error)))?;
     match args.command {
         MqCommand::Declare { topic, queue } => Ok(client.declare(&topic, &queue).await?),

@@ -54,7 +54,7 @@ impl NodeArgs {
     /// With what the file says where nothing was given.
     fn with_file(self) -> Result<Self, Box<dyn Error>> {
         let Some(path) = &self.config else { return Ok(self) };
-        let file: Self = file::read(path)?;
+        let file: Self = file::read("config", path)?;
         Ok(Self {
             config: self.config,
             registry: self.registry.or(file.registry),

@@ -1,49 +1,26 @@
 //! `ms services`, `instances`, `describe`, `health` and `call`: services of any registry, as callers see them.
 
-use std::{io::Read, path::PathBuf, sync::Arc, time::Duration};
+use std::{io::Read, sync::Arc, time::Duration};
 
 use clap::Args;
 use ms_register::{Instance, MsRegister, ServiceName};
-use ms_rpc::{
-    CallOptions, Client, ClientProxy, Code, DescribeClient, HealthClient, HealthState, Status,
-    tls::{Tls, TlsError},
-};
+use ms_rpc::{CallOptions, Client, ClientProxy, Code, DescribeClient, HealthClient, HealthState, Status};
 use serde_json::{Map, Value};
 
 use crate::{
+    caller::{Caller, CallerArgs, RegistryArgs},
     exit::Failure,
     output::{Output, row},
-    registry, times,
+    times,
 };
 
-/// The registry to look into.
 #[derive(Args, Debug)]
-pub(crate) struct RegistryArgs {
-    #[arg(long, env = "MS_REGISTRY", hide_env_values = true, help = registry::help("Where services are listed"))]
-    registry: String,
+pub(crate) struct ServicesArgs {
+    #[command(flatten)]
+    registry: RegistryArgs,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
-}
-
-/// Mutual TLS to the instances.
-#[derive(Args, Debug)]
-pub(crate) struct SecureArgs {
-    /// PEM file of the authorities that sign the servers' certificates.
-    #[arg(long, requires = "trust_domain")]
-    ca: Option<PathBuf>,
-    /// PEM file of our own certificate.
-    #[arg(long, requires = "key")]
-    cert: Option<PathBuf>,
-    /// PEM file of its key.
-    #[arg(long, requires = "cert")]
-    key: Option<PathBuf>,
-    /// Trust domain of the servers' identities, `spiffe://TRUST-DOMAIN/SERVICE`.
-    #[arg(long, requires = "ca")]
-    trust_domain: Option<String>,
-    /// File with the credentials that servers ask for.
-    #[arg(long)]
-    token_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -54,15 +31,19 @@ pub(crate) struct InstancesArgs {
     watch: bool,
     #[command(flatten)]
     registry: RegistryArgs,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ServiceArgs {
     service: String,
     #[command(flatten)]
-    registry: RegistryArgs,
-    #[command(flatten)]
-    secure: SecureArgs,
+    caller: CallerArgs,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -84,41 +65,15 @@ pub(crate) struct CallArgs {
     #[arg(long)]
     instance: Option<String>,
     #[command(flatten)]
-    registry: RegistryArgs,
-    #[command(flatten)]
-    secure: SecureArgs,
+    caller: CallerArgs,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
 }
 
-impl RegistryArgs {
-    async fn connect(&self) -> Result<(Arc<dyn MsRegister>, Output), Failure> {
-        Ok((registry::connect(&self.registry).await?, Output::new(self.json)))
-    }
-}
-
-impl SecureArgs {
-    fn tls(&self) -> Result<Option<Tls>, Failure> {
-        let (Some(ca), Some(domain)) = (self.ca.clone(), &self.trust_domain) else { return Ok(None) };
-        let builder = match (self.cert.clone(), self.key.clone()) {
-            (Some(cert), Some(key)) => Tls::mutual(ca, cert, key),
-            _ => Tls::one_way_client(ca),
-        };
-        builder.trust_domain(domain).build().map(Some).map_err(|error: TlsError| Failure::Usage(error.to_string()))
-    }
-
-    fn credentials(&self) -> Result<Vec<u8>, Failure> {
-        let Some(path) = &self.token_file else { return Ok(Vec::new()) };
-        let token = std::fs::read(path).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
-        Ok(token.trim_ascii_end().to_vec())
-    }
-
-    /// A connection to one instance of a service.
-    async fn client(&self, service: &str, instance: &Instance) -> Result<Client, Failure> {
-        let mut builder = Client::builder().name("ms").service(service).credentials(self.credentials()?);
-        if let Some(tls) = self.tls()? {
-            builder = builder.tls(&tls);
-        }
-        Ok(builder.connect(&instance.address()).await?)
-    }
+/// A connection to one instance of a service.
+async fn client(caller: &Caller, service: &str, instance: &Instance) -> Result<Client, Failure> {
+    Ok(caller.client(Client::builder().service(service)).connect(&instance.address()).await?)
 }
 
 impl From<Status> for Failure {
@@ -143,14 +98,14 @@ async fn listed(registry: &Arc<dyn MsRegister>, service: &str) -> Result<Vec<Ins
     }
 }
 
-pub(crate) async fn services(args: &RegistryArgs) -> Result<(), Failure> {
-    let (registry, output) = args.connect().await?;
+pub(crate) async fn services(args: ServicesArgs) -> Result<(), Failure> {
+    let (registry, output) = (args.registry.connect(None).await?, Output::new(args.json));
     let rows: Vec<_> = registry.services().await?.iter().map(|name| row! { "service": name.as_str() }).collect();
     output.rows(&["service"], &rows)
 }
 
-pub(crate) async fn instances(args: &InstancesArgs) -> Result<(), Failure> {
-    let (registry, output) = args.registry.connect().await?;
+pub(crate) async fn instances(args: InstancesArgs) -> Result<(), Failure> {
+    let (registry, output) = (args.registry.connect(None).await?, Output::new(args.json));
     if !args.watch {
         return show(&output, &listed(&registry, &args.service).await?);
     }
@@ -176,11 +131,11 @@ fn show(output: &Output, instances: &[Instance]) -> Result<(), Failure> {
     output.rows(&["id", "address", "weight", "metadata"], &rows)
 }
 
-pub(crate) async fn describe(args: &ServiceArgs) -> Result<(), Failure> {
-    let (registry, output) = args.registry.connect().await?;
+pub(crate) async fn describe(args: ServiceArgs) -> Result<(), Failure> {
+    let ((registry, caller), output) = (args.caller.open(None).await?, Output::new(args.json));
     let mut failed = None;
     for instance in listed(&registry, &args.service).await? {
-        match describe_at(args, &instance).await {
+        match describe_at(&caller, &args.service, &instance).await {
             Ok(rows) => return output.rows(&["method", "definition", "idempotent"], &rows),
             Err(failure) => failed = Some(failure),
         }
@@ -188,13 +143,13 @@ pub(crate) async fn describe(args: &ServiceArgs) -> Result<(), Failure> {
     Err(failed.unwrap_or(Failure::Closed))
 }
 
-async fn describe_at(args: &ServiceArgs, instance: &Instance) -> Result<Vec<Map<String, Value>>, Failure> {
-    let client = DescribeClient::new(args.secure.client(&args.service, instance).await?);
-    let Some(description) = client.service(args.service.clone()).await? else {
-        return Err(Failure::Refused(format!("`{}` is not served at {}", args.service, instance.address())));
+async fn describe_at(caller: &Caller, service: &str, instance: &Instance) -> Result<Vec<Map<String, Value>>, Failure> {
+    let client = DescribeClient::new(client(caller, service, instance).await?);
+    let Some(description) = client.service(service.to_owned()).await? else {
+        return Err(Failure::Refused(format!("`{}` is not served at {}", service, instance.address())));
     };
     // Servers of earlier versions do not tell definitions.
-    let signatures = client.signatures(args.service.clone()).await.ok().flatten().unwrap_or_default();
+    let signatures = client.signatures(service.to_owned()).await.ok().flatten().unwrap_or_default();
     let methods = description.methods.into_iter().enumerate();
     Ok(methods
         .map(|(at, method)| {
@@ -206,11 +161,11 @@ async fn describe_at(args: &ServiceArgs, instance: &Instance) -> Result<Vec<Map<
         .collect())
 }
 
-pub(crate) async fn health(args: &ServiceArgs) -> Result<(), Failure> {
-    let (registry, output) = args.registry.connect().await?;
+pub(crate) async fn health(args: ServiceArgs) -> Result<(), Failure> {
+    let ((registry, caller), output) = (args.caller.open(None).await?, Output::new(args.json));
     let (mut rows, mut ill) = (Vec::new(), 0);
     for instance in listed(&registry, &args.service).await? {
-        let asked = async { Ok(HealthClient::new(args.secure.client(&args.service, &instance).await?)) };
+        let asked = async { Ok(HealthClient::new(client(&caller, &args.service, &instance).await?)) };
         let state = match asked.await {
             Ok(client) => client.service(args.service.clone()).await.map_err(Failure::from),
             Err(failure) => Err(failure),
@@ -246,12 +201,9 @@ pub(crate) async fn call(args: CallArgs) -> Result<(), Failure> {
     if let Some(instance) = args.instance {
         options = options.instance(instance);
     }
-    let (registry, output) = args.registry.connect().await?;
-    let mut builder = ClientProxy::builder(registry).name("ms").credentials(args.secure.credentials()?);
-    if let Some(tls) = args.secure.tls()? {
-        builder = builder.tls(&tls);
-    }
-    let proxy = builder.build().map_err(|error| Failure::Usage(error.to_string()))?;
+    let ((registry, caller), output) = (args.caller.open(None).await?, Output::new(args.json));
+    let proxy = caller.proxy(ClientProxy::builder(registry)).build();
+    let proxy = proxy.map_err(|error| Failure::Usage(error.to_string()))?;
     match proxy.with(options).call(&args.service, &args.method, &arguments).await {
         Ok(value) => output.line(&value.to_string(), &row! { "value": value }),
         Err(status) => {

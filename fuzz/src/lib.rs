@@ -17,6 +17,7 @@ mod script;
 mod server;
 mod service;
 mod source;
+mod tls;
 
 pub use client::client;
 pub use codecs::{bincode, json, message_pack};
@@ -26,6 +27,7 @@ pub use heads::{request_head, response_head};
 pub use hello::{goaway, hello};
 pub use registries::{etcd_value, gregister_answer, gregister_log, nacos_value, registry_url, zookeeper_value};
 pub use server::server;
+pub use tls::{first_byte, identity};
 
 /// One reader under test.
 #[derive(Clone, Copy, Debug)]
@@ -64,4 +66,6 @@ targets! {
     zookeeper_value in registries,
     server in server,
     client in client,
+    first_byte in tls,
+    identity in tls,
 }

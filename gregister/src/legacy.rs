@@ -5,13 +5,21 @@ use std::{collections::HashMap, convert::Infallible};
 use axum::{
     Json, Router,
     extract::{FromRequestParts, State},
-    http::{StatusCode, request::Parts},
+    handler::Handler,
+    http::{StatusCode, header::ALLOW, request::Parts},
     response::{IntoResponse, Response},
-    routing::any,
+    routing::{MethodFilter, MethodRouter, get, on},
 };
 use serde::Serialize;
 
-use crate::{Networks, Node, clock, node::Undone, nodes::Shown, probe, record::Joined, state::Request};
+use crate::{
+    Networks, Node, clock,
+    node::Undone,
+    nodes::{self, Shown},
+    probe,
+    record::Joined,
+    state::Request,
+};
 
 #[derive(Clone)]
 struct Served {
@@ -21,11 +29,19 @@ struct Served {
 
 pub(crate) fn routes(node: Node, networks: Networks) -> Router {
     Router::new()
-        .route("/getNodes", any(nodes))
-        .route("/register", any(register))
-        .route("/unregister", any(unregister))
-        .route("/editWeight", any(edit_weight))
+        .route("/getNodes", get(list).post(list))
+        .route("/register", change(register))
+        .route("/unregister", change(unregister))
+        .route("/editWeight", change(edit_weight))
         .with_state(Served { node, networks })
+}
+
+/// GET, as the old clients have it, and POST. Other methods, HEAD among them, change nothing: 405.
+fn change<H: Handler<T, Served>, T: 'static>(handler: H) -> MethodRouter<Served> {
+    on(MethodFilter::GET, handler.clone()).post(handler).head(async || {
+        let allow = [(ALLOW, "GET,POST")];
+        (StatusCode::METHOD_NOT_ALLOWED, allow)
+    })
 }
 
 pub(crate) async fn not_found() -> impl IntoResponse {
@@ -91,21 +107,26 @@ impl Parameters {
         self.0.get(key).cloned().unwrap_or_default()
     }
 
+    /// The address of this key, in the one spelling that is kept.
+    fn address(&self, key: &str) -> String {
+        nodes::normal(&self.text(key))
+    }
+
     /// The number of this key; 0 for anything else, which is refused wherever it matters.
     fn number<T: std::str::FromStr + Default>(&self, key: &str) -> T {
         self.0.get(key).and_then(|value| value.parse().ok()).unwrap_or_default()
     }
 }
 
-async fn nodes(State(Served { node, .. }): State<Served>) -> Answer {
+async fn list(State(Served { node, .. }): State<Served>) -> Answer {
     Answer::nodes(node.view().shown())
 }
 
 async fn register(State(Served { node, networks }): State<Served>, parameters: Parameters) -> Answer {
     let joined = Joined {
         id: parameters.number("node_id"),
-        http_addr: parameters.text("http_addr"),
-        tcp_addr: parameters.text("tcp_addr"),
+        http_addr: parameters.address("http_addr"),
+        tcp_addr: parameters.address("tcp_addr"),
         since: clock::now(),
         weight: parameters.number("weight"),
     };
@@ -121,10 +142,10 @@ async fn register(State(Served { node, networks }): State<Served>, parameters: P
 }
 
 async fn unregister(State(Served { node, .. }): State<Served>, parameters: Parameters) -> Answer {
-    node.ask(Request::Leave { tcp_addr: parameters.text("tcp_addr") }).await.into()
+    node.ask(Request::Leave { tcp_addr: parameters.address("tcp_addr") }).await.into()
 }
 
 async fn edit_weight(State(Served { node, .. }): State<Served>, parameters: Parameters) -> Answer {
-    let (tcp_addr, weight) = (parameters.text("tcp_addr"), parameters.number("weight"));
+    let (tcp_addr, weight) = (parameters.address("tcp_addr"), parameters.number("weight"));
     node.ask(Request::Reweigh { tcp_addr, weight }).await.into()
 }

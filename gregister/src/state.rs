@@ -370,7 +370,7 @@ impl State {
     }
 
     fn joined(&self, tcp_addr: &str, otherwise: &str) -> Result<Joined, Refusal> {
-        let found = self.view.joined.values().find(|node| node.tcp_addr == tcp_addr);
+        let found = self.view.joined.values().find(|node| nodes::normal(&node.tcp_addr) == tcp_addr);
         found.cloned().ok_or_else(|| Refusal::Invalid(otherwise.to_owned()))
     }
 

@@ -58,8 +58,15 @@ async fn start(router: axum::Router) -> (SocketAddr, AbortHandle) {
 }
 
 async fn get(address: SocketAddr, target: &str, header: &str) -> (u16, String) {
+    ask(address, "GET", target, header).await
+}
+
+async fn ask(address: SocketAddr, method: &str, target: &str, header: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("GET {target} HTTP/1.0\r\nHost: {address}\r\n{header}\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("{method} {target} HTTP/1.0\r\nHost: {address}\r\n{header}\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -172,6 +179,53 @@ async fn nodes_that_are_gone_are_removed_and_outlive_a_miss_and_a_restart() {
     std::fs::copy(served.directory.path().join("changes"), copy.path().join("changes")).unwrap();
     let again = Served::over(copy, Access::open(), Networks::default()).await;
     assert_eq!(again.get("/getNodes").await, before);
+}
+
+#[tokio::test]
+async fn safe_methods_change_nothing() {
+    let served = Served::start(Access::open()).await;
+    let (here, other) = (listener().await, listener().await);
+    let [here, other] = [&here, &other].map(|listener| listener.local_addr().unwrap());
+    let register = |address: SocketAddr, id: u16| format!("/register?node_id={id}&weight=1&tcp_addr={address}");
+    let (status, body) = ask(served.address, "POST", &register(here, 1), "").await;
+    assert_eq!((status, body.as_str()), (200, SUCCESS));
+    let before = served.get("/getNodes").await;
+    let targets =
+        [register(other, 2), format!("/unregister?tcp_addr={here}"), format!("/editWeight?tcp_addr={here}&weight=9")];
+    for target in &targets {
+        for method in ["HEAD", "OPTIONS", "TRACE", "PUT", "PATCH", "DELETE"] {
+            assert_eq!(ask(served.address, method, target, "").await.0, 405, "{method} {target}");
+        }
+    }
+    assert_eq!(served.get("/getNodes").await, before);
+    assert_eq!(ask(served.address, "HEAD", "/getNodes", "").await, (200, String::new()));
+}
+
+#[tokio::test]
+async fn a_node_has_one_address_however_it_is_spelt() {
+    let served = Served::start(Access::open()).await;
+    let here = listener().await;
+    let port = here.local_addr().unwrap().port();
+    assert_eq!(served.get(&format!("/register?node_id=1&weight=1&tcp_addr=127.0.0.1:{port}")).await, SUCCESS);
+    let taken = failure(&format!("node.tcpAddr 127.0.0.1:{port} has exist"));
+    for spelling in [format!("127.0.0.1:0{port}"), format!("[::ffff:127.0.0.1]:{port}"), format!("%20127.0.0.1:{port}")]
+    {
+        assert_eq!(served.get(&format!("/register?node_id=2&weight=1&tcp_addr={spelling}")).await, taken, "{spelling}");
+    }
+    assert_eq!(served.get(&format!("/unregister?tcp_addr=[::ffff:127.0.0.1]:{port}")).await, SUCCESS);
+    assert_eq!(served.get("/getNodes").await, EMPTY);
+}
+
+#[tokio::test]
+async fn ids_that_name_folders_are_refused() {
+    let served = Served::start(Access::open()).await;
+    for id in ["..", ".", "%2e%2e"] {
+        let body = r#"{"host":"h","port":1}"#;
+        let header = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        let (status, answer) = ask(served.address, "PUT", &format!("/v1/services/goods/{id}"), &header).await;
+        assert_eq!(status, 400, "{id}: {answer}");
+    }
+    assert!(served.get("/v1/services").await.contains(r#""services":{}"#));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use ms_security::Tokens;
+use ms_security::{Principal, Tokens};
 
 use crate::guard::{self, Names};
 
@@ -25,7 +25,7 @@ impl Access {
     }
 
     /// Open to callers that give one of these tokens, in the header `Authorization: Bearer ..` or in the parameter `token`. Handlers find
-    /// the holder as a [`Principal`](ms_security::Principal) among the extensions of the request.
+    /// the holder as a [`Principal`] among the extensions of the request.
     #[must_use]
     pub fn with_tokens(mut self, tokens: &Tokens) -> Self {
         self.tokens = Some(tokens.clone());
@@ -57,7 +57,10 @@ async fn check(State(tokens): State<Tokens>, mut request: Request, next: Next) -
         form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "token").map(|(_, value)| value.into_owned())
     });
     let holder = match given {
-        Some(given) => tokens.check(given.as_bytes()).await,
+        Some(given) => {
+            let certified = request.extensions().get::<Principal>().map(|certified| certified.name().to_owned());
+            tokens.check(given.as_bytes(), &certified.unwrap_or_default()).await
+        }
         None => None,
     };
     let Some(holder) = holder else {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use ms_register::{Instance, MsRegister};
-use ms_rpc::{Balancing, CallError, CallOptions, ClientProxy, ConfigError};
+use ms_rpc::{Balancing, CallError, CallOptions, ClientProxy, ConfigError, ProxyBuilder};
 
 use crate::{Extensions, MqError, MqNodeClient as Stub, NodeId, QueueName, Receipt, TopicStats};
 use nodes::Nodes;
@@ -50,9 +50,31 @@ impl MqClient {
     /// # Errors
     /// A setting of the proxy is out of its range.
     pub fn with_selection(registry: Arc<dyn MsRegister>, selection: impl Into<Balancing>) -> Result<Self, ConfigError> {
+        Self::configured(registry, selection, |builder| builder)
+    }
+
+    /// The same with more settings of its two proxies, such as TLS and credentials.
+    ///
+    /// ```no_run
+    /// # fn example(registry: std::sync::Arc<dyn ms_register::MsRegister>) -> Result<(), ms_rpc::ConfigError> {
+    /// use ms_mq::{MqClient, Selection};
+    ///
+    /// let queue = MqClient::configured(registry, Selection::default(), |proxy| proxy.credentials("a token"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A setting of the proxy is out of its range.
+    pub fn configured(
+        registry: Arc<dyn MsRegister>,
+        selection: impl Into<Balancing>,
+        configure: impl Fn(ProxyBuilder) -> ProxyBuilder,
+    ) -> Result<Self, ConfigError> {
         let balancing = selection.into();
         let proxy = || {
-            ClientProxy::builder(registry.clone()).balancer(balancing.clone()).deadline(Duration::from_secs(5)).build()
+            let builder = ClientProxy::builder(registry.clone()).balancer(balancing.clone());
+            configure(builder.deadline(Duration::from_secs(5))).build()
         };
         Ok(Self { nodes: Nodes::new(proxy()?, proxy()?), waits: Waits::default(), turn: Arc::default() })
     }

@@ -2,6 +2,7 @@
 
 mod candidate;
 mod config;
+mod connector;
 mod election;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;

@@ -202,6 +202,10 @@ fn check_name(name: &str) -> Result<(), String> {
     if name.len() > 128 {
         return Err(format!("it has {} bytes, at most 128 are allowed", name.len()));
     }
+    // Clients of HTTP and file systems take them out of paths (RFC 3986, section 5.2.4).
+    if matches!(name, "." | "..") {
+        return Err("it names a folder: use at least one letter or digit".to_owned());
+    }
     match name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-'))) {
         Some(c) => Err(format!("it has {c:?}, only letters, digits and . _ : - are allowed")),
         None => Ok(()),
@@ -217,7 +221,7 @@ mod tests {
         for good in ["goods", "goods.v2", "a", "A-b_c:d", &"x".repeat(128)] {
             assert_eq!(ServiceName::new(good).unwrap().as_str(), good);
         }
-        for bad in ["", "a/b", "../x", "goods ", "é", &"x".repeat(129)] {
+        for bad in ["", ".", "..", "a/b", "../x", "goods ", "é", &"x".repeat(129)] {
             assert!(ServiceName::new(bad).is_err(), "{bad:?}");
         }
         assert!(ServiceName::new("ms.describe").unwrap().is_reserved());

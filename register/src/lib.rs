@@ -59,7 +59,8 @@ mod services;
 mod sieve;
 mod snapshot;
 mod static_list;
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "gregister"))]
+#[cfg_attr(not(feature = "etcd"), allow(dead_code, reason = "gregister's client reads the files by itself"))]
 mod tls;
 mod union;
 #[cfg_attr(
@@ -98,7 +99,7 @@ pub use services::{ServicesCell, ServicesSnapshot, ServicesWatch};
 pub use sieve::{Found, Skipped};
 pub use snapshot::{Freshness, Snapshot};
 pub use static_list::{Static, StaticBackend, StaticLists};
-#[cfg(feature = "etcd")]
+#[cfg(any(feature = "etcd", feature = "gregister"))]
 pub use tls::TlsFiles;
 pub use union::{Union, UnionBackend};
 pub use watch::{SnapshotCell, SnapshotWatch, WatchClosed};

@@ -5,6 +5,7 @@ mod by_name;
 mod channel;
 mod config;
 mod connection;
+mod credentials;
 mod ejection;
 mod endpoint;
 mod fan_out;
@@ -30,11 +31,12 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use crate::{
-    Answer, Code, Status,
+    Answer, Code, Peer, Status,
     net::{Target, Transport},
 };
 use connection::{Connection, Expected};
-use options::{ClientConfig, Credentials, config_setters};
+use credentials::Origin;
+use options::{ClientConfig, config_setters};
 use request::{CallRequest, EncodeArguments, not_sent};
 
 #[cfg(feature = "internals")]
@@ -173,7 +175,9 @@ impl ClientBuilder {
         let transport: Box<dyn Transport> = Box::new(transport);
         let limit = self.config.connect_timeout;
         let late = |_| not_sent(Code::Unavailable, format!("the other end did not answer within {limit:?}"));
-        let connecting = Connection::over(transport, "the other end", &self.config, Expected::default(), |_| ());
+        let unknown = Peer::new();
+        let connecting =
+            Connection::over(transport, "the other end", &self.config, Expected::default(), &unknown, |_| ());
         let connection = timeout(limit, connecting).await.map_err(late)??;
         Ok(self.client(connection))
     }

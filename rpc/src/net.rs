@@ -26,7 +26,7 @@ use crate::proto::{Inbound, Space};
 pub use accept::Accept;
 pub use dial::{Dial, Target};
 pub(crate) use dial::{TLS_KEY, TLS_REQUIRED, tcp};
-pub(crate) use timer::Timer;
+pub(crate) use timer::{Timer, instant_of};
 pub(crate) use write::Writer;
 
 /// A stream of bytes in both directions, owned by one task: anything that tokio reads from and writes to, such as TLS, a

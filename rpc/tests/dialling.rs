@@ -17,7 +17,7 @@ use std::{
 
 use logs::Log;
 use ms_register::{Instance, Memory, MsRegister, ServiceName};
-use ms_rpc::{Balancer, CallOptions, Client, ClientProxy, Code, Dial, Target, Transport};
+use ms_rpc::{Balancer, CallOptions, Client, ClientProxy, Code, Dial, Peer, Target, Transport};
 use raw::{hello, server_hello};
 use shop::{ShopClient, registered};
 use tokio::{
@@ -39,7 +39,7 @@ struct HelloAndClose {
 
 #[async_trait::async_trait]
 impl Dial for HelloAndClose {
-    async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>> {
+    async fn dial(&self, target: &Target<'_>) -> io::Result<(Box<dyn Transport>, Peer)> {
         self.dials.lock().unwrap().push(target.address.to_owned());
         let (near, mut far) = tokio::io::duplex(4096);
         let hello = self.hello.clone();
@@ -47,7 +47,7 @@ impl Dial for HelloAndClose {
             far.write_all(&hello).await.unwrap();
             far.read_u8().await.unwrap();
         });
-        Ok(Box::new(near))
+        Ok((Box::new(near), Peer::new()))
     }
 }
 
@@ -186,7 +186,7 @@ struct Noted(Arc<Mutex<Vec<String>>>);
 
 #[async_trait::async_trait]
 impl Dial for Noted {
-    async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>> {
+    async fn dial(&self, target: &Target<'_>) -> io::Result<(Box<dyn Transport>, Peer)> {
         let zone = target.instance.and_then(|instance| instance.metadata().get("zone").cloned());
         self.0.lock().unwrap().push(format!("{:?} {zone:?} {}", target.service, target.address));
         Err(io::ErrorKind::ConnectionRefused.into())

@@ -84,8 +84,8 @@ struct Network;
 
 #[async_trait::async_trait]
 impl Dial for Network {
-    async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>> {
-        Ok(Box::new(Simulated(TcpStream::connect(target.address).await?)))
+    async fn dial(&self, target: &Target<'_>) -> io::Result<(Box<dyn Transport>, Peer)> {
+        Ok((Box::new(Simulated(TcpStream::connect(target.address).await?)), Peer::new()))
     }
 }
 

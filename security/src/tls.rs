@@ -5,6 +5,9 @@ pub mod dev;
 mod error;
 mod explain;
 mod identity;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod material;
 mod stream;
 #[cfg(test)]

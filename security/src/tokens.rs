@@ -82,6 +82,7 @@ pub enum TokensError {
 /// # principal  token                    valid until (RFC 3339), optional
 /// order        d2d7a3c1f0b94e6c8f5a
 /// order        5b1f2c9e7a804d3ab6c2     2027-01-31T00:00:00Z
+/// spiffe://prod/shop  0d9b1c7733e64a2f8a11
 /// ```
 ///
 /// The file is read again every [`reload_every`](Self::reload_every), at the next token that is presented. One that is broken is
@@ -153,8 +154,9 @@ impl Tokens {
         Ok(has_changed)
     }
 
-    /// The holder of this token; `None` if nobody holds it, or if it has ended.
-    pub async fn check(&self, token: &[u8]) -> Option<Principal> {
+    /// The holder of this token; `None` if nobody holds it, if it has ended, or if it is another's: a holder that is a SPIFFE ID is believed
+    /// beside a certificate of that `identity` alone. `identity` is empty for a caller without a certificate.
+    pub async fn check(&self, token: &[u8], identity: &str) -> Option<Principal> {
         if self.is_due() {
             let tokens = self.clone();
             match spawn_blocking(move || tokens.reload()).await {
@@ -164,7 +166,9 @@ impl Tokens {
             }
         }
         let held = self.0.lock().held.clone();
-        find(&held, token, SystemTime::now())
+        let found = find(&held, token, SystemTime::now())?;
+        let is_own = !found.name.starts_with("spiffe://") || found.name == identity;
+        is_own.then_some(found)
     }
 
     /// Returns true if the file is to be read, for one caller at a time.
@@ -294,12 +298,12 @@ mod tests {
         assert!(matches!(Tokens::from_file(&path), Err(TokensError::Read { .. })));
         fs::write(&path, "order old\n").unwrap();
         let tokens = Tokens::from_file(&path).unwrap().reload_every(Duration::ZERO);
-        assert_eq!(tokens.check(b"old").await.unwrap().name(), "order");
+        assert_eq!(tokens.check(b"old", "").await.unwrap().name(), "order");
         fs::write(&path, "order new\n").unwrap();
-        assert!(tokens.check(b"old").await.is_none());
-        assert_eq!(tokens.check(b"new").await.unwrap().name(), "order");
+        assert!(tokens.check(b"old", "").await.is_none());
+        assert_eq!(tokens.check(b"new", "").await.unwrap().name(), "order");
         fs::write(&path, "new\n").unwrap();
-        assert_eq!(tokens.check(b"new").await.unwrap().name(), "order", "the previous tokens stay");
+        assert_eq!(tokens.check(b"new", "").await.unwrap().name(), "order", "the previous tokens stay");
         assert!(tokens.reload().is_err());
         fs::write(&path, "order new\nshop more\n").unwrap();
         assert!(tokens.reload().unwrap() && !tokens.reload().unwrap());
@@ -308,10 +312,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_token_of_a_certificate_is_no_other_callers() {
+        let tokens = Tokens::single("spiffe://prod/shop", "secret");
+        for (identity, is_own) in [("spiffe://prod/shop", true), ("spiffe://prod/order", false), ("", false)] {
+            assert_eq!(tokens.check(b"secret", identity).await.is_some(), is_own, "{identity}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_single_token_needs_no_file() {
         let tokens = Tokens::single("ops", "secret");
-        assert_eq!(tokens.check(b"secret").await.unwrap().name(), "ops");
-        assert!(tokens.check(b"secreT").await.is_none());
+        assert_eq!(tokens.check(b"secret", "spiffe://prod/any").await.unwrap().name(), "ops");
+        assert!(tokens.check(b"secreT", "").await.is_none());
         assert!(!tokens.reload().unwrap());
     }
 }

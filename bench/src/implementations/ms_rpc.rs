@@ -73,7 +73,7 @@ impl Goods for Shop {
     }
 }
 
-pub(super) fn server(listener: TcpListener) -> Result<Server, Failure> {
+pub(crate) fn server(listener: TcpListener) -> Result<Server, Failure> {
     log();
     Ok(Server::from_listener(listener)?
         .limit(RateLimit::per_second(CALLS_PER_SECOND))

@@ -11,10 +11,13 @@ use tokio::net::TcpListener;
 use tonic::{
     Request,
     client::Grpc,
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+    transport::{
+        Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig, server::TcpIncoming,
+    },
 };
 use tonic_prost::ProstCodec;
 
+use super::certificates::{Files, issue};
 use crate::peer::{Caller, Ends, Failure, Peer};
 use goods::{Body, Find, Goods, Item};
 
@@ -35,6 +38,40 @@ impl Peer for Tonic {
 
     async fn connect(address: SocketAddr, connections: usize) -> Result<Vec<Client>, Failure> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
+        let mut clients = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            clients.push(Client { grpc: Grpc::new(endpoint.connect().await?) });
+        }
+        Ok(clients)
+    }
+}
+
+/// The same over mutual TLS 1.3.
+#[derive(Debug)]
+pub(crate) struct TonicTls;
+
+impl Peer for TonicTls {
+    const NAME: &'static str = "tonic-tls";
+    const PACKAGE: &'static str = "tonic";
+    type Caller = Client;
+
+    async fn serve(listener: TcpListener) -> Result<(), Failure> {
+        let (authority, own) = issue(listener.local_addr()?)?;
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(own.certificate, own.key))
+            .client_ca_root(Certificate::from_pem(authority.ca()));
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        Server::builder().tls_config(tls)?.add_service(Goods).serve_with_incoming(incoming).await?;
+        Err("the server stopped".into())
+    }
+
+    async fn connect(address: SocketAddr, connections: usize) -> Result<Vec<Client>, Failure> {
+        let [ca, certificate, key] = Files::of(address).read().await;
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(ca))
+            .identity(Identity::from_pem(certificate, key))
+            .domain_name("localhost");
+        let endpoint = Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?.tcp_nodelay(true);
         let mut clients = Vec::with_capacity(connections);
         for _ in 0..connections {
             clients.push(Client { grpc: Grpc::new(endpoint.connect().await?) });

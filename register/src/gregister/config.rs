@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::{
-    About, RegisterError, Secret,
+    About, RegisterError, Secret, TlsFiles,
     url::{RegistryUrl, Rules},
 };
 
@@ -19,6 +19,8 @@ pub struct GregisterConfig {
     pub timeout: Duration,
     /// The word that the node wants to hear; none by default. It is never printed.
     pub token: Option<Secret>,
+    /// TLS to the node; plaintext by default.
+    pub tls: Option<TlsFiles>,
 }
 
 impl GregisterConfig {
@@ -28,7 +30,7 @@ impl GregisterConfig {
     }
 
     pub(crate) fn from_url(url: &RegistryUrl) -> Result<Self, RegisterError> {
-        url.check_keys(&["ttl", "timeout", "token"])?;
+        url.check_keys(&[&["ttl", "timeout", "token"], &TlsFiles::KEYS[..]].concat())?;
         let instances = url.instances()?;
         let [node] = &instances[..] else {
             return Err(url.invalid("it names several hosts: a gregister node stands alone"));
@@ -42,6 +44,7 @@ impl GregisterConfig {
             ttl: url.seconds("ttl", default.ttl)?,
             timeout: url.seconds("timeout", default.timeout)?,
             token: url.get("token").map(Secret::from),
+            tls: TlsFiles::from_url(url)?,
         };
         config.check()?;
         Ok(config)
@@ -68,7 +71,13 @@ impl GregisterConfig {
 
 impl Default for GregisterConfig {
     fn default() -> Self {
-        Self { address: String::new(), ttl: Duration::from_secs(10), timeout: Duration::from_secs(3), token: None }
+        Self {
+            address: String::new(),
+            ttl: Duration::from_secs(10),
+            timeout: Duration::from_secs(3),
+            token: None,
+            tls: None,
+        }
     }
 }
 
@@ -98,6 +107,7 @@ mod tests {
             ("gregister://a:1?ttl=1", "2 seconds"),
             ("gregister://a:1?prefix=x", "`prefix` is not a parameter"),
             ("gregister://a:1?token=a%20b", "without spaces"),
+            ("gregister://a:1?tls=1", "needs ca=FILE"),
         ] {
             let error = parse(url).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

@@ -13,13 +13,18 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-use super::GregisterConfig;
+use super::{
+    GregisterConfig,
+    connector::{Connector, Secure},
+};
 use crate::{About, RegisterError};
 
 /// Cheap to clone; all clones share connections, one for each request under way.
 #[derive(Clone)]
 pub(super) struct Link {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
+    /// `http`, or `https`.
+    scheme: &'static str,
     address: Arc<str>,
     about: About,
     timeout: Duration,
@@ -49,13 +54,16 @@ impl Link {
 
     pub(super) fn new(config: &GregisterConfig) -> Result<Self, RegisterError> {
         let about = config.about();
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(config.timeout));
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(config.timeout));
+        tcp.enforce_http(false);
+        let secure = config.tls.as_ref().map(Secure::new).transpose().map_err(|error| about.invalid(error))?;
+        let scheme = if secure.is_some() { "https" } else { "http" };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Self::IDLE)
-            .build(connector);
+            .build(Connector { tcp, secure });
         let authorization = config.token.as_ref().map(|token| {
             let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
             let mut value = value.map_err(|_| about.invalid("token: not ASCII"))?;
@@ -63,7 +71,14 @@ impl Link {
             Ok(value)
         });
         let authorization = authorization.transpose()?;
-        Ok(Self { client, address: config.address.as_str().into(), about, timeout: config.timeout, authorization })
+        Ok(Self {
+            client,
+            scheme,
+            address: config.address.as_str().into(),
+            about,
+            timeout: config.timeout,
+            authorization,
+        })
     }
 
     pub(super) fn about(&self) -> &About {
@@ -93,7 +108,8 @@ impl Link {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, RegisterError> {
-        let uri: Uri = format!("http://{}{path}", self.address).parse().map_err(|error| self.about.rejected(error))?;
+        let uri: Uri =
+            format!("{}://{}{path}", self.scheme, self.address).parse().map_err(|error| self.about.rejected(error))?;
         let request = || {
             let mut request = Request::new(Full::new(body.clone()));
             *request.method_mut() = method.clone();
@@ -109,8 +125,9 @@ impl Link {
             answered => answered,
         };
         let response = response.map_err(|error| {
-            let cause = error.source().and_then(|cause| cause.source().or(Some(cause)));
-            self.about.unreachable(cause.map_or_else(|| error.to_string(), ToString::to_string))
+            // The first cause says what to do; those on top of it say that there was one.
+            let causes = std::iter::successors(error.source(), |cause| (**cause).source());
+            self.about.unreachable(causes.last().map_or_else(|| error.to_string(), ToString::to_string))
         })?;
         let status = response.status();
         let body = Limited::new(response.into_body(), Self::LARGEST).collect().await;

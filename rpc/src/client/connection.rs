@@ -1,6 +1,7 @@
 //! One connection of a client: the task that owns the socket, and what it shares with the callers.
 
 mod exchange;
+mod lifetime;
 mod task;
 
 use std::{
@@ -26,13 +27,14 @@ use super::{
     request::{CallRequest, EncodeArguments, not_sent},
 };
 use crate::{
-    Code, Compression, Status,
+    Code, Compression, Peer, Status,
     buffer::FrameBuf,
     encodings::Offered,
-    net::{Socket, TLS_KEY, TLS_REQUIRED, Target, tcp},
+    net::{Socket, TLS_KEY, TLS_REQUIRED, Target, instant_of, tcp},
     proto::{ClientHello, Frame, HEADER, Header, InFlight, Kind, ServerHello, Settled},
 };
 use exchange::Exchange;
+use lifetime::Lifetime;
 
 /// More than this waits to be written: the next callers wait too.
 const OUTPUT_LIMIT: usize = 4 << 20;
@@ -46,17 +48,19 @@ pub(crate) struct Connection {
     ejection: Arc<EjectionState>,
 }
 
-/// Why a connection takes no more calls.
+/// Change of a connection, for its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
-    /// The server said that it goes away.
+pub(crate) enum Change {
+    /// The server's certificate ends soon: another connection is to take its place. Calls are taken meanwhile.
+    Ages,
+    /// The server said that it goes away: no more calls are taken.
     WentAway,
-    /// The connection ended.
+    /// The connection, or the server's certificate, ended: no more calls are taken.
     Ended,
 }
 
-/// Callback for the moment at which new calls are no longer taken.
-type OnClose = Box<dyn FnOnce(Closed) + Send>;
+/// Callback for changes: [`Change::Ages`] any number of times, and one of the others once.
+type OnChange = Box<dyn FnMut(Change) + Send>;
 
 /// Failure to make a connection.
 #[derive(Debug)]
@@ -145,12 +149,12 @@ struct State {
 }
 
 impl Connection {
-    /// Dials, exchanges HELLO, and starts the task. `on_close` is called once, when new calls are no longer taken.
+    /// Dials, exchanges HELLO, and starts the task.
     pub(crate) async fn dial(
         target: &Target<'_>,
         config: &ClientConfig,
         expected: Expected<'_>,
-        on_close: impl FnOnce(Closed) + Send + 'static,
+        on_change: impl FnMut(Change) + Send + 'static,
     ) -> Result<Self, DialError> {
         let address = target.address;
         let deadline = Instant::now() + config.connect_timeout.min(LONGEST);
@@ -168,8 +172,8 @@ impl Connection {
         let connecting = async {
             match &config.dialer {
                 Some(dialer) => {
-                    let stream = dialer.dial(target).await.map_err(unreachable)?;
-                    Self::over(stream, address, config, expected, on_close).await
+                    let (stream, peer) = dialer.dial(target).await.map_err(unreachable)?;
+                    Self::over(stream, address, config, expected, &peer, on_change).await
                 }
                 None => {
                     if target
@@ -181,7 +185,8 @@ impl Connection {
                         return Err(not_sent(Code::Unavailable, message).into());
                     }
                     let stream = tcp(address).await.map_err(unreachable)?;
-                    Self::over(stream, address, config, expected, on_close).await
+                    let peer = Peer::new().with_address(stream.peer_addr().map_err(unreachable)?);
+                    Self::over(stream, address, config, expected, &peer, on_change).await
                 }
             }
         };
@@ -194,14 +199,15 @@ impl Connection {
         address: &str,
         config: &ClientConfig,
         Expected { scope, ejection, load }: Expected<'_>,
-        on_close: impl FnOnce(Closed) + Send + 'static,
+        peer: &Peer,
+        on_change: impl FnMut(Change) + Send + 'static,
     ) -> Result<Self, DialError> {
         let preferred = Some(config.compression.number()).filter(|number| *number != 0);
         let hello = ClientHello {
             name: config.name.clone(),
             credentials: config
                 .credentials
-                .get(config.connect_timeout)
+                .for_peer(peer, config.connect_timeout.min(LONGEST))
                 .await
                 .map_err(|reason| not_sent(Code::Unavailable, format!("no credentials for {address}: {reason}")))?,
             compressions: preferred.into_iter().collect(),
@@ -245,7 +251,9 @@ impl Connection {
             load,
             runtime: Handle::current().id(),
         });
-        tokio::spawn(task::Task::new(io, inbound, shared.clone(), config.keepalive.clone(), Box::new(on_close)));
+        let lifetime = Lifetime::new(peer.ends().and_then(instant_of), Instant::now(), fastrand::f64());
+        let keepalive = config.keepalive.clone();
+        tokio::spawn(task::Task::new(io, inbound, shared.clone(), keepalive, lifetime, Box::new(on_change)));
         Ok(Self { shared, hello, ejection })
     }
 

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::{
     balance::{Clock, LoadEstimate, LoadEstimates},
     config::RedialConfig,
-    connection::{Closed, Connection, DialError, DialFailure, Expected},
+    connection::{Change, Connection, DialError, DialFailure, Expected},
     ejection::EjectionState,
     home::STALL,
     instances::Member,
@@ -45,10 +45,13 @@ pub(crate) trait Dialler: Send + Sync + 'static {
     fn dialled(&self, error: Option<Status>);
 
     /// A connection takes no more calls.
-    fn closed(&self, id: &str, why: Closed);
+    fn closed(&self, id: &str, why: Change);
 
     /// Dials a connection again that was lost a while ago, if its instance is still called.
     fn dial(self: &Arc<Self>, id: &str, at: usize);
+
+    /// Dials a connection that is to take the place of one that ages, if its instance is still called.
+    fn replace(self: &Arc<Self>, id: &str, at: usize);
 
     /// An instance is known to be gone: if its removal is held, the registry is believed.
     fn is_gone(&self, id: &str);
@@ -154,6 +157,11 @@ impl Endpoint {
         }
     }
 
+    /// Dials this slot, whose connection goes on until another one takes its place.
+    pub(crate) fn dial_anew<D: Dialler>(self: &Arc<Self>, at: usize, dialler: &Arc<D>) {
+        self.dial(at, dialler, true);
+    }
+
     /// Starts a dial of this slot, unless one is under way or its time has not come.
     fn dial<D: Dialler>(self: &Arc<Self>, at: usize, dialler: &Arc<D>, urgent: bool) {
         let Ok(runtime) = Handle::try_current() else { return };
@@ -191,14 +199,18 @@ impl Endpoint {
         let address = self.instance.address();
         let (id, slots, dialler) = (self.instance.id().to_owned(), Arc::downgrade(&self.slots), dialler.clone());
         let began = Instant::now();
-        let on_close = move |why| {
+        let on_change = move |change| {
             let (Some(slots), Some(owner)) = (slots.upgrade(), dialler.upgrade()) else { return };
+            if change == Change::Ages {
+                return owner.replace(&id, at);
+            }
             let now = Instant::now();
             let due = slots[at].lock().redial.lost(&owner.config().redial, now - began, now, fastrand::f64());
             meter::connection_lost(owner.service());
-            owner.closed(&id, why);
+            owner.closed(&id, change);
             // Without a runtime around it, that of the connection has ended: the next call dials.
             let Ok(runtime) = Handle::try_current() else { return };
+            let (id, dialler) = (id.clone(), dialler.clone());
             runtime.spawn(async move {
                 sleep_until(due).await;
                 if let Some(owner) = dialler.upgrade() {
@@ -208,7 +220,7 @@ impl Endpoint {
         };
         let expected = Expected { scope: scope.as_deref(), ejection: self.ejection.clone(), load };
         let target = Target::new(&address).of(&service, &self.instance);
-        Connection::dial(&target, config, expected, on_close).await
+        Connection::dial(&target, config, expected, on_change).await
     }
 
     fn dialled<D: Dialler>(

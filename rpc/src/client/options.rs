@@ -1,10 +1,11 @@
-use std::{borrow::Cow, error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::{
     balance::CallKey,
     config::{
         ConfigError, DiscoveryConfig, HoldConfig, KeepaliveConfig, RedialConfig, RetryConfig, check_keepalive, within,
     },
+    credentials::{Credentials, LONGEST_VALUE},
     ejection::EjectionConfig,
     info::CallInfo,
 };
@@ -27,7 +28,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// use ms_rpc::CallOptions;
 /// let options = CallOptions::new().deadline(Duration::from_millis(200)).idempotent().metadata("tenant", "blue");
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) metadata: Vec<(String, String)>,
@@ -39,6 +40,19 @@ pub struct CallOptions {
     pub(crate) layers: Vec<Arc<dyn Layer>>,
     pub(crate) codec: Option<Codec>,
     pub(crate) compression: Option<Compression>,
+}
+
+/// Prints the keys of metadata alone: values may be secrets.
+impl fmt::Debug for CallOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.metadata.iter().map(|(key, _)| key).collect();
+        f.debug_struct("CallOptions")
+            .field("timeout", &self.timeout)
+            .field("metadata", &keys)
+            .field("idempotent", &self.idempotent)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CallOptions {
@@ -183,7 +197,6 @@ impl MethodDefaults {
 }
 
 /// Names and metadata of a call before it is encoded, for the interceptors of a client.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Outgoing<'a> {
     /// The service that is called.
@@ -194,47 +207,10 @@ pub struct Outgoing<'a> {
     pub metadata: &'a mut Vec<(String, String)>,
 }
 
-/// Largest value of HELLO in bytes: its length has 16 bits.
-const LONGEST_VALUE: usize = u16::MAX as usize;
-
-/// Credentials on their way from a source.
-type Fetched = Pin<Box<dyn Future<Output = Result<Vec<u8>, Box<dyn Error + Send + Sync>>> + Send>>;
-
-/// Credentials of a client.
-#[derive(Clone)]
-pub(crate) enum Credentials {
-    Fixed(Vec<u8>),
-    /// Asked at each dial.
-    Source(Arc<dyn Fn() -> Fetched + Send + Sync>),
-}
-
-impl Default for Credentials {
-    fn default() -> Self {
-        Self::Fixed(Vec::new())
-    }
-}
-
-impl Credentials {
-    fn len(&self) -> usize {
-        match self {
-            Self::Fixed(bytes) => bytes.len(),
-            Self::Source(_) => 0,
-        }
-    }
-
-    /// The credentials of one dial, or the reason for having none within `limit`.
-    pub(crate) async fn get(&self, limit: Duration) -> Result<Vec<u8>, String> {
-        let bytes = match self {
-            Self::Fixed(bytes) => return Ok(bytes.clone()),
-            Self::Source(source) => match tokio::time::timeout(limit.min(LONGEST), source()).await {
-                Ok(bytes) => bytes.map_err(|error| error.to_string())?,
-                Err(_) => return Err(format!("the source did not answer within {limit:?}")),
-            },
-        };
-        match bytes.len() {
-            0..=LONGEST_VALUE => Ok(bytes),
-            length => Err(format!("they are {length} bytes long, at most {LONGEST_VALUE} can be sent")),
-        }
+/// Prints names alone: metadata may be secret.
+impl fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").field("service", &self.service).field("method", &self.method).finish_non_exhaustive()
     }
 }
 
@@ -393,9 +369,10 @@ macro_rules! config_setters {
             self
         }
 
-        /// Credentials for the interceptors of servers, in [`Peer::credentials`](crate::Peer::credentials); at most 65,535 bytes.
+        /// Credentials for servers to judge, in [`Peer::credentials`](crate::Peer::credentials); at most 65,535 bytes. Beyond loopback
+        /// they need TLS: see [`plaintext_credentials`](Self::plaintext_credentials).
         pub fn credentials(mut self, credentials: impl Into<Vec<u8>>) -> Self {
-            self.config.credentials = crate::client::Credentials::Fixed(credentials.into());
+            self.config.credentials.origin = crate::client::Origin::Fixed(credentials.into());
             self
         }
 
@@ -406,8 +383,15 @@ macro_rules! config_setters {
             F: Fn() -> C + Send + Sync + 'static,
             C: Future<Output = Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
         {
-            self.config.credentials =
-                crate::client::Credentials::Source(std::sync::Arc::new(move || Box::pin(source())));
+            self.config.credentials.origin =
+                crate::client::Origin::Source(std::sync::Arc::new(move || Box::pin(source())));
+            self
+        }
+
+        /// Sends credentials in plaintext beyond loopback, too, where the network can be trusted. Default false: a dial that would do
+        /// so fails.
+        pub fn plaintext_credentials(mut self, allowed: bool) -> Self {
+            self.config.credentials.in_plaintext = allowed;
             self
         }
 

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     balance::{Clock, PickContext},
-    connection::Closed,
+    connection::Change,
     endpoint::{Dialler, Endpoint, EndpointNumber, Shared},
     instances::{Instances, Member},
     options::ClientConfig,
@@ -287,6 +287,16 @@ impl Resolver {
     }
 }
 
+impl Resolver {
+    /// The instance, unless it has dropped out of the list, or of the subset that this client connects.
+    fn connected(&self, id: &str) -> Option<Arc<Endpoint>> {
+        let instances = self.roster.load();
+        let slot = Roster::find(&instances, id)?;
+        let is_listed = instances.listed.slots().binary_search(&(slot as u32)).is_ok();
+        is_listed.then(|| instances.all[slot].clone())
+    }
+}
+
 impl Dialler for Resolver {
     fn service(&self) -> &str {
         self.roster.service()
@@ -315,20 +325,22 @@ impl Dialler for Resolver {
         self.roster.connections_changed();
     }
 
-    fn closed(&self, id: &str, why: Closed) {
-        if why == Closed::WentAway {
+    fn closed(&self, id: &str, why: Change) {
+        if why == Change::WentAway {
             self.roster.is_gone(id);
         }
         self.roster.connections_changed();
     }
 
     fn dial(self: &Arc<Self>, id: &str, at: usize) {
-        let instances = self.roster.load();
-        // An instance that is not listed here may have dropped out of the subset that this client connects.
-        if let Some(slot) = Roster::find(&instances, id)
-            && instances.listed.slots().binary_search(&(slot as u32)).is_ok()
-        {
-            instances.all[slot].dial_again(at, self);
+        if let Some(endpoint) = self.connected(id) {
+            endpoint.dial_again(at, self);
+        }
+    }
+
+    fn replace(self: &Arc<Self>, id: &str, at: usize) {
+        if let Some(endpoint) = self.connected(id) {
+            endpoint.dial_anew(at, self);
         }
     }
 

@@ -11,12 +11,13 @@ use tokio::{
 };
 
 use super::Transport;
+use crate::Peer;
 
 /// Makes connections: for other transports than TCP, such as TLS, a pipe, or a simulated network.
 ///
 /// ```
 /// # use std::io;
-/// # use ms_rpc::{Dial, Target, Transport};
+/// # use ms_rpc::{Dial, Peer, Target, Transport};
 /// # use tokio::net::UnixStream;
 /// /// Connects to a socket in a directory, by the service's name.
 /// #[derive(Debug)]
@@ -24,20 +25,25 @@ use super::Transport;
 ///
 /// #[async_trait::async_trait]
 /// impl Dial for Sockets {
-///     async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>> {
+///     async fn dial(&self, target: &Target<'_>) -> io::Result<(Box<dyn Transport>, Peer)> {
 ///         let service = target.service.unwrap_or("any");
-///         Ok(Box::new(UnixStream::connect(format!("{}/{service}", self.0)).await?))
+///         let stream = UnixStream::connect(format!("{}/{service}", self.0)).await?;
+///         Ok((Box::new(stream), Peer::new()))
 ///     }
 /// }
 /// ```
 #[async_trait]
 pub trait Dial: fmt::Debug + Send + Sync + 'static {
-    /// Connects to `target`. It is cancelled when the connect timeout ends.
+    /// The stream to `target`, and what is known of the server. It is cancelled when the connect timeout ends.
+    ///
+    /// A peer with an address beyond loopback and no identity is one in plaintext: it gets no credentials, unless
+    /// [`plaintext_credentials`](crate::ProxyBuilder::plaintext_credentials) allows it. Before the end of an identity the connection is
+    /// replaced.
     ///
     /// # Errors
     /// Of the kind [`io::ErrorKind::ConnectionRefused`] if nothing listens: then an instance that the registry lists no more is
     /// given up at once.
-    async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>>;
+    async fn dial(&self, target: &Target<'_>) -> io::Result<(Box<dyn Transport>, Peer)>;
 }
 
 /// Key of an instance's metadata whose server speaks TLS.

@@ -2,9 +2,15 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The same time on the clock of timers; `None` beyond what that can hold.
+pub(crate) fn instant_of(time: SystemTime) -> Option<Instant> {
+    Instant::now().checked_add(time.duration_since(SystemTime::now()).unwrap_or_default())
+}
 
 /// The one timer of a connection. Setting it anew costs more than firing too early: so it stays at an earlier time, and the
 /// caller asks again.

@@ -202,7 +202,7 @@ impl Server {
         self.authenticate(move |peer| {
             let tokens = tokens.clone();
             async move {
-                let found = tokens.check(peer.credentials()).await;
+                let found = tokens.check(peer.credentials(), peer.identity()).await;
                 found.ok_or_else(|| Status::new(Code::Unauthenticated, "the token is missing, unknown, or has ended"))
             }
         })

@@ -9,7 +9,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, ready},
-    time::SystemTime,
 };
 
 use tokio::{task::coop::has_budget_remaining, time::Instant};
@@ -25,7 +24,7 @@ use super::{
 use crate::{
     Code, Peer, Status,
     meter::{self, Shed},
-    net::{Socket, Timer, Writer, poll_fill},
+    net::{Socket, Timer, Writer, instant_of, poll_fill},
     proto::{HEADER, Header, Inbound, Kind, ServerEvent, ServerSide},
 };
 
@@ -62,11 +61,6 @@ impl From<io::Error> for Ended {
     fn from(error: io::Error) -> Self {
         Self(error.to_string())
     }
-}
-
-/// `None` beyond what a clock can hold.
-fn instant_of(time: SystemTime) -> Option<Instant> {
-    Instant::now().checked_add(time.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 impl<T: Socket> Connection<T> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{ALPN, Expected, Tls, stream::Framed};
 use crate::{
-    Dial, Target, Transport,
+    Dial, Peer, Target, Transport,
     net::{TLS_KEY, tcp},
 };
 
@@ -20,10 +20,12 @@ pub(crate) struct TlsDial {
 
 #[async_trait]
 impl Dial for TlsDial {
-    async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>> {
+    async fn dial(&self, target: &Target<'_>) -> io::Result<(Box<dyn Transport>, Peer)> {
         let speaks_tls = target.instance.is_some_and(|instance| instance.metadata().contains_key(TLS_KEY));
         if self.is_preferred_only && !speaks_tls {
-            return Ok(Box::new(tcp(target.address).await?));
+            let stream = tcp(target.address).await?;
+            let peer = Peer::new().with_address(stream.peer_addr()?);
+            return Ok((Box::new(stream), peer));
         }
         let service = target.service.ok_or_else(|| {
             io::Error::new(
@@ -35,6 +37,10 @@ impl Dial for TlsDial {
         self.tls.check_expected(expected).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let stream = tcp(target.address).await?;
         let stream = self.tls.connect(stream, expected, ALPN).await?;
-        Ok(Box::new(Framed::tls(stream)))
+        let mut peer = Peer::new().with_address(stream.get_ref().peer_addr()?);
+        if let Some(certified) = stream.peer() {
+            peer = peer.with_identity(certified.identity, certified.ends);
+        }
+        Ok((Box::new(Framed::tls(stream)), peer))
     }
 }

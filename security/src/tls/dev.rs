@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    net::{Ipv4Addr, Ipv6Addr},
     time::{Duration, SystemTime},
 };
 
@@ -31,7 +32,7 @@ pub struct DevAuthority {
 
 /// Certificate and key of a service, as PEM.
 pub struct Issued {
-    /// The certificate, with the URI `spiffe://<trust domain>/<service>`.
+    /// The certificate, with the URI `spiffe://<trust domain>/<service>`, and the names of loopback for HTTPS.
     pub certificate: String,
     /// The private key, PKCS #8.
     pub key: String,
@@ -66,7 +67,13 @@ impl DevAuthority {
     pub fn issue(&self, service: &str) -> io::Result<Issued> {
         let uri = format!("spiffe://{}/{service}", self.domain);
         let mut params = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
-        params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().map_err(io::Error::other)?)];
+        // Besides the service, the machine that it is developed on: for HTTPS, whose clients know hosts.
+        params.subject_alt_names = vec![
+            SanType::URI(uri.as_str().try_into().map_err(io::Error::other)?),
+            SanType::DnsName("localhost".try_into().map_err(io::Error::other)?),
+            SanType::IpAddress(Ipv4Addr::LOCALHOST.into()),
+            SanType::IpAddress(Ipv6Addr::LOCALHOST.into()),
+        ];
         params.distinguished_name.push(DnType::CommonName, service);
         let (begins, ends) = period();
         (params.not_before, params.not_after) = (begins.into(), ends.into());

@@ -52,12 +52,12 @@ struct Masks(u8);
 
 #[async_trait::async_trait]
 impl Dial for Masks {
-    async fn dial(&self, target: &Target<'_>) -> io::Result<Box<dyn Transport>> {
+    async fn dial(&self, target: &Target<'_>) -> io::Result<(Box<dyn Transport>, Peer)> {
         let mut stream = TcpStream::connect(target.address).await?;
         let service = target.service.unwrap_or_default();
         stream.write_u8(service.len() as u8).await?;
         stream.write_all(service.as_bytes()).await?;
-        Ok(Box::new(Masked(stream, self.0)))
+        Ok((Box::new(Masked(stream, self.0)), Peer::new()))
     }
 }
 

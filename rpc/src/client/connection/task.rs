@@ -14,7 +14,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Closed, OnClose, Shared};
+use super::{Change, OnChange, Shared, lifetime::Lifetime};
 use crate::{
     net::{Socket, Timer, Writer, poll_fill},
     proto::{
@@ -55,7 +55,10 @@ pub(super) struct Task<T> {
     writer: Writer,
     side: ClientSide,
     shared: Arc<Shared>,
-    on_close: Option<OnClose>,
+    lifetime: Lifetime,
+    on_change: OnChange,
+    /// The owner was told that no more calls are taken.
+    is_closed: bool,
     /// Calls are outstanding.
     busy: bool,
     timer: Timer,
@@ -90,7 +93,8 @@ impl<T: Socket> Task<T> {
         inbound: Inbound,
         shared: Arc<Shared>,
         keepalive: KeepaliveConfig,
-        on_close: OnClose,
+        lifetime: Lifetime,
+        on_change: OnChange,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -99,7 +103,9 @@ impl<T: Socket> Task<T> {
             writer: Writer::default(),
             side: ClientSide::new(keepalive, now),
             shared,
-            on_close: Some(on_close),
+            lifetime,
+            on_change,
+            is_closed: false,
             busy: false,
             timer: Timer::default(),
             heard: now,
@@ -186,13 +192,22 @@ impl<T: Socket> Task<T> {
     /// No more calls here; those above the last id were not taken.
     fn server_goes_away(&mut self, goaway: &GoAway) {
         debug!("{} goes away: {}", self.shared.address, goaway.reason);
-        self.close(Closed::WentAway, &goaway.reason, |id| (id > goaway.last_id).then_some(Settled::NotTaken));
+        self.close(Change::WentAway, &goaway.reason, |id| (id > goaway.last_id).then_some(Settled::NotTaken));
     }
 
-    fn close(&mut self, closed: Closed, reason: &str, how: impl Fn(u64) -> Option<Settled<Frame>>) {
+    fn close(&mut self, change: Change, reason: &str, how: impl Fn(u64) -> Option<Settled<Frame>>) {
         self.shared.close(reason, how);
-        if let Some(on_close) = self.on_close.take() {
-            on_close(closed);
+        if !std::mem::replace(&mut self.is_closed, true) {
+            (self.on_change)(change);
+        }
+    }
+
+    /// Does what is due by the server's certificate.
+    fn grow_old(&mut self, now: Instant) {
+        match self.lifetime.due(now, fastrand::f64()) {
+            Some(Change::Ages) if !self.is_closed => (self.on_change)(Change::Ages),
+            Some(Change::Ended) => self.close(Change::Ended, "the server's certificate has ended", |_| None),
+            _ => {}
         }
     }
 
@@ -245,6 +260,7 @@ impl<T: Socket> Task<T> {
             let next_check = self.side.next_timeout(self.busy, Instant::now);
             let earliest = self.shared.lock().calls.earliest();
             let wanted = earliest.map_or(next_check, |earliest| earliest.min(next_check));
+            let wanted = self.lifetime.next().map_or(wanted, |next| next.min(wanted));
             if self.timer.poll(wanted, cx).is_pending() {
                 return Ok(());
             }
@@ -255,6 +271,11 @@ impl<T: Socket> Task<T> {
                     self.shared.load.answered(now.saturating_duration_since(oldest), now);
                 }
                 woken.into_iter().for_each(Waker::wake);
+            }
+            if self.lifetime.next().is_some_and(|next| next <= now) {
+                self.grow_old(now);
+                // Without calls it ends now.
+                self.write(cx)?;
             }
             if next_check <= now {
                 self.keep_alive(cx, now)?;
@@ -287,7 +308,7 @@ impl<T: Socket> Future for Task<T> {
         debug!("the connection to {} ended: {reason}", self.shared.address);
         self.hand_out();
         let left = self.shared.lock().left;
-        self.close(Closed::Ended, &reason, |id| Some(Settled::Lost { sent: id <= left }));
+        self.close(Change::Ended, &reason, |id| Some(Settled::Lost { sent: id <= left }));
         Poll::Ready(())
     }
 }
@@ -296,8 +317,8 @@ impl<T: Socket> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         self.shared.close("its runtime has shut down", |_| Some(Settled::Lost { sent: true }));
-        if let Some(on_close) = self.on_close.take() {
-            on_close(Closed::Ended);
+        if !self.is_closed {
+            (self.on_change)(Change::Ended);
         }
     }
 }
