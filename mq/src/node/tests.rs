@@ -6,6 +6,7 @@ mod conformance;
 mod delays;
 mod errors;
 mod full;
+mod golden;
 mod leases;
 mod leftovers;
 mod made_up;
