@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use ms_rpc::Blob;
 use serde::{Deserialize, Serialize};
 
-use crate::{MessageId, Mode, NodeId};
+use crate::{MessageId, Mode, MqError, NodeId, message::LONGEST_NAME};
 
 /// Room to grow: positional codecs could not take another field otherwise. Tags that are not known are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,14 +57,16 @@ pub struct Push {
     pub durability: Durability,
     /// Headers, such as `traceparent`.
     pub headers: Vec<(String, Blob)>,
-    /// Tag 1: the time to live, and tag 2: when it is due, both in milliseconds, little-endian in 8 bytes. See
-    /// [`with_ttl_ms`](Self::with_ttl_ms) and [`with_due_ms`](Self::with_due_ms).
+    /// Tag 1: the time to live, and tag 2: when it is due, both in milliseconds, little-endian in 8 bytes. Tag 3: the key of the
+    /// FIFO group. See [`with_ttl_ms`](Self::with_ttl_ms), [`with_due_ms`](Self::with_due_ms) and
+    /// [`with_group`](Self::with_group).
     pub extensions: Extensions,
 }
 
 impl Push {
     const TTL: u16 = 1;
     const DUE: u16 = 2;
+    const GROUP: u16 = 3;
 
     /// A time to live in milliseconds, from the push on: a message that is not handled by then is a dead letter. While it is
     /// leased it lives on. Default: the topic's.
@@ -80,10 +82,33 @@ impl Push {
         self.with(Self::DUE, milliseconds)
     }
 
-    fn with(mut self, tag: u16, value: u64) -> Self {
+    /// The FIFO group, by a key of up to 255 bytes. In each queue the messages of a group are handed out one at a time, in the
+    /// order of their ids: the next one when the previous one was acknowledged, removed, or is dead. A message that failed, or is
+    /// delayed, holds up its group. Its priority counts among the first messages of other groups.
+    #[must_use]
+    pub fn with_group(self, key: impl Into<String>) -> Self {
+        self.with_bytes(Self::GROUP, key.into().into_bytes())
+    }
+
+    fn with(self, tag: u16, value: u64) -> Self {
+        self.with_bytes(tag, value.to_le_bytes().to_vec())
+    }
+
+    fn with_bytes(mut self, tag: u16, value: Vec<u8>) -> Self {
         self.extensions.0.retain(|(other, _)| *other != tag);
-        self.extensions.0.push((tag, value.to_le_bytes().to_vec().into()));
+        self.extensions.0.push((tag, value.into()));
         self
+    }
+
+    /// The group's key; an error if it is none.
+    pub(crate) fn group(&self) -> Result<Option<&str>, MqError> {
+        let Some((_, key)) = self.extensions.0.iter().find(|(tag, _)| *tag == Self::GROUP) else { return Ok(None) };
+        match std::str::from_utf8(key) {
+            Ok(text) if (1..=LONGEST_NAME).contains(&text.len()) => Ok(Some(text)),
+            _ => {
+                Err(MqError::Invalid(format!("the group key is empty, longer than {LONGEST_NAME} bytes, or no UTF-8")))
+            }
+        }
     }
 
     pub(crate) fn ttl_ms(&self) -> Option<u64> {
@@ -245,8 +270,35 @@ pub struct Settings {
     pub dead_age_ms: Option<u64>,
     /// The time to live of messages that are pushed without one. Default: without end.
     pub ttl_ms: Option<u64>,
+    /// Least time between a failed delivery and the next one, in milliseconds: after the first failure, the second, and so on;
+    /// the last step is repeated. A nack may ask for more. At most 32 steps of 366 days. Default: none, no time.
+    pub backoff_ms: Option<Vec<u64>>,
+    /// Messages of one queue that are leased at the same time, dead letters aside. Default: no limit.
+    pub max_leased: Option<u64>,
+    /// Deliveries of one queue. Default: no limit.
+    pub rate: Option<Rate>,
     /// No tag is known yet.
     pub extensions: Extensions,
+}
+
+/// Rate of deliveries: on average at most `messages` in `per_ms`, evenly spread; after a pause up to `messages` at once. A
+/// delivery that is given back does not count. A start of the node begins with the full number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Messages; 0 with a time of 0: no limit.
+    pub messages: u32,
+    /// In so many milliseconds, at most a day.
+    pub per_ms: u32,
+}
+
+impl Rate {
+    /// No limit.
+    pub const UNLIMITED: Self = Self { messages: 0, per_ms: 0 };
+
+    /// So many messages a second.
+    pub fn per_second(messages: u32) -> Self {
+        Self { messages, per_ms: 1000 }
+    }
 }
 
 /// Where a message stands in a queue.
@@ -254,7 +306,7 @@ pub struct Settings {
 pub struct MessageInfo {
     /// The message's id.
     pub id: MessageId,
-    /// `ready`, `delayed`, `leased` or `dead`.
+    /// `ready`, `delayed`, `leased` or `dead`; `held` if it waits for another message of its group.
     pub state: String,
     /// When it is or was due, in milliseconds since 1970.
     pub due_ms: u64,
@@ -264,6 +316,8 @@ pub struct MessageInfo {
     pub priority: u8,
     /// Why it is dead.
     pub reason: Option<String>,
+    /// The key of its FIFO group.
+    pub group: Option<String>,
     /// As it was pushed; not in lists.
     pub body: Option<Blob>,
     /// As they were pushed; not in lists.
@@ -281,6 +335,8 @@ pub struct QueueStats {
     pub ready: u64,
     /// Messages that are not due yet.
     pub delayed: u64,
+    /// Messages that wait for another one of their group.
+    pub held: u64,
     /// Messages that are out.
     pub leased: u64,
     /// Dead letters.
@@ -316,6 +372,8 @@ pub struct TopicStats {
     pub auto_ack: bool,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
+    /// When its settings were changed last.
+    pub changed_ms: u64,
     /// Its settings; what is without limit is `None`.
     pub settings: Settings,
     /// Its queues, by bind key.

@@ -70,7 +70,7 @@ impl Batch {
         self.ids.push(message.id.0);
         message.write_entry(&mut self.entries);
         message.write(&self.entries[before..], &mut self.content);
-        message.write_end(&mut self.entries);
+        message.write_extensions(&mut self.entries);
         let length = (self.entries.len() - before) as u32;
         self.note(at, Some(length))
     }
@@ -218,6 +218,7 @@ mod tests {
             priority,
             ttr: 8,
             end: Some(1 << 41 | id),
+            group: (priority > 7).then(|| "g".to_owned()),
             headers: vec![("k".to_owned(), Bytes::from_static(b"v"))],
             body: Bytes::copy_from_slice(body),
         };
@@ -263,6 +264,7 @@ mod tests {
             priority: 0,
             ttr: 0,
             end: None,
+            group: None,
             headers: Vec::new(),
             body: vec![7; 256].into(),
         };

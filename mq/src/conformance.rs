@@ -12,8 +12,8 @@ use proptest::{
 };
 
 use crate::{
-    Change, Delivery, End, Engine, Look, MessageId, Mode, MqError, Pop, Push, QueueName, Receipt, Settings, TopicStats,
-    message::Millis,
+    Change, Delivery, End, Engine, Look, MessageId, Mode, MqError, Pop, Push, QueueName, Rate, Receipt, Settings,
+    TopicStats, message::Millis,
 };
 use model::{At, Model};
 
@@ -67,6 +67,7 @@ const TOPICS: [&str; 2] = ["a", "b"];
 const QUEUES: [&str; 3] = ["default", "x1", "x2"];
 const ROUTES: [&str; 6] = ["x1", "x2", "default", "x", "^x[12]$", "("];
 const KEYS: [&str; 3] = ["k1", "k2", "k3"];
+const GROUPS: [&str; 2] = ["g1", "g2"];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -112,16 +113,25 @@ fn settings() -> impl Strategy<Value = Settings> {
     let length = prop::option::weighted(0.3, prop_oneof![0..6u64, Just(u64::MAX)]);
     let window = prop::option::of(prop_oneof![Just(0), 1..30_000u64]);
     let ttl = prop::option::weighted(0.2, prop_oneof![1..60_000u64, Just(u64::MAX)]);
-    (mode, auto_ack, ttr, retries, length, window, ttl).prop_map(
-        |(mode, auto_ack, ttr_ms, max_retries, max_length, dedup_window_ms, ttl_ms)| Settings {
-            mode,
-            auto_ack,
-            ttr_ms,
-            max_retries,
-            max_length,
-            dedup_window_ms,
-            ttl_ms,
-            ..Settings::default()
+    let backoff = prop::option::weighted(0.3, prop::collection::vec(0..10_000u64, 0..3));
+    let leased = prop::option::weighted(0.2, prop_oneof![1..4u64, Just(u64::MAX)]);
+    let rate = (1..5u32, 1..20_000u32).prop_map(|(messages, per_ms)| Rate { messages, per_ms });
+    let rate = prop::option::weighted(0.2, prop_oneof![rate, Just(Rate::UNLIMITED)]);
+    (mode, auto_ack, ttr, retries, length, window, ttl, (backoff, leased, rate)).prop_map(
+        |(mode, auto_ack, ttr_ms, max_retries, max_length, dedup_window_ms, ttl_ms, (backoff_ms, max_leased, rate))| {
+            Settings {
+                mode,
+                auto_ack,
+                ttr_ms,
+                max_retries,
+                max_length,
+                dedup_window_ms,
+                ttl_ms,
+                backoff_ms,
+                max_leased,
+                rate,
+                ..Settings::default()
+            }
         },
     )
 }
@@ -132,9 +142,10 @@ fn push() -> impl Strategy<Value = Push> {
     let dedup = prop::option::weighted(0.3, prop::sample::select(&KEYS[..]));
     let ttr = prop::option::weighted(0.2, 1..20_000u32);
     let ttl = prop::option::weighted(0.2, 1..40_000u64);
-    (0..TOPICS.len(), route, delay, 0..3u8, dedup, ttr, ttl, 0..60usize).prop_map(
-        |(topic, route, delay_ms, priority, dedup, ttr_ms, ttl, size)| {
-            let push = Push {
+    let group = prop::option::weighted(0.4, prop::sample::select(&GROUPS[..]));
+    (0..TOPICS.len(), route, delay, 0..3u8, dedup, ttr, ttl, (0..60usize, group)).prop_map(
+        |(topic, route, delay_ms, priority, dedup, ttr_ms, ttl, (size, group))| {
+            let mut push = Push {
                 route_key: route.map(str::to_owned),
                 delay_ms,
                 priority,
@@ -142,8 +153,11 @@ fn push() -> impl Strategy<Value = Push> {
                 dedup: dedup.map(str::to_owned),
                 ..Push::new(TOPICS[topic], vec![b'x'; size])
             };
-            match ttl {
-                Some(ttl) => push.with_ttl_ms(ttl),
+            if let Some(ttl) = ttl {
+                push = push.with_ttl_ms(ttl);
+            }
+            match group {
+                Some(group) => push.with_group(group),
                 None => push,
             }
         },
@@ -345,6 +359,7 @@ impl<S: Subject> World<S> {
             Step::Reopen => {
                 drop(node);
                 self.subject.reopen(None);
+                self.model.restarted();
                 self.compare().await;
             }
             Step::Crash(seed) => {
@@ -352,6 +367,7 @@ impl<S: Subject> World<S> {
                 node.change(Change::Configure("certain".to_owned(), Settings::default())).await.unwrap();
                 drop(node);
                 self.subject.reopen(Some(seed));
+                self.model.restarted();
                 self.compare().await;
             }
         }
@@ -389,12 +405,13 @@ impl<S: Subject> World<S> {
             told.sort_by_key(|message| message.id);
             let told = told.into_iter().map(|m| {
                 let state = match m.at {
+                    At::Waiting if expected.is_held(&m) => "held",
                     At::Waiting if m.due <= self.model.now => "ready",
                     At::Waiting => "delayed",
                     At::Leased { .. } => "leased",
                     At::Dead | At::DeadLeased { .. } => "dead",
                 };
-                (m.id, state.to_owned(), m.due, m.retries, m.priority, state == "dead")
+                (m.id, state.to_owned(), m.due, m.retries, m.priority, state == "dead", m.group)
             });
             let listed = node
                 .look(Look::List { queue: QueueName::new(topic, queue), after: MessageId(0), most: 1000, dead: false })
@@ -402,7 +419,7 @@ impl<S: Subject> World<S> {
                 .unwrap()
                 .messages()
                 .into_iter();
-            let listed = listed.map(|m| (m.id, m.state, m.due_ms, m.retries, m.priority, m.reason.is_some()));
+            let listed = listed.map(|m| (m.id, m.state, m.due_ms, m.retries, m.priority, m.reason.is_some(), m.group));
             assert_eq!(listed.collect::<Vec<_>>(), told.collect::<Vec<_>>(), "queue {topic}/{queue}");
             let stats = topics(&node, Some(topic))
                 .await
@@ -411,7 +428,7 @@ impl<S: Subject> World<S> {
                 .into_iter()
                 .find(|stats| stats.queue == queue)
                 .unwrap();
-            let sum = stats.ready + stats.delayed + stats.leased + stats.dead;
+            let sum = stats.ready + stats.delayed + stats.held + stats.leased + stats.dead;
             assert_eq!((sum as usize, stats.paused), (expected.messages.len(), expected.paused));
             let oldest =
                 expected.messages.iter().filter(|message| !message.is_dead()).map(|message| message.pushed).min();

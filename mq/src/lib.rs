@@ -25,7 +25,8 @@ mod store;
 mod varint;
 
 pub use api::{
-    Delivery, Durability, Extensions, MessageInfo, NoReceipt, Pop, Push, QueueStats, Receipt, Settings, TopicStats,
+    Delivery, Durability, Extensions, MessageInfo, NoReceipt, Pop, Push, QueueStats, Rate, Receipt, Settings,
+    TopicStats,
 };
 pub use client::{Consumer, ConsumerOptions, MqClient, QueueError, Selection, Stopped};
 pub use engine::{Change, End, Engine, Look, QueueName, Seen};

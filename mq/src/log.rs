@@ -405,8 +405,17 @@ mod tests {
     fn append_and_prepare(log: &mut Log<Faulty>, body: usize) -> u64 {
         let body = vec![7; body].into();
         let (copies, headers) = (Vec::new(), Vec::new());
-        let message =
-            MessageRecord { id: MessageId(1), topic: 1, copies, priority: 0, ttr: 0, end: None, headers, body };
+        let message = MessageRecord {
+            id: MessageId(1),
+            topic: 1,
+            copies,
+            priority: 0,
+            ttr: 0,
+            end: None,
+            group: None,
+            headers,
+            body,
+        };
         let mut batch = Batch::default();
         batch.add_message(&message);
         log.append(&batch, 0).unwrap();

@@ -1,13 +1,26 @@
 //! One queue: ready, delayed and leased messages, and dead letters. Pure: time comes in as an argument.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod discarded;
+mod groups;
+mod live;
+mod pace;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     batch::Place,
     message::{MessageId, Millis},
     record::{CopyState, TopicNumber},
-    sorted::{self, Sorted},
+    sorted::Sorted,
 };
+pub(crate) use discarded::Discarded;
+use groups::Groups;
+pub(crate) use live::{Counts, Lease, Live, Standing};
+use live::{Phase, Rank};
+pub(crate) use pace::Pace;
 
 /// One queue of a topic.
 #[derive(Debug)]
@@ -27,10 +40,12 @@ pub(crate) struct Queue {
     ends: HashMap<MessageId, Millis>,
     /// Ends of messages that are not leased, in order.
     ending: BTreeSet<(Millis, MessageId)>,
+    groups: Groups,
+    pub(crate) pace: Pace,
     /// Pushed, and not durable yet.
     pub(crate) pending: u64,
-    /// The last id that a purge covered, of messages that were not durable yet.
-    pub(crate) purged: MessageId,
+    /// Number of the last push that a purge covered, of those that were not durable yet.
+    pub(crate) purged: u64,
     pub(crate) pushed: u64,
     pub(crate) popped: u64,
     pub(crate) acked: u64,
@@ -60,99 +75,7 @@ struct Letter {
     live: Live,
     reason: String,
     lease: Option<Lease>,
-}
-
-/// A message in a queue. There may be millions: it is small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Live {
-    pub(crate) place: Place,
-    /// The due time; of a dead letter, the time of death.
-    pub(crate) due: Millis,
-    /// In milliseconds; 0: the topic's.
-    pub(crate) ttr: u32,
-    /// Failed deliveries.
-    pub(crate) retries: u16,
-    pub(crate) priority: u8,
-    phase: Phase,
-}
-
-/// Priority, falling, and then due time, rising, in one number: half of what two take among millions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank(u64);
-
-impl Rank {
-    /// Enough for two million years.
-    const TIME: u32 = 56;
-
-    fn new(priority: u8, due: Millis) -> Self {
-        Self(u64::from(u8::MAX - priority) << Self::TIME | due.min((1 << Self::TIME) - 1))
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Ready,
-    Delayed,
-    Leased,
-}
-
-/// One delivery that has not ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lease {
-    pub(crate) number: u64,
-    pub(crate) expires: Millis,
-}
-
-/// A message's standing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Ready,
-    Delayed,
-    Leased(Lease),
-    Dead(String),
-}
-
-/// Messages of each standing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) ready: u64,
-    pub(crate) delayed: u64,
-    pub(crate) leased: u64,
-    pub(crate) dead: u64,
-}
-
-/// Messages that were taken out of a queue all at once. Their places are released in steps.
-#[derive(Debug)]
-pub(crate) struct Discarded {
-    messages: sorted::Entries<MessageId, Live>,
-    letters: std::collections::btree_map::IntoValues<MessageId, Letter>,
-    pub(crate) count: u64,
-    /// Dropped with the rest, outside of any lock.
-    indexes: Vec<Index>,
-}
-
-#[derive(Debug)]
-#[expect(dead_code, reason = "kept to be dropped")]
-enum Index {
-    Ready(Sorted<(Rank, MessageId)>),
-    Times(BTreeSet<(Millis, MessageId)>),
-    Leased(HashMap<MessageId, Lease>),
-    Ends(HashMap<MessageId, Millis>),
-}
-
-impl Iterator for Discarded {
-    type Item = Place;
-
-    fn next(&mut self) -> Option<Place> {
-        let message = self.messages.next().map(|(_, live)| live.place);
-        message.or_else(|| self.letters.next().map(|letter| letter.live.place))
-    }
-}
-
-impl Live {
-    pub(crate) fn new(place: Place, priority: u8, ttr: u32) -> Self {
-        Self { place, due: 0, ttr, retries: 0, priority, phase: Phase::Ready }
-    }
+    group: Option<Arc<str>>,
 }
 
 impl Queue {
@@ -169,8 +92,10 @@ impl Queue {
             letters: Letters::default(),
             ends: HashMap::new(),
             ending: BTreeSet::new(),
+            groups: Groups::default(),
+            pace: Pace::default(),
             pending: 0,
-            purged: MessageId(0),
+            purged: 0,
             pushed: 0,
             popped: 0,
             acked: 0,
@@ -187,12 +112,9 @@ impl Queue {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            ready: self.ready.len() as u64,
-            delayed: self.delayed.len() as u64,
-            leased: self.leased.len() as u64,
-            dead: self.dead(),
-        }
+        let [ready, delayed, leased] = [self.ready.len(), self.delayed.len(), self.leased.len()].map(|n| n as u64);
+        let held = self.messages.len() as u64 - ready - delayed - leased;
+        Counts { ready, delayed, held, leased, dead: self.dead() }
     }
 
     pub(crate) fn dead(&self) -> u64 {
@@ -223,6 +145,7 @@ impl Queue {
         Some(match self.messages.get(&id)?.phase {
             Phase::Ready => Standing::Ready,
             Phase::Delayed => Standing::Delayed,
+            Phase::Held => Standing::Held,
             Phase::Leased => Standing::Leased(self.leased.get(&id).copied()?),
         })
     }
@@ -254,11 +177,42 @@ impl Queue {
         self.letters.by_id.get(&id).is_some_and(|letter| letter.lease.is_none())
     }
 
-    /// Adds a message, or replaces its copy; returns the place of the one replaced.
-    pub(crate) fn insert(&mut self, id: MessageId, live: Live, state: CopyState, now: Millis) -> Option<Place> {
+    /// Adds a message with its group, or replaces its copy; returns the place of the one replaced.
+    pub(crate) fn insert(
+        &mut self,
+        id: MessageId,
+        live: Live,
+        state: CopyState,
+        group: Option<&str>,
+        now: Millis,
+    ) -> Option<Place> {
         let before = self.remove(id);
+        self.assign(id, group);
         self.put(id, live, state, now);
         before
+    }
+
+    /// Notes the group of a message that is about to be added.
+    pub(crate) fn assign(&mut self, id: MessageId, group: Option<&str>) {
+        if let Some(key) = group {
+            self.groups.assign(id, key.into());
+        }
+    }
+
+    /// The key of a message's group.
+    pub(crate) fn group(&self, id: MessageId) -> Option<&str> {
+        let dead = || self.letters.by_id.get(&id)?.group.as_ref();
+        self.groups.key(id).or_else(dead).map(|key| &**key)
+    }
+
+    /// Returns true if messages are held until others of their group have ended.
+    pub(crate) fn has_groups(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// Messages that are leased, dead letters aside.
+    pub(crate) fn leased(&self) -> u64 {
+        self.leased.len() as u64
     }
 
     /// Gives a message of this queue an end. `None` takes it away.
@@ -311,14 +265,35 @@ impl Queue {
             self.ending.insert((*end, id));
         }
         live.due = due;
-        if due <= now {
-            live.phase = Phase::Ready;
-            self.ready.insert((Rank::new(live.priority, due), id), ());
-        } else {
-            live.phase = Phase::Delayed;
-            self.delayed.insert((due, id));
+        live.phase = if due <= now { Phase::Ready } else { Phase::Delayed };
+        if !self.groups.is_empty() {
+            let (is_active, before) = self.groups.enter(id, |active| self.leased.contains_key(&active));
+            before.into_iter().for_each(|before| self.set_phase(before, Phase::Held));
+            if !is_active {
+                live.phase = Phase::Held;
+            }
+        }
+        match live.phase {
+            Phase::Ready => drop(self.ready.insert((Rank::new(live.priority, due), id), ())),
+            Phase::Delayed => drop(self.delayed.insert((due, id))),
+            Phase::Leased | Phase::Held => {}
         }
         self.messages.insert(id, live);
+    }
+
+    /// Holds a message, or lets it go on: as one that is delayed, so that it is ready at the next step if it is due.
+    fn set_phase(&mut self, id: MessageId, phase: Phase) {
+        let Some(live) = self.messages.get_mut(&id).filter(|live| live.phase != Phase::Leased) else { return };
+        let before = std::mem::replace(&mut live.phase, phase);
+        let (rank, due) = (Rank::new(live.priority, live.due), live.due);
+        match before {
+            Phase::Ready => drop(self.ready.remove(&(rank, id))),
+            Phase::Delayed => drop(self.delayed.remove(&(due, id))),
+            Phase::Leased | Phase::Held => {}
+        }
+        if phase == Phase::Delayed {
+            self.delayed.insert((due, id));
+        }
     }
 
     /// Notes the place of a copy of the message; its state stays.
@@ -333,6 +308,7 @@ impl Queue {
     pub(crate) fn remove(&mut self, id: MessageId) -> Option<Place> {
         let taken = self.take(id);
         self.ends.remove(&id);
+        self.groups.forget(id);
         taken.map(|live| live.place)
     }
 
@@ -351,17 +327,25 @@ impl Queue {
         live.due = state.due;
         self.letters.reasons += reason.len() as u64;
         self.letters.free.insert((live.due, id));
-        self.letters.by_id.insert(id, Letter { live, reason, lease: None });
+        let group = self.groups.forget(id);
+        self.letters.by_id.insert(id, Letter { live, reason, lease: None, group });
     }
 
     fn take(&mut self, id: MessageId) -> Option<Live> {
         self.detach(id);
-        self.messages.remove(&id).or_else(|| {
-            let letter = self.letters.by_id.remove(&id)?;
-            self.letters.reasons -= letter.reason.len() as u64;
-            self.letters.free.remove(&(letter.live.due, id));
-            Some(letter.live)
-        })
+        if let Some(live) = self.messages.remove(&id) {
+            if !self.groups.is_empty()
+                && let Some(next) = self.groups.leave(id)
+            {
+                self.set_phase(next, Phase::Delayed);
+            }
+            return Some(live);
+        }
+        let letter = self.letters.by_id.remove(&id)?;
+        self.letters.reasons -= letter.reason.len() as u64;
+        self.letters.free.remove(&(letter.live.due, id));
+        self.assign(id, letter.group.as_deref());
+        Some(letter.live)
     }
 
     /// Hands a message or a dead letter out, or renews its lease.
@@ -372,6 +356,11 @@ impl Queue {
             live.retries = retries;
             self.leases.insert((lease.expires, id));
             self.leased.insert(id, lease);
+            if !self.groups.is_empty()
+                && let Some(before) = self.groups.activate(id).filter(|before| !self.leased.contains_key(before))
+            {
+                self.set_phase(before, Phase::Held);
+            }
         } else if let Some(letter) = self.letters.by_id.get_mut(&id) {
             letter.lease = Some(lease);
             self.letters.free.remove(&(letter.live.due, id));
@@ -426,33 +415,6 @@ impl Queue {
         due.into_iter().chain(expires).min()
     }
 
-    /// Takes everything out but the dead letters.
-    pub(crate) fn purge(&mut self) -> Discarded {
-        let messages = std::mem::replace(&mut self.messages, Sorted::new());
-        let times =
-            [&mut self.delayed, &mut self.leases, &mut self.ending].map(|times| Index::Times(std::mem::take(times)));
-        let mut indexes = Vec::from(times);
-        indexes.push(Index::Ready(std::mem::replace(&mut self.ready, Sorted::new())));
-        indexes.push(Index::Leased(std::mem::take(&mut self.leased)));
-        indexes.push(Index::Ends(std::mem::take(&mut self.ends)));
-        Discarded {
-            count: messages.len() as u64,
-            messages: messages.into_entries(),
-            letters: BTreeMap::new().into_values(),
-            indexes,
-        }
-    }
-
-    /// Takes everything out, and the dead letters too.
-    pub(crate) fn clear(&mut self) -> Discarded {
-        let mut discarded = self.purge();
-        let Letters { by_id, free, leases, .. } = std::mem::take(&mut self.letters);
-        discarded.count += by_id.len() as u64;
-        discarded.letters = by_id.into_values();
-        discarded.indexes.extend([free, leases].map(Index::Times));
-        discarded
-    }
-
     /// Takes a message out of the index of its standing; of a dead letter, ends the lease.
     fn detach(&mut self, id: MessageId) {
         let Some(live) = self.messages.get(&id) else {
@@ -470,6 +432,7 @@ impl Queue {
         match live.phase {
             Phase::Ready => drop(self.ready.remove(&(Rank::new(live.priority, live.due), id))),
             Phase::Delayed => drop(self.delayed.remove(&(live.due, id))),
+            Phase::Held => {}
             Phase::Leased => {
                 if let Some(lease) = self.leased.remove(&id) {
                     self.leases.remove(&(lease.expires, id));

@@ -7,14 +7,15 @@
 //!
 //! Kinds from 128 on may be skipped by who does not know them. STORAGE.md lists the fields.
 
+mod config;
+
 use bytes::Bytes;
 
 use crate::{
-    Extensions, Settings,
     message::{MessageId, Millis},
-    route::Mode,
     varint::{self, Reader, put, put_bytes, put_signed},
 };
+pub(crate) use config::TopicConfig;
 
 /// Numbers of topics and queues are never given again.
 pub(crate) type TopicNumber = u32;
@@ -101,6 +102,8 @@ pub(crate) struct MessageRecord {
     pub(crate) ttr: u32,
     /// The end of its time to live.
     pub(crate) end: Option<Millis>,
+    /// The key of its FIFO group.
+    pub(crate) group: Option<String>,
     pub(crate) headers: Vec<(String, Bytes)>,
     pub(crate) body: Bytes,
 }
@@ -112,26 +115,6 @@ pub(crate) struct CopyState {
     pub(crate) retries: u16,
     /// Why it is dead, if it is.
     pub(crate) dead: Option<String>,
-}
-
-/// Settings of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TopicConfig {
-    pub(crate) mode: Mode,
-    pub(crate) auto_ack: bool,
-    pub(crate) ttr: Millis,
-    pub(crate) max_retries: u16,
-    /// Ready, delayed and leased messages of one queue.
-    pub(crate) max_length: u64,
-    pub(crate) dedup_window: Millis,
-    /// When it was made.
-    pub(crate) created: Millis,
-    /// Dead letters of one queue; the oldest ones beyond them are dropped.
-    pub(crate) max_dead: u64,
-    /// Dead letters that are older are dropped.
-    pub(crate) dead_age: Millis,
-    /// The time to live of messages that say nothing of it.
-    pub(crate) ttl: Millis,
 }
 
 mod kind {
@@ -153,15 +136,18 @@ mod kind {
 /// Kind and CRC of a message.
 const FIXED: usize = 5;
 
-/// Tags of extensions. The reserved ones have no meaning yet.
+/// Tags of extensions.
 mod tag {
     pub(super) const HEADERS: u64 = 1;
     pub(super) const END: u64 = 2;
-    #[expect(dead_code, reason = "reserved")]
     pub(super) const GROUP: u64 = 3;
     pub(super) const MAX_DEAD: u64 = 4;
     pub(super) const DEAD_AGE: u64 = 5;
     pub(super) const TTL: u64 = 6;
+    pub(super) const BACKOFF: u64 = 7;
+    pub(super) const MAX_LEASED: u64 = 8;
+    pub(super) const RATE: u64 = 9;
+    pub(super) const CHANGED: u64 = 10;
 }
 
 /// A record that cannot be read: the log was written by another version, or is damaged in a way that its checksum does not
@@ -298,9 +284,9 @@ impl MessageRecord {
         if !headers.is_empty() {
             length += varint::length(tag::HEADERS) + varint::length(headers.len() as u64) + headers.len();
         }
-        let mut end = Vec::new();
-        self.write_end(&mut end);
-        length += end.len();
+        let mut extensions = Vec::new();
+        self.write_extensions(&mut extensions);
+        length += extensions.len();
         put(length as u64, out);
         out.push(kind::MESSAGE);
         let crc = out.len();
@@ -311,7 +297,7 @@ impl MessageRecord {
             put(tag::HEADERS, out);
             put_bytes(&headers, out);
         }
-        out.extend_from_slice(&end);
+        out.extend_from_slice(&extensions);
         let checksum = crc32fast::hash(&out[crc + 4..]);
         out[crc..crc + 4].copy_from_slice(&checksum.to_le_bytes());
     }
@@ -326,10 +312,15 @@ impl MessageRecord {
         }
     }
 
-    /// Appends the extension with the end of the time to live, if there is one. In a footer it follows the entry.
-    pub(crate) fn write_end(&self, out: &mut Vec<u8>) {
+    /// Appends the extensions with the end of the time to live and the group, if there are any. In a footer they follow the
+    /// entry.
+    pub(crate) fn write_extensions(&self, out: &mut Vec<u8>) {
         if let Some(end) = self.end {
             put_numbers(&[tag::END, varint::length(end) as u64, end], out);
+        }
+        if let Some(group) = &self.group {
+            put(tag::GROUP, out);
+            put_bytes(group.as_bytes(), out);
         }
     }
 
@@ -341,7 +332,7 @@ impl MessageRecord {
         for _ in 0..count {
             copies.push((from.small()?, CopyState::read(id, from)?));
         }
-        Some(Self { id, topic, copies, priority, ttr, end: None, headers: Vec::new(), body: Bytes::new() })
+        Some(Self { id, topic, copies, priority, ttr, end: None, group: None, headers: Vec::new(), body: Bytes::new() })
     }
 
     /// The extensions that follow an entry, or a body.
@@ -357,6 +348,7 @@ impl MessageRecord {
                     }
                 }
                 tag::END => self.end = Some(Reader(value).number()?),
+                tag::GROUP => self.group = Some(std::str::from_utf8(value).ok()?.to_owned()),
                 _ => {}
             }
         }
@@ -407,68 +399,6 @@ impl CopyState {
             _ => return None,
         };
         Some(Self { due, retries, dead })
-    }
-}
-
-impl TopicConfig {
-    pub(crate) fn settings(&self) -> Settings {
-        let limit = |value: u64| (value < u64::MAX).then_some(value);
-        Settings {
-            mode: Some(self.mode),
-            auto_ack: Some(self.auto_ack),
-            ttr_ms: Some(self.ttr),
-            max_retries: Some(self.max_retries),
-            max_length: limit(self.max_length),
-            dedup_window_ms: Some(self.dedup_window),
-            max_dead: limit(self.max_dead),
-            dead_age_ms: limit(self.dead_age),
-            ttl_ms: limit(self.ttl),
-            extensions: Extensions::default(),
-        }
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        out.push(match self.mode {
-            Mode::Exact => 1,
-            Mode::Fuzzy => 2,
-        });
-        out.push(u8::from(self.auto_ack));
-        let retries = u64::from(self.max_retries);
-        put_numbers(&[self.ttr, retries, self.max_length, self.dedup_window, self.created], out);
-        for (tag, value) in [(tag::MAX_DEAD, self.max_dead), (tag::DEAD_AGE, self.dead_age), (tag::TTL, self.ttl)] {
-            if value < u64::MAX {
-                put_numbers(&[tag, varint::length(value) as u64, value], out);
-            }
-        }
-    }
-
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut config = Self {
-            mode: match from.byte()? {
-                1 => Mode::Exact,
-                2 => Mode::Fuzzy,
-                _ => return None,
-            },
-            auto_ack: from.byte()? != 0,
-            ttr: from.number()?,
-            max_retries: from.small()?,
-            max_length: from.number()?,
-            dedup_window: from.number()?,
-            created: from.number()?,
-            max_dead: u64::MAX,
-            dead_age: Millis::MAX,
-            ttl: Millis::MAX,
-        };
-        while !from.is_empty() {
-            let (tag, mut value) = (from.number()?, Reader(from.bytes()?));
-            match tag {
-                tag::MAX_DEAD => config.max_dead = value.number()?,
-                tag::DEAD_AGE => config.dead_age = value.number()?,
-                tag::TTL => config.ttl = value.number()?,
-                _ => {}
-            }
-        }
-        Some(config)
     }
 }
 

@@ -7,17 +7,18 @@ mod recover;
 mod remove;
 mod retry;
 mod stats;
+mod topics;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    MqError, Settings,
+    MqError,
     batch::{Batch, Place},
     dedup::Dedup,
     message::{Ids, MessageId, Millis, NodeId, check_name},
     queue::{Discarded, Lease, Queue},
     record::{QueueNumber, Record, TopicConfig, TopicNumber},
-    route::{Expressions, Mode},
+    route::Expressions,
 };
 
 use needed::Needed;
@@ -61,6 +62,10 @@ pub(crate) struct State {
     totals: Totals,
     /// On their way to the log.
     pending: u64,
+    /// Pushes so far.
+    last_push: u64,
+    /// True if a queue may have groups, or a bound of leases or deliveries.
+    is_bounded: bool,
     /// The disk is full: leases do not end by themselves, because that takes space.
     pub(crate) frozen: bool,
 }
@@ -96,12 +101,6 @@ pub(crate) struct Handed {
     pub(crate) ttr: Millis,
 }
 
-const DEFAULT_TTR: Millis = 30_000;
-const DEFAULT_RETRIES: u16 = 5;
-const DEFAULT_DEDUP: Millis = 10 * 60 * 1000;
-const LONGEST_DEDUP: Millis = 24 * 3600 * 1000;
-const DEFAULT_DEAD: u64 = 100_000;
-
 /// Bytes that ending one message takes in the log, with room to spare.
 const PER_COPY: u64 = 64;
 /// Bytes of the record of a lease, in a batch and in the footer.
@@ -127,6 +126,8 @@ impl State {
             discarded: VecDeque::new(),
             totals: Totals::default(),
             pending: 0,
+            last_push: 0,
+            is_bounded: false,
             frozen: false,
         }
     }
@@ -156,132 +157,6 @@ impl State {
         self.needed.is_free(segment)
     }
 
-    /// Makes a queue, and its topic if need be.
-    pub(crate) fn declare(&mut self, topic: &str, queue: &str, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
-        check_name("topic", topic)?;
-        check_name("bindKey", queue)?;
-        if self.queue_number(topic, queue).is_ok() {
-            return Err(MqError::QueueExists(queue.to_owned()));
-        }
-        self.check_room_for_queues(std::iter::once((topic, queue)))?;
-        self.make_queue(topic, queue, now, batch);
-        Ok(())
-    }
-
-    /// Refuses new topics and queues beyond the node's bounds. The names are those of new queues, with topics that may be new.
-    fn check_room_for_queues<'a>(&self, new: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), MqError> {
-        let (mut topics, mut queues, mut bytes) = (HashSet::new(), 0, self.totals.configuration);
-        for (topic, queue) in new {
-            queues += 1;
-            bytes += queue_bytes(queue);
-            if !self.names.contains_key(topic) && topics.insert(topic) {
-                bytes += topic_bytes(topic);
-            }
-        }
-        let Limits { topics: most_topics, queues: most_queues, configuration, .. } = self.limits;
-        let full = |what: &str, most: u64, remedy: &str| {
-            Err(MqError::NodeFull(format!("it keeps at most {most} {what}: delete some, or raise {remedy}")))
-        };
-        if self.names.len() + topics.len() > most_topics && !topics.is_empty() {
-            full("topics", most_topics as u64, "`max_topics`")
-        } else if self.queues.len() + queues > most_queues {
-            full("queues", most_queues as u64, "`max_queues`")
-        } else if bytes > configuration {
-            full("bytes of topics and queues with their names", configuration, "`segment_bytes`")
-        } else {
-            Ok(())
-        }
-    }
-
-    fn make_topic(&mut self, name: &str, now: Millis, batch: &mut Batch) -> TopicNumber {
-        if let Some(number) = self.names.get(name) {
-            return *number;
-        }
-        let number = self.last_topic + 1;
-        let config = TopicConfig {
-            mode: Mode::Exact,
-            auto_ack: false,
-            ttr: DEFAULT_TTR,
-            max_retries: DEFAULT_RETRIES,
-            max_length: u64::MAX,
-            dedup_window: DEFAULT_DEDUP,
-            created: now,
-            max_dead: DEFAULT_DEAD,
-            dead_age: Millis::MAX,
-            ttl: Millis::MAX,
-        };
-        batch.add(&Record::Topic { number, name: name.to_owned(), config: config.clone() });
-        self.apply_topic(number, name.to_owned(), config);
-        number
-    }
-
-    fn make_queue(&mut self, topic: &str, bind_key: &str, now: Millis, batch: &mut Batch) -> QueueNumber {
-        let topic = self.make_topic(topic, now, batch);
-        let number = self.last_queue + 1;
-        batch.add(&Record::Queue { number, topic, bind_key: bind_key.to_owned(), paused: false });
-        self.apply_queue(number, topic, bind_key.to_owned(), false);
-        number
-    }
-
-    /// Changes a topic, and makes it if need be.
-    pub(crate) fn configure(
-        &mut self,
-        topic: &str,
-        settings: &Settings,
-        now: Millis,
-        batch: &mut Batch,
-    ) -> Result<(), MqError> {
-        check_name("topic", topic)?;
-        if settings.ttr_ms == Some(0) {
-            return Err(MqError::Invalid("msgTTR is 0: a delivery takes longer than that".to_owned()));
-        }
-        if settings.ttl_ms == Some(0) {
-            return Err(MqError::Invalid("the time to live is 0: no message could be delivered".to_owned()));
-        }
-        if settings.dedup_window_ms.is_some_and(|window| window > LONGEST_DEDUP) {
-            return Err(MqError::Invalid(format!("the dedup window is at most {LONGEST_DEDUP} ms")));
-        }
-        if !self.names.contains_key(topic) {
-            self.check_room_for_topic(topic)?;
-        }
-        let number = self.make_topic(topic, now, batch);
-        // Everything until now happened under the old settings.
-        self.advance_topic(number, now, batch);
-        let Some(Topic { name, config, .. }) = self.topics.get_mut(&number) else { return Ok(()) };
-        config.mode = settings.mode.unwrap_or(config.mode);
-        config.auto_ack = settings.auto_ack.unwrap_or(config.auto_ack);
-        config.ttr = settings.ttr_ms.unwrap_or(config.ttr);
-        config.max_retries = settings.max_retries.unwrap_or(config.max_retries);
-        config.max_length = settings.max_length.unwrap_or(config.max_length);
-        config.dedup_window = settings.dedup_window_ms.unwrap_or(config.dedup_window);
-        config.max_dead = settings.max_dead.unwrap_or(config.max_dead);
-        config.dead_age = settings.dead_age_ms.unwrap_or(config.dead_age);
-        config.ttl = settings.ttl_ms.unwrap_or(config.ttl);
-        batch.add(&Record::Topic { number, name: name.clone(), config: config.clone() });
-        Ok(())
-    }
-
-    fn check_room_for_topic(&self, topic: &str) -> Result<(), MqError> {
-        // The bounds of queues do not matter to it.
-        let limits = Limits { queues: usize::MAX, ..self.limits };
-        let bytes = self.totals.configuration + topic_bytes(topic);
-        if self.names.len() >= limits.topics || bytes > limits.configuration {
-            return self.check_room_for_queues(std::iter::once((topic, "")));
-        }
-        Ok(())
-    }
-
-    /// Stops or resumes the handing out.
-    pub(crate) fn pause(&mut self, topic: &str, queue: &str, paused: bool, batch: &mut Batch) -> Result<(), MqError> {
-        let number = self.queue_number(topic, queue)?;
-        if let Some(queue) = self.queues.get_mut(&number) {
-            queue.paused = paused;
-            let (topic, bind_key) = (queue.topic, queue.bind_key.clone());
-            batch.add(&Record::Queue { number, topic, bind_key, paused });
-        }
-        Ok(())
-    }
-
     /// Changes a queue, and the sums over all queues with it.
     fn edit<T>(&mut self, number: QueueNumber, change: impl FnOnce(&mut Queue) -> T) -> Option<T> {
         let queue = self.queues.get_mut(&number)?;
@@ -305,11 +180,37 @@ impl State {
             return None;
         }
         let next = |queue: &Queue| queue.first_ready();
+        let most = most.min(self.allowed(number, now));
         let handed = self.hand_out(number, most, bytes, now, batch, next);
         if let Some(queue) = self.queues.get_mut(&number) {
             queue.popped += handed.len() as u64;
+            if let Some(rate) = self.topics[&queue.topic].config.rate {
+                queue.pace.take(rate, handed.len() as u64, now);
+            }
         }
         Some(handed)
+    }
+
+    /// Messages that may be handed out now by the bounds of the topic.
+    fn allowed(&self, number: QueueNumber, now: Millis) -> usize {
+        let Some(queue) = self.queues.get(&number) else { return 0 };
+        let config = &self.topics[&queue.topic].config;
+        let by_rate = config.rate.map_or(u64::MAX, |rate| queue.pace.available(rate, now));
+        usize::try_from(config.max_leased.saturating_sub(queue.leased()).min(by_rate)).unwrap_or(usize::MAX)
+    }
+
+    /// The next time at which something can be handed out that cannot be now.
+    pub(crate) fn next_change(&self, number: QueueNumber, now: Millis) -> Option<Millis> {
+        let queue = self.queues.get(&number)?;
+        let rate = self.topics[&queue.topic].config.rate.filter(|_| queue.first_ready().is_some());
+        let by_rate = rate.and_then(|rate| queue.pace.next(rate, now));
+        queue.next_change().into_iter().chain(by_rate).min()
+    }
+
+    /// Returns true if the end of a message may let another one of the queue go on.
+    pub(crate) fn is_bounded(&self, number: QueueNumber) -> bool {
+        let bounded = |queue: &Queue| queue.has_groups() || self.topics[&queue.topic].config.max_leased < u64::MAX;
+        self.is_bounded && self.queues.get(&number).is_some_and(bounded)
     }
 
     /// Hands out dead letters, the oldest first, within the same bounds.
@@ -413,16 +314,6 @@ impl Totals {
         self.reasons -= reasons;
         self.leases -= leases;
     }
-}
-
-/// An upper bound of a topic's record, in a batch and in the footer.
-fn topic_bytes(name: &str) -> u64 {
-    2 * (name.len() as u64 + 64)
-}
-
-/// The same for a queue.
-fn queue_bytes(bind_key: &str) -> u64 {
-    2 * (bind_key.len() as u64 + 16)
 }
 
 #[cfg(test)]

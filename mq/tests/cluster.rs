@@ -115,6 +115,37 @@ async fn a_dedup_key_leads_to_one_message_alone_and_in_batches() {
 }
 
 #[tokio::test]
+async fn a_group_stays_on_one_node_and_in_its_order() {
+    let registry = Arc::new(Memory::new());
+    let _nodes = three(&registry).await;
+    let client = client(&registry);
+    let grouped =
+        |group: u32, n: u32| Push::new("t", format!("{group} {n}").into_bytes()).with_group(group.to_string());
+    let mut homes = HashMap::new();
+    for n in 0..4 {
+        for group in 0..12 {
+            let id = client.push(grouped(group, n)).await.unwrap();
+            assert_eq!(*homes.entry(group).or_insert(id.node()), id.node());
+        }
+    }
+    // A dedup key does not lead a group away, and messages of a batch go where their groups are.
+    let batch = (0..12).map(|group| Push { dedup: Some(format!("k{group}")), ..grouped(group, 4) }).collect();
+    let ids = client.push_batch(batch).await.unwrap();
+    assert!(ids.iter().enumerate().all(|(group, id)| homes[&(group as u32)] == id.node()));
+    assert_eq!(homes.into_values().collect::<HashSet<_>>().len(), 3);
+    let mut next = [0; 12];
+    for _ in 0..60 {
+        let delivery = client.pop(&pop()).await.unwrap().pop().unwrap();
+        let text = String::from_utf8(delivery.body.to_vec()).unwrap();
+        let (group, n) = text.split_once(' ').unwrap();
+        let expected = &mut next[group.parse::<usize>().unwrap()];
+        assert_eq!(n.parse::<u32>().unwrap(), *expected, "group {group}");
+        *expected += 1;
+        client.ack(delivery.receipt.unwrap()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_dead_node_keeps_its_keys_and_no_key_moves() {
     let registry = Arc::new(Memory::new());
     let mut nodes = three(&registry).await;
@@ -134,7 +165,7 @@ async fn a_dead_node_keeps_its_keys_and_no_key_moves() {
     }
     assert!((10..30).contains(&refused), "{refused}");
     let whole = client.push_batch((0..60).map(keyed).collect()).await.unwrap_err();
-    assert!(whole.to_string().contains("node 2 has the dedup key"), "{whole}");
+    assert!(whole.to_string().contains("node 2 has the key"), "{whole}");
     // Another address, the same number.
     let _back = start(&registry, 2).await;
     let home = |ids: &[MessageId]| ids.iter().map(|id| id.node()).collect::<Vec<_>>();
@@ -160,7 +191,7 @@ async fn a_client_made_later_learns_of_dead_nodes_from_those_that_name_them() {
     let mut refused = 0;
     for key in 0..60 {
         if let Err(error) = client.push(keyed(key)).await {
-            assert!(error.to_string().contains("node 3 has the dedup key"), "{error}");
+            assert!(error.to_string().contains("node 3 has the key"), "{error}");
             refused += 1;
         }
     }

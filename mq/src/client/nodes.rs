@@ -83,7 +83,7 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// Calls to the node that has the dedup key.
+    /// Calls to the node that has the group or the dedup key.
     ///
     /// # Errors
     /// `Unavailable`: that node is not listed.
@@ -92,7 +92,7 @@ impl Nodes {
         let home = self.members.lock().unwrap_or_else(PoisonError::into_inner).home(&nodes, topic, key);
         let node = nodes.iter().find(|node| home.is(node)).ok_or_else(|| {
             let text = format!(
-                "{home} has the dedup key {key:?} of topic {topic:?} and is not listed: start it again, or push without a key"
+                "{home} has the key {key:?} of topic {topic:?} and is not listed: start it again, or push without a dedup key or group"
             );
             Status::new(Code::Unavailable, text).not_executed()
         })?;

@@ -9,22 +9,25 @@ use super::{MqClient, QueueError};
 use crate::{Extensions, MessageId, MqError, MqNodeClient as Stub, Push};
 
 impl MqClient {
-    /// Pushes to one node. With a dedup key always to the same one, chosen by the key among the nodes that exist: while that
-    /// node is dead the push fails, since another node would not know the key. Without a key, nodes that cannot be reached
+    /// Pushes to one node. With a group or a dedup key always to the same one, chosen by the group, or else by the key, among
+    /// the nodes that exist: while that node is dead the push fails, since another node would not know the key, or keep the
+    /// order. Without either, nodes that cannot be reached
     /// or refuse as full are passed over; but the push is never repeated when nobody knows whether it was taken.
     ///
     /// # Errors
     /// The node's, or of the call. `Unavailable` if the node that has the key is not listed.
     pub async fn push(&self, push: Push) -> Result<MessageId, QueueError> {
-        let Some(key) = &push.dedup else { return self.push_anywhere(push, one).await };
+        let Some(key) = placed_by(&push).map_err(CallError::Service)? else {
+            return self.push_anywhere(push, one).await;
+        };
         let (_, node) = self.nodes.home(&push.topic, key).await?;
-        // There a second try is the first message again, so repeating does no harm.
-        one(node.with(CallOptions::new().idempotent()), push).await
+        let repeats = repeats(std::iter::once(&push));
+        one(node.with(repeats), push).await
     }
 
-    /// Pushes a batch; returns the ids in its order. A batch whose dedup keys belong to one node, or that has none, goes to
-    /// one node, which takes all of it or nothing. A batch whose keys belong to several nodes is divided among them, and each
-    /// node takes all of its part or nothing; messages without a key follow when all parts with keys are taken.
+    /// Pushes a batch; returns the ids in its order. A batch whose groups and dedup keys belong to one node, or that has none,
+    /// goes to one node, which takes all of it or nothing. A batch whose keys belong to several nodes is divided among them, and each
+    /// node takes all of its part or nothing; messages without either follow when all those parts are taken.
     ///
     /// # Errors
     /// The node's, or of the call. Then the whole batch may be pushed again: keys that were taken are not taken twice, and
@@ -33,7 +36,7 @@ impl MqClient {
     pub async fn push_batch(&self, pushes: Vec<Push>) -> Result<Vec<MessageId>, QueueError> {
         let (mut parts, mut without) = (BTreeMap::new(), Vec::new());
         for (at, push) in pushes.iter().enumerate() {
-            match &push.dedup {
+            match placed_by(push).map_err(CallError::Service)? {
                 Some(key) => {
                     let (home, node) = self.nodes.home(&push.topic, key).await?;
                     parts.entry(home).or_insert_with(|| (node, Vec::new())).1.push(at);
@@ -43,8 +46,7 @@ impl MqClient {
         }
         let Some((_, (node, _))) = parts.first_key_value() else { return self.push_anywhere(pushes, batch).await };
         if parts.len() == 1 {
-            let repeats = if without.is_empty() { CallOptions::new().idempotent() } else { CallOptions::new() };
-            return batch(node.with(repeats), pushes).await;
+            return batch(node.with(repeats(pushes.iter())), pushes).await;
         }
         let chosen = |places: &[usize]| places.iter().map(|at| pushes[*at].clone()).collect::<Vec<_>>();
         let mut ids = vec![MessageId(0); pushes.len()];
@@ -52,7 +54,8 @@ impl MqClient {
             places.iter().zip(taken).for_each(|(at, id)| ids[*at] = id);
         };
         let calls = parts.into_values().map(|(node, places)| {
-            let call = batch(node.with(CallOptions::new().idempotent()), chosen(&places));
+            let part = chosen(&places);
+            let call = batch(node.with(repeats(part.iter())), part);
             async move { call.await.map(|taken| (places, taken)) }
         });
         for part in join_all(calls).await.into_iter().collect::<Result<Vec<_>, _>>()? {
@@ -84,6 +87,17 @@ impl MqClient {
         }
         Err(refusal)
     }
+}
+
+/// What decides the node of a push: its group, or its dedup key.
+fn placed_by(push: &Push) -> Result<Option<&str>, MqError> {
+    Ok(push.group()?.or(push.dedup.as_deref()))
+}
+
+/// With a dedup key a second try is the first message again, so repeating does no harm.
+fn repeats<'a>(mut pushes: impl Iterator<Item = &'a Push>) -> CallOptions {
+    let options = CallOptions::new();
+    if pushes.all(|push| push.dedup.is_some()) { options.idempotent() } else { options }
 }
 
 async fn one(node: Stub, push: Push) -> Result<MessageId, QueueError> {

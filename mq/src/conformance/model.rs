@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 
-use crate::{Delivery, MessageId, Mode, MqError, Push, Receipt, Settings, message::Millis};
+use crate::{Delivery, MessageId, Mode, MqError, Push, Rate, Receipt, Settings, message::Millis};
 
 #[derive(Debug)]
 pub(super) struct Model {
@@ -21,6 +21,9 @@ struct Topic {
     max_length: u64,
     window: Millis,
     ttl: Option<Millis>,
+    backoff: Vec<Millis>,
+    max_leased: u64,
+    rate: Option<Rate>,
     queues: BTreeMap<String, Queue>,
     /// Which message each key stands for, and until when.
     dedup: BTreeMap<String, (MessageId, Millis)>,
@@ -30,6 +33,9 @@ struct Topic {
 pub(super) struct Queue {
     pub(super) paused: bool,
     pub(super) messages: Vec<Message>,
+    /// What the rate does not allow again yet, in parts of a message, and since when.
+    spent: u64,
+    since: Millis,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +51,15 @@ pub(super) struct Message {
     /// The end of its time to live.
     end: Option<Millis>,
     ttr: Option<u32>,
+    pub(super) group: Option<String>,
+}
+
+/// Settings that the end of a delivery goes by.
+#[derive(Clone, Debug)]
+struct Rules {
+    max_retries: u16,
+    ttr: Millis,
+    backoff: Vec<Millis>,
 }
 
 /// Where a message stands.
@@ -72,9 +87,28 @@ impl Queue {
         self.messages.iter().filter(|message| !message.is_dead()).count() as u64
     }
 
+    /// Returns true if another message of its group comes first: one that is leased, or waits and is older.
+    pub(super) fn is_held(&self, message: &Message) -> bool {
+        let before =
+            |other: &Message| matches!(other.at, At::Leased { .. }) || other.at == At::Waiting && other.id < message.id;
+        let same = |other: &&Message| other.group.is_some() && other.group == message.group && other.id != message.id;
+        message.at == At::Waiting && self.messages.iter().filter(same).any(before)
+    }
+
+    fn spent(&self, rate: Rate, now: Millis) -> u64 {
+        let again = (now - self.since) * u64::from(rate.messages);
+        self.spent.saturating_sub(again).min(u64::from(rate.messages) * u64::from(rate.per_ms))
+    }
+
+    fn spend(&mut self, rate: Option<Rate>, messages: i64, now: Millis) {
+        let Some(rate) = rate else { return };
+        self.spent = self.spent(rate, now).saturating_add_signed(messages * i64::from(rate.per_ms));
+        self.since = now;
+    }
+
     /// In the order of delivery.
     pub(super) fn ready(&self, now: Millis) -> Vec<Message> {
-        let ready = |message: &&Message| message.at == At::Waiting && message.due <= now;
+        let ready = |message: &&Message| message.at == At::Waiting && message.due <= now && !self.is_held(message);
         let mut ready: Vec<_> = self.messages.iter().filter(ready).cloned().collect();
         ready.sort_by_key(|message| (u8::MAX - message.priority, message.due, message.id));
         ready
@@ -82,11 +116,12 @@ impl Queue {
 }
 
 impl Message {
-    fn failed(&mut self, due: Millis, max_retries: u16, now: Millis) {
+    fn failed(&mut self, at: Millis, delay: Millis, rules: &Rules, now: Millis) {
         self.retries += 1;
-        self.at = if self.retries > max_retries { At::Dead } else { At::Waiting };
+        self.at = if self.retries > rules.max_retries { At::Dead } else { At::Waiting };
+        let steps = rules.backoff.iter().take(self.retries.into());
         // The time of death, if it is dead.
-        self.due = if self.is_dead() { due.min(now) } else { due };
+        self.due = if self.is_dead() { at } else { at + delay.max(steps.last().copied().unwrap_or(0)) };
         self.outlive(now);
     }
 
@@ -122,6 +157,9 @@ impl Model {
             max_length: u64::MAX,
             window: 600_000,
             ttl: None,
+            backoff: Vec::new(),
+            max_leased: u64::MAX,
+            rate: None,
             queues: BTreeMap::new(),
             dedup: BTreeMap::new(),
         })
@@ -139,21 +177,22 @@ impl Model {
             .flat_map(|(topic, all)| all.queues.iter().map(move |(name, queue)| (&topic[..], &name[..], queue)))
     }
 
-    fn messages(&mut self) -> impl Iterator<Item = (&mut Message, u16, Millis)> {
+    fn messages(&mut self) -> impl Iterator<Item = (&mut Message, Rules)> {
         self.topics.values_mut().flat_map(|topic| {
-            let (most, ttr) = (topic.max_retries, topic.ttr);
-            topic.queues.values_mut().flat_map(move |queue| queue.messages.iter_mut().map(move |m| (m, most, ttr)))
+            let rules = Rules { max_retries: topic.max_retries, ttr: topic.ttr, backoff: topic.backoff.clone() };
+            let messages = topic.queues.values_mut().flat_map(|queue| &mut queue.messages);
+            messages.map(move |message| (message, rules.clone()))
         })
     }
 
     pub(super) fn advance(&mut self, milliseconds: Millis) {
         self.now += milliseconds;
         let now = self.now;
-        for (message, most, _) in self.messages() {
+        for (message, rules) in self.messages() {
             if let At::Leased { expires, .. } = message.at
                 && expires <= now
             {
-                message.failed(expires, most, now);
+                message.failed(expires, 0, &rules, now);
             }
             if let At::DeadLeased { expires, .. } = message.at
                 && expires <= now
@@ -181,6 +220,9 @@ impl Model {
         topic.max_length = settings.max_length.unwrap_or(topic.max_length);
         topic.window = settings.dedup_window_ms.unwrap_or(topic.window);
         topic.ttl = settings.ttl_ms.or(topic.ttl).filter(|ttl| *ttl < u64::MAX);
+        topic.backoff = settings.backoff_ms.clone().unwrap_or_else(|| std::mem::take(&mut topic.backoff));
+        topic.max_leased = settings.max_leased.unwrap_or(topic.max_leased);
+        topic.rate = settings.rate.or(topic.rate).filter(|rate| *rate != Rate::UNLIMITED);
     }
 
     fn route(&self, push: &Push) -> Result<Vec<String>, MqError> {
@@ -263,6 +305,7 @@ impl Model {
                     pushed: ids[at].time(),
                     end,
                     ttr: push.ttr_ms,
+                    group: push.group().unwrap().map(str::to_owned),
                 });
             }
         }
@@ -271,10 +314,15 @@ impl Model {
     /// Notes that these were handed out: the next messages of the queue.
     pub(super) fn popped(&mut self, topic: &str, queue: &str, most: usize, deliveries: &[Delivery]) {
         let now = self.now;
-        let (ttr, auto_ack) = (self.topic(topic).ttr, self.topic(topic).auto_ack);
+        let Topic { ttr, auto_ack, max_leased, rate, .. } = *self.topic(topic);
         let queue = self.queue(topic, queue).unwrap();
         let mut expected = queue.ready(now);
-        expected.truncate(if queue.paused { 0 } else { most });
+        let leased = queue.messages.iter().filter(|message| matches!(message.at, At::Leased { .. })).count() as u64;
+        let allowed = |rate: Rate| (rate.messages * rate.per_ms - queue.spent(rate, now) as u32) / rate.per_ms;
+        let most =
+            (most as u64).min(max_leased.saturating_sub(leased)).min(rate.map_or(u64::MAX, |r| allowed(r).into()));
+        expected.truncate(if queue.paused { 0 } else { most as usize });
+        queue.spend(rate, deliveries.len() as i64, now);
         let told = |id: MessageId, retries: u16, body: &[u8]| (id, retries, String::from_utf8_lossy(body).into_owned());
         let expected: Vec<_> = expected.iter().map(|m| told(m.id, m.retries, &m.body)).collect();
         let found: Vec<_> = deliveries.iter().map(|d| told(d.id, d.retries, &d.body)).collect();
@@ -296,8 +344,8 @@ impl Model {
         }
     }
 
-    fn leased(&mut self, receipt: &Receipt) -> Result<(&mut Message, u16, Millis), MqError> {
-        self.messages().find(|(message, ..)| message.receipt() == Some(receipt)).ok_or(MqError::NotLeased(receipt.id.0))
+    fn leased(&mut self, receipt: &Receipt) -> Result<(&mut Message, Rules), MqError> {
+        self.messages().find(|(message, _)| message.receipt() == Some(receipt)).ok_or(MqError::NotLeased(receipt.id.0))
     }
 
     pub(super) fn ack(&mut self, receipt: &Receipt) -> Result<(), MqError> {
@@ -312,21 +360,35 @@ impl Model {
 
     pub(super) fn nack(&mut self, receipt: &Receipt, delay: Millis) -> Result<(), MqError> {
         let now = self.now;
-        let (message, most, _) = self.leased(receipt)?;
+        let (message, rules) = self.leased(receipt)?;
         if message.is_dead() {
             message.at = At::Dead;
         } else {
-            message.failed(now + delay, most, now);
+            message.failed(now, delay, &rules, now);
         }
         Ok(())
     }
 
     pub(super) fn give_back(&mut self, receipt: &Receipt) -> Result<(), MqError> {
         let now = self.now;
-        let (message, ..) = self.leased(receipt)?;
-        message.at = if message.is_dead() { At::Dead } else { At::Waiting };
-        message.outlive(now);
+        let (message, _) = self.leased(receipt)?;
+        let was_dead = message.is_dead();
+        for topic in self.topics.values_mut() {
+            for queue in topic.queues.values_mut() {
+                let Some(at) = queue.messages.iter().position(|m| m.receipt() == Some(receipt)) else { continue };
+                queue.messages[at].at = if was_dead { At::Dead } else { At::Waiting };
+                queue.messages[at].outlive(now);
+                if !was_dead {
+                    queue.spend(topic.rate, -1, now);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// A start begins with the full number of deliveries.
+    pub(super) fn restarted(&mut self) {
+        self.topics.values_mut().flat_map(|topic| topic.queues.values_mut()).for_each(|queue| queue.spent = 0);
     }
 
     pub(super) fn reschedule(&mut self, topic: &str, queue: &str, id: MessageId, due: Millis) -> Result<(), MqError> {
@@ -355,8 +417,8 @@ impl Model {
 
     pub(super) fn touch(&mut self, receipt: &Receipt, ttr: Option<Millis>) -> Result<(), MqError> {
         let now = self.now;
-        let (message, _, usual) = self.leased(receipt)?;
-        let usual = message.ttr.map_or(usual, Millis::from);
+        let (message, rules) = self.leased(receipt)?;
+        let usual = message.ttr.map_or(rules.ttr, Millis::from);
         let ttr = ttr.unwrap_or(usual);
         let (receipt, expires) = (*receipt, now + ttr);
         message.at =

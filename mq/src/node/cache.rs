@@ -77,8 +77,17 @@ mod tests {
     fn batch(id: u64) -> (Batch, Place) {
         let (copies, headers) = (Vec::new(), vec![("k".to_owned(), Bytes::from_static(b"v"))]);
         let body = Bytes::from(vec![id as u8; 1000]);
-        let message =
-            MessageRecord { id: MessageId(id), topic: 1, copies, priority: 0, ttr: 0, end: None, headers, body };
+        let message = MessageRecord {
+            id: MessageId(id),
+            topic: 1,
+            copies,
+            priority: 0,
+            ttr: 0,
+            end: None,
+            group: None,
+            headers,
+            body,
+        };
         let mut batch = Batch::default();
         batch.content.push(0);
         let place = batch.add_message(&message);

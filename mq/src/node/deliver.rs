@@ -55,7 +55,7 @@ impl<F: File> Node<F> {
                 let found = match state.pop(number, most, bytes, now, &mut group.batch) {
                     None => Found::Unfinished,
                     Some(handed) if handed.is_empty() => {
-                        let next = inner.state.queue(number).and_then(crate::queue::Queue::next_change);
+                        let next = inner.state.next_change(number, now);
                         let news = inner.waiting.entry(number).or_default().clone();
                         let mut listening = Box::pin(news.clone().notified_owned());
                         // Before anybody else can look: so no news is missed.
@@ -158,10 +158,12 @@ impl<F: File> Node<F> {
         // Damaged messages, and those that were cancelled meanwhile, are not delivered.
         let acked: Vec<_> = if by_itself {
             let acks: Vec<_> = guard.handed.iter().map(leased).collect();
-            self.durable(Need::End, |state, now, batch| {
+            let acked = self.durable(Need::End, |state, now, batch| {
                 Ok(acks.iter().map(|ack| state.ack(*ack, now, batch).is_ok()).collect())
-            })
-            .await?
+            });
+            let acked = acked.await?;
+            self.shared.wake_bounded(acks.iter().map(|ack| ack.queue));
+            acked
         } else {
             Vec::new()
         };
@@ -231,6 +233,8 @@ impl<F: File> Shared<F> {
                         Some(moved) if moved != place => place = moved,
                         Some(_) if is_unreadable(&error) => {
                             inner.lose_one(queue, id);
+                            drop(inner);
+                            self.wake_bounded(std::iter::once(queue));
                             return Ok(None);
                         }
                         Some(_) => return Err(MqError::DiskFailed(error.to_string())),

@@ -294,6 +294,28 @@ impl<F: File> Shared<F> {
         }
     }
 
+    /// Wakes all waiters of a topic.
+    pub(super) fn wake_topic(&self, topic: &str) {
+        let inner = self.lock();
+        for number in inner.state.queues_of(topic) {
+            inner.waiting.get(&number).into_iter().for_each(|news| news.notify_waiters());
+        }
+    }
+
+    /// A message of the queue has ended: wakes a waiter if that lets another message go on.
+    pub(super) fn wake_freed(&self, topic: &str, queue: &str) {
+        let number = self.lock().state.queue_number(topic, queue);
+        self.wake_bounded(number.into_iter());
+    }
+
+    /// Wakes a waiter of each of those queues in which the end of a message lets another one go on.
+    pub(super) fn wake_bounded(&self, numbers: impl Iterator<Item = QueueNumber>) {
+        let inner = self.lock();
+        for number in numbers.filter(|number| inner.state.is_bounded(*number)) {
+            inner.waiting.get(&number).into_iter().for_each(|news| news.notify_one());
+        }
+    }
+
     /// Wakes a waiter of each of these queues.
     pub(super) fn wake_numbers(&self, numbers: impl Iterator<Item = QueueNumber>) {
         let inner = self.lock();

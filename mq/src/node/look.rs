@@ -112,6 +112,7 @@ impl Inner {
         let (state, reason) = match standing {
             Standing::Ready => ("ready", None),
             Standing::Delayed => ("delayed", None),
+            Standing::Held => ("held", None),
             Standing::Leased(_) => ("leased", None),
             Standing::Dead(reason) => ("dead", Some(reason)),
         };
@@ -122,6 +123,7 @@ impl Inner {
             retries: live.retries,
             priority: live.priority,
             reason,
+            group: queue.group(id).map(str::to_owned),
             body: None,
             headers: Vec::new(),
             extensions: Extensions::default(),

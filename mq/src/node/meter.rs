@@ -134,6 +134,7 @@ impl Counted {
 struct Handles {
     ready: Gauge,
     delayed: Gauge,
+    held: Gauge,
     leased: Gauge,
     dead: Gauge,
     pushed: Counter,
@@ -152,6 +153,7 @@ impl Handles {
         Self {
             ready: state("ready"),
             delayed: state("delayed"),
+            held: state("held"),
             leased: state("leased"),
             dead: state("dead"),
             pushed: count("ms_mq_pushes_total"),
@@ -178,6 +180,7 @@ impl Handles {
     fn stand(&self, counts: &Counts) {
         self.ready.set(counts.ready as f64);
         self.delayed.set(counts.delayed as f64);
+        self.held.set(counts.held as f64);
         self.leased.set(counts.leased as f64);
         self.dead.set(counts.dead as f64);
     }

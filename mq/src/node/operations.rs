@@ -66,6 +66,7 @@ impl<F: File> Engine for Node<F> {
 
     async fn end_all(&self, receipts: &[Receipt], end: &End) -> Result<Vec<Result<(), MqError>>, MqError> {
         let mut ended = Vec::with_capacity(receipts.len());
+        let mut is_bounded = false;
         let reason = if let Nack { reason, .. } = end { reason.len().min(LONGEST_REASON) } else { 0 };
         for receipts in receipts.chunks(STEP_BYTES / (END_BYTES + reason)) {
             let done = |state: &mut State, now, batch: &mut Batch| {
@@ -73,6 +74,7 @@ impl<F: File> Engine for Node<F> {
                     self.own(receipt)?;
                     end_one(state, receipt.into(), end, now, batch)
                 }));
+                is_bounded |= receipts.iter().any(|receipt| state.is_bounded(receipt.queue));
                 Ok(())
             };
             match end {
@@ -83,7 +85,7 @@ impl<F: File> Engine for Node<F> {
                 Return => self.shared.change(self.shared.space(Need::End).await?, done)?,
             }
         }
-        if !matches!(end, Ack) {
+        if !matches!(end, Ack) || is_bounded {
             self.shared.wake_numbers(receipts.iter().map(|receipt| receipt.queue));
         }
         Ok(ended)
@@ -113,7 +115,10 @@ impl<F: File> Engine for Node<F> {
                 }
                 let configure =
                     |state: &mut State, now, batch: &mut Batch| state.configure(&topic, &settings, now, batch);
-                self.durable(Need::Lease, configure).await.map(|()| 0)
+                self.durable(Need::Lease, configure).await?;
+                // A bound may be higher now.
+                self.shared.wake_topic(&topic);
+                Ok(0)
             }
             Change::Pause(QueueName { topic, queue }, paused) => {
                 self.durable(Need::Lease, |state, _, batch| state.pause(&topic, &queue, paused, batch)).await?;
@@ -138,7 +143,9 @@ impl<F: File> Engine for Node<F> {
             Change::DeleteTopic(topic) => self.delete(|state, _, batch| state.delete_topic(&topic, batch)).await,
             Change::Cancel(QueueName { topic, queue }, id) => {
                 let cancel = |state: &mut State, _, batch: &mut Batch| state.cancel(&topic, &queue, id, batch);
-                self.durable(Need::End, cancel).await.map(|()| 1)
+                self.durable(Need::End, cancel).await?;
+                self.shared.wake_freed(&topic, &queue);
+                Ok(1)
             }
             Change::Reschedule(name, id, due) => {
                 self.present(&name).await?;
@@ -158,7 +165,9 @@ impl<F: File> Engine for Node<F> {
             }
             Change::AckById(QueueName { topic, queue }, id) => {
                 let ack = |state: &mut State, now, batch: &mut Batch| state.ack_by_id(&topic, &queue, id, now, batch);
-                self.durable(Need::End, ack).await.map(|()| 1)
+                self.durable(Need::End, ack).await?;
+                self.shared.wake_freed(&topic, &queue);
+                Ok(1)
             }
             Change::Redrive(name, ids) => {
                 self.present(&name).await?;

@@ -1,5 +1,6 @@
 mod backlog;
 mod bounds;
+mod bounds_of_queues;
 mod burst;
 mod clocks;
 mod conformance;

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::{Mode, Rate};
 
 fn state() -> impl Strategy<Value = CopyState> {
     (any::<u64>(), any::<u16>(), any::<Option<String>>()).prop_map(|(due, retries, dead)| CopyState {
@@ -14,9 +15,19 @@ fn message() -> impl Strategy<Value = Record> {
     let copies = prop::collection::vec((any::<u32>(), state()), 0..4);
     let bytes = || any::<Vec<u8>>().prop_map(Bytes::from);
     let headers = prop::collection::vec((any::<String>(), bytes()), 0..3);
-    (any::<(u64, u32, u8, u32, Option<u64>)>(), copies, headers, bytes()).prop_map(
-        |((id, topic, priority, ttr, end), copies, headers, body)| {
-            Record::Message(MessageRecord { id: MessageId(id), topic, copies, priority, ttr, end, headers, body })
+    (any::<(u64, u32, u8, u32, Option<u64>, Option<String>)>(), copies, headers, bytes()).prop_map(
+        |((id, topic, priority, ttr, end, group), copies, headers, body)| {
+            Record::Message(MessageRecord {
+                id: MessageId(id),
+                topic,
+                copies,
+                priority,
+                ttr,
+                end,
+                group,
+                headers,
+                body,
+            })
         },
     )
 }
@@ -30,22 +41,28 @@ fn record() -> impl Strategy<Value = Record> {
         (any::<(u32, u64, u16, u64)>(), id()).prop_map(|((queue, number, retries, expires), id)| {
             Record::Lease { queue, id, number, retries, expires }
         }),
-        any::<(u32, String, bool, u64, u16)>().prop_map(|(number, name, auto_ack, ttr, max_retries)| {
-            let mode = if auto_ack { Mode::Fuzzy } else { Mode::Exact };
-            let config = TopicConfig {
-                mode,
-                auto_ack,
-                ttr,
-                max_retries,
-                max_length: ttr,
-                dedup_window: 5,
-                created: 6,
-                max_dead: ttr / 2,
-                dead_age: ttr,
-                ttl: ttr / 3,
-            };
-            Record::Topic { number, name, config }
-        }),
+        any::<(u32, String, bool, u64, u16, Vec<u64>)>().prop_map(
+            |(number, name, auto_ack, ttr, max_retries, backoff)| {
+                let mode = if auto_ack { Mode::Fuzzy } else { Mode::Exact };
+                let config = TopicConfig {
+                    mode,
+                    auto_ack,
+                    ttr,
+                    max_retries,
+                    max_length: ttr,
+                    dedup_window: 5,
+                    created: 6,
+                    max_dead: ttr / 2,
+                    dead_age: ttr,
+                    ttl: ttr / 3,
+                    max_leased: ttr / 4,
+                    changed: ttr.saturating_add(6),
+                    rate: (backoff.len() > 3).then_some(Rate { messages: number, per_ms: u32::from(max_retries) }),
+                    backoff,
+                };
+                Record::Topic { number, name, config }
+            }
+        ),
         any::<(u32, u32, String, bool)>().prop_map(|(number, topic, bind_key, paused)| Record::Queue {
             number,
             topic,

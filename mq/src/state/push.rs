@@ -25,10 +25,13 @@ pub(crate) struct Pending {
     /// In its batch.
     pub(crate) place: Place,
     pub(crate) queues: Queues,
+    /// Counts pushes, so that a purge takes what was pushed before it.
+    number: u64,
     due: Millis,
     end: Option<Millis>,
     priority: u8,
     ttr: u32,
+    group: Option<String>,
     dedup: Option<(TopicNumber, String)>,
 }
 
@@ -147,6 +150,7 @@ impl State {
             priority: push.priority,
             ttr: push.ttr_ms.unwrap_or(0),
             end,
+            group: push.group().ok().flatten().map(str::to_owned),
             headers: push.headers.into_iter().map(|(key, value)| (key, value.into())).collect(),
             body: push.body.into(),
         };
@@ -164,8 +168,11 @@ impl State {
             }
         }
         self.pending += queues.len() as u64;
+        self.last_push += 1;
+        self.is_bounded |= record.group.is_some();
         let dedup = push.dedup.map(|key| (topic, key));
-        Pushed::New(Pending { id, place, queues, due, end, priority: record.priority, ttr: record.ttr, dedup })
+        let MessageRecord { priority, ttr, group, .. } = record;
+        Pushed::New(Pending { id, place, queues, number: self.last_push, due, end, priority, ttr, group, dedup })
     }
 
     /// The queue `default` of a topic; made if need be, and its topic too.
@@ -288,10 +295,11 @@ impl State {
             queue.pending = queue.pending.saturating_sub(1);
             self.pending = self.pending.saturating_sub(1);
             queue.pushed += 1;
-            if pending.id <= queue.purged {
+            if pending.number <= queue.purged {
                 continue;
             }
             let live = Live::new(place, pending.priority, pending.ttr);
+            queue.assign(pending.id, pending.group.as_deref());
             queue.push(pending.id, live, pending.due, now);
             if pending.end.is_some() {
                 queue.set_end(pending.id, pending.end);
@@ -337,6 +345,7 @@ fn check_push(push: &Push) -> Result<(), MqError> {
         let text = format!("a delay of {} ms: at most {LONGEST_DELAY} ms (366 days) are taken", push.delay_ms);
         return Err(MqError::Invalid(text));
     }
+    push.group()?;
     if push.ttl_ms() == Some(0) {
         return Err(MqError::Invalid("the time to live is 0: the message could not be delivered".to_owned()));
     }

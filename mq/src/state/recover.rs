@@ -1,6 +1,9 @@
 //! Back from the log, and forward in it.
 
-use super::{PER_LEASE, State, Topic, queue_bytes, topic_bytes};
+use super::{
+    PER_LEASE, State, Topic,
+    topics::{queue_bytes, topic_bytes},
+};
 use crate::{
     batch::{Batch, Place},
     dedup::{Ending, Key},
@@ -59,11 +62,12 @@ impl State {
 
     fn apply_message(&mut self, message: &MessageRecord, place: Place, now: Millis) {
         self.know_id(message.id.0);
+        self.is_bounded |= message.group.is_some();
         let mut queues = 0;
         for (number, state) in &message.copies {
             let live = Live::new(place, message.priority, message.ttr);
             let before = self.edit(*number, |queue| {
-                let before = queue.insert(message.id, live, state.clone(), now);
+                let before = queue.insert(message.id, live, state.clone(), message.group.as_deref(), now);
                 if message.end.is_some() {
                     queue.set_end(message.id, message.end);
                 }
@@ -79,10 +83,12 @@ impl State {
 
     pub(super) fn apply_topic(&mut self, number: TopicNumber, name: String, config: TopicConfig) {
         self.last_topic = self.last_topic.max(number);
+        self.is_bounded |= config.max_leased < u64::MAX;
+        self.totals.configuration += topic_bytes(&name, &config);
         let before = self.topics.remove(&number);
-        if before.is_none() {
-            self.totals.configuration += topic_bytes(&name);
-            self.names.insert(name.clone(), number);
+        match &before {
+            Some(before) => self.totals.configuration -= topic_bytes(&name, &before.config),
+            None => drop(self.names.insert(name.clone(), number)),
         }
         let queues = before.map(|topic| topic.queues).unwrap_or_default();
         self.topics.insert(number, Topic { name, config, queues });

@@ -1,10 +1,13 @@
 //! Removal of many messages at once: the queue is empty at once, and its places are released in steps.
 
-use super::{STEP, State, queue_bytes, topic_bytes};
+use super::{
+    STEP, State,
+    topics::{queue_bytes, topic_bytes},
+};
 use crate::{
     MqError,
     batch::Batch,
-    message::{MessageId, Millis, check_name},
+    message::{Millis, check_name},
     queue::{Discarded, Queue},
     record::{QueueNumber, Record, TopicNumber},
 };
@@ -15,9 +18,8 @@ impl State {
         let number = self.queue_number(topic, queue)?;
         self.advance(number, now, batch);
         batch.add(&Record::Purged { queue: number });
-        let last = MessageId(self.ids.last());
         if let Some(queue) = self.queues.get_mut(&number) {
-            queue.purged = last;
+            queue.purged = self.last_push;
         }
         Ok(self.apply_purge(number))
     }
@@ -62,7 +64,7 @@ impl State {
     pub(super) fn apply_topic_gone(&mut self, number: TopicNumber) -> u64 {
         let Some(topic) = self.topics.remove(&number) else { return 0 };
         self.names.remove(&topic.name);
-        self.totals.configuration -= topic_bytes(&topic.name);
+        self.totals.configuration -= topic_bytes(&topic.name, &topic.config);
         for segment in self.dedup.remove_topic(number) {
             self.needed.release(segment);
         }

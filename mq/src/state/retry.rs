@@ -91,7 +91,7 @@ impl State {
         if self.is_dead(leased.queue, leased.id) {
             return self.undelivered(leased, now, batch);
         }
-        self.failed(leased.queue, leased.id, now.saturating_add(delay), reason, now, batch);
+        self.failed(leased.queue, leased.id, (now, delay), reason, now, batch);
         Ok(())
     }
 
@@ -105,8 +105,12 @@ impl State {
         let Some(queue) = self.queues.get(&leased.queue) else { return Ok(()) };
         let Some(live) = queue.get(leased.id) else { return Ok(()) };
         let dead = queue.dead_reason(leased.id).map(str::to_owned);
+        let rate = self.topics[&queue.topic].config.rate.filter(|_| dead.is_none());
         let state = CopyState { due: live.due, retries: live.retries, dead };
         self.put(leased.queue, leased.id, state, now, batch);
+        if let (Some(rate), Some(queue)) = (rate, self.queues.get_mut(&leased.queue)) {
+            queue.pace.give_back(rate, now);
+        }
         Ok(())
     }
 
@@ -127,7 +131,7 @@ impl State {
     /// Ends the leases that have run out, makes ready what is due, and drops dead letters that are too old: one step of it.
     /// Returns false if there may be more to do.
     pub(crate) fn advance(&mut self, number: QueueNumber, now: Millis, batch: &mut Batch) -> bool {
-        let Some(mut moved) = self.edit(number, |queue| queue.advance(now, STEP)) else { return true };
+        let mut moved = 0;
         // The message was due when its lease ended, not when somebody looked.
         while !self.frozen
             && let Some((id, end)) = self.queues.get(&number).and_then(|queue| queue.first_expired(now))
@@ -135,7 +139,7 @@ impl State {
             if batch.is_full() || moved >= STEP {
                 return false;
             }
-            self.failed(number, id, end, "its TTR ran out", now, batch);
+            self.failed(number, id, (end, 0), "its TTR ran out", now, batch);
             moved += 1;
         }
         while !self.frozen
@@ -147,6 +151,9 @@ impl State {
             self.outlived(number, id, end, now, batch);
             moved += 1;
         }
+        // The ends above may have let others of their groups go on.
+        let Some(due) = self.edit(number, |queue| queue.advance(now, STEP - moved)) else { return true };
+        moved += due;
         moved < STEP && self.drop_old_letters(number, STEP - moved, now, batch)
     }
 
@@ -242,11 +249,12 @@ impl State {
         numbers.into_iter().all(|number| self.advance(number, now, batch))
     }
 
+    /// A delivery failed at a time; the message is due after the delay, or the topic's pause if that is longer.
     fn failed(
         &mut self,
         number: QueueNumber,
         id: MessageId,
-        due: Millis,
+        (at, delay): (Millis, Millis),
         reason: &str,
         now: Millis,
         batch: &mut Batch,
@@ -254,12 +262,14 @@ impl State {
         let Some(queue) = self.queues.get(&number) else { return };
         let Some(live) = queue.get(id) else { return };
         let retries = live.retries.saturating_add(1);
-        let is_dead = retries > self.topics[&queue.topic].config.max_retries;
+        let config = &self.topics[&queue.topic].config;
+        let is_dead = retries > config.max_retries;
+        let due = at.saturating_add(delay.max(config.pause(retries)));
         let most = if self.totals.reasons > REASONS { SHORT_REASON } else { LONGEST_REASON };
         let reason = &reason[..reason.floor_char_boundary(most)];
         let dead = is_dead.then(|| format!("delivered {retries} times; the last time: {reason}"));
         // A dead letter keeps the time of its death.
-        let due = if is_dead { due.min(now) } else { due };
+        let due = if is_dead { at } else { due };
         if let Some(queue) = self.queues.get_mut(&number) {
             queue.failed += 1;
             queue.died += u64::from(is_dead);

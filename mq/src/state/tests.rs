@@ -1,7 +1,10 @@
 //! Between a push and the moment when its record is in the log; and work on many messages.
 
 use super::*;
-use crate::Push;
+
+use crate::{Mode, Push, Settings};
+
+const DEFAULT_TTR: Millis = 30_000;
 
 const NOW: Millis = 1_767_225_600_000;
 
