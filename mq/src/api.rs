@@ -277,8 +277,33 @@ pub struct Settings {
     pub max_leased: Option<u64>,
     /// Deliveries of one queue. Default: no limit.
     pub rate: Option<Rate>,
-    /// No tag is known yet.
+    /// Tag 1: when they were changed at the node that they come from, in milliseconds since 1970, little-endian in 8 bytes.
     pub extensions: Extensions,
+}
+
+impl Settings {
+    const CHANGED: u16 = 1;
+
+    /// Settings that say everything, what is without limit too, as of this time.
+    pub(crate) fn whole(self, changed_ms: u64) -> Self {
+        let limit = |limit: Option<u64>| Some(limit.unwrap_or(u64::MAX));
+        Self {
+            max_length: limit(self.max_length),
+            max_dead: limit(self.max_dead),
+            dead_age_ms: limit(self.dead_age_ms),
+            ttl_ms: limit(self.ttl_ms),
+            max_leased: limit(self.max_leased),
+            backoff_ms: Some(self.backoff_ms.unwrap_or_default()),
+            rate: Some(self.rate.unwrap_or(Rate::UNLIMITED)),
+            extensions: Extensions(vec![(Self::CHANGED, changed_ms.to_le_bytes().to_vec().into())]),
+            ..self
+        }
+    }
+
+    /// When these settings were given to another node.
+    pub(crate) fn changed_ms(&self) -> Option<u64> {
+        self.extensions.number(Self::CHANGED)
+    }
 }
 
 /// Rate of deliveries: on average at most `messages` in `per_ms`, evenly spread; after a pause up to `messages` at once. A
@@ -372,7 +397,7 @@ pub struct TopicStats {
     pub auto_ack: bool,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
-    /// When its settings were changed last.
+    /// When its settings were changed last, on this node or on the one that it learned them from; 0: never.
     pub changed_ms: u64,
     /// Its settings; what is without limit is `None`.
     pub settings: Settings,

@@ -2,6 +2,7 @@
 //! receipts back to the nodes that made them.
 
 mod consumer;
+mod join;
 mod nodes;
 mod operate;
 mod placement;
@@ -18,7 +19,7 @@ use std::{
 use ms_register::{Instance, MsRegister};
 use ms_rpc::{Balancing, CallError, CallOptions, ClientProxy, ConfigError, ProxyBuilder};
 
-use crate::{Extensions, MqError, MqNodeClient as Stub, NodeId, QueueName, Receipt, TopicStats};
+use crate::{Call, Extensions, MessageId, MqError, MqNodeClient as Stub, NodeId, Push, QueueName, Receipt, TopicStats};
 use nodes::Nodes;
 use waits::Waits;
 
@@ -79,6 +80,22 @@ impl MqClient {
         Ok(Self { nodes: Nodes::new(proxy()?, proxy()?), waits: Waits::default(), turn: Arc::default() })
     }
 
+    /// The same client with options for each of its calls, such as layers and metadata.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self {
+        Self { nodes: self.nodes.with(&options), waits: Waits::default(), turn: self.turn.clone() }
+    }
+
+    /// Pushes a call, which a node makes after `delay`. For more than a delay push the call as a message: `Push::from(&call)`.
+    ///
+    /// # Errors
+    /// As for [`push`](Self::push).
+    pub async fn call_later(&self, call: &Call, delay: Duration) -> Result<MessageId, QueueError> {
+        let push = Push { delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), ..Push::from(call) };
+        Call::parse(&push.body).map_err(CallError::Service)?;
+        self.push(push).await
+    }
+
     /// Acknowledges a delivery: the message is done.
     ///
     /// # Errors
@@ -117,6 +134,26 @@ impl MqClient {
             node.nack(receipt, delay, reason.to_owned(), Extensions::default()).await.map(drop)
         };
         self.nodes.at_origin(&receipt, nack).await
+    }
+
+    /// Ends a delivery as failed for good: the message is a dead letter at once.
+    ///
+    /// # Errors
+    /// As for [`ack`](Self::ack).
+    pub async fn bury(&self, receipt: Receipt, reason: &str) -> Result<(), QueueError> {
+        let bury =
+            |node: Stub| async move { node.bury(receipt, reason.to_owned(), Extensions::default()).await.map(drop) };
+        self.nodes.at_origin(&receipt, bury).await
+    }
+
+    /// Says that the handling begins and must not happen twice: if the lease ends by itself, the message is a dead letter
+    /// instead of coming again.
+    ///
+    /// # Errors
+    /// As for [`ack`](Self::ack). Then it may have been said or not: do not begin.
+    pub async fn begin(&self, receipt: Receipt) -> Result<(), QueueError> {
+        let begin = |node: Stub| async move { node.begin(receipt, Extensions::default()).await.map(drop) };
+        self.nodes.at_origin(&receipt, begin).await
     }
 
     /// Renews a lease: it lasts `lease` from now on; `None`: as long as at first.

@@ -12,8 +12,8 @@ use proptest::{
 };
 
 use crate::{
-    Change, Delivery, End, Engine, Look, MessageId, Mode, MqError, Pop, Push, QueueName, Rate, Receipt, Settings,
-    TopicStats, message::Millis,
+    Change, Delivery, End, Engine, Look, MessageId, Mode, MqError, Pop, Push, QueueName, Rate, Receipt, Seen, Settings,
+    TopicStats, Which, message::Millis,
 };
 use model::{At, Model};
 
@@ -80,6 +80,8 @@ enum Step {
     AckBatch(Vec<usize>),
     Nack(usize, Millis),
     Touch(usize, Option<Millis>),
+    Bury(usize),
+    Begin(usize),
     AckById(Queue, usize),
     Cancel(Queue, usize),
     Advance(Millis),
@@ -94,6 +96,8 @@ enum Step {
     Reprioritize(Queue, usize, u8),
     Return(usize),
     Redrive(Queue, Option<Vec<usize>>),
+    /// From a queue to another one: a copy, if so; what is waiting or dead, if so, or some ids.
+    Transfer(Queue, Queue, bool, Option<bool>, Vec<usize>),
     Look(Queue),
     Reopen,
     Crash(u64),
@@ -176,6 +180,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => prop::collection::vec(receipt(), 0..4).prop_map(Step::AckBatch),
         5 => (receipt(), prop_oneof![Just(0), 0..20_000u64]).prop_map(|(which, delay)| Step::Nack(which, delay)),
         3 => (receipt(), prop::option::of(1..30_000u64)).prop_map(|(which, ttr)| Step::Touch(which, ttr)),
+        1 => receipt().prop_map(Step::Bury),
+        3 => receipt().prop_map(Step::Begin),
         2 => (queue(), 0..8usize).prop_map(|(queue, which)| Step::AckById(queue, which)),
         2 => (queue(), 0..8usize).prop_map(|(queue, which)| Step::Cancel(queue, which)),
         12 => prop_oneof![0..200u64, 0..30_000u64].prop_map(Step::Advance),
@@ -190,6 +196,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => receipt().prop_map(Step::Return),
         2 => (queue(), prop::option::of(prop::collection::vec(0..8usize, 0..3)))
             .prop_map(|(queue, which)| Step::Redrive(queue, which)),
+        5 => (queue(), queue(), any::<bool>(), any::<Option<bool>>(), prop::collection::vec(0..8usize, 0..4))
+            .prop_map(|(from, to, copy, all, which)| Step::Transfer(from, to, copy, all, which)),
         3 => queue().prop_map(Step::Look),
         1 => Just(Step::Reopen),
         1 => any::<u64>().prop_map(Step::Crash),
@@ -273,6 +281,16 @@ impl<S: Subject> World<S> {
                     assert_eq!(done, self.model.touch(&receipt, ttr));
                 }
             }
+            Step::Bury(which) => {
+                if let Some(receipt) = self.receipt(which) {
+                    assert_eq!(node.end(&receipt, &End::Bury("no".to_owned())).await, self.model.bury(&receipt));
+                }
+            }
+            Step::Begin(which) => {
+                if let Some(receipt) = self.receipt(which) {
+                    assert_eq!(node.end(&receipt, &End::Begin).await, self.model.begin(&receipt));
+                }
+            }
             Step::AckById(of, which) => {
                 let ((topic, queue), id) = (name(of), self.id(which));
                 same(
@@ -336,6 +354,14 @@ impl<S: Subject> World<S> {
                 let redriven = node.change(Change::Redrive(QueueName::new(topic, queue), ids.clone())).await;
                 same(redriven, self.model.redrive(topic, queue, ids.as_deref()));
             }
+            Step::Transfer(from, to, copy, all, which) => {
+                let which = match all {
+                    Some(true) => Which::Waiting,
+                    Some(false) => Which::Dead,
+                    None => Which::Ids(which.into_iter().map(|which| self.id(which)).collect()),
+                };
+                self.transfer(&node, (name(from), name(to)), which, copy).await;
+            }
             Step::Reschedule(of, which, due) => {
                 let ((topic, queue), id) = (name(of), self.id(which));
                 let due = self.model.now.saturating_add_signed(due);
@@ -371,6 +397,21 @@ impl<S: Subject> World<S> {
                 self.compare().await;
             }
         }
+    }
+
+    async fn transfer(&mut self, node: &S::Engine, way: ((&str, &str), (&str, &str)), which: Which, copy: bool) {
+        let [from, to] = [way.0, way.1].map(|(topic, queue)| QueueName::new(topic, queue));
+        let last = self.ids.last().copied().unwrap_or(MessageId(0));
+        let (done, mut copies): (_, Vec<MessageId>) = if copy {
+            let done = node.change(Change::Copy(from, to.clone(), which.clone())).await;
+            let list = Look::List { queue: to, after: last, most: 1000, dead: false };
+            let made = node.look(list).await.map_or_else(|_| Vec::new(), Seen::messages);
+            (done, made.into_iter().map(|message| message.id).collect())
+        } else {
+            (node.change(Change::Move(from, to, which.clone())).await, Vec::new())
+        };
+        same(done, self.model.transfer(way, &which, copy, &copies));
+        self.ids.append(&mut copies);
     }
 
     async fn push(&mut self, node: &S::Engine, mut pushes: Vec<Push>) {

@@ -125,6 +125,11 @@ pub enum End {
     },
     /// The lease ends after this time from now; `None`: after the message's TTR.
     Touch(Option<Duration>),
+    /// The message cannot be handled ever: it is dead at once, for this reason, which is kept as that of a nack.
+    Bury(String),
+    /// The lease goes on, and the message must not be handled twice: if the lease ends by itself - its holder, or the node, ended
+    /// - the message is dead at once instead of coming again. Durable, so to be awaited before the work begins.
+    Begin,
     /// The message reached nobody: it is ready at once, and the delivery does not count.
     Return,
 }
@@ -165,6 +170,24 @@ pub enum Change {
     AckById(QueueName, MessageId),
     /// Makes dead letters ready again, all or these. They keep their ids, and their retries begin at 0.
     Redrive(QueueName, Option<Vec<MessageId>>),
+    /// Moves messages from the first queue to the second one, under their ids. Dead letters are ready there, as if redriven;
+    /// other messages keep due time, retries, end, priority and group. What is leased stays, and so does a message that is in the
+    /// second queue already. It ends at a full queue: with its error if nothing was moved, else with the number of messages that
+    /// were.
+    Move(QueueName, QueueName, Which),
+    /// The same, but the messages stay too, and their copies are new messages with ids of their own.
+    Copy(QueueName, QueueName, Which),
+}
+
+/// Messages of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Which {
+    /// Those that are ready, delayed or held.
+    Waiting,
+    /// Dead letters.
+    Dead,
+    /// Those of these ids, dead letters or not.
+    Ids(Vec<MessageId>),
 }
 
 /// A question about messages or topics.

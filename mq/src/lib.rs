@@ -2,6 +2,8 @@
 
 mod api;
 mod batch;
+mod call;
+mod caller;
 mod client;
 mod clock;
 #[cfg(any(test, feature = "conformance"))]
@@ -28,8 +30,10 @@ pub use api::{
     Delivery, Durability, Extensions, MessageInfo, NoReceipt, Pop, Push, QueueStats, Rate, Receipt, Settings,
     TopicStats,
 };
+pub use call::{CALLS, Call};
+pub use caller::Caller;
 pub use client::{Consumer, ConsumerOptions, MqClient, QueueError, Selection, Stopped};
-pub use engine::{Change, End, Engine, Look, QueueName, Seen};
+pub use engine::{Change, End, Engine, Look, QueueName, Seen, Which};
 pub use error::MqError;
 pub use log::{Damage, OpenError};
 pub use message::{MessageId, NodeId};

@@ -9,6 +9,7 @@ mod meter;
 mod operations;
 mod owner;
 mod stage;
+mod transfer;
 mod writer;
 
 use std::{

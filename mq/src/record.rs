@@ -45,6 +45,8 @@ pub(crate) enum Record {
         number: u64,
         retries: u16,
         expires: Millis,
+        /// If it ends by itself, the message is dead at once.
+        is_begun: bool,
     },
     /// A topic as it is from here on.
     Topic {
@@ -148,6 +150,7 @@ mod tag {
     pub(super) const MAX_LEASED: u64 = 8;
     pub(super) const RATE: u64 = 9;
     pub(super) const CHANGED: u64 = 10;
+    pub(super) const BEGUN: u64 = 11;
 }
 
 /// A record that cannot be read: the log was written by another version, or is damaged in a way that its checksum does not
@@ -177,9 +180,12 @@ impl Record {
                 put_numbers(&[u64::from(*queue), id.0], out);
                 state.write(*id, out);
             }
-            Self::Lease { queue, id, number, retries, expires } => {
+            Self::Lease { queue, id, number, retries, expires, is_begun } => {
                 out.push(kind::LEASE);
                 put_numbers(&[u64::from(*queue), id.0, *number, u64::from(*retries), *expires], out);
+                if *is_begun {
+                    put_numbers(&[tag::BEGUN, 0], out);
+                }
             }
             Self::Topic { number, name, config } => {
                 out.push(kind::TOPIC);
@@ -239,6 +245,7 @@ impl Record {
                 number: from.number()?,
                 retries: from.small()?,
                 expires: from.number()?,
+                is_begun: has_tag(tag::BEGUN, from)?,
             },
             kind::TOPIC => {
                 Self::Topic { number: from.small()?, name: from.text()?.to_owned(), config: TopicConfig::read(from)? }
@@ -400,6 +407,16 @@ impl CopyState {
         };
         Some(Self { due, retries, dead })
     }
+}
+
+/// Returns true if an extension with this tag follows.
+fn has_tag(wanted: u64, from: &mut Reader<'_>) -> Option<bool> {
+    let mut found = false;
+    while !from.is_empty() {
+        found |= from.number()? == wanted;
+        from.bytes()?;
+    }
+    Some(found)
 }
 
 fn put_numbers(numbers: &[u64], out: &mut Vec<u8>) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Change, Delivery, End, Engine, Extensions, Look, MessageId, MessageInfo, MqError, Pop, Push, QueueName, Receipt,
-    Settings, TopicStats,
+    Settings, TopicStats, Which,
 };
 
 /// Every answer: the value, and room to grow.
@@ -54,6 +54,10 @@ pub trait MqNode {
         reason: String,
         extensions: Extensions,
     ) -> Result<Answer<()>, MqError>;
+    /// See [`End::Bury`].
+    async fn bury(&self, receipt: Receipt, reason: String, extensions: Extensions) -> Result<Answer<()>, MqError>;
+    /// See [`End::Begin`].
+    async fn begin(&self, receipt: Receipt, extensions: Extensions) -> Result<Answer<()>, MqError>;
     /// See [`End::Touch`].
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, extensions: Extensions)
     -> Result<Answer<()>, MqError>;
@@ -125,6 +129,15 @@ pub trait MqNode {
         ids: Option<Vec<MessageId>>,
         extensions: Extensions,
     ) -> Result<Answer<u64>, MqError>;
+    /// See [`Change::Move`], or with `copy` [`Change::Copy`].
+    async fn transfer(
+        &self,
+        from: QueueName,
+        to: QueueName,
+        which: Which,
+        copy: bool,
+        extensions: Extensions,
+    ) -> Result<Answer<u64>, MqError>;
     /// See [`Change::Purge`].
     async fn purge(&self, topic: String, queue: String, extensions: Extensions) -> Result<Answer<u64>, MqError>;
     /// See [`Change::PurgeDead`].
@@ -191,6 +204,14 @@ impl<E: Engine> MqNode for E {
         _: Extensions,
     ) -> Result<Answer<()>, MqError> {
         self.end(&receipt, &End::Nack { delay: Duration::from_millis(delay_ms), reason }).await.map(Answer::of)
+    }
+
+    async fn bury(&self, receipt: Receipt, reason: String, _: Extensions) -> Result<Answer<()>, MqError> {
+        self.end(&receipt, &End::Bury(reason)).await.map(Answer::of)
+    }
+
+    async fn begin(&self, receipt: Receipt, _: Extensions) -> Result<Answer<()>, MqError> {
+        self.end(&receipt, &End::Begin).await.map(Answer::of)
     }
 
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, _: Extensions) -> Result<Answer<()>, MqError> {
@@ -268,6 +289,18 @@ impl<E: Engine> MqNode for E {
         _: Extensions,
     ) -> Result<Answer<u64>, MqError> {
         self.change(Change::Redrive(QueueName { topic, queue }, ids)).await.map(Answer::of)
+    }
+
+    async fn transfer(
+        &self,
+        from: QueueName,
+        to: QueueName,
+        which: Which,
+        copy: bool,
+        _: Extensions,
+    ) -> Result<Answer<u64>, MqError> {
+        let change = if copy { Change::Copy(from, to, which) } else { Change::Move(from, to, which) };
+        self.change(change).await.map(Answer::of)
     }
 
     async fn purge(&self, topic: String, queue: String, _: Extensions) -> Result<Answer<u64>, MqError> {

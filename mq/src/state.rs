@@ -1,6 +1,7 @@
 //! The state of a node: topics, queues, and the place of each message. Pure: time comes in as an argument, and what must
 //! survive goes out as records.
 
+mod moves;
 mod needed;
 mod push;
 mod recover;
@@ -21,6 +22,7 @@ use crate::{
     route::Expressions,
 };
 
+pub(crate) use moves::Way;
 use needed::Needed;
 pub(crate) use push::{Pending, Pushed};
 pub(crate) use recover::Copied;
@@ -253,10 +255,10 @@ impl State {
             left = left.saturating_sub(length);
             let ttr = if live.ttr > 0 { live.ttr.into() } else { usual };
             self.last_lease += 1;
-            let lease = Lease { number: self.last_lease, expires: now.saturating_add(ttr) };
+            let lease = Lease { number: self.last_lease, expires: now.saturating_add(ttr), is_begun: false };
             queue.set_lease(id, lease, live.retries);
             let (retries, expires) = (live.retries, lease.expires);
-            batch.add(&Record::Lease { queue: number, id, number: lease.number, retries, expires });
+            batch.add(&Record::Lease { queue: number, id, number: lease.number, retries, expires, is_begun: false });
             handed.push(Handed { queue: number, id, place: live.place, lease: lease.number, retries, ttr });
         }
         self.totals.with(queue);

@@ -43,6 +43,12 @@ impl Nodes {
         }
     }
 
+    /// The same nodes with options for all calls.
+    pub(super) fn with(&self, options: &CallOptions) -> Self {
+        let (any, waiting) = (self.any.with(options.clone()), self.waiting.with(options.clone()));
+        Self { any, waiting, ..self.clone() }
+    }
+
     /// Lets both proxies follow the registry from the first call on: a registry that fails between the first short call and
     /// the first pop that waits does no harm.
     fn follow(&self) {

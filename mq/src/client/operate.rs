@@ -6,7 +6,7 @@ use ms_register::Instance;
 use ms_rpc::CallError;
 
 use super::{MqClient, QueueError};
-use crate::{Extensions, MessageId, MessageInfo, MqError, MqNodeClient as Stub, Settings};
+use crate::{Extensions, MessageId, MessageInfo, MqError, MqNodeClient as Stub, QueueName, Settings, Which};
 
 /// Entries of one page of a node's list.
 const PAGE: u32 = 200;
@@ -157,6 +157,32 @@ impl MqClient {
             Ok(node.redrive(topic, queue, ids.map(<[_]>::to_vec), Extensions::default()).await?.value)
         };
         Ok(self.where_it_is(redrive).await?.into_iter().map(|(_, count)| count).sum())
+    }
+
+    /// Moves messages to another queue, on each node that has both queues; see [`Change::Move`](crate::Change::Move). With
+    /// [`Which::Dead`] dead letters are redriven to that queue. Returns the number of messages.
+    ///
+    /// # Errors
+    /// As for [`pause`](Self::pause); [`MqError::Full`] if the other queue is full and nothing was moved. The messages of
+    /// other nodes may have been moved.
+    pub async fn move_messages(&self, from: &QueueName, to: &QueueName, which: &Which) -> Result<u64, QueueError> {
+        self.transfer(from, to, which, false).await
+    }
+
+    /// Copies messages to another queue, on each node that has both queues; see [`Change::Copy`](crate::Change::Copy).
+    ///
+    /// # Errors
+    /// As for [`move_messages`](Self::move_messages).
+    pub async fn copy_messages(&self, from: &QueueName, to: &QueueName, which: &Which) -> Result<u64, QueueError> {
+        self.transfer(from, to, which, true).await
+    }
+
+    async fn transfer(&self, from: &QueueName, to: &QueueName, which: &Which, copy: bool) -> Result<u64, QueueError> {
+        let transfer = |node: Stub| async move {
+            let answer = node.transfer(from.clone(), to.clone(), which.clone(), copy, Extensions::default());
+            Ok(answer.await?.value)
+        };
+        Ok(self.where_it_is(transfer).await?.into_iter().map(|(_, count)| count).sum())
     }
 
     /// Calls every node; leaves out those that do not have the topic or the queue, unless none has it.

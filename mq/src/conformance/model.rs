@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 
-use crate::{Delivery, MessageId, Mode, MqError, Push, Rate, Receipt, Settings, message::Millis};
+use crate::{Delivery, MessageId, Mode, MqError, Push, Rate, Receipt, Settings, Which, message::Millis};
 
 #[derive(Debug)]
 pub(super) struct Model {
@@ -66,7 +66,7 @@ struct Rules {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum At {
     Waiting,
-    Leased { receipt: Receipt, expires: Millis },
+    Leased { receipt: Receipt, expires: Millis, is_begun: bool },
     Dead,
     DeadLeased { receipt: Receipt, expires: Millis },
 }
@@ -189,10 +189,11 @@ impl Model {
         self.now += milliseconds;
         let now = self.now;
         for (message, rules) in self.messages() {
-            if let At::Leased { expires, .. } = message.at
+            if let At::Leased { expires, is_begun, .. } = message.at
                 && expires <= now
             {
-                message.failed(expires, 0, &rules, now);
+                let max_retries = if is_begun { 0 } else { rules.max_retries };
+                message.failed(expires, 0, &Rules { max_retries, ..rules }, now);
             }
             if let At::DeadLeased { expires, .. } = message.at
                 && expires <= now
@@ -338,7 +339,7 @@ impl Model {
                     assert!(!auto_ack, "a receipt for what is done with");
                     let message = &mut queue.messages[at];
                     let expires = now + message.ttr.map_or(ttr, Millis::from);
-                    message.at = At::Leased { receipt, expires };
+                    message.at = At::Leased { receipt, expires, is_begun: false };
                 }
             }
         }
@@ -415,14 +416,31 @@ impl Model {
         Ok(())
     }
 
+    pub(super) fn bury(&mut self, receipt: &Receipt) -> Result<(), MqError> {
+        let now = self.now;
+        let (message, rules) = self.leased(receipt)?;
+        if message.is_dead() {
+            message.at = At::Dead;
+        } else {
+            message.failed(now, 0, &Rules { max_retries: 0, ..rules }, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, receipt: &Receipt) -> Result<(), MqError> {
+        if let At::Leased { is_begun, .. } = &mut self.leased(receipt)?.0.at {
+            *is_begun = true;
+        }
+        Ok(())
+    }
+
     pub(super) fn touch(&mut self, receipt: &Receipt, ttr: Option<Millis>) -> Result<(), MqError> {
         let now = self.now;
         let (message, rules) = self.leased(receipt)?;
         let usual = message.ttr.map_or(rules.ttr, Millis::from);
-        let ttr = ttr.unwrap_or(usual);
-        let (receipt, expires) = (*receipt, now + ttr);
-        message.at =
-            if message.is_dead() { At::DeadLeased { receipt, expires } } else { At::Leased { receipt, expires } };
+        if let At::Leased { expires, .. } | At::DeadLeased { expires, .. } = &mut message.at {
+            *expires = now + ttr.unwrap_or(usual);
+        }
         Ok(())
     }
 
@@ -487,6 +505,55 @@ impl Model {
             let expires = now + message.ttr.map_or(usual, Millis::from);
             message.at = At::DeadLeased { receipt, expires };
         }
+    }
+
+    /// Moves or copies messages; copies have these ids.
+    pub(super) fn transfer(
+        &mut self,
+        (from, to): ((&str, &str), (&str, &str)),
+        which: &Which,
+        is_copy: bool,
+        copies: &[MessageId],
+    ) -> Result<u64, MqError> {
+        let now = self.now;
+        self.queue(from.0, from.1)?;
+        self.queue(to.0, to.1)?;
+        if from == to {
+            return Err(MqError::Invalid("source and target".to_owned()));
+        }
+        let most = self.topic(to.0).max_length;
+        let chosen = |message: &&Message| match which {
+            Which::Waiting => message.at == At::Waiting,
+            Which::Dead => message.at == At::Dead,
+            Which::Ids(ids) => ids.contains(&message.id) && matches!(message.at, At::Waiting | At::Dead),
+        };
+        let mut chosen: Vec<_> = self.queue(from.0, from.1)?.messages.iter().filter(chosen).cloned().collect();
+        chosen.sort_by_key(|message| message.id);
+        let mut moved = 0;
+        for mut message in chosen {
+            let before = message.id;
+            let target = self.queue(to.0, to.1)?;
+            if !is_copy && target.messages.iter().any(|other| other.id == before) {
+                continue;
+            }
+            if target.length() >= most {
+                let full = MqError::Full { queue: to.1.to_owned(), length: target.length(), most };
+                return if moved > 0 { Ok(moved) } else { Err(full) };
+            }
+            if message.at == At::Dead {
+                (message.at, message.due, message.retries, message.end) = (At::Waiting, now, 0, None);
+            }
+            if is_copy {
+                message.id = copies[moved as usize];
+                message.pushed = message.id.time();
+            }
+            target.messages.push(message);
+            if !is_copy {
+                self.queue(from.0, from.1)?.messages.retain(|other| other.id != before);
+            }
+            moved += 1;
+        }
+        Ok(moved)
     }
 
     pub(super) fn redrive(&mut self, topic: &str, queue: &str, ids: Option<&[MessageId]>) -> Result<u64, MqError> {

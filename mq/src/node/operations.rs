@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Bytes of the records of one step, so that it fits into a batch and into the space that was seen to be free.
-const STEP_BYTES: usize = 512 << 10;
+pub(super) const STEP_BYTES: usize = 512 << 10;
 /// Bytes of a record that ends or renews a lease, without its reason.
 const END_BYTES: usize = 32;
 
@@ -27,7 +27,7 @@ impl<F: File> Engine for Node<F> {
         State::check_batch(std::slice::from_ref(&push))?;
         let durability = push.durability;
         self.compile(std::slice::from_ref(&push));
-        let begun = self.begin_push(durability, |state, now, group| {
+        let begun = self.begin_push(Need::Push, durability, |state, now, group| {
             let pushed = state.push_one(push, now, &mut group.batch)?;
             Ok(stage(group, durability).add(pushed))
         });
@@ -44,7 +44,7 @@ impl<F: File> Engine for Node<F> {
             return Ok(Vec::new());
         };
         self.compile(&pushes);
-        let begun = self.begin_push(durability, |state, now, group| {
+        let begun = self.begin_push(Need::Push, durability, |state, now, group| {
             let pushed = state.push_all(pushes, now, &mut group.batch)?;
             let stage = stage(group, durability);
             Ok(pushed.into_iter().map(|pushed| stage.add(pushed)).collect())
@@ -67,7 +67,7 @@ impl<F: File> Engine for Node<F> {
     async fn end_all(&self, receipts: &[Receipt], end: &End) -> Result<Vec<Result<(), MqError>>, MqError> {
         let mut ended = Vec::with_capacity(receipts.len());
         let mut is_bounded = false;
-        let reason = if let Nack { reason, .. } = end { reason.len().min(LONGEST_REASON) } else { 0 };
+        let reason = if let Nack { reason, .. } | Bury(reason) = end { reason.len().min(LONGEST_REASON) } else { 0 };
         for receipts in receipts.chunks(STEP_BYTES / (END_BYTES + reason)) {
             let done = |state: &mut State, now, batch: &mut Batch| {
                 ended.extend(receipts.iter().map(|receipt| {
@@ -79,7 +79,7 @@ impl<F: File> Engine for Node<F> {
             };
             match end {
                 Ack => self.durable(Need::End, done).await?,
-                Nack { .. } => self.durable(Need::Lease, done).await?,
+                Nack { .. } | Bury(_) | Begin => self.durable(Need::Lease, done).await?,
                 // A crash ends leases anyway.
                 Touch(_) => self.shared.change(self.shared.space(Need::Lease).await?, done)?,
                 Return => self.shared.change(self.shared.space(Need::End).await?, done)?,
@@ -169,6 +169,8 @@ impl<F: File> Engine for Node<F> {
                 self.shared.wake_freed(&topic, &queue);
                 Ok(1)
             }
+            Change::Move(from, to, which) => self.transfer(&from, &to, which, false).await,
+            Change::Copy(from, to, which) => self.transfer(&from, &to, which, true).await,
             Change::Redrive(name, ids) => {
                 self.present(&name).await?;
                 let QueueName { topic, queue } = &name;
@@ -191,13 +193,15 @@ impl<F: File> Engine for Node<F> {
     }
 }
 
-use End::{Ack, Nack, Return, Touch};
+use End::{Ack, Begin, Bury, Nack, Return, Touch};
 
 fn end_one(state: &mut State, leased: Leased, end: &End, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
     match end {
         Ack => state.ack(leased, now, batch),
         Nack { delay, reason } => state.nack(leased, millis(*delay), reason, now, batch),
         Touch(ttr) => state.touch(leased, ttr.map_or(0, millis), now, batch),
+        Bury(reason) => state.bury(leased, reason, now, batch),
+        Begin => state.begin(leased, now, batch),
         Return => state.undelivered(leased, now, batch),
     }
 }
@@ -224,12 +228,13 @@ impl<F: File> Node<F> {
     }
 
     /// Adds a push to a group. The waiter ends when the messages are as durable as they ask for.
-    async fn begin_push<T>(
+    pub(super) async fn begin_push<T>(
         &self,
+        need: Need,
         durability: Durability,
         push: impl FnOnce(&mut State, Millis, &mut Group) -> Result<T, MqError>,
     ) -> Result<(T, Option<Waiter>), MqError> {
-        let mut inner = self.shared.space(Need::Push).await?;
+        let mut inner = self.shared.space(need).await?;
         let now = self.shared.clock.now();
         let (state, group) = inner.state_and_group(now);
         let pushed = push(state, now, group)?;

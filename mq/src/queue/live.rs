@@ -43,6 +43,8 @@ pub(super) enum Phase {
 pub(crate) struct Lease {
     pub(crate) number: u64,
     pub(crate) expires: Millis,
+    /// If it ends by itself, the message is dead at once.
+    pub(crate) is_begun: bool,
 }
 
 /// A message's standing.

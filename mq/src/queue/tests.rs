@@ -24,15 +24,15 @@ fn each_message_stands_in_one_place() {
     let mut queue = Queue::new(1, "q".to_owned());
     let id = MessageId(7);
     queue.insert(id, Live::new(Place::default(), 0, 0), state(0), None, 1);
-    queue.set_lease(id, Lease { number: 3, expires: 40 }, 0);
+    queue.set_lease(id, Lease { number: 3, expires: 40, is_begun: false }, 0);
     assert_eq!((queue.first_ready(), queue.first_expired(39), queue.first_expired(40)), (None, None, Some((id, 40))));
-    queue.set_lease(id, Lease { number: 3, expires: 90 }, 0);
+    queue.set_lease(id, Lease { number: 3, expires: 90, is_begun: false }, 0);
     assert_eq!((queue.first_expired(40), queue.counts().leased), (None, 1));
     queue.set(id, CopyState { due: 0, retries: 6, dead: Some("poison".to_owned()) }, 1);
     assert_eq!(queue.counts(), Counts { dead: 1, ..Counts::default() });
     assert_eq!(queue.length(), 0);
     assert_eq!(queue.purge().count(), 0);
-    queue.set_lease(id, Lease { number: 4, expires: 95 }, 6);
+    queue.set_lease(id, Lease { number: 4, expires: 95, is_begun: false }, 6);
     assert_eq!((queue.counts().dead, queue.lease(id).map(|lease| lease.number)), (1, Some(4)));
     assert_eq!((queue.free_letters().count(), queue.next_change()), (0, None));
     assert_eq!((queue.advance(94, 10), queue.advance(95, 10)), (0, 1));
@@ -61,7 +61,7 @@ fn of_a_group_one_is_handed_out_in_the_order_of_ids() {
     assert_eq!(queue.counts(), Counts { ready: 1, delayed: 1, held: 1, ..Counts::default() });
     queue.remove(MessageId(1));
     assert_eq!(ready(&mut queue), [2, 3]);
-    queue.set_lease(MessageId(2), Lease { number: 1, expires: 99 }, 0);
+    queue.set_lease(MessageId(2), Lease { number: 1, expires: 99, is_begun: false }, 0);
     put(&mut queue, 1, 0, Some("g"));
     put(&mut queue, 4, 0, Some("g"));
     assert_eq!(ready(&mut queue), [3], "while one is leased, older ones wait too");

@@ -32,7 +32,7 @@ pub(crate) struct TopicConfig {
     pub(crate) max_leased: u64,
     /// Deliveries of one queue.
     pub(crate) rate: Option<Rate>,
-    /// When its settings were changed last.
+    /// When its settings were changed last; 0: never.
     pub(crate) changed: Millis,
 }
 
@@ -58,7 +58,7 @@ impl TopicConfig {
             backoff: Vec::new(),
             max_leased: u64::MAX,
             rate: None,
-            changed: created,
+            changed: 0,
         }
     }
 
@@ -124,7 +124,7 @@ impl TopicConfig {
             limit(tag::MAX_LEASED, self.max_leased),
             (!self.backoff.is_empty()).then(|| (tag::BACKOFF, self.backoff.clone())),
             self.rate.map(|rate| (tag::RATE, vec![rate.messages.into(), rate.per_ms.into()])),
-            (self.changed > self.created).then(|| (tag::CHANGED, vec![self.changed])),
+            (self.changed > 0).then(|| (tag::CHANGED, vec![self.changed])),
         ];
         for (tag, numbers) in extensions.into_iter().flatten() {
             let mut value = Vec::new();

@@ -38,8 +38,8 @@ fn record() -> impl Strategy<Value = Record> {
         message(),
         (any::<u32>(), id()).prop_map(|(queue, id)| Record::Gone { queue, id }),
         (any::<u32>(), id(), state()).prop_map(|(queue, id, state)| Record::State { queue, id, state }),
-        (any::<(u32, u64, u16, u64)>(), id()).prop_map(|((queue, number, retries, expires), id)| {
-            Record::Lease { queue, id, number, retries, expires }
+        (any::<(u32, u64, u16, u64, bool)>(), id()).prop_map(|((queue, number, retries, expires, is_begun), id)| {
+            Record::Lease { queue, id, number, retries, expires, is_begun }
         }),
         any::<(u32, String, bool, u64, u16, Vec<u64>)>().prop_map(
             |(number, name, auto_ack, ttr, max_retries, backoff)| {

@@ -26,13 +26,16 @@ pub(crate) struct Pending {
     pub(crate) place: Place,
     pub(crate) queues: Queues,
     /// Counts pushes, so that a purge takes what was pushed before it.
-    number: u64,
-    due: Millis,
-    end: Option<Millis>,
-    priority: u8,
-    ttr: u32,
-    group: Option<String>,
-    dedup: Option<(TopicNumber, String)>,
+    pub(super) number: u64,
+    pub(super) due: Millis,
+    pub(super) retries: u16,
+    pub(super) end: Option<Millis>,
+    pub(super) priority: u8,
+    pub(super) ttr: u32,
+    pub(super) group: Option<String>,
+    pub(super) dedup: Option<(TopicNumber, String)>,
+    /// Segment that holds the message's previous bytes until these are durable.
+    pub(super) retained: Option<u32>,
 }
 
 /// Additions of a batch of pushes.
@@ -172,7 +175,20 @@ impl State {
         self.is_bounded |= record.group.is_some();
         let dedup = push.dedup.map(|key| (topic, key));
         let MessageRecord { priority, ttr, group, .. } = record;
-        Pushed::New(Pending { id, place, queues, number: self.last_push, due, end, priority, ttr, group, dedup })
+        Pushed::New(Pending {
+            id,
+            place,
+            queues,
+            number: self.last_push,
+            due,
+            retries: 0,
+            end,
+            priority,
+            ttr,
+            group,
+            dedup,
+            retained: None,
+        })
     }
 
     /// The queue `default` of a topic; made if need be, and its topic too.
@@ -224,7 +240,13 @@ impl State {
     }
 
     /// Checks that a queue takes some more messages.
-    fn check_length(&mut self, number: QueueNumber, more: u64, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
+    pub(super) fn check_length(
+        &mut self,
+        number: QueueNumber,
+        more: u64,
+        now: Millis,
+        batch: &mut Batch,
+    ) -> Result<(), MqError> {
         let most = self.topics[&self.queues[&number].topic].config.max_length;
         if self.queues[&number].length().saturating_add(more) > most {
             // Some of it may be dead by now.
@@ -247,7 +269,7 @@ impl State {
     }
 
     /// Checks that the node takes some more messages.
-    fn check_live(&self, copies: u64) -> Result<(), MqError> {
+    pub(super) fn check_live(&self, copies: u64) -> Result<(), MqError> {
         let live = self.live().saturating_sub(self.totals.dead + self.totals.discarded);
         if live + self.pending + copies > self.limits.live {
             return Err(MqError::NodeFull(format!("it keeps at most {} messages in memory", self.limits.live)));
@@ -298,7 +320,8 @@ impl State {
             if pending.number <= queue.purged {
                 continue;
             }
-            let live = Live::new(place, pending.priority, pending.ttr);
+            let mut live = Live::new(place, pending.priority, pending.ttr);
+            live.retries = pending.retries;
             queue.assign(pending.id, pending.group.as_deref());
             queue.push(pending.id, live, pending.due, now);
             if pending.end.is_some() {
@@ -307,6 +330,7 @@ impl State {
             queues += 1;
         }
         self.needed.add(place, queues);
+        pending.retained.into_iter().for_each(|segment| self.needed.release(segment));
         if let Some((topic, key)) = &pending.dedup
             && self.dedup.placed(*topic, key, pending.id, segment)
         {

@@ -28,9 +28,9 @@ impl State {
             Record::State { queue, id, state } => {
                 self.edit(queue, |queue| queue.set(id, state, now));
             }
-            Record::Lease { queue, id, number, retries, expires } => {
+            Record::Lease { queue, id, number, retries, expires, is_begun } => {
                 self.last_lease = self.last_lease.max(number);
-                self.edit(queue, |queue| queue.set_lease(id, Lease { number, expires }, retries));
+                self.edit(queue, |queue| queue.set_lease(id, Lease { number, expires, is_begun }, retries));
             }
             Record::Topic { number, name, config } => {
                 self.apply_topic(number, name, config);
@@ -188,9 +188,9 @@ impl State {
             .filter_map(|number| {
                 let queue = self.queues.get(number)?;
                 let live = queue.get(message.id)?;
-                if let Some(Lease { number: lease, expires }) = queue.lease(message.id) {
+                if let Some(Lease { number: lease, expires, is_begun }) = queue.lease(message.id) {
                     let (id, retries) = (message.id, live.retries);
-                    more.push(Record::Lease { queue: *number, id, number: lease, retries, expires });
+                    more.push(Record::Lease { queue: *number, id, number: lease, retries, expires, is_begun });
                 }
                 if live.priority != priority {
                     more.push(Record::Priority { queue: *number, id: message.id, priority: live.priority });

@@ -91,7 +91,7 @@ impl State {
         if self.is_dead(leased.queue, leased.id) {
             return self.undelivered(leased, now, batch);
         }
-        self.failed(leased.queue, leased.id, (now, delay), reason, now, batch);
+        self.failed(leased.queue, leased.id, Failure { at: now, delay, reason, is_last: false }, now, batch);
         Ok(())
     }
 
@@ -116,15 +116,40 @@ impl State {
 
     /// The delivery takes `ttr` from now on; the topic's if 0.
     pub(crate) fn touch(&mut self, leased: Leased, ttr: Millis, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
-        self.check(leased, now)?;
+        let before = self.check(leased, now)?;
         let Some(queue) = self.queues.get(&leased.queue) else { return Ok(()) };
         let Some(live) = queue.get(leased.id).copied() else { return Ok(()) };
         let usual = if live.ttr > 0 { live.ttr.into() } else { self.topics[&queue.topic].config.ttr };
         let expires = now.saturating_add(if ttr > 0 { ttr } else { usual });
-        let lease = Lease { number: leased.lease, expires };
-        self.edit(leased.queue, |queue| queue.set_lease(leased.id, lease, live.retries));
-        let Leased { queue, id, lease: number } = leased;
-        batch.add(&Record::Lease { queue, id, number, retries: live.retries, expires });
+        self.renew(leased, Lease { expires, ..before }, batch);
+        Ok(())
+    }
+
+    /// The message's handling begins: if the lease ends by itself, the message is dead at once.
+    pub(crate) fn begin(&mut self, leased: Leased, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
+        let before = self.check(leased, now)?;
+        if !self.is_dead(leased.queue, leased.id) {
+            self.renew(leased, Lease { is_begun: true, ..before }, batch);
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self, Leased { queue, id, .. }: Leased, lease: Lease, batch: &mut Batch) {
+        let Some(retries) = self.queues.get(&queue).and_then(|queue| queue.get(id)).map(|live| live.retries) else {
+            return;
+        };
+        self.edit(queue, |queue| queue.set_lease(id, lease, retries));
+        let Lease { number, expires, is_begun } = lease;
+        batch.add(&Record::Lease { queue, id, number, retries, expires, is_begun });
+    }
+
+    /// The delivery failed for good: the message is dead. A dead letter stays as it is.
+    pub(crate) fn bury(&mut self, leased: Leased, reason: &str, now: Millis, batch: &mut Batch) -> Result<(), MqError> {
+        self.check(leased, now)?;
+        if self.is_dead(leased.queue, leased.id) {
+            return self.undelivered(leased, now, batch);
+        }
+        self.failed(leased.queue, leased.id, Failure { at: now, delay: 0, reason, is_last: true }, now, batch);
         Ok(())
     }
 
@@ -139,7 +164,10 @@ impl State {
             if batch.is_full() || moved >= STEP {
                 return false;
             }
-            self.failed(number, id, (end, 0), "its TTR ran out", now, batch);
+            let is_last =
+                self.queues.get(&number).and_then(|queue| queue.lease(id)).is_some_and(|lease| lease.is_begun);
+            let reason = if is_last { "its TTR ran out after it was begun" } else { "its TTR ran out" };
+            self.failed(number, id, Failure { at: end, delay: 0, reason, is_last }, now, batch);
             moved += 1;
         }
         while !self.frozen
@@ -249,21 +277,13 @@ impl State {
         numbers.into_iter().all(|number| self.advance(number, now, batch))
     }
 
-    /// A delivery failed at a time; the message is due after the delay, or the topic's pause if that is longer.
-    fn failed(
-        &mut self,
-        number: QueueNumber,
-        id: MessageId,
-        (at, delay): (Millis, Millis),
-        reason: &str,
-        now: Millis,
-        batch: &mut Batch,
-    ) {
+    fn failed(&mut self, number: QueueNumber, id: MessageId, failure: Failure<'_>, now: Millis, batch: &mut Batch) {
+        let Failure { at, delay, reason, is_last } = failure;
         let Some(queue) = self.queues.get(&number) else { return };
         let Some(live) = queue.get(id) else { return };
         let retries = live.retries.saturating_add(1);
         let config = &self.topics[&queue.topic].config;
-        let is_dead = retries > config.max_retries;
+        let is_dead = is_last || retries > config.max_retries;
         let due = at.saturating_add(delay.max(config.pause(retries)));
         let most = if self.totals.reasons > REASONS { SHORT_REASON } else { LONGEST_REASON };
         let reason = &reason[..reason.floor_char_boundary(most)];
@@ -310,6 +330,17 @@ impl State {
         }
         redriven
     }
+}
+
+/// End of a delivery that came to nothing.
+#[derive(Clone, Copy, Debug)]
+struct Failure<'a> {
+    at: Millis,
+    /// Least time until the next delivery; the topic's pause if that is longer.
+    delay: Millis,
+    reason: &'a str,
+    /// The message is dead, whatever its retries.
+    is_last: bool,
 }
 
 /// Bytes of a nack's reason that are kept.

@@ -89,7 +89,8 @@ impl State {
         // Everything until now happened under the old settings.
         self.advance_topic(number, now, batch);
         let Some(Topic { name, config, .. }) = self.topics.get(&number) else { return Ok(()) };
-        let config = TopicConfig { changed: now.max(config.created + 1), ..config.with(settings) };
+        let changed = settings.changed_ms().map_or(now, |changed| changed.min(now));
+        let config = TopicConfig { changed, ..config.with(settings) };
         batch.add(&Record::Topic { number, name: name.clone(), config: config.clone() });
         self.apply_topic(number, name.clone(), config);
         Ok(())
