@@ -119,9 +119,9 @@ impl Message {
     fn failed(&mut self, at: Millis, delay: Millis, rules: &Rules, now: Millis) {
         self.retries += 1;
         self.at = if self.retries > rules.max_retries { At::Dead } else { At::Waiting };
-        let steps = rules.backoff.iter().take(self.retries.into());
+        let mut steps = rules.backoff.iter().take(self.retries.into());
         // The time of death, if it is dead.
-        self.due = if self.is_dead() { at } else { at + delay.max(steps.last().copied().unwrap_or(0)) };
+        self.due = if self.is_dead() { at } else { at + delay.max(steps.next_back().copied().unwrap_or(0)) };
         self.outlive(now);
     }
 

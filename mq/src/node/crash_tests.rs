@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+mod load;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
