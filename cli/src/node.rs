@@ -4,12 +4,15 @@ use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, ti
 
 use clap::Args;
 use ms_http::{Health, HttpServer, Readiness};
-use ms_mq::{HTTP_ADDRESS, Meter, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE, STORE_ID, http};
+use ms_mq::{
+    Caller, HTTP_ADDRESS, Meter, MqClient, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE, STORE_ID,
+    http,
+};
 use ms_register::{MsRegister, ServiceName};
-use ms_rpc::{SecondSignal, Server};
+use ms_rpc::{ClientProxy, SecondSignal, Server};
 use serde::Deserialize;
 use tokio::time::timeout;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::{door::DoorArgs, file, registry, signals};
 
@@ -48,6 +51,9 @@ pub(crate) struct NodeArgs {
     /// Messages in memory; more are refused. Default 5,000,000.
     #[arg(long)]
     max_live_messages: Option<u64>,
+    /// Calls that the node makes at a time, of the messages of topic ms.calls; 0: none are made. Default 256.
+    #[arg(long, value_name = "COUNT")]
+    calls: Option<usize>,
 }
 
 impl NodeArgs {
@@ -66,12 +72,20 @@ impl NodeArgs {
             http: self.http.or(file.http),
             door: self.door.or(file.door),
             max_live_messages: self.max_live_messages.or(file.max_live_messages),
+            calls: self.calls.or(file.calls),
         })
     }
 }
 
 /// At a time: the files that the process may have open are for the queue and for RPC. Fewer pops wait than that.
 const HTTP_CONNECTIONS: usize = 256;
+
+/// Calls at a time, by default.
+const CALLS_AT_A_TIME: usize = 256;
+/// Time for calls under way, at the end.
+const CALLS_END: Duration = Duration::from_secs(5);
+/// Time for what the other nodes know.
+const LEARNING: Duration = Duration::from_secs(30);
 
 /// Time between two reports of the metrics of queues.
 const METER: Duration = Duration::from_secs(1);
@@ -101,14 +115,17 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let (damage, _) = node.damage();
     damage.iter().for_each(|damage| warn!("{damage}"));
 
-    check_id_is_free(&registry, &node).await?;
+    let has_peers = check_id_is_free(&registry, &node).await?;
+    if has_peers {
+        catch_up(&registry, &node).await;
+    }
     let mut http = HttpServer::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
     http = http.max_connections(HTTP_CONNECTIONS);
     let http_address = http.address();
     let mut server = Server::bind(args.rpc.as_deref().unwrap_or("127.0.0.1:9503"))
         .await
         .map_err(|error| format!("rpc: {error}"))?
-        .register_with(registry)
+        .register_with(registry.clone())
         .weight(weight)
         .measured()
         .metadata(NODE_ID, id.to_string())
@@ -140,6 +157,12 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     // Listened for before the line that says ready: its reader may send one.
     let signal = signals::end();
     let running = server.start().await?;
+    if has_peers {
+        // What was changed just before this node was listed.
+        catch_up(&registry, &node).await;
+    }
+    let calls = args.calls.unwrap_or(CALLS_AT_A_TIME);
+    let caller = (calls > 0).then(|| Caller::start(node.clone(), ClientProxy::new(registry), calls));
     health.set(Readiness::Ready);
     // The reader may be gone.
     let _ = writeln!(std::io::stdout(), "node {id} is ready: RPC on {}, HTTP on {http_address}", running.address());
@@ -159,6 +182,9 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
             Some(failure)
         }
     };
+    if let Some(caller) = caller {
+        caller.stop(CALLS_END).await;
+    }
     let _ = stop.send(());
     tokio::task::spawn_blocking(move || node.close()).await?;
     // Requests that were taken are answered, for clients that read.
@@ -183,11 +209,23 @@ fn check_nodes(nodes: &str, id: NodeId) -> Result<String, Box<dyn Error>> {
     Ok(numbers.iter().map(NodeId::to_string).collect::<Vec<_>>().join(","))
 }
 
+/// Learns topics, settings and queues from the nodes that are listed. A node starts without them too.
+async fn catch_up(registry: &Arc<dyn MsRegister>, node: &Node) {
+    let learning = async { MqClient::new(registry.clone())?.catch_up(node).await.map_err(Box::<dyn Error>::from) };
+    match timeout(LEARNING, learning).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(changes)) => info!("learned topics and queues from other nodes: {changes} changes"),
+        Ok(Err(error)) => warn!("topics and settings of other nodes are not known: {error}"),
+        Err(_) => warn!("topics and settings of other nodes are not known: they take longer than {LEARNING:?}"),
+    }
+}
+
 /// A node's number belongs to one directory: another one under the same number would give the same ids. Two that start at
-/// the same moment do not see each other.
-async fn check_id_is_free(registry: &Arc<dyn MsRegister>, node: &Node) -> Result<(), Box<dyn Error>> {
+/// the same moment do not see each other. Returns true if other nodes are listed.
+async fn check_id_is_free(registry: &Arc<dyn MsRegister>, node: &Node) -> Result<bool, Box<dyn Error>> {
     let service: ServiceName = SERVICE.parse()?;
     let (id, store) = (node.id().to_string(), format!("{:x}", node.store_id()));
+    let mut has_peers = false;
     for other in registry.list(&service).await? {
         let metadata = other.metadata();
         if metadata.get(NODE_ID) == Some(&id) && metadata.get(STORE_ID) != Some(&store) {
@@ -197,6 +235,7 @@ async fn check_id_is_free(registry: &Arc<dyn MsRegister>, node: &Node) -> Result
             );
             return Err(text.into());
         }
+        has_peers |= metadata.get(NODE_ID) != Some(&id);
     }
-    Ok(())
+    Ok(has_peers)
 }

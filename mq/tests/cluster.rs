@@ -125,7 +125,7 @@ async fn a_group_stays_on_one_node_and_in_its_order() {
     for n in 0..4 {
         for group in 0..12 {
             let id = client.push(grouped(group, n)).await.unwrap();
-            assert_eq!(*homes.entry(group).or_insert(id.node()), id.node());
+            assert_eq!(*homes.entry(group).or_insert_with(|| id.node()), id.node());
         }
     }
     // A dedup key does not lead a group away, and messages of a batch go where their groups are.
