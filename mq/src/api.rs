@@ -320,7 +320,7 @@ impl Rate {
     /// No limit.
     pub const UNLIMITED: Self = Self { messages: 0, per_ms: 0 };
 
-    /// So many messages a second.
+    /// A number of messages a second.
     pub fn per_second(messages: u32) -> Self {
         Self { messages, per_ms: 1000 }
     }

@@ -182,11 +182,11 @@ pub enum Change {
 /// Messages of a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Which {
-    /// Those that are ready, delayed or held.
+    /// Messages that are ready, delayed or held.
     Waiting,
     /// Dead letters.
     Dead,
-    /// Those of these ids, dead letters or not.
+    /// Messages of these ids, dead letters or not.
     Ids(Vec<MessageId>),
 }
 

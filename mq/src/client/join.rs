@@ -1,4 +1,4 @@
-//! What a node that joins a cluster learns from the nodes that are there.
+//! Topics, settings and queues that a node learns when it joins a cluster.
 
 use std::collections::BTreeMap;
 

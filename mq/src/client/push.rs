@@ -89,7 +89,7 @@ impl MqClient {
     }
 }
 
-/// What decides the node of a push: its group, or its dedup key.
+/// Key that decides the node of a push: its group, or else its dedup key.
 fn placed_by(push: &Push) -> Result<Option<&str>, MqError> {
     Ok(push.group()?.or(push.dedup.as_deref()))
 }

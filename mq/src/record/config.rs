@@ -62,7 +62,7 @@ impl TopicConfig {
         }
     }
 
-    /// These settings over its own.
+    /// The configuration with these settings over its own.
     pub(crate) fn with(&self, settings: &Settings) -> Self {
         let Settings { backoff_ms, rate, .. } = settings;
         Self {

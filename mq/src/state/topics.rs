@@ -15,7 +15,7 @@ const LONGEST_DEDUP: Millis = 24 * 3600 * 1000;
 const STEPS: usize = 32;
 /// Longest time of a rate.
 const DAY: u32 = 24 * 3600 * 1000;
-/// What the bound of topics and queues counts.
+/// Unit of the bound of topics and queues.
 const CONFIGURATION: &str = "bytes of topics and queues with their names";
 
 impl State {
