@@ -12,7 +12,8 @@ use std::{
 
 use common::{Running, client, soon, start};
 use ms_mq::{
-    CALLS, Call, Caller, Change, Engine, Look, MessageId, MqClient, MqError, Pop, Push, QueueError, QueueName, Settings,
+    CALLS, Call, Caller, Change, Engine, Look, MessageId, MqClient, MqError, Pop, Push, QueueError, QueueName,
+    Selection, Settings,
 };
 use ms_register::Memory;
 use ms_rpc::{
