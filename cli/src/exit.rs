@@ -37,13 +37,18 @@ impl Failure {
 
     /// The same failure with what it is about in front.
     pub(crate) fn about(self, what: impl fmt::Display) -> Self {
-        let with = |text| format!("{what}: {text}");
+        let text = format!("{what}: {self}");
+        self.with_text(text)
+    }
+
+    /// The same failure in other words.
+    pub(crate) fn with_text(self, text: String) -> Self {
         match self {
-            Self::Other(text) => Self::Other(with(text)),
-            Self::Usage(text) => Self::Usage(with(text)),
-            Self::Empty(text) => Self::Empty(with(text)),
-            Self::Refused(text) => Self::Refused(with(text)),
-            Self::Unreachable(text) => Self::Unreachable(with(text)),
+            Self::Other(_) => Self::Other(text),
+            Self::Usage(_) => Self::Usage(text),
+            Self::Empty(_) => Self::Empty(text),
+            Self::Refused(_) => Self::Refused(text),
+            Self::Unreachable(_) => Self::Unreachable(text),
             Self::Closed => Self::Closed,
         }
     }

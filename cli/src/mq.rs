@@ -4,10 +4,13 @@ mod bench;
 mod consume;
 mod dead;
 mod look;
+mod offline;
 mod pop;
 mod push;
 mod settings;
 mod settle;
+mod top;
+mod transfer;
 
 use clap::{Args, Subcommand};
 use ms_mq::{DEFAULT_QUEUE, MqClient, Selection};
@@ -101,6 +104,35 @@ enum MqCommand {
     /// Shows the queues of a topic, or of all topics, on every node.
     #[command(after_help = "Example:\n  ms mq stats orders")]
     Stats { topic: Option<String> },
+    /// Shows the rates of queues, summed over all nodes.
+    #[command(after_help = "Examples:\n  ms mq top\n  ms mq top orders --once --interval 10s --json")]
+    Top(top::TopArgs),
+    /// Writes the messages of a queue as lines of JSON; they stay where they are.
+    #[command(
+        after_help = "Examples:\n  ms mq export orders > orders.ndjson\n  ms mq export orders --dead --after 1311806441676312576"
+    )]
+    Export(transfer::ExportArgs),
+    /// Pushes messages that `export` wrote; they get new ids, and dead letters are ready again.
+    #[command(
+        after_help = "Examples:\n  ms mq import orders.ndjson\n  ms mq export orders | ms mq import --topic copies -"
+    )]
+    Import(transfer::ImportArgs),
+    /// Makes a backup on every running node: `backups/NAME` in its directory, by hard links.
+    #[command(
+        after_help = "Example:\n  ms mq backup friday\n\nCopy the backup to another disk, and then remove it: until then \
+        it keeps the space of messages that are done."
+    )]
+    Backup(offline::BackupArgs),
+    /// Copies a backup to a new directory for a node.
+    #[command(after_help = "Example:\n  ms mq restore /var/lib/mq/backups/friday /var/lib/mq-restored")]
+    Restore(offline::RestoreArgs),
+    /// Shows what is in the directory of a node that is stopped: segments, queues, damage. Changes nothing.
+    #[command(after_help = "Example:\n  ms mq inspect /var/lib/mq")]
+    Inspect(offline::DirectoryArgs),
+    /// Reads every byte that counts in the directory of a node that is stopped, and names each place that is damaged. Changes
+    /// nothing; exit code 1 for damage.
+    #[command(after_help = "Example:\n  ms mq verify /var/lib/mq/backups/friday")]
+    Verify(offline::DirectoryArgs),
     /// Pushes, pops and acks, and prints how many a second.
     #[command(after_help = "Example:\n  ms mq bench --count 100000 --size 256")]
     Bench(bench::BenchArgs),
@@ -116,6 +148,13 @@ pub(crate) struct QueueArgs {
 
 pub(crate) async fn run(args: MqArgs) -> Result<(), Failure> {
     let output = Output::new(args.json);
+    // Of a directory, without a node.
+    match &args.command {
+        MqCommand::Inspect(args) => return offline::inspect(args, &output),
+        MqCommand::Verify(args) => return offline::verify(args, &output),
+        MqCommand::Restore(args) => return offline::restore(args, &output),
+        _ => {}
+    }
     let (registry, caller) = args.caller.open(Some(NODE)).await?;
     let client = MqClient::configured(registry, Selection::default(), |builder| caller.proxy(builder))
         .map_err(|error| Failure::from(Box::<dyn std::error::Error>::from(error)))?;
@@ -142,6 +181,11 @@ pub(crate) async fn run(args: MqArgs) -> Result<(), Failure> {
         MqCommand::Cancel(args) => look::cancel(&client, &args).await,
         MqCommand::Delete { topic, queue } => Ok(client.delete(&topic, queue.as_deref()).await?),
         MqCommand::Stats { topic } => look::stats(&client, topic.as_deref(), &output).await,
+        MqCommand::Top(args) => top::run(&client, &args, &output).await,
+        MqCommand::Export(args) => transfer::export(&client, &args, &output).await,
+        MqCommand::Import(args) => transfer::import(&client, args, &output).await,
+        MqCommand::Backup(args) => offline::backup(&client, &args, &output).await,
+        MqCommand::Inspect(_) | MqCommand::Verify(_) | MqCommand::Restore(_) => Ok(()),
         MqCommand::Bench(args) => bench::run(&client, &args, &output).await,
     }
 }

@@ -1,8 +1,12 @@
 //! Output: rows as a table on a terminal, as tab-separated values elsewhere, or as one JSON object a line.
 
-use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::{
+    cell::Cell,
+    io::{self, IsTerminal, StdoutLock, Write},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::exit::Failure;
@@ -13,11 +17,13 @@ const WIDEST: usize = 60;
 pub(crate) struct Output {
     is_json: bool,
     is_terminal: bool,
+    /// Something was written, so that a section begins with an empty line.
+    begun: Cell<bool>,
 }
 
 impl Output {
     pub(crate) fn new(is_json: bool) -> Self {
-        Self { is_json, is_terminal: io::stdout().is_terminal() }
+        Self { is_json, is_terminal: io::stdout().is_terminal(), begun: Cell::new(false) }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -33,15 +39,39 @@ impl Output {
             }
             return Ok(out.flush()?);
         }
-        let cells = rows.iter().map(|row| columns.iter().map(|column| cell(row.get(*column))).collect());
-        let header = columns.iter().map(|column| (*column).to_owned()).collect();
-        let lines: Vec<Vec<String>> = std::iter::once(header).chain(cells).collect();
+        let lines = cells(columns, rows);
         if self.is_terminal {
             table(&mut out, &lines)?;
         } else {
             lines.iter().try_for_each(|line| writeln!(out, "{}", line.join("\t")))?;
         }
         Ok(out.flush()?)
+    }
+
+    /// Writes rows of one kind among others, which JSON names under `kind`. Nothing without rows.
+    pub(crate) fn section(&self, kind: &str, columns: &[&str], rows: &[Map<String, Value>]) -> Result<(), Failure> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if self.is_json {
+            let of_kind = |row: &Map<String, Value>| {
+                let mut row = row.clone();
+                row.insert("kind".to_owned(), kind.into());
+                row
+            };
+            return self.rows(columns, &rows.iter().map(of_kind).collect::<Vec<_>>());
+        }
+        if self.begun.replace(true) {
+            writeln!(io::stdout())?;
+        }
+        self.rows(columns, rows)
+    }
+
+    /// Writes one object in JSON, whatever the format of rows.
+    pub(crate) fn object(&self, object: &impl Serialize) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, object).map_err(io::Error::from)?;
+        Ok(writeln!(out)?)
     }
 
     /// Writes one value: `text` on a line of its own, or `row` in JSON.
@@ -67,8 +97,15 @@ fn json_line(out: &mut StdoutLock<'_>, row: &Map<String, Value>) -> Result<(), F
     Ok(writeln!(out)?)
 }
 
+/// A header, and the columns' values of each row.
+pub(crate) fn cells(columns: &[&str], rows: &[Map<String, Value>]) -> Vec<Vec<String>> {
+    let cells = rows.iter().map(|row| columns.iter().map(|column| cell(row.get(*column))).collect());
+    let header = columns.iter().map(|column| (*column).to_owned()).collect();
+    std::iter::once(header).chain(cells).collect()
+}
+
 /// Writes columns side by side, aligned to the left; long cells are cut.
-fn table(out: &mut impl Write, lines: &[Vec<String>]) -> io::Result<()> {
+pub(crate) fn table(out: &mut impl Write, lines: &[Vec<String>]) -> io::Result<()> {
     let short = |cell: &str| match cell.char_indices().nth(WIDEST) {
         Some((end, _)) => format!("{}..", &cell[..end]),
         None => cell.to_owned(),

@@ -347,8 +347,30 @@ pub struct MessageInfo {
     pub body: Option<Blob>,
     /// As they were pushed; not in lists.
     pub headers: Vec<(String, Blob)>,
-    /// No tag is known yet.
+    /// Tag 1: when its time to live ends, as [`expires_ms`](Self::expires_ms) tells. Tag 2: the length of its leases, as
+    /// [`ttr_ms`](Self::ttr_ms) tells. Both in milliseconds, little-endian in 8 bytes.
     pub extensions: Extensions,
+}
+
+impl MessageInfo {
+    const EXPIRES: u16 = 1;
+    const TTR: u16 = 2;
+
+    /// When its time to live ends, in milliseconds since 1970; `None` if it has no end.
+    pub fn expires_ms(&self) -> Option<u64> {
+        self.extensions.number(Self::EXPIRES)
+    }
+
+    /// Length of its leases in milliseconds; `None` for that of the topic.
+    pub fn ttr_ms(&self) -> Option<u64> {
+        self.extensions.number(Self::TTR)
+    }
+
+    /// Extensions with these values, where they are given.
+    pub(crate) fn extensions(expires_ms: Option<u64>, ttr_ms: Option<u64>) -> Extensions {
+        let of = |(tag, value): (u16, Option<u64>)| Some((tag, value?.to_le_bytes().to_vec().into()));
+        Extensions([(Self::EXPIRES, expires_ms), (Self::TTR, ttr_ms)].into_iter().filter_map(of).collect())
+    }
 }
 
 /// How a queue stands.

@@ -177,6 +177,10 @@ pub enum Change {
     Move(QueueName, QueueName, Which),
     /// The same, but the messages stay too, and their copies are new messages with ids of their own.
     Copy(QueueName, QueueName, Which),
+    /// Keeps a consistent copy of everything that is durable by now as `backups/{name}` in the node's directory, by hard links.
+    /// The name has up to 100 letters, digits, `.`, `-` and `_`, and begins with a letter or digit. Returns the number of
+    /// segments. Space that a backup holds is freed when it is removed.
+    Backup(String),
 }
 
 /// Messages of a queue.

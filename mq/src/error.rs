@@ -55,6 +55,9 @@ pub enum MqError {
     /// The node is shutting down.
     #[error("the node is shutting down")]
     Closed,
+    /// No backup was made; the node goes on.
+    #[error("no backup was made: {0}")]
+    NoBackup(String),
 }
 
 impl ServiceError for MqError {
@@ -63,7 +66,7 @@ impl ServiceError for MqError {
             Self::Invalid(_) => Code::InvalidArgument,
             Self::NoTopic(_) | Self::NoQueue(_) | Self::NoMessage(_) => Code::NotFound,
             Self::QueueExists(_) => Code::AlreadyExists,
-            Self::NotLeased(_) | Self::OtherNode { .. } => Code::FailedPrecondition,
+            Self::NotLeased(_) | Self::OtherNode { .. } | Self::NoBackup(_) => Code::FailedPrecondition,
             Self::Full { .. } | Self::NodeFull(_) | Self::DiskFull => Code::ResourceExhausted,
             Self::DiskFailed(_) => Code::DataLoss,
             Self::Closed => Code::Unavailable,

@@ -18,12 +18,14 @@ mod message;
 mod node;
 mod queue;
 mod record;
+mod restore;
 mod route;
 mod segment;
 mod service;
 mod sorted;
 mod state;
 mod store;
+mod survey;
 mod varint;
 
 pub use api::{
@@ -35,12 +37,14 @@ pub use caller::Caller;
 pub use client::{Consumer, ConsumerOptions, MqClient, QueueError, Selection, Stopped};
 pub use engine::{Change, End, Engine, Look, QueueName, Seen, Which};
 pub use error::MqError;
-pub use log::{Damage, OpenError};
+pub use log::{Damage, Finding, OpenError, SegmentSurvey};
 pub use message::{MessageId, NodeId};
 pub use node::{Meter, Node, NodeConfig};
+pub use restore::{RestoreError, restore};
 pub use route::{DEFAULT_QUEUE, Mode};
 pub use service::{Answer, MqNode, MqNodeClient, MqNodeServer};
 pub use store::{Disk, File, Store};
+pub use survey::Survey;
 
 /// The name that nodes are registered under.
 pub const SERVICE: &str = "mq";

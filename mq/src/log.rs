@@ -3,6 +3,7 @@
 mod damage;
 mod recovery;
 mod scan;
+mod survey;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,7 +24,10 @@ use crate::{
 
 pub use damage::Damage;
 pub use recovery::OpenError;
+use recovery::SUPERBLOCK;
 use scan::Scan;
+pub(crate) use survey::{Depth, LogSurvey, survey};
+pub use survey::{Finding, SegmentSurvey};
 
 /// Block size of file systems.
 const BLOCK: u64 = 4096;
@@ -325,7 +329,10 @@ impl<S: Store> Log<S> {
             let aside = format!("damaged-{name}");
             warn!("segment {number} is kept as {aside}: it is damaged");
             self.store.rename(&name, &aside)?;
-        } else if self.spares.len() >= enough || segment.size != self.layout.segment_size {
+        } else if self.spares.len() >= enough
+            || segment.size != self.layout.segment_size
+            || self.store.is_backed_up(&name)?
+        {
             self.store.remove(&name)?;
         } else {
             let spare = format!("spare-{:08}", self.next_spare);
@@ -336,17 +343,32 @@ impl<S: Store> Log<S> {
         self.store.sync_directory()
     }
 
+    /// Returns true if there is a backup of this name.
+    pub(crate) fn has_backup(&self, backup: &str) -> io::Result<bool> {
+        self.store.has_backup(backup)
+    }
+
+    /// Gives the superblock and all segments but the current one, which are not written any more, a second name in a backup.
+    /// Returns the number of segments.
+    pub(crate) fn back_up(&mut self, backup: &str) -> io::Result<u64> {
+        let segments = self.sealed.keys().map(|number| segment_name(*number));
+        let names: Vec<_> = std::iter::once(SUPERBLOCK.to_owned()).chain(segments).collect();
+        self.store.back_up(backup, &names)?;
+        Ok(self.sealed.len() as u64)
+    }
+
     /// The messages of the oldest segment, without bodies, and where they are. They may be done with long since.
     pub(crate) fn messages_of_oldest(&self) -> io::Result<Vec<(MessageRecord, Place)>> {
         let mut messages = Vec::new();
         if let Some((number, segment)) = self.sealed.first_key_value() {
             let scan = Scan { origin: segment.origin, number: *number, end: segment.end, lasting: true };
             let file = self.files.get(*number)?;
-            scan.run(&*file, segment.size, &mut |record, place| {
+            let scanned = scan.run(&*file, segment.size, &mut |record, place| {
                 if let Record::Message(message) = record {
                     messages.push((message, place));
                 }
             })?;
+            scanned.damage.iter().for_each(|damage| warn!("{damage}"));
         }
         Ok(messages)
     }

@@ -42,6 +42,9 @@ impl FromStr for MessageId {
 pub struct NodeId(u16);
 
 impl NodeId {
+    /// The smallest number.
+    pub(crate) const MIN: Self = Self(1);
+
     /// `None` outside 1 to 1,023.
     pub fn new(id: u16) -> Option<Self> {
         (1..=1023).contains(&id).then_some(Self(id))

@@ -1,5 +1,6 @@
 //! A node's engine: the state, the log behind it, and who waits for either.
 
+mod backup;
 mod cache;
 mod completion;
 mod deliver;
@@ -178,6 +179,7 @@ impl<F: File> Node<F> {
                 segment_bytes: config.segment_bytes,
                 written: 0,
                 prepared: 0,
+                backups: Vec::new(),
                 closing: false,
                 wanted: Wanted::Nothing,
                 failure: None,

@@ -19,7 +19,9 @@ pub(crate) const TRAILER: usize = 64;
 /// Bytes of a batch beside its ids and content.
 pub(crate) const BATCH: usize = HEAD + 4;
 const HEAD: usize = 36;
-const MAGIC: [u8; 8] = *b"ms-mq\0\0\x02";
+/// Version of the format.
+pub(crate) const FORMAT: u8 = 2;
+const MAGIC: [u8; 8] = [b'm', b's', b'-', b'm', b'q', 0, 0, FORMAT];
 const TRAILER_MAGIC: [u8; 8] = *b"ms-mq\0\0F";
 /// Nothing that is longer is a batch.
 const LONGEST: usize = 32 << 20;
@@ -72,8 +74,24 @@ impl SegmentHeader {
 
     /// `None`: this is no header.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let [first, second] = Self::copies(bytes);
+        first.or(second)
+    }
+
+    /// Both copies of a header, each if it is whole.
+    pub(crate) fn copies(bytes: &[u8]) -> [Option<Self>; 2] {
+        let (first, second) = bytes.split_at_checked(HEADER / 2).unwrap_or_default();
+        [Self::parse(first), Self::parse(second)]
+    }
+
+    /// The version of the format that both copies of a header name, whether it is known or not.
+    pub(crate) fn version(bytes: &[u8]) -> Option<u8> {
+        let version = |copy: &[u8]| {
+            let (version, magic) = copy.get(..MAGIC.len())?.split_last()?;
+            (*magic == MAGIC[..MAGIC.len() - 1]).then_some(*version)
+        };
         let (first, second) = bytes.split_at_checked(HEADER / 2)?;
-        Self::parse(first).or_else(|| Self::parse(second))
+        version(first).filter(|found| version(second) == Some(*found))
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -274,10 +292,13 @@ impl Trailer {
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes);
-        if *reader.take(8)? != TRAILER_MAGIC {
-            return None;
-        }
+        let magic = bytes.get(..TRAILER_MAGIC.len())?;
+        if *magic == TRAILER_MAGIC { Self::fields(bytes) } else { None }
+    }
+
+    /// The fields of a trailer, whole or not.
+    pub(crate) fn fields(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes.get(TRAILER_MAGIC.len()..)?);
         Some(Self {
             footer: fixed(&mut reader)?,
             length: fixed(&mut reader)?,

@@ -142,6 +142,8 @@ pub trait MqNode {
     async fn purge(&self, topic: String, queue: String, extensions: Extensions) -> Result<Answer<u64>, MqError>;
     /// See [`Change::PurgeDead`].
     async fn purge_dead(&self, topic: String, queue: String, extensions: Extensions) -> Result<Answer<u64>, MqError>;
+    /// See [`Change::Backup`].
+    async fn backup(&self, name: String, extensions: Extensions) -> Result<Answer<u64>, MqError>;
     /// See [`Change::Pause`].
     async fn pause(
         &self,
@@ -309,6 +311,10 @@ impl<E: Engine> MqNode for E {
 
     async fn purge_dead(&self, topic: String, queue: String, _: Extensions) -> Result<Answer<u64>, MqError> {
         self.change(Change::PurgeDead(QueueName { topic, queue })).await.map(Answer::of)
+    }
+
+    async fn backup(&self, name: String, _: Extensions) -> Result<Answer<u64>, MqError> {
+        self.change(Change::Backup(name)).await.map(Answer::of)
     }
 
     async fn pause(&self, topic: String, queue: String, paused: bool, _: Extensions) -> Result<Answer<()>, MqError> {

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, ErrorKind, IoSlice},
     num::NonZeroU64,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -39,6 +39,16 @@ pub trait Store: Send + 'static {
 
     /// Makes names certain.
     fn sync_directory(&mut self) -> io::Result<()>;
+
+    /// Returns true if there is a backup of this name.
+    fn has_backup(&self, backup: &str) -> io::Result<bool>;
+
+    /// Gives files that are not written any more a second name in a new directory, `backups/{backup}`: all of them or none,
+    /// and durable.
+    fn back_up(&mut self, backup: &str, names: &[String]) -> io::Result<()>;
+
+    /// Returns true if the file has another name: it must not be written again.
+    fn is_backed_up(&mut self, name: &str) -> io::Result<bool>;
 }
 
 /// An open file. Reads may run beside writes.
@@ -83,6 +93,7 @@ pub struct Disk {
 
 impl Disk {
     const LOCK: &str = "lock";
+    const BACKUPS: &str = "backups";
 
     /// Makes the directory if it is not there, and locks it.
     ///
@@ -90,15 +101,26 @@ impl Disk {
     /// Another process has it open; or whatever the system says.
     pub fn open(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
-        let lock = fs::File::create(directory.join(Self::LOCK))?;
-        lock.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => {
-                let text = format!("{}: another process has this queue open", directory.display());
-                io::Error::new(ErrorKind::WouldBlock, text)
-            }
-            fs::TryLockError::Error(error) => error,
-        })?;
+        let lock = new_file().truncate(true).open(directory.join(Self::LOCK))?;
+        lock.try_lock().map_err(|error| locked(directory, error))?;
         Ok(Self { directory: directory.to_owned(), lock })
+    }
+}
+
+/// Options for a file that its owner alone can read.
+pub(crate) fn new_file() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
+}
+
+fn locked(directory: &Path, error: fs::TryLockError) -> io::Error {
+    match error {
+        fs::TryLockError::WouldBlock => {
+            let text = format!("{}: another process has this queue open", directory.display());
+            io::Error::new(ErrorKind::WouldBlock, text)
+        }
+        fs::TryLockError::Error(error) => error,
     }
 }
 
@@ -113,19 +135,12 @@ impl Store for Disk {
     type File = fs::File;
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if name != Self::LOCK {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        names(&self.directory)
     }
 
     fn create(&mut self, name: &str, length: u64) -> io::Result<fs::File> {
         let path = self.directory.join(name);
-        let file = fs::File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let file = new_file().truncate(true).open(&path)?;
         let reserved = match fallocate(&file, FallocateFlags::empty(), 0, length) {
             // The file system cannot reserve.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(&file, length),
@@ -152,7 +167,123 @@ impl Store for Disk {
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {
-        fs::File::open(&self.directory)?.sync_all()
+        sync_directory(&self.directory)
+    }
+
+    fn has_backup(&self, backup: &str) -> io::Result<bool> {
+        self.directory.join(Self::BACKUPS).join(backup).try_exists()
+    }
+
+    fn back_up(&mut self, backup: &str, names: &[String]) -> io::Result<()> {
+        let backups = self.directory.join(Self::BACKUPS);
+        let (unfinished, finished) = (backups.join(format!(".{backup}")), backups.join(backup));
+        // Left by a node that ended meanwhile.
+        match fs::remove_dir_all(&unfinished) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir_all(&unfinished)?,
+        }
+        for name in names {
+            fs::hard_link(self.directory.join(name), unfinished.join(name))?;
+        }
+        sync_directory(&unfinished)?;
+        fs::rename(&unfinished, &finished)?;
+        sync_directory(&backups)?;
+        sync_directory(&self.directory)
+    }
+
+    fn is_backed_up(&mut self, name: &str) -> io::Result<bool> {
+        Ok(fs::metadata(self.directory.join(name))?.nlink() > 1)
+    }
+}
+
+/// Names of a directory's files, without its lock and its backups.
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != Disk::LOCK && name != Disk::BACKUPS {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}
+
+/// A directory that is only read. No node has it open while this lives.
+#[derive(Debug)]
+pub(crate) struct ReadOnly {
+    directory: PathBuf,
+    /// `None`: no node ever had the directory open, as with a backup.
+    lock: Option<fs::File>,
+}
+
+impl ReadOnly {
+    /// Locks the directory, if a node may have it open.
+    ///
+    /// # Errors
+    /// A node has it open; or whatever the system says.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        fs::read_dir(directory)?;
+        let lock = match fs::File::open(directory.join(Disk::LOCK)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            lock => Some(lock?),
+        };
+        if let Some(lock) = &lock {
+            lock.try_lock_shared().map_err(|error| locked(directory, error))?;
+        }
+        Ok(Self { directory: directory.to_owned(), lock })
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        // Not by closing alone: a child process may have a copy.
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock();
+        }
+    }
+}
+
+impl Store for ReadOnly {
+    type File = fs::File;
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        names(&self.directory)
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<fs::File> {
+        fs::File::open(self.directory.join(name))
+    }
+
+    fn create(&mut self, _: &str, _: u64) -> io::Result<fs::File> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn rename(&mut self, _: &str, _: &str) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&mut self, _: &str) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn has_backup(&self, backup: &str) -> io::Result<bool> {
+        self.directory.join(Disk::BACKUPS).join(backup).try_exists()
+    }
+
+    fn back_up(&mut self, _: &str, _: &[String]) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn is_backed_up(&mut self, name: &str) -> io::Result<bool> {
+        Ok(fs::metadata(self.directory.join(name))?.nlink() > 1)
     }
 }
 

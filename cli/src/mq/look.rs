@@ -1,7 +1,7 @@
 //! `ms mq peek`, `get`, `list`, `cancel` and `stats`.
 
 use clap::Args;
-use ms_mq::{DEFAULT_QUEUE, MessageId, MessageInfo, MqClient};
+use ms_mq::{DEFAULT_QUEUE, MessageId, MessageInfo, Mode, MqClient, QueueStats, TopicStats};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -88,22 +88,60 @@ pub(super) async fn stats(client: &MqClient, topic: Option<&str>, output: &Outpu
     let mut rows = Vec::new();
     for (node, topics) in client.stats(topic).await? {
         for topic in topics {
-            for queue in topic.queues {
-                rows.push(row! {
-                    "node": node.id(),
-                    "topic": topic.topic.as_str(),
-                    "queue": queue.queue,
-                    "ready": queue.ready,
-                    "delayed": queue.delayed,
-                    "leased": queue.leased,
-                    "dead": queue.dead,
-                    "pushed": queue.pushed,
-                    "popped": queue.popped,
-                    "paused": queue.paused,
-                });
-            }
+            rows.extend(topic.queues.iter().map(|queue| queue_row(node.id().into(), &topic, queue)));
         }
     }
-    let columns = ["node", "topic", "queue", "ready", "delayed", "leased", "dead", "pushed", "popped", "paused"];
-    output.rows(&columns, &rows)
+    output.rows(&STATS, &rows)
+}
+
+/// Columns of `stats`.
+const STATS: [&str; 14] = [
+    "node",
+    "topic",
+    "queue",
+    "ready",
+    "delayed",
+    "leased",
+    "dead",
+    "pushed",
+    "popped",
+    "acked",
+    "failed",
+    "died",
+    "oldest_ms",
+    "paused",
+];
+
+/// A queue as it stands on a node, and the settings of its topic.
+pub(super) fn queue_row(node: Value, topic: &TopicStats, queue: &QueueStats) -> Map<String, Value> {
+    let settings = &topic.settings;
+    row! {
+        "node": node,
+        "topic": topic.topic.as_str(),
+        "queue": queue.queue.as_str(),
+        "ready": queue.ready,
+        "delayed": queue.delayed,
+        "leased": queue.leased,
+        "dead": queue.dead,
+        "pushed": queue.pushed,
+        "popped": queue.popped,
+        "acked": queue.acked,
+        "failed": queue.failed,
+        "died": queue.died,
+        "outlived": queue.outlived,
+        "dropped": queue.dropped,
+        "oldest_ms": queue.oldest_ms,
+        "paused": queue.paused,
+        "settings": row! {
+            "mode": if topic.mode == Mode::Fuzzy { "fuzzy" } else { "exact" },
+            "auto_ack": topic.auto_ack,
+            "ttr_ms": settings.ttr_ms,
+            "max_retries": settings.max_retries,
+            "max_length": settings.max_length,
+            "dedup_window_ms": settings.dedup_window_ms,
+            "max_dead": settings.max_dead,
+            "dead_age_ms": settings.dead_age_ms,
+            "ttl_ms": settings.ttl_ms,
+        },
+    }
 }

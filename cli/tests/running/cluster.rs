@@ -13,7 +13,7 @@ use super::Running;
 
 /// Nodes, and a shell's view of them.
 pub(crate) struct Cluster {
-    _directory: TempDir,
+    pub(crate) directory: TempDir,
     pub(crate) nodes: Vec<Running>,
     pub(crate) registry: String,
 }
@@ -29,7 +29,7 @@ impl Cluster {
         };
         let nodes: Vec<_> = (1..=count).map(start).collect();
         let addresses: Vec<_> = nodes.iter().map(|node| node.address("RPC")).collect();
-        Self { _directory: directory, registry: format!("static://{}", addresses.join(",")), nodes }
+        Self { registry: format!("static://{}", addresses.join(",")), nodes, directory }
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {

@@ -125,6 +125,31 @@ impl MqClient {
         self.where_it_is(list).await
     }
 
+    /// The messages of a queue with ids above `after` on all nodes, by id and without bodies; of `dead` letters, those alone. A
+    /// page: ask again after its last id; an empty page is the last.
+    ///
+    /// # Errors
+    /// As for [`pause`](Self::pause).
+    pub async fn page(
+        &self,
+        topic: &str,
+        queue: &str,
+        after: MessageId,
+        dead: bool,
+    ) -> Result<Vec<MessageInfo>, QueueError> {
+        let list = |node: Stub| async move {
+            let (topic, queue) = (topic.to_owned(), queue.to_owned());
+            Ok(node.list(topic, queue, after, PAGE, dead, Extensions::default()).await?.value)
+        };
+        let lists: Vec<_> = self.where_it_is(list).await?.into_iter().map(|(_, list)| list).collect();
+        // Beyond the end of a full list its node may have messages that are not listed yet.
+        let ends = lists.iter().filter(|list| list.len() >= PAGE as usize).filter_map(|list| list.last());
+        let end = ends.map(|last| last.id).min().unwrap_or(MessageId(u64::MAX));
+        let mut page: Vec<_> = lists.into_iter().flatten().filter(|message| message.id <= end).collect();
+        page.sort_by_key(|message| message.id);
+        Ok(page)
+    }
+
     /// One message, with its body.
     ///
     /// # Errors
@@ -183,6 +208,16 @@ impl MqClient {
             Ok(answer.await?.value)
         };
         Ok(self.where_it_is(transfer).await?.into_iter().map(|(_, count)| count).sum())
+    }
+
+    /// Makes a backup on every node, as `backups/{name}` in its directory; returns the number of segments of each node, or its
+    /// error. See [`Change::Backup`](crate::Change::Backup).
+    ///
+    /// # Errors
+    /// No node is listed.
+    pub async fn backup(&self, name: &str) -> Result<Vec<(Instance, Result<u64, QueueError>)>, QueueError> {
+        let backup = |node: Stub| async move { Ok(node.backup(name.to_owned(), Extensions::default()).await?.value) };
+        self.nodes.everywhere(backup).await
     }
 
     /// Calls every node; leaves out those that do not have the topic or the queue, unless none has it.

@@ -15,12 +15,12 @@ use crate::{
     batch::Place,
     message::{Millis, NodeId},
     record::Record,
-    segment::{HEADER, SegmentHeader},
+    segment::{FORMAT, HEADER, SegmentHeader},
     store::{File, Store, is_unreadable},
 };
 
 /// The file that says whose directory this is.
-const SUPERBLOCK: &str = "store";
+pub(super) const SUPERBLOCK: &str = "store";
 const SUPERBLOCK_NEW: &str = "store.new";
 
 /// Findings of opening a log.
@@ -70,13 +70,13 @@ impl From<io::Error> for OpenError {
 }
 
 /// One segment's file, before it is read.
-struct Found<F> {
-    number: u32,
-    file: Arc<F>,
-    size: u64,
+pub(super) struct Found<F> {
+    pub(super) number: u32,
+    pub(super) file: Arc<F>,
+    pub(super) size: u64,
     /// `None`: there is none, or it cannot be read.
-    header: Option<SegmentHeader>,
-    unreadable: bool,
+    pub(super) header: Option<SegmentHeader>,
+    pub(super) unreadable: bool,
 }
 
 impl<F: File> Found<F> {
@@ -125,20 +125,12 @@ impl<S: Store> Log<S> {
                 recovered.lose(Damage { segment: missing, offset: 0, lost: None });
             }
             expected = segment.number + 1;
-            let Some(header) = segment.header else {
+            let Some(scan) = scan_of(&found, at) else {
                 recovered.lose(Damage { segment: segment.number, offset: 0, lost: None });
                 continue;
             };
-            let next = found.get(at + 1).and_then(|next| next.header);
-            let end = next.and_then(|next| next.cut).filter(|(number, _)| *number == u64::from(segment.number));
-            let scan = Scan {
-                origin: header.origin,
-                number: segment.number,
-                end: end.map_or(segment.size, |(_, offset)| offset),
-                lasting: end.is_some() || at + 1 < found.len(),
-            };
             let mut plain = true;
-            let Scanned { last_sequence, time, end, damage } =
+            let Scanned { last_sequence, time, end, damage, torn } =
                 scan.run(&*segment.file, segment.size, &mut |record, place| {
                     plain &= matches!(record, Record::Topic { .. } | Record::Queue { .. } | Record::Marks { .. });
                     visit(record, place);
@@ -150,10 +142,14 @@ impl<S: Store> Log<S> {
             sequence = last_sequence.max(sequence);
             recovered.time = recovered.time.max(time);
             cut = Some((u64::from(segment.number), end));
+            if let Some(messages) = torn {
+                let number = segment.number;
+                warn!("segment {number}: the last batch is torn, at {end}, and cut off, with {messages} messages");
+            }
             let damaged = !damage.is_empty();
-            recovered.damage.extend(damage);
+            damage.into_iter().for_each(|damage| recovered.lose(damage));
             files.insert(segment.number, segment.file.clone());
-            sealed.insert(segment.number, Sealed { origin: header.origin, size: segment.size, end, damaged });
+            sealed.insert(segment.number, Sealed { origin: scan.origin, size: segment.size, end, damaged });
         }
         let mut number = found.last().map_or(0, |last| last.number) + 1;
         if let Some(before) = repeats {
@@ -211,18 +207,40 @@ fn identify<S: Store>(store: &mut S, names: &[String], node: NodeId) -> Result<u
         store.sync_directory()?;
         return Ok(id);
     }
-    let file = store.open(SUPERBLOCK)?;
-    let block = match read_header(&file, file.length()?) {
-        Err(error) if is_unreadable(&error) => None,
-        block => block?,
-    };
-    let Some(block) = block.or_else(|| told_by_segments(store, names)) else {
-        return Err(OpenError::NoQueue(format!("the file `{SUPERBLOCK}` is damaged, or from another version")));
-    };
+    let block = superblock(store, names)?;
     if block.node != node {
         return Err(OpenError::OtherNode { found: block.node, own: node });
     }
     Ok(block.store)
+}
+
+/// The superblock of a directory that has one.
+pub(super) fn superblock<S: Store>(store: &mut S, names: &[String]) -> Result<SegmentHeader, OpenError> {
+    let file = store.open(SUPERBLOCK)?;
+    let length = file.length()?;
+    let block = match read_header(&file, length) {
+        Err(error) if is_unreadable(&error) => None,
+        block => block?,
+    };
+    if block.is_none()
+        && let Some(version) = read_version(&file, length)
+    {
+        let text = format!("its format has version {version}, and this program reads version {FORMAT}");
+        return Err(OpenError::NoQueue(text));
+    }
+    block
+        .or_else(|| told_by_segments(store, names))
+        .ok_or_else(|| OpenError::NoQueue(format!("the file `{SUPERBLOCK}` is damaged, or from another version")))
+}
+
+/// The version of a queue's file whose format is another one's.
+fn read_version(file: &impl File, size: u64) -> Option<u8> {
+    let mut bytes = vec![0; HEADER];
+    if size < HEADER as u64 {
+        return None;
+    }
+    file.read_at(&mut bytes, 0).ok()?;
+    SegmentHeader::version(&bytes).filter(|version| *version != FORMAT)
 }
 
 /// The header of a file of this size, if it has one.
@@ -254,10 +272,23 @@ fn told_by_segments<S: Store>(store: &mut S, names: &[String]) -> Option<Segment
 
 type FilesOf<S> = (Vec<Found<<S as Store>::File>>, Vec<String>);
 
+/// The scan of one of these segments; `None` if it has no header.
+pub(super) fn scan_of<F>(found: &[Found<F>], at: usize) -> Option<Scan> {
+    let segment = &found[at];
+    let next = found.get(at + 1).and_then(|next| next.header);
+    let end = next.and_then(|next| next.cut).filter(|(number, _)| *number == u64::from(segment.number));
+    Some(Scan {
+        origin: segment.header?.origin,
+        number: segment.number,
+        end: end.map_or(segment.size, |(_, offset)| offset),
+        lasting: end.is_some() || at + 1 < found.len(),
+    })
+}
+
 /// Turns a segment's file into a spare, if it has the size that segments have now; returns the spare's name.
 fn make_spare<S: Store>(store: &mut S, number: u32, size: u64, layout: Layout) -> io::Result<Option<String>> {
     let name = segment_name(number);
-    if size != layout.segment_size {
+    if size != layout.segment_size || store.is_backed_up(&name)? {
         store.remove(&name)?;
         return Ok(None);
     }
@@ -269,15 +300,22 @@ fn make_spare<S: Store>(store: &mut S, number: u32, size: u64, layout: Layout) -
 /// The segments, by number, and the names of the spares. Spares of another size, as from another configuration, are removed:
 /// their space is not the space that a segment needs.
 fn find<S: Store>(store: &mut S, names: &[String], id: u128, size: u64) -> Result<FilesOf<S>, OpenError> {
-    let (mut found, mut spares) = (Vec::new(), Vec::new());
-    for name in names {
-        if name.starts_with("spare-") {
-            if store.open(name)?.length()? == size {
-                spares.push(name.clone());
-            } else {
-                store.remove(name)?;
-            }
+    let mut spares = Vec::new();
+    for name in names.iter().filter(|name| name.starts_with("spare-")) {
+        if store.open(name)?.length()? == size {
+            spares.push(name.clone());
+        } else {
+            store.remove(name)?;
         }
+    }
+    spares.sort();
+    Ok((segments(store, names, id)?, spares))
+}
+
+/// The segments of a store, by number.
+pub(super) fn segments<S: Store>(store: &mut S, names: &[String], id: u128) -> io::Result<Vec<Found<S::File>>> {
+    let mut found = Vec::new();
+    for name in names {
         let Some(number) = name.strip_suffix(".segment").and_then(|number| number.parse::<u32>().ok()) else {
             continue;
         };
@@ -291,8 +329,7 @@ fn find<S: Store>(store: &mut S, names: &[String], id: u128, size: u64) -> Resul
         found.push(Found { number, file: Arc::new(file), size, header, unreadable });
     }
     found.sort_by_key(|segment| segment.number);
-    spares.sort();
-    Ok((found, spares))
+    Ok(found)
 }
 
 fn next_spare(spares: &[String]) -> u64 {

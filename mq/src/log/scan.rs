@@ -3,8 +3,6 @@ use std::{
     ops::Range,
 };
 
-use tracing::warn;
-
 use super::{BLOCK, Damage};
 use crate::{
     batch::{Place, read_content, read_footer},
@@ -34,6 +32,8 @@ pub(super) struct Scanned {
     /// Where its batches end.
     pub(super) end: u64,
     pub(super) damage: Vec<Damage>,
+    /// Messages of a torn batch at the end, which is cut off.
+    pub(super) torn: Option<usize>,
 }
 
 impl Scan {
@@ -53,14 +53,14 @@ impl Scan {
         {
             read_footer(self.number, &footer, visit).map_err(unreadable)?;
             let Trailer { footer: end, last_sequence, time, .. } = trailer;
-            return Ok(Scanned { last_sequence, time, end, damage: Vec::new() });
+            return Ok(Scanned { last_sequence, time, end, ..Scanned::default() });
         }
         let (bytes, holes) = read_around(file, self.end as usize)?;
         self.batches(&bytes, &holes, visit)
     }
 
     /// The batches of a segment, which has zeros where `holes` could not be read.
-    fn batches(
+    pub(super) fn batches(
         &self,
         segment: &[u8],
         holes: &[Range<usize>],
@@ -72,7 +72,8 @@ impl Scan {
             match read_batch(self.origin, segment, at) {
                 Ok(batch) => {
                     let content = &segment[batch.content.clone()];
-                    read_content(self.number, batch.content.start as u32, content, visit).map_err(unreadable)?;
+                    let read = read_content(self.number, batch.content.start as u32, content, visit);
+                    read.map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("at byte {at}: {error}")))?;
                     scanned.last_sequence = batch.head.sequence;
                     scanned.time = scanned.time.max(batch.head.time);
                     at = batch.end;
@@ -81,14 +82,11 @@ impl Scan {
                 Err(bad) => {
                     let Some(next) = self.behind(segment, at, &bad, scanned.last_sequence, holes) else {
                         if let BadBatch::Content(torn) = &bad {
-                            let (number, messages) = (self.number, torn.head.ids.len());
-                            warn!(
-                                "segment {number}: the last batch is torn, at {at}, and cut off, with {messages} messages"
-                            );
+                            scanned.torn = Some(torn.head.ids.len());
                         }
                         return Ok(scanned);
                     };
-                    scanned.damage.extend(self.salvage(segment, at, next, bad, visit));
+                    scanned.damage.push(self.salvage(segment, at, next, bad, visit));
                     at = next;
                     scanned.end = at as u64;
                 }
@@ -131,7 +129,7 @@ impl Scan {
         next: usize,
         bad: BadBatch,
         visit: &mut dyn FnMut(Record, Place),
-    ) -> Option<Damage> {
+    ) -> Damage {
         let lost = match bad {
             BadBatch::Content(Batch { head, content, .. }) => {
                 let saved = self.salvage_messages(&segment[content.clone()], content.start as u32, visit);
@@ -145,9 +143,7 @@ impl Scan {
                 if whole { Some(Vec::new()) } else { None }
             }
         };
-        let damage = Damage { segment: self.number, offset: at as u64, lost };
-        warn!("{damage}");
-        Some(damage)
+        Damage { segment: self.number, offset: at as u64, lost }
     }
 
     /// The messages of a damaged content whose own checksum is right.
@@ -170,7 +166,7 @@ impl Scan {
 }
 
 /// The first `length` bytes of a file, with zeros for the blocks that cannot be read; also those.
-fn read_around(file: &impl File, length: usize) -> io::Result<(Vec<u8>, Vec<Range<usize>>)> {
+pub(super) fn read_around(file: &impl File, length: usize) -> io::Result<(Vec<u8>, Vec<Range<usize>>)> {
     let (mut bytes, mut holes) = (vec![0; length], Vec::<Range<usize>>::new());
     match file.read_at(&mut bytes, 0) {
         Err(error) if is_unreadable(&error) => {}

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::{cache::Cache, stage::Stage};
+use super::{backup::Wish, cache::Cache, stage::Stage};
 use crate::{
     Damage, MessageId, MqError, NodeId,
     batch::{Batch, Place},
@@ -64,6 +64,8 @@ pub(super) struct Inner {
     pub(super) segment_bytes: u64,
     pub(super) written: u64,
     pub(super) prepared: u64,
+    /// Backups that the thread of the log is to make.
+    pub(super) backups: Vec<Wish>,
     pub(super) closing: bool,
     /// When the writer wants to be woken.
     pub(super) wanted: Wanted,
@@ -341,12 +343,13 @@ impl Inner {
 
     /// Returns true if there is nothing to write.
     pub(super) fn is_idle(&self) -> bool {
-        self.groups.iter().all(Group::is_idle)
+        self.groups.iter().all(Group::is_idle) && self.backups.is_empty()
     }
 
     /// Returns true if a caller waits for records that are not written yet, or pushes wait to be shown.
     pub(super) fn is_urgent(&self) -> bool {
-        self.groups.iter().any(|group| !group.synced.is_empty() || !group.written.is_empty())
+        !self.backups.is_empty()
+            || self.groups.iter().any(|group| !group.synced.is_empty() || !group.written.is_empty())
     }
 
     /// How many wait for what has gathered.

@@ -5,8 +5,8 @@ use super::{
     inner::{Inner, Shared},
 };
 use crate::{
-    Extensions, Look, MessageId, MessageInfo, MqError, QueueName, Seen, batch::Place, queue::Standing,
-    record::QueueNumber, store::File,
+    Look, MessageId, MessageInfo, MqError, QueueName, Seen, batch::Place, queue::Standing, record::QueueNumber,
+    store::File,
 };
 
 /// Bytes of the bodies in one answer.
@@ -126,7 +126,7 @@ impl Inner {
             group: queue.group(id).map(str::to_owned),
             body: None,
             headers: Vec::new(),
-            extensions: Extensions::default(),
+            extensions: MessageInfo::extensions(queue.end(id), (live.ttr > 0).then_some(live.ttr.into())),
         };
         Some((info, live.place))
     }

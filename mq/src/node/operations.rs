@@ -185,6 +185,7 @@ impl<F: File> Engine for Node<F> {
                 self.shared.wake(topic, queue);
                 Ok(redriven)
             }
+            Change::Backup(name) => self.back_up(name).await,
         }
     }
 

@@ -12,9 +12,10 @@ use super::{
     inner::{Group, Inner, News, Shared, Wanted},
     stage::Stage,
 };
-use crate::{Durability, MqError, batch::Batch, log::Log, store::Store};
+use crate::{Durability, MqError, batch::Batch, log::Log, message::Millis, store::Store};
 
 mod answered;
+mod back_up;
 mod clean;
 mod gathering;
 mod reclaim;
@@ -68,7 +69,7 @@ impl<S: Store> Writer<S> {
         while let Some(groups) = self.gathered() {
             self.lately = !groups.is_empty();
             self.groups = groups;
-            if let Err(error) = self.write().and_then(|()| self.look_after()) {
+            if let Err(error) = self.write().and_then(|()| self.back_up()).and_then(|()| self.look_after()) {
                 self.fail(&error);
                 return;
             }
@@ -226,6 +227,7 @@ impl<S: Store> Writer<S> {
         let mut inner = self.shared.lock();
         inner.failure = Some(failure.clone());
         self.groups.extend(std::mem::take(&mut inner.groups));
+        let backups = std::mem::take(&mut inner.backups);
         inner.wake_all();
         drop(inner);
         self.shared.space.notify_waiters();
@@ -234,6 +236,7 @@ impl<S: Store> Writer<S> {
             answered.into_iter().for_each(|answered| self.answered.extend(answered));
         }
         self.answered.tell_all();
+        backups.into_iter().for_each(|wish| wish.answer(Err(failure.clone())));
         self.shared.failed.notify_waiters();
     }
 }
@@ -246,16 +249,21 @@ fn answer_synced(groups: &mut [Group], answered: &mut Answered) {
 /// Every segment begins with the configuration: so whatever was freed, what the messages in the rest refer to is known.
 fn append<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>, group: &Group, synced: bool) -> io::Result<(u32, u32)> {
     if !log.has_room(&group.batch) {
-        roll(shared, log)?;
-        let configuration = shared.lock().state.configuration();
-        for batch in configuration {
-            if !log.has_room(&batch) {
-                roll(shared, log)?;
-            }
-            log.append(&batch, group.time)?;
-        }
+        begin_segment(shared, log, group.time)?;
     }
     if synced { log.append_synced(&group.batch, group.time) } else { log.append(&group.batch, group.time) }
+}
+
+fn begin_segment<S: Store>(shared: &Shared<S::File>, log: &mut Log<S>, time: Millis) -> io::Result<()> {
+    roll(shared, log)?;
+    let configuration = shared.lock().state.configuration();
+    for batch in configuration {
+        if !log.has_room(&batch) {
+            roll(shared, log)?;
+        }
+        log.append(&batch, time)?;
+    }
+    Ok(())
 }
 
 /// Begins a segment. What is written was accepted because there was space for it; if there is none all the same, it waits until

@@ -177,7 +177,7 @@ impl Store for Faulty {
     type File = FaultyFile;
 
     fn names(&self) -> io::Result<Vec<String>> {
-        Ok(self.lock().names.keys().cloned().collect())
+        Ok(self.lock().names.keys().filter(|name| !name.contains('/')).cloned().collect())
     }
 
     fn create(&mut self, name: &str, length: u64) -> io::Result<FaultyFile> {
@@ -218,7 +218,8 @@ impl Store for Faulty {
         inner.begin(None)?;
         let number = inner.names.remove(name).ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
         let length = inner.files[&number].written.len() as u64;
-        if let Some(space) = &mut inner.space {
+        let is_last = !inner.names.values().any(|other| *other == number);
+        if is_last && let Some(space) = &mut inner.space {
             *space += length;
         }
         inner.name_step();
@@ -231,6 +232,29 @@ impl Store for Faulty {
         inner.synced_names = inner.names.clone();
         inner.name_steps.clear();
         Ok(())
+    }
+
+    fn has_backup(&self, backup: &str) -> io::Result<bool> {
+        let path = format!("backups/{backup}/");
+        Ok(self.lock().names.keys().any(|name| name.starts_with(&path)))
+    }
+
+    fn back_up(&mut self, backup: &str, names: &[String]) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.begin(Some(Operation::Sync))?;
+        for name in names {
+            let number = inner.names[name];
+            inner.names.insert(format!("backups/{backup}/{name}"), number);
+        }
+        inner.synced_names = inner.names.clone();
+        inner.name_steps.clear();
+        Ok(())
+    }
+
+    fn is_backed_up(&mut self, name: &str) -> io::Result<bool> {
+        let inner = self.lock();
+        let number = inner.names[name];
+        Ok(inner.names.values().filter(|other| **other == number).count() > 1)
     }
 }
 
