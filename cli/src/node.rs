@@ -8,7 +8,7 @@ use ms_mq::{
     Caller, HTTP_ADDRESS, Meter, MqClient, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE, STORE_ID,
     http,
 };
-use ms_register::{MsRegister, ServiceName};
+use ms_register::{Instance, MsRegister, ServiceName};
 use ms_rpc::{ClientProxy, SecondSignal, Server};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -42,6 +42,10 @@ pub(crate) struct NodeArgs {
     /// Where RPC is served. Default 127.0.0.1:9503; an address that is not of loopback needs --cert or a token.
     #[arg(long)]
     rpc: Option<String>,
+    /// The address under which peers reach RPC, as HOST:PORT, where it is not the one that is listened on: behind NAT, or in a
+    /// container. HTTP is listed under the same host.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
     /// Where HTTP is served. Default 127.0.0.1:9504; an address that is not of loopback needs --cert or a token.
     #[arg(long)]
     http: Option<SocketAddr>,
@@ -69,6 +73,7 @@ impl NodeArgs {
             weight: self.weight.or(file.weight),
             data: self.data.or(file.data),
             rpc: self.rpc.or(file.rpc),
+            advertise: self.advertise.or(file.advertise),
             http: self.http.or(file.http),
             door: self.door.or(file.door),
             max_live_messages: self.max_live_messages.or(file.max_live_messages),
@@ -144,9 +149,19 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     if let Some(nodes) = nodes {
         server = server.metadata(NODES, nodes);
     }
-    // Where it listens on all addresses, callers know one of them from RPC.
-    if !http_address.ip().is_unspecified() {
-        server = server.metadata(HTTP_ADDRESS, http_address.to_string());
+    let advertised = args.advertise.as_deref().map(Instance::from_address).transpose();
+    let advertised = advertised.map_err(|error| format!("advertise: {error}"))?;
+    if let Some(advertised) = &advertised {
+        server = server.advertise(advertised.address());
+    }
+    match advertised {
+        Some(advertised) => {
+            let http = Instance::new(advertised.host(), http_address.port());
+            server = server.metadata(HTTP_ADDRESS, http.address());
+        }
+        // Where it listens on all addresses, callers know one of them from RPC.
+        None if http_address.ip().is_unspecified() => {}
+        None => server = server.metadata(HTTP_ADDRESS, http_address.to_string()),
     }
     let health = Health::start().map_err(|error| error.to_string())?;
     tokio::spawn(Meter::new(&node).run(METER));

@@ -194,3 +194,20 @@ fn a_queue_that_others_can_reach_asks_for_a_token() {
     assert_eq!(ask("/getAllTopicStat", "Authorization: Bearer a word\r\n"), 200);
     node.stop();
 }
+
+#[test]
+fn files_are_for_their_owner_alone() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, target) in KINDS {
+        let data = directory.path().join(kind);
+        let node = start(kind, data.to_str().unwrap(), "-n 1024");
+        assert_eq!(ask(&node, target, "Host: localhost\r\n"), 200);
+        let files: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() > 1, "{kind}: {files:?}");
+        for file in files {
+            assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o7777, 0o600, "{}", file.display());
+        }
+        node.stop();
+    }
+}

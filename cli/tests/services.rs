@@ -79,3 +79,51 @@ fn a_method_is_called_by_names() {
     fails(&["call", "mq", "peek", "--registry", "static://127.0.0.1:1", "--deadline", "300ms"], 5, "unavailable");
     fails(&["instances", "mq", "--registry", "nothing://x"], 2, "nothing");
 }
+
+#[test]
+#[cfg(feature = "gregister")]
+fn a_node_is_listed_under_the_address_that_it_advertises() {
+    use running::Running;
+
+    let directory = tempfile::tempdir().unwrap();
+    let data = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let gregister = Running::start(&["gregister", "--http", "127.0.0.1:0", "--data", &data("gregister")]);
+    let registry = format!("gregister://{}", gregister.address("HTTP"));
+    let node = Running::start(&[
+        "mq-node",
+        "--registry",
+        &registry,
+        "--rpc",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--data",
+        &data("mq"),
+        "--advertise",
+        "queue.example:7777",
+    ]);
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_ms")).args(["instances", "mq", "--json", "--registry", &registry]).output();
+    let found = lines(&String::from_utf8(output.unwrap().stdout).unwrap());
+    assert_eq!(found[0]["address"], "queue.example:7777", "{found:?}");
+    let (_, port) =
+        node.address("HTTP").rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
+    assert_eq!(found[0]["metadata"]["mq.http"], format!("queue.example:{port}"), "{found:?}");
+    node.stop();
+    let refused = Command::new(env!("CARGO_BIN_EXE_ms"))
+        .args([
+            "mq-node",
+            "--rpc",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--data",
+            &data("mq"),
+            "--advertise",
+            "nowhere",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("advertise: "), "{said}");
+}

@@ -81,6 +81,9 @@ pub(crate) struct CenterArgs {
     /// The port to listen on; 0 picks a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) port: u16,
+    /// The address under which peers reach it, as HOST:PORT, where it is not the one that is listened on.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
     /// The share of calls relative to the other goods-centers, for balancers that go by it.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) weight: f64,

@@ -1,8 +1,9 @@
 //! The file of changes: appended to and synced, and written anew from time to time.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -72,7 +73,7 @@ struct Lock(File);
 
 impl Lock {
     fn take(path: &Path) -> Result<Self, OpenError> {
-        let file = File::create(path)?;
+        let file = for_owner().write(true).truncate(true).open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
             Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse),
@@ -100,7 +101,7 @@ impl Log {
         fs::create_dir_all(directory)?;
         let lock = Lock::take(&directory.join(Self::LOCK))?;
         let path = directory.join(Self::NAME);
-        let file = File::options().read(true).append(true).create(true).open(&path)?;
+        let file = for_owner().read(true).append(true).open(&path)?;
         let bytes = fs::read(&path)?;
         let lines = record::read(&bytes);
         let offset = lines.whole;
@@ -200,10 +201,17 @@ impl Log {
     }
 }
 
+/// Options for a file that is made if it is missing, and that its owner alone can read.
+fn for_owner() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).mode(0o600);
+    options
+}
+
 /// A file of these that is on the disk, and its length.
 fn write_file(path: &Path, changes: &[Change]) -> io::Result<(File, usize)> {
     let bytes = lines(changes)?;
-    let mut file = File::options().append(true).create(true).open(path)?;
+    let mut file = for_owner().append(true).open(path)?;
     file.set_len(0)?;
     file.write_all(&bytes)?;
     file.sync_all()?;

@@ -7,24 +7,36 @@ use std::{
 
 use ms_register::Instance;
 use tokio::net::UdpSocket;
+use tracing::warn;
 
 use super::ServerError;
 
 /// Address to advertise: the listener's, or, where that is unspecified, the local address of a route to the registry.
 pub(super) async fn choose(bound: SocketAddr, registry: &str) -> Result<Instance, ServerError> {
     let ip = if bound.ip().is_unspecified() {
-        towards(registry).await.map_err(|reason| ServerError::Advertise { bound, reason })?
+        let ip = towards(registry).await.map_err(|reason| ServerError::Advertise { bound, reason })?;
+        if ip.is_loopback() && !hosts(registry).is_empty() {
+            warn!(
+                "{bound} is listed as {ip}, since the registry is on this machine: other machines cannot dial that; name an \
+                 address with `advertise(\"host:port\")`"
+            );
+        }
+        ip
     } else {
         bound.ip()
     };
     Ok(Instance::new(ip.to_string(), bound.port()))
 }
 
+/// Hosts of a registry's URL, separated by commas; empty for a registry within this process.
+fn hosts(registry: &str) -> &str {
+    let hosts = registry.split_once("://").map_or("", |(_, rest)| rest);
+    hosts.split(['/', '?']).next().unwrap_or_default()
+}
+
 /// Connecting a UDP socket sends nothing: it only asks the routing table.
 async fn towards(registry: &str) -> Result<IpAddr, String> {
-    let hosts = registry.split_once("://").map_or("", |(_, rest)| rest);
-    let hosts = hosts.split(['/', '?']).next().unwrap_or_default();
-    let Some(host) = hosts.split(',').find(|host| !host.is_empty()) else {
+    let Some(host) = hosts(registry).split(',').find(|host| !host.is_empty()) else {
         // A registry within this process: so are its users.
         return Ok(Ipv4Addr::LOCALHOST.into());
     };
