@@ -2,8 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::{Node, inner::Need};
-use crate::{MqError, store::File};
+use crate::MqError;
 
 /// Backup that the thread of the log is to make.
 #[derive(Debug)]
@@ -13,6 +12,16 @@ pub(super) struct Wish {
 }
 
 impl Wish {
+    /// The wish, and where its answer comes.
+    ///
+    /// # Errors
+    /// The name is none of a directory that a backup may have.
+    pub(super) fn new(name: String) -> Result<(Self, oneshot::Receiver<Result<u64, MqError>>), MqError> {
+        check_name(&name)?;
+        let (made, answer) = oneshot::channel();
+        Ok((Self { name, made }, answer))
+    }
+
     /// Ends the waiting; the caller may have gone.
     pub(super) fn answer(self, made: Result<u64, MqError>) {
         let _ = self.made.send(made);
@@ -35,19 +44,4 @@ fn check_name(name: &str) -> Result<(), MqError> {
          {name:?} has not"
     );
     Err(MqError::Invalid(text))
-}
-
-impl<F: File> Node<F> {
-    /// See [`Change::Backup`](crate::Change::Backup).
-    pub(super) async fn back_up(&self, name: String) -> Result<u64, MqError> {
-        check_name(&name)?;
-        let (made, answer) = oneshot::channel();
-        {
-            // The segment that is written ends, and another one begins.
-            let mut inner = self.shared.space(Need::Lease).await?;
-            inner.backups.push(Wish { name, made });
-            self.shared.unlock_and_wake(inner);
-        }
-        answer.await.unwrap_or(Err(MqError::Closed))
-    }
 }

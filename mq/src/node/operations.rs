@@ -4,6 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
     Node,
+    backup::Wish,
     completion::Waiter,
     inner::{Group, Need, Shared},
     writer::stage,
@@ -283,6 +284,18 @@ impl<F: File> Node<F> {
 }
 
 impl<F: File> Node<F> {
+    /// See [`Change::Backup`].
+    async fn back_up(&self, name: String) -> Result<u64, MqError> {
+        let (wish, answer) = Wish::new(name)?;
+        {
+            // The segment that is written ends, and another one begins.
+            let mut inner = self.shared.space(Need::Lease).await?;
+            inner.backups.push(wish);
+            self.shared.unlock_and_wake(inner);
+        }
+        answer.await.unwrap_or(Err(MqError::Closed))
+    }
+
     /// Removes queues, and ends the waiting for their messages.
     async fn delete(
         &self,
