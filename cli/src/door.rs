@@ -11,7 +11,7 @@ use ms_rpc::{
 use serde::Deserialize;
 use tracing::warn;
 
-/// Arguments about who may come in.
+/// Arguments about certificates and tokens.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub(crate) struct DoorArgs {

@@ -12,7 +12,7 @@ use tracing::error;
 
 use crate::{door::DoorArgs, file, registry, signals};
 
-/// Arguments of the server. One that is not given is taken from the file of `--config`, or else has its default.
+/// Arguments of the server. A missing argument is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct GregisterArgs {

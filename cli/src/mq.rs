@@ -42,7 +42,7 @@ pub(crate) struct MqArgs {
 
 #[derive(Debug, Subcommand)]
 enum MqCommand {
-    /// Makes a queue on every node; one that exists stays as it is.
+    /// Makes a queue on every node; an existing queue stays as it is.
     #[command(after_help = "Example:\n  ms mq declare orders default")]
     Declare { topic: String, queue: String },
     /// Changes the settings of a topic on every node; what is not given stays as it is.
@@ -98,6 +98,13 @@ enum MqCommand {
     /// Removes one message from a queue, whatever its state.
     #[command(after_help = "Example:\n  ms mq cancel orders 1311806441676312576")]
     Cancel(look::GetArgs),
+    /// Gives a message that is ready or delayed another due time.
+    #[command(after_help = "Examples:\n  ms mq reschedule orders 1311806441676312576 --delay 10m\n  \
+        ms mq reschedule orders 1311806441676312576 --due 2027-01-31T08:00:00Z")]
+    Reschedule(look::RescheduleArgs),
+    /// Gives a message another priority.
+    #[command(after_help = "Example:\n  ms mq prioritize orders 1311806441676312576 9")]
+    Prioritize(look::PrioritizeArgs),
     /// Deletes a queue, or without one the topic, with all messages and dead letters.
     #[command(after_help = "Examples:\n  ms mq delete orders refunds\n  ms mq delete orders")]
     Delete { topic: String, queue: Option<String> },
@@ -148,7 +155,7 @@ pub(crate) struct QueueArgs {
 
 pub(crate) async fn run(args: MqArgs) -> Result<(), Failure> {
     let output = Output::new(args.json);
-    // Of a directory, without a node.
+    // Verbs of a directory need no node.
     match &args.command {
         MqCommand::Inspect(args) => return offline::inspect(args, &output),
         MqCommand::Verify(args) => return offline::verify(args, &output),
@@ -179,6 +186,8 @@ pub(crate) async fn run(args: MqArgs) -> Result<(), Failure> {
             output.line(&purged.to_string(), &row! { "purged": purged })
         }
         MqCommand::Cancel(args) => look::cancel(&client, &args).await,
+        MqCommand::Reschedule(args) => look::reschedule(&client, &args).await,
+        MqCommand::Prioritize(args) => look::prioritize(&client, &args).await,
         MqCommand::Delete { topic, queue } => Ok(client.delete(&topic, queue.as_deref()).await?),
         MqCommand::Stats { topic } => look::stats(&client, topic.as_deref(), &output).await,
         MqCommand::Top(args) => top::run(&client, &args, &output).await,

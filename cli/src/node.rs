@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::{door::DoorArgs, file, registry, signals};
 
-/// Arguments of the server. One that is not given is taken from the file of `--config`, or else has its default.
+/// Arguments of the server. A missing argument is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct NodeArgs {
@@ -42,7 +42,7 @@ pub(crate) struct NodeArgs {
     /// Where RPC is served. Default 127.0.0.1:9503; an address that is not of loopback needs --cert or a token.
     #[arg(long)]
     rpc: Option<String>,
-    /// The address under which peers reach RPC, as HOST:PORT, where it is not the one that is listened on: behind NAT, or in a
+    /// The address under which peers reach RPC, as HOST:PORT, where it is not the listener's: behind NAT, or in a
     /// container. HTTP is listed under the same host.
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,

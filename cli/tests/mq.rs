@@ -7,6 +7,7 @@ mod running;
 use std::{
     fs,
     io::Write,
+    os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -77,6 +78,17 @@ fn a_push_carries_what_it_is_given() {
     assert_eq!(cluster.ok(&["push", "t", "once", "--dedup", "k"]), first);
     cluster.ok(&["push", "t", "later", "--delay", "10m"]);
     assert_eq!(cluster.counts("t"), [1, 1, 0, 0]);
+    let due = cluster.ok(&["push", "t", "past", "--due", "2020-01-01T00:00:00Z", "--ttl", "1h"]);
+    let due = cluster.json(&["get", "t", due.trim()]).remove(0);
+    assert!(due["state"] == "ready" && due["expires_ms"].as_u64().unwrap() > due["due_ms"].as_u64().unwrap(), "{due}");
+    let far = cluster.fails(&["push", "t", "far", "--due", "2999-01-01T00:00:00Z"]);
+    assert!(far.0 == 4 && far.1.contains("366 days"), "{far:?}");
+    cluster.ok(&["configure", "t", "--max-dead", "10", "--dead-age", "1d", "--ttl", "1h"]);
+    let settings = &cluster.json(&["stats", "t"])[0]["settings"];
+    assert_eq!(
+        (&settings["max_dead"], &settings["dead_age_ms"], &settings["ttl_ms"]),
+        (&10.into(), &86_400_000.into(), &3_600_000.into())
+    );
 }
 
 #[test]
@@ -166,6 +178,15 @@ fn queues_are_looked_at_and_operated() {
     assert!(cluster.ok(&["stats", "t"]).ends_with("true\n"));
     cluster.ok(&["resume", "t"]);
     assert_eq!(of(&cluster.json(&["get", "t", &first])[0], "body"), "a\tb");
+    cluster.ok(&["prioritize", "t", &first, "200"]);
+    assert!(cluster.ok(&["peek", "t"]).ends_with(&format!("{first}\t0\t200\ta\\tb\n")));
+    cluster.ok(&["reschedule", "t", &first, "--delay", "10m"]);
+    assert_eq!(cluster.counts("t"), [1, 1, 0, 0]);
+    cluster.ok(&["reschedule", "t", &first, "--due", "2020-01-01T00:00:00Z"]);
+    assert_eq!(cluster.counts("t"), [2, 0, 0, 0]);
+    assert_eq!(cluster.fails(&["reschedule", "t", "7", "--delay", "1s"]).0, 4);
+    assert_eq!(cluster.fails(&["reschedule", "t", &first]).0, 2);
+    assert_eq!(cluster.fails(&["prioritize", "t", &first, "256"]).0, 2);
     cluster.ok(&["cancel", "t", &second]);
     assert_eq!(cluster.fails(&["get", "t", &second]).0, 4);
     assert_eq!(cluster.ok(&["purge", "t"]), "1\n");
@@ -252,6 +273,13 @@ fn a_command_is_run_for_each_message() {
 #[test]
 fn commands_that_fail_leave_dead_letters_with_their_status() {
     let cluster = Cluster::of(1);
+    // A command that is not there takes nothing.
+    cluster.ok(&["push", "kept", "job"]);
+    for program in ["/nowhere/handle", "no-such-program", "/etc/passwd"] {
+        let missing = cluster.fails(&["consume", "kept", "--", program]);
+        assert_eq!(missing, (2, format!("ms: {program}: there is no such program")));
+    }
+    assert_eq!(cluster.json(&["list", "kept"])[0]["retries"], 0);
     cluster.ok(&["configure", "t", "--max-retries", "1", "--ttr", "300ms"]);
     cluster.ok(&["push", "t", "poison"]);
     let consumer = consume(&cluster, &["t", "--backoff", "10ms", "--", "sh", "-c", "exit 7"]);
@@ -278,12 +306,15 @@ fn commands_that_fail_leave_dead_letters_with_their_status() {
     kill(Pid::from_raw(consumer.id().cast_signed()), Signal::SIGHUP).unwrap();
     assert!(consumer.wait().unwrap().success());
     assert_eq!(cluster.counts("t"), [1, 0, 0, 1]);
-    let missing = consume(&cluster, &["t", "--", "/no/such/command"]);
+    // A program that is there and cannot be started.
+    let broken = cluster.directory.path().join("broken");
+    fs::write(&broken, "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut consumer = consume(&cluster, &["t", "--", broken.to_str().unwrap()]);
     cluster.until("t", [0, 0, 0, 2]);
-    assert!(cluster.ok(&["dead", "list", "t"]).contains("/no/such/command: No such file"));
-    let mut missing = missing;
-    kill(Pid::from_raw(missing.id().cast_signed()), Signal::SIGINT).unwrap();
-    assert!(missing.wait().unwrap().success());
+    assert!(cluster.ok(&["dead", "list", "t"]).contains("/broken: No such file"));
+    kill(Pid::from_raw(consumer.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert!(consumer.wait().unwrap().success());
 }
 
 #[test]
@@ -378,7 +409,7 @@ fn help_shows_an_example_for_each_verb() {
             .collect()
     };
     let verbs = commands(&help);
-    assert_eq!(verbs.len(), 27, "{verbs:?}");
+    assert_eq!(verbs.len(), 29, "{verbs:?}");
     for verb in &verbs {
         let help = cluster.ok(&[verb, "--help"]);
         let sub = commands(&help);

@@ -33,7 +33,7 @@ pub trait Subject {
     /// Moves the engine's time on.
     fn advance(&mut self, milliseconds: u64);
 
-    /// Ends the engine and opens it again. With a seed it ends by a crash, after which any part of what was not durable is
+    /// Ends the engine and opens it again. With a seed it ends by a crash, after which any part of the bytes that were not durable is
     /// there.
     fn reopen(&mut self, crash: Option<u64>);
 }

@@ -53,7 +53,7 @@ impl Dedup {
         (entry.expires > now).then_some(entry.id)
     }
 
-    /// Notes a push; returns the segment of an expired one that it replaces.
+    /// Notes a push; returns the segment of an expired push that it replaces.
     pub(crate) fn insert(&mut self, topic: TopicNumber, key: String, id: MessageId, expires: Millis) -> Option<u32> {
         let entry = Entry { id, expires, segment: None };
         let before = self.topics.entry(topic).or_default().insert(key.clone(), entry);

@@ -1,5 +1,7 @@
-//! An engine over HTTP, with the paths of gmq. Answers are 200 with `{"code","data","msg"}`, where code 1 is an error; other
+//! An engine over HTTP: `/v1`, and the paths of gmq. Answers of the latter are 200 with `{"code","data","msg"}`, where code 1 is an error; other
 //! paths are 404, and other methods than a path's own are 405 and change nothing.
+
+mod v1;
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
@@ -21,7 +23,7 @@ use crate::{
     Change, DEFAULT_QUEUE, Delivery, Engine, Look, MessageId, Mode, MqError, Pop, Push, QueueName, Settings, TopicStats,
 };
 
-/// All paths, by GET, as gmq has it, or POST. HEAD is answered where nothing is changed, and is 405 elsewhere. `/dead` shows a
+/// `/v1`, as its `/v1/openapi.json` says, and the paths of gmq: all of these by GET, as gmq has it, or POST. HEAD is answered where nothing is changed, and is 405 elsewhere. `/dead` shows a
 /// dead letter by GET, and leases it by POST.
 ///
 /// At most 128 pops wait at a time: those beyond are answered at once, so that waiting takes no more connections than that.
@@ -41,6 +43,7 @@ pub fn router<E: Engine>(engine: E) -> Router {
         .route("/exitTopic", both(exit::<E>))
         .route("/setIsAutoAck", both(toggle_auto_ack::<E>))
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
+        .merge(v1::router())
         .with_state(door)
 }
 

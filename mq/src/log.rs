@@ -33,7 +33,7 @@ pub use survey::{Finding, SegmentSurvey};
 const BLOCK: u64 = 4096;
 /// Blocks are prepared for batches up to this length: for longer ones it would cost more than what it saves.
 const SMALL: usize = 64 << 10;
-/// Memory is asked for before batches from this length on: those who wait for a shorter one are back before it is found.
+/// Memory is asked for before batches from this length on: callers of a shorter batch are back before it is found.
 const LARGE: usize = 1 << 20;
 /// Bytes that are prepared together; between once and twice as many are ahead.
 const PREPARED: u64 = 256 << 10;
@@ -45,7 +45,7 @@ pub(crate) struct Layout {
     pub(crate) segment_size: u64,
 }
 
-/// The files of a log, for who reads messages while others write.
+/// Files of a log, for readers of messages while the log is written.
 #[derive(Debug)]
 pub(crate) struct Files<F>(RwLock<HashMap<u32, Arc<F>>>);
 
@@ -150,7 +150,7 @@ impl<S: Store> Log<S> {
         current + self.spares.len() as u64 * self.layout.segment_size
     }
 
-    /// The segment that is freed next, if there is one that is not written any more.
+    /// The segment that is freed next, if any segment is finished.
     pub(crate) fn oldest(&self) -> Option<u32> {
         self.sealed.first_key_value().map(|(number, _)| *number)
     }
@@ -231,7 +231,7 @@ impl<S: Store> Log<S> {
     }
 
     /// Prepares blocks where nothing was ever written, some of them each time: a file system notes which blocks are in use, and
-    /// a sync that has to wait for such a note takes up to twice as long as one that has not. To be called while nobody
+    /// a sync that has to wait for such a note takes up to twice as long as any other. To be called while nobody
     /// waits for a sync.
     pub(crate) fn prepare(&mut self) -> io::Result<()> {
         let current = &mut self.current;
@@ -243,7 +243,7 @@ impl<S: Store> Log<S> {
             return Ok(());
         }
         if left > 0 && current.hole < current.offset + 2 * PREPARED {
-            // Twice what was used: so it gets ahead.
+            // Twice the bytes used: so it gets ahead.
             let more = left.min((2 * self.length as u64).next_multiple_of(BLOCK));
             current.file.write_at(&ZEROS[..more as usize], current.hole)?;
             current.hole += more;

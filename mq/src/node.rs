@@ -1,4 +1,4 @@
-//! A node's engine: the state, the log behind it, and who waits for either.
+//! A node's engine: the state, the log behind it, and the waiters for either.
 
 mod backup;
 mod cache;
@@ -229,7 +229,7 @@ impl<F: File> Node<F> {
         (self.shared.damage.clone(), self.shared.lock().lost.clone())
     }
 
-    /// Bytes written to the log since it was opened, without what was prepared.
+    /// Bytes written to the log since it was opened, without prepared blocks.
     pub fn written(&self) -> u64 {
         self.shared.lock().written
     }

@@ -5,7 +5,7 @@
 //! ```
 //! A message has a CRC of its own, between kind and fields: it is read by itself when it is delivered.
 //!
-//! Kinds from 128 on may be skipped by who does not know them. STORAGE.md lists the fields.
+//! Readers may skip kinds from 128 on that they do not know. STORAGE.md lists the fields.
 
 mod config;
 
@@ -220,7 +220,7 @@ impl Record {
         prefix_length(start, out);
     }
 
-    /// Reads the next record; `None` for one that may be skipped.
+    /// Reads the next record; `None` for a kind that may be skipped.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Unreadable> {
         let broken = |kind| Unreadable { kind };
         let mut fields = Reader(reader.bytes().ok_or_else(|| broken(0))?);
@@ -428,7 +428,7 @@ fn put_one(kind: u8, number: u32, out: &mut Vec<u8>) {
     put(u64::from(number), out);
 }
 
-/// Puts the length of what was written since `start` before it.
+/// Inserts the length of the bytes since `start` before them.
 fn prefix_length(start: usize, out: &mut Vec<u8>) {
     let mut length = Vec::with_capacity(4);
     put((out.len() - start) as u64, &mut length);

@@ -31,7 +31,7 @@ pub trait Store: Send + 'static {
     /// Opens a file that is there.
     fn open(&mut self, name: &str) -> io::Result<Self::File>;
 
-    /// Gives a file another name; one that has it already is replaced.
+    /// Gives a file another name, and replaces a file of that name.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file and gives its space back.
@@ -70,13 +70,13 @@ pub trait File: Send + Sync + 'static {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// The disk is to begin with what was written there, and nobody waits for it. A hint, which may do nothing.
+    /// Starts the writeback of these bytes without waiting for it. A hint, which may do nothing.
     fn write_out(&self, _offset: u64, _length: u64) {}
 
     /// Makes all that was written certain. After an error nothing is known of any of it.
     fn sync(&self) -> io::Result<()>;
 
-    /// Writes all of `bytes` at `offset` and makes them certain, but not what was written before. After an error nothing is
+    /// Writes all of `bytes` at `offset` and makes them durable, but no earlier writes. After an error nothing is
     /// known of anything that was not certain.
     fn write_synced_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.write_at(bytes, offset)?;
@@ -240,7 +240,7 @@ impl ReadOnly {
 
 impl Drop for ReadOnly {
     fn drop(&mut self) {
-        // Not by closing alone: a child process may have a copy.
+        // Closing alone would not unlock it: a child process may have a copy.
         if let Some(lock) = &self.lock {
             let _ = lock.unlock();
         }

@@ -1,6 +1,10 @@
 //! `ms mq consume`.
 
 use std::{
+    env,
+    ffi::OsStr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
     process::{ExitStatus, Stdio},
     sync::{
         Arc,
@@ -44,6 +48,9 @@ pub(crate) struct ConsumeArgs {
 
 pub(super) async fn run(client: &MqClient, args: ConsumeArgs) -> Result<(), Failure> {
     let signal = signals::end();
+    let program = args.command.first().map(String::as_str).unwrap_or_default();
+    // Without the command every message would become a dead letter.
+    check_program(program, env::var_os("PATH").as_deref())?;
     // A cluster that cannot be reached is told at once; a topic that does not exist yet is waited for.
     let node = client.one(None).await?;
     if let Err(error @ QueueError::Status(_)) = node.stats(Some(args.topic.clone()), Extensions::default()).await {
@@ -80,6 +87,17 @@ pub(super) async fn run(client: &MqClient, args: ConsumeArgs) -> Result<(), Fail
         () = enough.notified() => drop(consumer.stop(args.stop_within).await),
     }
     Ok(())
+}
+
+/// Refuses a command that cannot be started: as a shell does it, in the directories of `paths` unless it has a slash.
+fn check_program(program: &str, paths: Option<&OsStr>) -> Result<(), Failure> {
+    let is_program =
+        |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    let found = match program.contains('/') {
+        true => is_program(Path::new(program)),
+        false => env::split_paths(paths.unwrap_or_default()).any(|directory| is_program(&directory.join(program))),
+    };
+    if found { Ok(()) } else { Err(Failure::Usage(format!("{program}: there is no such program"))) }
 }
 
 /// The command of each message.

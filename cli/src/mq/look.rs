@@ -1,4 +1,6 @@
-//! `ms mq peek`, `get`, `list`, `cancel` and `stats`.
+//! `ms mq peek`, `get`, `list`, `cancel`, `reschedule`, `prioritize` and `stats`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use ms_mq::{DEFAULT_QUEUE, MessageId, MessageInfo, Mode, MqClient, QueueStats, TopicStats};
@@ -7,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::{
     exit::Failure,
     output::{Output, put_bytes, put_headers, row},
+    times,
 };
 
 #[derive(Args, Debug)]
@@ -23,6 +26,30 @@ pub(crate) struct PeekArgs {
 pub(crate) struct GetArgs {
     topic: String,
     id: MessageId,
+    #[arg(long, default_value = DEFAULT_QUEUE)]
+    queue: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RescheduleArgs {
+    topic: String,
+    id: MessageId,
+    #[arg(long, default_value = DEFAULT_QUEUE)]
+    queue: String,
+    /// Date when it is delivered, such as 2027-01-31T08:00:00Z, within 366 days; in the past: at once.
+    #[arg(long, value_name = "DATE", value_parser = times::date, required_unless_present = "delay", conflicts_with = "delay")]
+    due: Option<u64>,
+    /// Time from now until it is delivered.
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    delay: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PrioritizeArgs {
+    topic: String,
+    id: MessageId,
+    /// 0 to 255: higher ones are delivered first.
+    priority: u8,
     #[arg(long, default_value = DEFAULT_QUEUE)]
     queue: String,
 }
@@ -64,6 +91,16 @@ pub(super) async fn cancel(client: &MqClient, args: &GetArgs) -> Result<(), Fail
     Ok(client.cancel(&args.topic, &args.queue, args.id).await?)
 }
 
+pub(super) async fn reschedule(client: &MqClient, args: &RescheduleArgs) -> Result<(), Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let due = args.due.unwrap_or_else(|| times::millis(now.saturating_add(args.delay.unwrap_or_default())));
+    Ok(client.reschedule(&args.topic, &args.queue, args.id, due).await?)
+}
+
+pub(super) async fn prioritize(client: &MqClient, args: &PrioritizeArgs) -> Result<(), Failure> {
+    Ok(client.reprioritize(&args.topic, &args.queue, args.id, args.priority).await?)
+}
+
 /// A message as an object: the body and headers only if the node sent them.
 pub(super) fn message(info: &MessageInfo) -> Map<String, Value> {
     let mut row = row! {
@@ -73,6 +110,8 @@ pub(super) fn message(info: &MessageInfo) -> Map<String, Value> {
         "due_ms": info.due_ms,
         "retries": info.retries,
         "priority": info.priority,
+        "ttr_ms": info.ttr_ms(),
+        "expires_ms": info.expires_ms(),
     };
     if let Some(reason) = &info.reason {
         row.insert("reason".to_owned(), reason.as_str().into());

@@ -28,7 +28,7 @@ pub(crate) struct BackupArgs {
 pub(crate) struct RestoreArgs {
     /// The backup: a directory that `ms mq backup` made, or a copy of it.
     backup: PathBuf,
-    /// Directory for the node; it is made. One that is not empty is refused.
+    /// Directory for the node; it is made. A directory that is not empty is refused.
     directory: PathBuf,
     /// Restores what can be read of a damaged backup.
     #[arg(long)]

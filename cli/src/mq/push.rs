@@ -35,9 +35,15 @@ pub(crate) struct PushArgs {
     /// A header, KEY=VALUE; may be given several times.
     #[arg(short = 'H', long, value_name = "KEY=VALUE", value_parser = header)]
     header: Vec<(String, String)>,
-    /// Time until the message is delivered, at most 3 days.
+    /// Time until the message is delivered, at most 366 days.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = times::parse)]
     delay: Duration,
+    /// Date when the message is delivered, such as 2027-01-31T08:00:00Z, within 366 days; in the past: at once.
+    #[arg(long, value_name = "DATE", value_parser = times::date)]
+    due: Option<u64>,
+    /// Time to live: a message that is not handled by then is a dead letter. Default: the topic's.
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    ttl: Option<Duration>,
     /// Length of its leases. Default: the topic's.
     #[arg(long, value_name = "TIME", value_parser = times::parse)]
     ttr: Option<Duration>,
@@ -87,7 +93,7 @@ impl PushArgs {
             DurabilityName::Queued => Durability::Queued,
         };
         let too_long = |_| Failure::Usage("--ttr: at most 49 days".to_owned());
-        Ok(Push {
+        let push = Push {
             route_key: self.route_key.clone(),
             delay_ms: times::millis(self.delay),
             ttr_ms: self.ttr.map(times::millis).map(u32::try_from).transpose().map_err(too_long)?,
@@ -96,7 +102,9 @@ impl PushArgs {
             durability,
             headers: self.header.iter().map(|(key, value)| (key.clone(), value.clone().into_bytes().into())).collect(),
             ..Push::new(self.topic.as_str(), body)
-        })
+        };
+        let push = self.due.into_iter().fold(push, Push::with_due_ms);
+        Ok(self.ttl.map(times::millis).into_iter().fold(push, Push::with_ttl_ms))
     }
 }
 

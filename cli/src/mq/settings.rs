@@ -28,6 +28,15 @@ pub(crate) struct ConfigureArgs {
     /// Time for which a dedup key counts, at most 24h. Default: 10m.
     #[arg(long, value_name = "TIME", value_parser = times::parse)]
     dedup_window: Option<Duration>,
+    /// Dead letters of one queue on one node; the oldest beyond them are dropped. Default: 100000.
+    #[arg(long, value_name = "COUNT")]
+    max_dead: Option<u64>,
+    /// Dead letters that have been dead for longer are dropped. Default: never.
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    dead_age: Option<Duration>,
+    /// Time to live of messages that are pushed without one; they are dead letters when it ends. Default: without end.
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    ttl: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -37,7 +46,8 @@ enum ModeName {
 }
 
 pub(super) async fn configure(client: &MqClient, args: ConfigureArgs) -> Result<(), Failure> {
-    let ConfigureArgs { topic, mode, auto_ack, ttr, max_retries, max_length, dedup_window } = args;
+    let ConfigureArgs { topic, mode, auto_ack, ttr, max_retries, max_length, dedup_window, max_dead, dead_age, ttl } =
+        args;
     let settings = Settings {
         mode: mode.map(|mode| match mode {
             ModeName::Exact => Mode::Exact,
@@ -48,6 +58,9 @@ pub(super) async fn configure(client: &MqClient, args: ConfigureArgs) -> Result<
         max_retries,
         max_length,
         dedup_window_ms: dedup_window.map(times::millis),
+        max_dead,
+        dead_age_ms: dead_age.map(times::millis),
+        ttl_ms: ttl.map(times::millis),
         ..Settings::default()
     };
     if settings == Settings::default() {

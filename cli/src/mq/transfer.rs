@@ -95,7 +95,7 @@ struct Header {
     value_base64: Option<String>,
 }
 
-/// Bytes as text, or if they are none in base64.
+/// Bytes as text, or in base64 if they are no UTF-8.
 fn text_or_base64(bytes: &[u8]) -> (Option<String>, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Some(text.to_owned()), None),
@@ -157,7 +157,7 @@ pub(super) async fn export(client: &MqClient, args: &ExportArgs, output: &Output
         while let Some((id, message)) = found.next().await {
             match message {
                 Ok(message) => output.object(&Line::of(args, message))?,
-                // It was acked meanwhile.
+                // Acked meanwhile.
                 Err(QueueError::Service(MqError::NoMessage(_))) => {}
                 Err(error) => return Err(stopped(error, after)),
             }

@@ -172,6 +172,29 @@ impl MqClient {
         self.nodes.at_number(id.node(), cancel, |result| result.as_ref().is_err_and(is_elsewhere)).await
     }
 
+    /// Makes a message that is ready or delayed due at this time, in milliseconds since 1970 and within 366 days; in the past: at
+    /// once.
+    ///
+    /// # Errors
+    /// [`MqError::NoMessage`], or of the call.
+    pub async fn reschedule(&self, topic: &str, queue: &str, id: MessageId, due_ms: u64) -> Result<(), QueueError> {
+        let reschedule = |node: Stub| async move {
+            node.reschedule(topic.to_owned(), queue.to_owned(), id, due_ms, Extensions::default()).await.map(drop)
+        };
+        self.nodes.at_number(id.node(), reschedule, |result| result.as_ref().is_err_and(is_elsewhere)).await
+    }
+
+    /// Gives a message another priority.
+    ///
+    /// # Errors
+    /// [`MqError::NoMessage`], or of the call.
+    pub async fn reprioritize(&self, topic: &str, queue: &str, id: MessageId, priority: u8) -> Result<(), QueueError> {
+        let reprioritize = |node: Stub| async move {
+            node.reprioritize(topic.to_owned(), queue.to_owned(), id, priority, Extensions::default()).await.map(drop)
+        };
+        self.nodes.at_number(id.node(), reprioritize, |result| result.as_ref().is_err_and(is_elsewhere)).await
+    }
+
     /// Makes dead letters ready again, their retries at 0; without ids, all of them. Returns their number.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Loss of what was durable.
+//! Loss of durable bytes.
 
 use std::fmt;
 

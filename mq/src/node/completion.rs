@@ -33,7 +33,7 @@ impl Completion {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the waiting: wakes one, which wakes the rest. Who calls this calls [`tell`](Self::tell) a little later, because
+    /// Ends the waiting: wakes one, which wakes the rest. The caller then calls [`tell`](Self::tell) a little later, because
     /// nobody can say when that one is polled.
     pub(super) fn complete(&self, outcome: Result<(), MqError>) {
         let first = {

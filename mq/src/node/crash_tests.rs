@@ -125,7 +125,7 @@ async fn work(node: &Node<FaultyFile>, clock: &Manual, random: &mut fastrand::Rn
     }
 }
 
-/// Compares what is there with what was promised, and goes on from what is there.
+/// Compares the recovered messages with the promised ones, and goes on from the recovered ones.
 async fn check(node: &Node<FaultyFile>, promised: &mut Promised) {
     assert!(node.damage().0.is_empty(), "a crash is no damage: {:?}", node.damage());
     let there = all(node).await;

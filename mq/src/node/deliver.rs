@@ -1,4 +1,4 @@
-//! Handing out: from the queue, with the body, to whoever waits; and back when it reaches nobody.
+//! Delivery: from the queue, with the body, to a waiting consumer; and back when it reaches no consumer.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -72,7 +72,7 @@ impl<F: File> Node<F> {
                         Found::Nothing(listening, next)
                     }
                     Some(handed) => {
-                        // A waiter must hear of the end of the lease; one that has waited says so when it goes.
+                        // A waiter must hear of the end of the lease; a departing waiter tells the next.
                         if waiter.is_none()
                             && let Some(news) = inner.waiting.get(&number)
                         {
@@ -250,7 +250,7 @@ fn leased(handed: &Handed) -> Leased {
     Leased { queue: handed.queue, id: handed.id, lease: handed.lease }
 }
 
-/// Somebody who waits for messages, or has.
+/// Waiter for messages of a queue, until it is dropped.
 struct Popper<'a, F: File> {
     shared: &'a Shared<F>,
     news: Arc<Notify>,

@@ -106,7 +106,7 @@ pub(super) struct Group {
     pub(super) copied_keys: Vec<(u32, Vec<Key>)>,
 }
 
-/// Messages that can be handed out, for those who wait for them.
+/// Messages that became ready, for their queues' waiters.
 #[derive(Debug, Default)]
 pub(super) struct News(Vec<(QueueNumber, Arc<Notify>, usize)>);
 

@@ -312,7 +312,7 @@ impl<F: File> Node<F> {
         Ok(deleted)
     }
 
-    /// Releases what was removed, in steps. If the caller goes, the thread of the log goes on with it.
+    /// Releases removed messages, in steps. If the caller goes, the thread of the log goes on with it.
     async fn release(&self) {
         while !self.shared.release_some() {
             tokio::task::yield_now().await;
@@ -321,7 +321,7 @@ impl<F: File> Node<F> {
 }
 
 impl<F: File> Shared<F> {
-    /// Releases a part of what was removed; returns true if nothing is left.
+    /// Releases a part of the removed messages; returns true if nothing is left.
     pub(super) fn release_some(&self) -> bool {
         let (discarded, done) = self.lock().state.release_some();
         // Millions of entries: not under the lock.

@@ -25,7 +25,7 @@ use clean::Cleaning;
 pub(super) use gathering::Gathering;
 pub(super) use reclaim::Reclaim;
 
-/// Segments that are reserved, besides what the state needs: what pushes must leave, and one that they write.
+/// Segments that are reserved, besides what the state needs: the reserve of pushes, and the segment that they write.
 pub(super) const SPARES: usize = 4;
 /// The pause between two tries to begin a segment on a full disk.
 const RETRY: Duration = Duration::from_millis(50);
@@ -52,7 +52,7 @@ pub(super) struct Writer<S: Store> {
     pub(super) gathering: Gathering,
     /// Something was written since it last had nothing to do.
     pub(super) lately: bool,
-    /// Some who wait for these may not know yet.
+    /// Outcomes whose callers may not be notified yet.
     pub(super) answered: Answered,
 }
 
@@ -148,7 +148,7 @@ impl<S: Store> Writer<S> {
         let mut inner = self.shared.lock();
         // Wake consumers before producers, unless more than `FEW` producers wait: many producers would wait for each other.
         if inner.poppers == 0 || callers > FEW {
-            // Under the lock: whoever comes back sees what follows, and is on the way meanwhile.
+            // Under the lock: a caller that comes back sees the changes below, and is on its way meanwhile.
             answer_synced(&mut self.groups, &mut self.answered);
         }
         for (group, place) in self.groups.iter_mut().zip(&places) {

@@ -353,7 +353,7 @@ fn check_due(push: &Push, now: Millis) -> Result<(), MqError> {
 fn check_push(push: &Push) -> Result<(), MqError> {
     check_name("topic", &push.topic)?;
     if let Some(key) = &push.route_key {
-        // A regular expression may hold anything; an exact one that is no name matches no queue.
+        // A regular expression may hold anything; an exact key that is no name matches no queue.
         if key.is_empty() || key.len() > 4096 {
             return Err(MqError::Invalid("route_key is empty, or longer than 4,096 bytes".to_owned()));
         }

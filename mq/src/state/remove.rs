@@ -80,7 +80,7 @@ impl State {
         count
     }
 
-    /// Releases the places of what was discarded, one step of it. Returns what is to be dropped without the lock, and false if
+    /// Releases the places of discarded messages, one step of it. Returns what is to be dropped without the lock, and false if
     /// more is left.
     pub(crate) fn release_some(&mut self) -> (Option<Discarded>, bool) {
         let Some(discarded) = self.discarded.front_mut() else { return (None, true) };

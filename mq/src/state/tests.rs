@@ -168,7 +168,7 @@ fn reasons_are_short_when_there_are_many() {
     assert!(lengths[0] > 1024 && lengths[1] > 1024 && lengths[2] < 128, "{lengths:?}");
 }
 
-/// A pattern that the node has not compiled ahead is compiled; one that it has is not.
+/// A pattern that the node has not compiled ahead is compiled; a known pattern is not.
 #[test]
 fn patterns_are_compiled_ahead() {
     let (mut state, mut batch) = (state(), Batch::default());

@@ -1,4 +1,4 @@
-//! A disk in memory that forgets what was not synced, and fails when it is told to.
+//! Disk in memory that forgets unsynced bytes, and fails when it is told to.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,7 +12,7 @@ use super::{File, Store};
 /// Bytes that a disk writes at once, or not at all, or in part.
 const SECTOR: usize = 512;
 
-/// The disk, for who watches and breaks it.
+/// The disk, for a test that watches and breaks it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faulty(Arc<Mutex<Inner>>);
 
@@ -77,7 +77,7 @@ impl Faulty {
         self.lock().space = bytes;
     }
 
-    /// The power comes back. Nothing is there of what was not synced.
+    /// The power comes back. Unsynced bytes are gone.
     pub(crate) fn lose(&self) {
         let mut inner = self.lock();
         (inner.left, inner.fails) = (None, None);
@@ -89,7 +89,7 @@ impl Faulty {
         inner.names = inner.synced_names.clone();
     }
 
-    /// The power comes back. Of what was not synced any part is there: sectors new, old, or torn; names up to some step.
+    /// The power comes back. Any part of the unsynced bytes is there: sectors new, old, or torn; names up to some step.
     pub(crate) fn crash(&self, random: &mut fastrand::Rng) {
         let mut inner = self.lock();
         (inner.left, inner.fails) = (None, None);

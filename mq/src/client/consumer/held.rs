@@ -188,7 +188,7 @@ impl Held {
         Next::Start(Box::new(Started { bytes: size(&delivery), delivery, lost }))
     }
 
-    /// A handler has ended. Its message stays held until it is settled; without a lease, or with one that is lost, it is over.
+    /// A handler has ended. Its message stays held until it is settled; without a lease, or with a lost lease, it is over.
     /// Returns true if it is to be settled.
     pub(super) fn ended(&mut self, receipt: Option<Receipt>, bytes: usize, took: Duration) -> bool {
         self.running -= 1;

@@ -68,7 +68,7 @@ async fn backlog(count: u64) {
         within("pushing");
     }
     assert_eq!(live(&node).0, count + 1);
-    // What goes comes back elsewhere: the log goes round many times, past the one that stays.
+    // Acked messages are replaced by new ones: the log goes round many times, past the message that stays.
     for _ in 0..3 * count / 1000 {
         push(&node, 1000).await;
         let receipts = take(&node).await;

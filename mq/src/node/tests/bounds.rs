@@ -138,7 +138,7 @@ async fn dead_letters_are_dropped_by_number_and_age_and_their_reasons_are_clippe
     let found = letters(&node).await;
     assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids[2..]);
     assert!(found.iter().all(|(_, reason)| reason.len() < 1100 && reason.ends_with("ää")), "{}", found[0].1.len());
-    // One that is leased is not dropped.
+    // A leased dead letter is not dropped.
     let leased = node.pop_dead(&Pop::new("t", "default")).await.unwrap().remove(0);
     node.change(settings(None, Some(3_500))).await.unwrap();
     clock.advance(500);

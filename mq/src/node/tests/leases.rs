@@ -88,7 +88,7 @@ async fn a_receipt_is_good_for_its_queue_only() {
     assert_eq!(stats(&node, "t").await.queues[0].leased, 1);
 }
 
-/// Of those who wait, whoever is still there gets what comes back by itself.
+/// A waiter that is still there gets the message whose lease expires.
 #[tokio::test]
 async fn a_waiting_pop_hears_of_a_lease_that_ends_and_of_a_delay_that_is_over() {
     let directory = tempfile::tempdir().unwrap();
@@ -112,7 +112,7 @@ async fn a_waiting_pop_hears_of_a_lease_that_ends_and_of_a_delay_that_is_over() 
     assert_eq!(one[0].retries + other[0].retries, 1);
     node.change(Change::Purge(QueueName::new("game", "default"))).await.unwrap();
 
-    // The push wakes the one that does not wait for long enough.
+    // The push wakes the waiter whose time is too short.
     let (short, long) = (waiting(20), waiting(300_000));
     tokio::task::yield_now().await;
     let id = node.push(Push { delay_ms: 200, ..Push::new("game", b"later".to_vec()) }).await.unwrap();

@@ -43,7 +43,7 @@ pub(super) async fn pop(node: &Node<FaultyFile>, most: u32) -> Vec<Delivery> {
     node.pop(&wish).await.unwrap()
 }
 
-/// The power goes, and with it what was not synced; it comes back.
+/// The power goes, and with it unsynced bytes; it comes back.
 pub(super) fn power_loss(disk: &Disk, node: Node<FaultyFile>) {
     disk.fail_after(0);
     drop(node);

@@ -29,7 +29,7 @@ async fn a_poison_message_is_dead_after_its_retries_and_one_while_the_queue_move
             }
             assert_eq!(delivery.retries, deliveries);
             deliveries += 1;
-            // Whoever takes it says so, or dies over it.
+            // A consumer that takes it nacks it, or dies over it.
             if deliveries % 2 == 0 {
                 node.end(&receipt, &End::nack(Duration::from_millis(10), "it cannot be read")).await.unwrap();
             }

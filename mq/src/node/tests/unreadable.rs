@@ -1,4 +1,4 @@
-//! Sectors that cannot be read: what was in them is lost and named, and all else goes on.
+//! Sectors that cannot be read: their messages are lost and named, and all else goes on.
 
 use std::collections::BTreeSet;
 
@@ -96,7 +96,7 @@ async fn a_queue_moves_past_what_cannot_be_read_and_cleaning_does_too() {
     let first = pop(&node, 1).await.remove(0);
     assert_eq!((first.id, node.damage().1), (ids[1], vec![ids[0]]));
     node.give_back(first.receipt.into_iter().collect())();
-    // All others are done with but one and the one that cannot be read, so that the log is cleaned.
+    // All messages are acked but one and the unreadable message, so that the log is cleaned.
     let kept = ids[5];
     loop {
         let popped = pop(&node, 100).await;

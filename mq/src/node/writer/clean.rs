@@ -12,7 +12,7 @@ use crate::{
     store::{Store, is_unreadable},
 };
 
-/// How much is copied forward between two groups: twice what was written meanwhile, but no more than one of so many parts
+/// How much is copied forward between two groups: twice the bytes written meanwhile, but no more than one of so many parts
 /// of a segment, and no less than one of so many.
 const STEPS: (u64, u64) = (8, 32);
 /// Bytes that one step copies at most: readers accept no longer batches than 32 MiB.

@@ -1,7 +1,7 @@
 //! Cleaning of a log on a full disk, where records of leases, failed deliveries and settings use up the space that acks need.
 //! Pure.
 //!
-//! Segments are freed strictly oldest first. So what was written lately is reclaimed when all older segments have been cleaned:
+//! Segments are freed strictly oldest first. So recent records are reclaimed when all older segments have been cleaned:
 //! one round through the log. A round costs as much writing as there is live data, so the next one begins only when enough was
 //! written, or is needed no more.
 

@@ -93,7 +93,7 @@ fn leases_are_renewed_at_half_and_over_at_their_end() {
     let due = held.due(now + ms(1000));
     assert_eq!((due.lost, due.renewals.len()), (vec![failed.id()], 1));
     assert_eq!(due.renewals[0].receipt, renewed);
-    // The handler of a lost one is cancelled, and one that no handler has begun is gone.
+    // The handler of a lost message is cancelled, and a lost message that no handler has begun is gone.
     let is_running_lost = started.delivery.receipt == Some(failed);
     let lost = started.lost.as_mut().unwrap();
     assert_eq!(lost.try_recv() == Err(oneshot::error::TryRecvError::Closed), is_running_lost);
