@@ -27,6 +27,8 @@ mod gregister_election;
 mod mirror;
 #[path = "registry_conformance/nacos.rs"]
 mod nacos;
+#[path = "registry_conformance/nacos_pair.rs"]
+mod nacos_pair;
 #[path = "registry_conformance/normal.rs"]
 mod normal;
 #[path = "registry_conformance/plugs.rs"]
@@ -35,6 +37,8 @@ mod plugs;
 mod shop;
 #[path = "registry_conformance/union.rs"]
 mod union;
+#[path = "registry_conformance/wild.rs"]
+mod wild;
 #[path = "registry_conformance/zookeeper.rs"]
 mod zookeeper;
 

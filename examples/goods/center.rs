@@ -45,6 +45,10 @@ pub(crate) async fn server(
         Some(tls) => server.tls(tls),
         None => server,
     };
+    let server = match &args.advertise {
+        Some(address) => server.advertise(address),
+        None => server,
+    };
     Ok(match args.rate_limit() {
         Some(limit) => server.limit(limit),
         None => server,

@@ -40,6 +40,7 @@ impl Backoff {
 }
 
 /// Period of full reads where a watch stands: they correct whatever it may have missed.
+#[cfg(any(feature = "etcd", feature = "gregister", feature = "zookeeper"))]
 pub(crate) fn reread() -> Duration {
     jittered(Duration::from_secs(80))
 }

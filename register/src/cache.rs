@@ -50,12 +50,8 @@ impl Cache {
 
     /// Makes the directory if it is not there. What others may write is not trusted.
     pub(crate) fn open(directory: PathBuf, about: &About) -> Result<Self, RegisterError> {
-        let invalid = |reason: String| about.invalid(format!("cache={}: {reason}", directory.display()));
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|error| invalid(error.to_string()))?;
-        let found = fs::symlink_metadata(&directory).map_err(|error| invalid(error.to_string()))?;
-        if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o022 != 0 {
-            return Err(invalid("give a directory of this user that others cannot write to (mode 700)".to_owned()));
-        }
+        private_directory(&directory)
+            .map_err(|error| about.invalid(format!("cache={}: {error}", directory.display())))?;
         Ok(Self { directory: directory.into(), about: about.clone() })
     }
 
@@ -147,6 +143,19 @@ impl Cache {
     fn path(&self, service: &ServiceName) -> PathBuf {
         self.directory.join(format!("{:016x}-{service}.json", hash(self.about.url())))
     }
+}
+
+/// Makes a directory of this user alone, if it is not there.
+///
+/// # Errors
+/// It is somebody else's, others may write to it, or it is a link.
+pub(crate) fn private_directory(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let found = fs::symlink_metadata(directory)?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        return Err(io::Error::other("give a directory of this user that others cannot write to (mode 700)"));
+    }
+    Ok(())
 }
 
 fn now() -> Duration {

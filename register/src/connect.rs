@@ -109,9 +109,9 @@ fn configured(url: &str) -> Result<Box<dyn Connect>, RegisterError> {
             if !(url.hosts.is_empty() && url.path.is_empty()) {
                 return Err(url.invalid("it takes neither hosts nor a path"));
             }
-            Box::new(Configured::<MemoryBackend>((), None))
+            Box::new(Configured::<MemoryBackend>((), cache))
         }
-        "static" => Box::new(Configured::<StaticBackend>(StaticBackend::config(&url)?, None)),
+        "static" => Box::new(Configured::<StaticBackend>(StaticBackend::config(&url)?, cache)),
         scheme => {
             let known = FEATURES.into_iter().find(|feature| *feature == scheme);
             let unknown = || RegisterError::UnknownScheme { scheme: scheme.to_owned(), known: KNOWN };

@@ -49,6 +49,7 @@ mod instance;
 pub mod internals;
 mod login;
 mod memory;
+mod meter;
 #[cfg(feature = "nacos")]
 mod nacos;
 mod observe;

@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 use crate::{
     About, Instance, RegisterError, ServiceName,
     backoff::{Backoff, Reasons},
+    meter,
 };
 
 /// Keeper of one registration in one back end, made by [`Backend::lease`](crate::Backend::lease). Its calls never overlap.
@@ -231,7 +232,11 @@ impl Owners {
         self.hold(service, &id, &registration.control).await?;
         let (first, confirmed) = oneshot::channel();
         let updates = Updates { requests: updated, waiting: Vec::new() };
-        runtime.spawn(Owner { keeper, name, state: publish, stopped, listed, updates }.run(start, first));
+        let facts = about.clone();
+        runtime.spawn(
+            Owner { keeper, name, about: facts, state: publish, stopped, listed, was_listed: false, updates }
+                .run(start, first),
+        );
         confirmed.await.unwrap_or_else(|_| Err(about.no_runtime()))?;
         Ok(registration)
     }
@@ -305,10 +310,12 @@ async fn asked(stopped: &mut watch::Receiver<bool>) {
 struct Owner {
     keeper: Box<dyn LeaseKeeper>,
     name: String,
+    about: About,
     state: watch::Sender<RegistrationState>,
     stopped: watch::Receiver<bool>,
     /// The instance as it was written last.
     listed: watch::Sender<Instance>,
+    was_listed: bool,
     updates: Updates,
 }
 
@@ -333,7 +340,7 @@ impl Owner {
                     tokio::select! {
                         biased;
                         () = asked(&mut self.stopped) => {
-                            self.state.send_replace(RegistrationState::Deregistered);
+                            self.show(RegistrationState::Deregistered);
                             return;
                         }
                         () = &mut connected => break,
@@ -352,12 +359,25 @@ impl Owner {
             Err(error) => return self.undo(caller, error).await,
         };
         if is_listed {
-            self.state.send_replace(RegistrationState::Listed);
+            self.show(RegistrationState::Listed);
         }
         if caller.is_none_or(|caller| caller.send(Ok(())).is_ok()) {
             self.hold(is_listed).await;
         }
         self.release().await;
+    }
+
+    /// Publishes its state, and counts.
+    fn show(&mut self, state: RegistrationState) {
+        let before = self.state.send_replace(state);
+        let change = i8::from(state == RegistrationState::Listed) - i8::from(before == RegistrationState::Listed);
+        if change != 0 {
+            meter::listed(&self.about, f64::from(change));
+        }
+        if change > 0 && self.was_listed {
+            meter::regained(&self.about);
+        }
+        self.was_listed |= change > 0;
     }
 
     /// Hands an update to the keeper, unless that refuses it.
@@ -372,7 +392,7 @@ impl Owner {
     /// Writes what the keeper has, and answers the updates that are written or refused with it. Not cancelled: a write under way
     /// may arrive, so its outcome must be known before a release.
     async fn acquire(&mut self) -> Result<(), RegisterError> {
-        let written = self.keeper.acquire().await;
+        let written = self.keeper.acquire().await.inspect_err(|error| meter::failed(&self.about, error));
         if written.as_ref().is_err_and(RegisterError::is_transient) {
             return written;
         }
@@ -422,7 +442,7 @@ impl Owner {
                 if !is_updated {
                     info!("{} is listed", self.name);
                 }
-                self.state.send_replace(RegistrationState::Listed);
+                self.show(RegistrationState::Listed);
                 backoff.reset();
                 reasons = Reasons::default();
                 let lost = tokio::select! {
@@ -438,7 +458,8 @@ impl Owner {
                     }
                     Ok(reason) => {
                         warn!("{} was lost: {reason}", self.name);
-                        self.state.send_replace(RegistrationState::Lost);
+                        meter::lost(&self.about, &reason);
+                        self.show(RegistrationState::Lost);
                         is_updated = false;
                     }
                 }
@@ -455,7 +476,7 @@ impl Owner {
             is_listed = acquired.is_ok();
             if let Err(error) = acquired {
                 is_updated = false;
-                self.state.send_replace(RegistrationState::Lost);
+                self.show(RegistrationState::Lost);
                 reasons.tell(&self.name, &error);
             }
         }
@@ -468,7 +489,7 @@ impl Owner {
             sleep(backoff.next_delay()).await;
         }
         info!("{} is deregistered", self.name);
-        self.state.send_replace(RegistrationState::Deregistered);
+        self.show(RegistrationState::Deregistered);
     }
 }
 

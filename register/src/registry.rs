@@ -15,6 +15,7 @@ use crate::{
     ServicesWatch, SnapshotCell, SnapshotWatch,
     backoff::rounds,
     cache::Cache,
+    meter,
     observe::Observers,
     owner::{Owners, Start},
     sieve::Sieve,
@@ -136,7 +137,8 @@ impl<B: Backend> MsRegister for Registry<B> {
     async fn list(&self, service: &ServiceName) -> Result<Vec<Instance>, RegisterError> {
         self.check_open()?;
         self.backend.check(service, None)?;
-        Ok(self.sieve.sift(service, self.backend.list(service).await?))
+        let found = self.backend.list(service).await.inspect_err(|error| meter::failed(self.about(), error))?;
+        Ok(self.sieve.sift(service, found))
     }
 
     fn watch(&self, service: &ServiceName) -> SnapshotWatch {
@@ -171,7 +173,8 @@ impl<B: Backend> MsRegister for Registry<B> {
             return Err(self.about().unnamed_services());
         }
         self.check_open()?;
-        let mut services = self.backend.services().await?;
+        let services = self.backend.services().await;
+        let mut services = services.inspect_err(|error| meter::failed(self.about(), error))?;
         services.sort();
         services.dedup();
         Ok(services)
@@ -184,7 +187,11 @@ impl<B: Backend> MsRegister for Registry<B> {
         let (backend, link, runtime) = (self.backend.clone(), self.link.clone(), self.runtime().ok());
         Ok(self.observers.open(runtime.as_ref(), |cell: ServicesCell| async move {
             link.await_up(|error| cell.fail(error.clone())).await;
-            rounds("watch of the services", || backend.follow_services(&cell), |error| cell.fail(error)).await;
+            let failed = |error| {
+                meter::failed(backend.about(), &error);
+                cell.fail(error);
+            };
+            rounds("watch of the services", || backend.follow_services(&cell), failed).await;
         }))
     }
 
@@ -230,7 +237,11 @@ async fn follow<B: Backend>(backend: &B, service: &ServiceName, cell: &SnapshotC
         cell.fail(&error);
         return std::future::pending().await;
     }
-    rounds(&format!("watch of `{service}`"), || backend.follow(service, cell), |error| cell.fail(&error)).await;
+    let failed = |error| {
+        meter::failed(backend.about(), &error);
+        cell.fail(&error);
+    };
+    rounds(&format!("watch of `{service}`"), || backend.follow(service, cell), failed).await;
 }
 
 impl<B: Backend> fmt::Debug for Registry<B> {

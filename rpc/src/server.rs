@@ -388,6 +388,11 @@ impl Server {
             (None, Some(registry)) => advertise::choose(self.address, registry.url()).await?,
             (None, None) => Instance::new(self.address.ip().to_string(), self.address.port()),
         };
+        for registry in &self.registries {
+            if let Some(doubt) = advertise::doubt(self.address, &address, registry.url()) {
+                warn!("{doubt}");
+            }
+        }
         let mut instance = address.with_weight(self.weight);
         for (key, value) in &self.metadata {
             instance = instance.with_metadata(key, value);

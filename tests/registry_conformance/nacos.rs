@@ -12,8 +12,12 @@ use ms_register_conformance::{Fixture, Untidy, Warnings, ids, service, within};
 pub(crate) struct NacosFixture(Server);
 
 impl NacosFixture {
+    pub(crate) fn url(&self) -> String {
+        self.0.url()
+    }
+
     /// Calls Nacos's own HTTP interface.
-    async fn http(&self, method: &str, path: &str, parameters: &[(&str, &str)]) -> String {
+    pub(crate) async fn http(&self, method: &str, path: &str, parameters: &[(&str, &str)]) -> String {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         let target = format!("/nacos/v1/ns/{path}?{query}");
         let answer = request(method, &self.0.address(), &target).await.unwrap();

@@ -62,7 +62,8 @@ async fn one_member_that_is_away_takes_nothing_out_of_service() {
     nacos.kill();
     let url = format!("union:{}|{}", nacos.url(), etcd.url());
     let registry = within(SOON, "a start with one of them", ms_register::connect(&url)).await.unwrap();
-    assert_eq!(registry.url(), format!("union:{}|{}/ms-rpc", nacos.url(), etcd.url()));
+    let nacos_url = format!("{}?namespace=&group=DEFAULT_GROUP", nacos.url());
+    assert_eq!(registry.url(), format!("union:{nacos_url}|{}/ms-rpc", etcd.url()));
     let goods = service("goods");
     let registration = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
     assert_eq!(ids(&registry.list(&goods).await.unwrap()), ["10.0.0.1:80"]);

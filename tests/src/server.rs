@@ -28,6 +28,8 @@ pub struct Server {
     port: u16,
     directory: TempDir,
     process: Option<Child>,
+    /// Connections that ZooKeeper takes from one address; 0: any number.
+    connections: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +112,24 @@ impl Server {
         Self::launch(Kind::Zookeeper).await
     }
 
+    /// The same with so many connections from one address (`maxClientCnxns`).
+    ///
+    /// # Errors
+    /// As for [`zookeeper`](Self::zookeeper).
+    pub async fn zookeeper_with_connections(most: u32) -> io::Result<Self> {
+        Self::launch_with(Kind::Zookeeper, most).await
+    }
+
     async fn launch(kind: Kind) -> io::Result<Self> {
+        // One machine makes many connections here.
+        Self::launch_with(kind, 0).await
+    }
+
+    async fn launch_with(kind: Kind, connections: u32) -> io::Result<Self> {
         let mut tries = 0;
         loop {
             let directory = tempfile::Builder::new().prefix("ms-tests-").tempdir()?;
-            let mut server = Self { kind, port: ports::free(kind.offsets())?, directory, process: None };
+            let mut server = Self { kind, port: ports::free(kind.offsets())?, directory, process: None, connections };
             tries += 1;
             match server.start(Data::Kept).await {
                 // Another test may have taken the port in between.
@@ -229,8 +244,7 @@ impl Server {
             "clientPortAddress=127.0.0.1".to_owned(),
             "tickTime=500".to_owned(),
             "maxSessionTimeout=60000".to_owned(),
-            // One machine makes many connections here.
-            "maxClientCnxns=0".to_owned(),
+            format!("maxClientCnxns={}", self.connections),
             "admin.enableServer=false".to_owned(),
             "4lw.commands.whitelist=srvr,wchp".to_owned(),
         ];

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{Master, Term};
-use crate::{About, Instance, RegisterError, ServiceName, backoff::Backoff};
+use crate::{About, Instance, RegisterError, ServiceName, backoff::Backoff, meter};
 
 /// One campaign in one back end, made by [`ElectionBackend::candidate`](crate::ElectionBackend::candidate). Its calls never
 /// overlap.
@@ -166,7 +166,8 @@ impl Campaigns {
         let (elected, outcome) = oneshot::channel();
         let (problem, problems) = watch::channel(None);
         let name = format!("`{service}` {} in {}", instance.id(), about.url());
-        let task = Task { candidate, name, term, stopped, problem, _withdrawing: withdrawing };
+        let facts = (about.clone(), service.clone());
+        let task = Task { candidate, name, facts, term, stopped, problem, _withdrawing: withdrawing };
         runtime.spawn(task.run(elected));
         let token = match timeout_at(end, outcome).await {
             Ok(outcome) => outcome.unwrap_or_else(|_| Err(about.closed()))?,
@@ -214,6 +215,7 @@ fn after(deadline: Duration) -> Instant {
 struct Task {
     candidate: Box<dyn Candidate>,
     name: String,
+    facts: (About, ServiceName),
     term: Arc<Term>,
     stopped: watch::Receiver<bool>,
     /// Last failure, for the caller whose time is over.
@@ -236,6 +238,8 @@ impl Task {
         let is_awaited = outcome.is_some_and(|outcome| elected.send(outcome).is_ok());
         if let Some(token) = token.filter(|_| is_awaited) {
             info!("{} is the master, token {token}", self.name);
+            let (about, service) = &self.facts;
+            meter::leads(about, service, true);
             let lost = tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stopped| *stopped) => None,
@@ -243,9 +247,13 @@ impl Task {
                 reason = self.candidate.held(&self.term) => Some(reason),
             };
             match lost {
-                Some(reason) => warn!("{} is no longer the master: {reason}", self.name),
+                Some(reason) => {
+                    meter::deposed(about, service);
+                    warn!("{} is no longer the master: {reason}", self.name);
+                }
                 None => info!("{} resigns", self.name),
             }
+            meter::leads(about, service, false);
         }
         self.term.end();
         let mut backoff = Backoff::default();

@@ -1,9 +1,12 @@
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use nacos_sdk::api::props::ClientProps;
+use rustix::process::geteuid;
+use tracing::debug;
 
 use crate::{
     About, Instance, Login, RegisterError,
+    cache::private_directory,
     url::{RegistryUrl, Rules},
 };
 
@@ -23,6 +26,8 @@ pub struct NacosConfig {
     pub cluster: String,
     /// Bounds each call to Nacos, the first connection included. Default 3 s; above 0.
     pub timeout: Duration,
+    /// Beginning of the paths over HTTP, as the server has it (`server.servlet.context-path`). Default `/nacos`; `/` for none.
+    pub context_path: String,
     /// The user to log in as over HTTP; none by default. The password is never printed, and the client crate does not get it.
     pub login: Option<Login>,
 }
@@ -37,7 +42,7 @@ impl NacosConfig {
     }
 
     pub(crate) fn from_url(url: &RegistryUrl) -> Result<Self, RegisterError> {
-        url.check_keys(&["namespace", "group", "cluster", "timeout", "username", "password"])?;
+        url.check_keys(&["namespace", "group", "cluster", "contextPath", "timeout", "username", "password"])?;
         if !url.path.is_empty() {
             return Err(url.invalid("it takes no path: namespace and group are parameters"));
         }
@@ -47,6 +52,7 @@ impl NacosConfig {
             namespace: url.text("namespace", default.namespace),
             group: url.text("group", default.group),
             cluster: url.text("cluster", default.cluster),
+            context_path: url.text("contextPath", default.context_path),
             timeout: url.seconds("timeout", default.timeout)?,
             login: url.login()?,
         };
@@ -57,7 +63,8 @@ impl NacosConfig {
     /// Without credentials.
     pub(crate) fn about(&self) -> About {
         let namespace = if self.namespace.is_empty() { "public" } else { &self.namespace };
-        About::new(format!("nacos://{}", self.servers.join(",")))
+        let url = format!("nacos://{}?namespace={}&group={}", self.servers.join(","), self.namespace, self.group);
+        About::new(url)
             .with_scope(format!("nacos/{namespace}/{}", self.group))
             .with_expiry(super::EXPIRY)
             .with_propagation(super::PROPAGATION)
@@ -67,6 +74,14 @@ impl NacosConfig {
         let about = &self.about();
         if self.group.is_empty() || self.cluster.is_empty() {
             return Err(about.invalid("group and cluster cannot be empty: leave them out for Nacos's own defaults"));
+        }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._~-".contains(c);
+        if !(self.context_path.starts_with('/') && self.context_path.chars().all(is_plain)) {
+            return Err(about.invalid("contextPath: give a path that begins with a slash, such as /nacos"));
+        }
+        let is_shown = |c: char| !(c.is_control() || c.is_whitespace() || "?&#|%+".contains(c));
+        if !self.namespace.chars().chain(self.group.chars()).all(is_shown) {
+            return Err(about.invalid("namespace and group: no spaces, and none of ? & # | % +"));
         }
         Rules { about, hosts: &self.servers, timeout: self.timeout, expiry: None }.check()?;
         self.grpc_addresses().map(drop)
@@ -84,6 +99,23 @@ impl NacosConfig {
         self.servers.iter().map(grpc).collect()
     }
 
+    /// A directory of this user alone. The client crate writes every list to disk, follows links there, and cannot be told not to. Nothing
+    /// reads it.
+    fn unread_cache() -> PathBuf {
+        let usual = std::env::temp_dir().join(format!("ms-register-nacos-{}", geteuid().as_raw()));
+        match private_directory(&usual) {
+            Ok(()) => usual,
+            // Somebody else has taken the name.
+            Err(error) => {
+                let other = usual.with_extension(format!("{:016x}", fastrand::u64(..)));
+                debug!("{}: {error}; {} is used", usual.display(), other.display());
+                // An error: the crate finds no directory, and says so in its log.
+                let _ = private_directory(&other);
+                other
+            }
+        }
+    }
+
     /// Settings of the client crate. Left to its defaults it would obey environment variables over this configuration,
     /// and keep an empty list from those who watch.
     pub(super) fn props(&self, servers: &[String]) -> ClientProps {
@@ -94,8 +126,7 @@ impl NacosConfig {
             .env_first(false)
             .naming_push_empty_protection(false)
             .load_cache_at_start(false)
-            // The client crate writes every list to disk, and cannot be told not to. Nothing reads it.
-            .cache_dir(std::env::temp_dir().join("ms-register-nacos"))
+            .cache_dir(Self::unread_cache())
     }
 }
 
@@ -106,6 +137,7 @@ impl Default for NacosConfig {
             namespace: String::new(),
             group: "DEFAULT_GROUP".to_owned(),
             cluster: "DEFAULT".to_owned(),
+            context_path: "/nacos".to_owned(),
             timeout: Duration::from_secs(3),
             login: None,
         }
@@ -126,7 +158,7 @@ mod tests {
         let config = config.unwrap();
         assert_eq!(config.servers, ["a:8848", "b:8848"]);
         assert_eq!((config.about().scope().unwrap(), config.cluster.as_str()), ("nacos/dev/shop", "c1"));
-        assert_eq!(config.about().url(), "nacos://a:8848,b:8848");
+        assert_eq!(config.about().url(), "nacos://a:8848,b:8848?namespace=dev&group=shop");
         assert_eq!(config.grpc_addresses().unwrap(), ["a:9848", "b:9848"]);
         assert!(!format!("{config:?}").contains("\"p\""));
         let plain = parse("nacos://a:8848?namespace=").unwrap();
@@ -140,6 +172,8 @@ mod tests {
             ("nacos://a:1/path", "takes no path"),
             ("nacos://a:65000", "past 65535"),
             ("nacos://a:1?group=", "cannot be empty"),
+            ("nacos://a:1?group=a%20b", "no spaces"),
+            ("nacos://a:1?contextPath=nacos", "begins with a slash"),
             ("nacos://a:1?password=p", "both username and password"),
             ("nacos://a:1?tenant=x", "`tenant` is not a parameter"),
             ("nacos://", "names no host"),

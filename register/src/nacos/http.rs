@@ -34,6 +34,8 @@ pub(super) struct Http(Arc<Shared>);
 struct Shared {
     client: Client<HttpConnector, Full<Bytes>>,
     servers: Vec<String>,
+    /// Without a slash at its end.
+    context_path: String,
     about: About,
     timeout: Duration,
     login: Option<Login>,
@@ -72,6 +74,7 @@ impl Http {
         Self(Arc::new(Shared {
             client,
             servers: config.servers.clone(),
+            context_path: config.context_path.trim_end_matches('/').to_owned(),
             about: config.about(),
             timeout: config.timeout,
             login: config.login.clone(),
@@ -87,7 +90,7 @@ impl Http {
         }
         let user = [("username", login.username.as_str()), ("password", login.password.expose())];
         let form = Serializer::new(String::new()).extend_pairs(user).finish();
-        let (status, body) = self.ask("log in", Method::POST, "/nacos/v1/auth/login", form).await?;
+        let (status, body) = self.ask("log in", Method::POST, "/v1/auth/login", form).await?;
         if status.is_server_error() {
             return Err(self.0.about.unreachable(words(status, &body)));
         }
@@ -107,7 +110,7 @@ impl Http {
         let token = self.token().as_ref().map(|token| token.text.clone());
         let token = token.as_deref().map(|token| (Self::TOKEN, token));
         let query = Serializer::new(String::new()).extend_pairs(parameters).extend_pairs(token).finish();
-        Ok(format!("/nacos/v1/ns/instance?{query}"))
+        Ok(format!("/v1/ns/instance?{query}"))
     }
 
     /// Changes the instance as the console does. `parameters` name it, and what is changed.
@@ -132,7 +135,7 @@ impl Http {
 
     /// Ok when this server answers HTTP, whatever it says.
     pub(super) async fn answers(&self, server: &str) -> Result<(), RegisterError> {
-        self.exchange(server, &Method::GET, "/nacos/v1/console/health/readiness", "").await.map(drop)
+        self.exchange(server, &Method::GET, "/v1/console/health/readiness", "").await.map(drop)
     }
 
     /// Asks one server after the other, each for a share of the time, until one answers.
@@ -163,9 +166,10 @@ impl Http {
         body: &str,
     ) -> Result<(StatusCode, Bytes), RegisterError> {
         // Errors name the server, and never the path, which may hold a token.
-        let Shared { about, client, .. } = &*self.0;
-        let uri =
-            format!("http://{server}{path}").parse().map_err(|_| about.invalid(format!("{server:?} is no host")))?;
+        let Shared { about, client, context_path, .. } = &*self.0;
+        let uri = format!("http://{server}{context_path}{path}")
+            .parse()
+            .map_err(|_| about.invalid(format!("{server:?} is no host")))?;
         let mut request = Request::new(Full::new(Bytes::from(body.to_owned())));
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri;

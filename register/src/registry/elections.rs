@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     Backend, Election, ElectionBackend, Instance, Leadership, Master, MasterCell, MasterWatch, RegisterError,
-    ServiceName, backoff::rounds, election::Campaigns, observe::Observers,
+    ServiceName, backoff::rounds, election::Campaigns, meter, observe::Observers,
 };
 
 #[derive(Debug)]
@@ -74,5 +74,9 @@ async fn follow<B: Backend>(backend: &B, service: &ServiceName, cell: &MasterCel
     }
     let Some(elections) = backend.elections() else { return };
     let what = format!("watch of the master of `{service}`");
-    rounds(&what, || elections.follow_master(service, cell), |error| cell.fail(error)).await;
+    let failed = |error| {
+        meter::failed(backend.about(), &error);
+        cell.fail(error);
+    };
+    rounds(&what, || elections.follow_master(service, cell), failed).await;
 }

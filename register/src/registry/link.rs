@@ -8,6 +8,7 @@ use tracing::info;
 use crate::{
     About, Backend, RegisterError,
     backoff::{Backoff, Reasons},
+    meter,
 };
 
 #[derive(Clone, Debug)]
@@ -86,6 +87,7 @@ impl Link {
         let connecting = async {
             let (mut backoff, mut reasons) = (Backoff::default(), Reasons::default());
             while let Err(error) = backend.connect().await {
+                meter::failed(backend.about(), &error);
                 reasons.tell("not connected yet", &error);
                 self.replace_if_down(State::Down(Some(error)));
                 let is_wanted = self.state.sender_count() > 1 || self.state.receiver_count() > 1;

@@ -121,3 +121,59 @@ async fn closing_deregisters_and_ends_the_watches() {
         drop(registration);
     }
 }
+
+#[test]
+fn what_happens_is_counted() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let happen = async {
+        let memory = Memory::new();
+        let registration = memory.register(&goods(), Instance::new("h", 80)).await.unwrap();
+        let kept = memory.register(&goods(), Instance::new("h", 81)).await.unwrap();
+        let mut state = registration.state();
+        memory.remove(&goods(), "h:80");
+        state.wait_for(|state| *state == RegistrationState::Lost).await.unwrap();
+        state.wait_for(|state| *state == RegistrationState::Listed).await.unwrap();
+        kept.deregister(Duration::from_secs(1)).await.unwrap();
+        let leader = memory.election().unwrap();
+        let leader = leader.campaign(&goods(), Instance::new("h", 80), Duration::from_secs(1)).await.unwrap();
+        memory.set_down(true);
+        memory.list(&goods()).await.unwrap_err();
+        memory.services().await.unwrap_err();
+        memory.set_down(false);
+        memory.wipe();
+        leader.lost().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    metrics::with_local_recorder(&recorder, || runtime.block_on(happen));
+    let mut found: Vec<_> = recorder
+        .snapshotter()
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let labels = key.key().labels().filter(|label| label.key() != "registry");
+            let labels: String = labels.map(|label| format!(" {}={}", label.key(), label.value())).collect();
+            let value = match value {
+                DebugValue::Counter(count) => count as f64,
+                DebugValue::Gauge(value) => value.into_inner(),
+                DebugValue::Histogram(_) => f64::NAN,
+            };
+            format!("{}{labels} {value}", key.key().name())
+        })
+        .collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "ms_register_deposed_total service=goods 1",
+            "ms_register_failed_total reason=unreachable 2",
+            "ms_register_leads service=goods 0",
+            "ms_register_listed 1",
+            "ms_register_lost_total reason=it was removed 2",
+            "ms_register_regained_total 2",
+        ]
+    );
+}

@@ -244,6 +244,11 @@ impl Link {
         let open = async move { begin.begin(runtime, connector.connect(&servers)).await };
         opening.spawn_on(open, &self.runtime);
         let client = match opening.join_next().await {
+            Some(Ok(Err(error))) if !is_refusal(&error) => {
+                // Seen of the client crate: it does not tell a server that refuses from one that ends connections.
+                let hint = "no server of it opens a session: none runs, or they have too many connections of this machine (maxClientCnxns)";
+                return Err(self.about.unreachable(format!("{hint}: {error}")));
+            }
             Some(Ok(opened)) => opened.map_err(|error| self.named(&error))?,
             Some(Err(_)) | None => return Err(self.about.no_runtime()),
         };

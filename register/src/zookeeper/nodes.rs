@@ -28,9 +28,12 @@ impl Node {
     }
 }
 
-/// All children of `directory` with their data, sorted by name, none where there is no such node. It includes whatever any
-/// client was told is written.
-pub(super) async fn children(client: &Client, directory: &str) -> Result<Vec<Node>, Error> {
+/// Nodes that are read at once, each by a request of its own.
+pub(super) const TOGETHER: usize = 1_000;
+
+/// The names of all children of `directory`, sorted, none where there is no such node. It includes whatever any client was told is
+/// written.
+pub(super) async fn names(client: &Client, directory: &str) -> Result<Vec<String>, Error> {
     // Asked for in this order, and so answered. A server may lag behind the others; this makes it catch up.
     let (caught_up, names) = (client.sync(directory), client.list_children(directory));
     caught_up.await?;
@@ -39,12 +42,27 @@ pub(super) async fn children(client: &Client, directory: &str) -> Result<Vec<Nod
         names => names?,
     };
     names.sort();
+    Ok(names)
+}
+
+/// These children of `directory` with their data, in their order.
+pub(super) async fn read(client: &Client, directory: &str, names: &[String]) -> Result<Vec<Node>, Error> {
     // Each is sent when it is made, so they wait together.
     let reads: Vec<_> = names.iter().map(|name| client.get_data(&format!("{directory}/{name}"))).collect();
     let mut nodes = Vec::with_capacity(names.len());
     for (name, read) in names.iter().zip(reads) {
         // One that is gone went in between.
         nodes.extend(Node::read(name, read.await)?);
+    }
+    Ok(nodes)
+}
+
+/// All children of `directory` with their data, sorted by name.
+pub(super) async fn children(client: &Client, directory: &str) -> Result<Vec<Node>, Error> {
+    let names = names(client, directory).await?;
+    let mut nodes = Vec::with_capacity(names.len());
+    for some in names.chunks(TOGETHER) {
+        nodes.extend(read(client, directory, some).await?);
     }
     Ok(nodes)
 }

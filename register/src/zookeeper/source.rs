@@ -39,9 +39,27 @@ impl Reader {
 
     pub(super) async fn list(&self, service: &ServiceName) -> Result<Vec<Found>, RegisterError> {
         let directory = &self.layout.directory(service);
-        let read = |client: Client| async move { nodes::children(&client, directory).await };
-        let found = self.link.call("list the instances", read).await?;
-        Ok(self.found(&self.decoded(directory, found)))
+        let names = |client: Client| async move { nodes::names(&client, directory).await };
+        let names = self.link.call("list the instances", names).await?;
+        let mut listing = Listing::new();
+        // Each within the timeout: a list may be long.
+        for some in names.chunks(nodes::TOGETHER) {
+            let read = |client: Client| async move { nodes::read(&client, directory, some).await };
+            self.put_all(&mut listing, directory, &self.link.call("read the instances", read).await?);
+        }
+        Ok(self.found(&listing))
+    }
+
+    /// The same on one session.
+    async fn listing(&self, session: &Session, directory: &str) -> Result<Listing, RegisterError> {
+        let client = &session.client;
+        let names = self.link.bounded(session, "list the instances", nodes::names(client, directory)).await?;
+        let mut listing = Listing::new();
+        for some in names.chunks(nodes::TOGETHER) {
+            let found = self.link.bounded(session, "read the instances", nodes::read(client, directory, some)).await?;
+            self.put_all(&mut listing, directory, &found);
+        }
+        Ok(listing)
     }
 
     /// One watch, for as long as its session lives. Events may be lost with the connection, so all is read again after that.
@@ -52,8 +70,7 @@ impl Reader {
         let watch = client.watch(directory, AddWatchMode::PersistentRecursive);
         let mut watcher = self.link.bounded(&session, "open a watch", watch).await?;
         loop {
-            let found = self.link.bounded(&session, "list the instances", nodes::children(client, directory)).await?;
-            let mut listing = self.decoded(directory, found);
+            let mut listing = self.listing(&session, directory).await?;
             cell.refresh(self.found(&listing));
             let due = Instant::now() + reread();
             while let Ok(event) = timeout_at(due, session.life.told(watcher.changed())).await {
@@ -150,12 +167,8 @@ impl Reader {
         self.layout.listed(listing.iter().map(|(name, found)| (name.as_str(), found.clone())))
     }
 
-    fn decoded(&self, directory: &str, found: Vec<Node>) -> Listing {
-        let mut listing = Listing::new();
-        for node in &found {
-            self.put(&mut listing, directory, node);
-        }
-        listing
+    fn put_all(&self, listing: &mut Listing, directory: &str, found: &[Node]) {
+        found.iter().for_each(|node| self.put(listing, directory, node));
     }
 
     fn put(&self, listing: &mut Listing, directory: &str, node: &Node) {

@@ -56,6 +56,23 @@ fn what_goes_one_by_one_is_believed() {
 }
 
 #[test]
+fn a_list_that_was_kept_counts_until_the_registry_speaks() {
+    let mut goods = Followed::new();
+    goods.insert(&[1, 2]);
+    let registry = goods.registry.clone();
+    let watch = registry.watch(&goods.service);
+    goods.registry.set_down(true);
+    assert_eq!(watch.current().freshness(), Freshness::Stale);
+    assert_eq!(goods.at(0), [1, 2], "stale, and all that is known");
+    goods.registry.set_down(false);
+    goods.remove(&[1]);
+    assert_eq!(goods.at(1), [1, 2], "what has just come back is held");
+    goods.insert(&[3]);
+    goods.registry.set_down(true);
+    assert_eq!(goods.at(2), [1, 2], "from now on a stale list says nothing new");
+}
+
+#[test]
 fn an_empty_list_is_believed_after_the_period() {
     let mut goods = Followed::new();
     let _watch = goods.registry.watch(&goods.service);
