@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use ms_register::{Instance, Static};
 use ms_rpc::{Blob, CallInfo, CallOptions, Client, ClientProxy, Context, RateLimit, Server};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ const MAX_IN_FLIGHT: usize = 4_096;
 
 /// How long all connections of a proxy may take to come up.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Calls at a time until then.
+const TOGETHER: usize = 64;
 
 /// One [`Client`] for each connection: no registry, no balancer, no retry.
 #[derive(Debug)]
@@ -135,18 +139,23 @@ async fn through_proxy(server: SocketAddr, instances: usize, connections: usize)
 
 /// Calls until every connection of the proxy has been called over.
 async fn warm(goods: GoodsClient, connections: usize) -> Result<Vec<GoodsClient>, Failure> {
-    let begin = Instant::now();
-    let (info, mut seen) = (CallInfo::default(), HashSet::new());
-    let called = goods.with(CallOptions::new().info(&info));
+    let (begin, mut seen) = (Instant::now(), HashSet::new());
     while seen.len() < connections {
         if begin.elapsed() > PATIENCE {
             return Err(format!("{} of {connections} connections were up after {PATIENCE:?}", seen.len()).into());
         }
-        let caller = called.caller().await?.ok_or("a connection over TCP without an address")?;
-        // Connections to different addresses may have the same port on our side.
-        seen.insert((info.instance(), caller));
+        for found in join_all((0..TOGETHER).map(|_| way(&goods))).await {
+            seen.insert(found?);
+        }
     }
     Ok(vec![goods])
+}
+
+/// Instance that a call went to, and our side of its connection: connections to different addresses may have the same port there.
+async fn way(goods: &GoodsClient) -> Result<(Option<String>, SocketAddr), Failure> {
+    let info = CallInfo::default();
+    let caller = goods.with(CallOptions::new().info(&info)).caller().await?;
+    Ok((info.instance(), caller.ok_or("a connection over TCP without an address")?))
 }
 
 /// Listens as an application does, at the default level; where the lines go costs nothing here.
