@@ -35,10 +35,7 @@ pub(crate) async fn server(
     registry: Arc<dyn MsRegister>,
     tls: Option<&Tls>,
 ) -> Result<Server, ServerError> {
-    let mut server = Server::bind(&format!("{}:{}", args.host, args.port)).await?;
-    if let Some(address) = &args.advertise {
-        server = server.advertise(address.as_str());
-    }
+    let server = Server::bind(&format!("{}:{}", args.host, args.port)).await?;
     let shop = Shop { served_by: server.address().to_string() };
     let server = server.register_with(registry).weight(args.weight).serve(GoodsServer::new(shop));
     let server = match tls {
