@@ -113,7 +113,10 @@ fn is_named(service: &str, uris: &[String], hosts: &[String]) -> bool {
     let (uri, host) = (format!("spiffe://{DOMAIN}/{service}"), format!("{service}.{SUFFIX}"));
     let is_label = |label: &str| {
         let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        (1..64).contains(&label.len()) && label.bytes().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
+        (1..64).contains(&label.len())
+            && label.bytes().all(is_inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     let is_host = host.len() <= 253 && host.split('.').all(is_label);
     uris.contains(&uri) || is_host && hosts.iter().any(|name| name.eq_ignore_ascii_case(&host))
@@ -142,7 +145,8 @@ pub(crate) mod seeds {
 
     pub(crate) fn first_byte() -> Vec<Vec<u8>> {
         let handshake = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03".to_vec();
-        let begins = [script::hello(Side::Client), handshake, b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0x15, 3, 3, 0, 2]];
+        let begins =
+            [script::hello(Side::Client), handshake, b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0x15, 3, 3, 0, 2]];
         begins.iter().flat_map(|begin| [0, 1].map(|form| [&[form], &begin[..]].concat())).collect()
     }
 
