@@ -14,6 +14,7 @@ pub(crate) struct RegistryUrl {
     /// The same, but for slashes that it begins with beyond the one that ends the hosts.
     pub(crate) rooted_path: String,
     /// All between `://` and the query, as it is.
+    #[cfg_attr(not(feature = "file"), allow(dead_code, reason = "only files are named by it"))]
     pub(crate) location: String,
     query: Vec<(String, String)>,
     /// Scheme, hosts and path: never the query, which may hold a password.
