@@ -434,7 +434,9 @@ fn the_back_ends_of_this_build_are_listed_and_others_are_not_promised() {
     let all = [
         ("memory", true),
         ("static", true),
+        ("dns", cfg!(feature = "dns")),
         ("etcd", cfg!(feature = "etcd")),
+        ("file", cfg!(feature = "file")),
         ("gregister", cfg!(feature = "gregister")),
         ("nacos", cfg!(feature = "nacos")),
         ("zookeeper", cfg!(feature = "zookeeper")),
