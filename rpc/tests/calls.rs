@@ -20,6 +20,7 @@ async fn every_codec_and_compression_brings_the_same_values() {
     for codec in Codec::ALL {
         for compression in Compression::ALL {
             let builder = Client::builder().codec(codec.clone()).compression(compression.clone());
+            let builder = builder.deadline(Duration::from_secs(10));
             let client = builder.connect(&server.address().to_string()).await.unwrap();
             let shop = ShopClient::new(client);
             assert_eq!(shop.find(5).await.unwrap(), Item::of(5));
