@@ -47,10 +47,6 @@ pub(crate) struct Mark {
 }
 
 impl FrameBuf {
-    pub(crate) const fn new() -> Self {
-        Self { data: Vec::new(), segments: Vec::new(), handed: 0, watched: Vec::new() }
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.data.len() + self.handed
     }
@@ -243,22 +239,26 @@ impl FrameBuf {
 
 thread_local! {
     static SCRATCH: RefCell<Vec<FrameBuf>> = const { RefCell::new(Vec::new()) };
-    static REQUEST: RefCell<FrameBuf> = const { RefCell::new(FrameBuf::new()) };
+    static REQUEST: RefCell<FrameBuf> = RefCell::default();
 }
 
-/// Runs `encode` with an empty buffer: one for each thread, and a fresh one where user code encodes within `encode`. What is
-/// left in it is dropped.
+/// Runs `encode` with an empty buffer: one for each thread, and a fresh one where user code encodes within `encode`. Bytes that
+/// are left in it are dropped.
 #[inline]
 pub(crate) fn with_scratch<R>(encode: impl FnOnce(&mut FrameBuf) -> R) -> R {
     REQUEST.with(|request| match request.try_borrow_mut() {
         Ok(mut buffer) => {
+            // User code that panics leaves its bytes.
+            if !buffer.is_empty() {
+                buffer.clear();
+            }
             let result = encode(&mut buffer);
-            if !buffer.is_empty() || buffer.capacity() > KEEP {
+            if buffer.capacity() > KEEP {
                 buffer.clear();
             }
             result
         }
-        Err(_) => encode(&mut FrameBuf::new()),
+        Err(_) => encode(&mut FrameBuf::default()),
     })
 }
 

@@ -118,6 +118,22 @@ fn what_does_not_go_out_is_heard_of() {
 }
 
 #[test]
+fn user_code_that_panics_leaves_nothing_to_the_next_request() {
+    let panicked = std::panic::catch_unwind(|| {
+        with_scratch(|buffer| {
+            buffer.data().push(1);
+            panic!("user code");
+        });
+    });
+    assert!(panicked.is_err());
+    with_scratch(|buffer| {
+        assert!(buffer.is_empty());
+        buffer.data().push(2);
+        with_scratch(|within| assert!(within.is_empty(), "user code that encodes has a buffer of its own"));
+    });
+}
+
+#[test]
 fn a_large_piece_is_not_copied() {
     let mut buffer = FrameBuf::default();
     buffer.data().push(1);
