@@ -428,3 +428,21 @@ pub struct TopicStats {
     /// No tag is known yet.
     pub extensions: Extensions,
 }
+
+impl TopicStats {
+    /// Its settings as JSON, under the names of HTTP and of the command line.
+    pub fn settings_as_json(&self) -> serde_json::Value {
+        let Self { settings, auto_ack, .. } = self;
+        serde_json::json!({
+            "mode": match self.mode { Mode::Exact => "exact", Mode::Fuzzy => "fuzzy" },
+            "auto_ack": auto_ack,
+            "ttr_ms": settings.ttr_ms,
+            "max_retries": settings.max_retries,
+            "max_length": settings.max_length,
+            "dedup_window_ms": settings.dedup_window_ms,
+            "max_dead": settings.max_dead,
+            "dead_age_ms": settings.dead_age_ms,
+            "ttl_ms": settings.ttl_ms,
+        })
+    }
+}

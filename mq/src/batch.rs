@@ -257,17 +257,8 @@ mod tests {
     #[test]
     fn many_that_are_alike_take_little_of_a_footer() {
         let copies = vec![(4, CopyState { due: 1_800_000_000_000, retries: 0, dead: None })];
-        let message = MessageRecord {
-            id: MessageId((1_800_000_000_000 - 1_483_228_800_000) << 22),
-            topic: 3,
-            copies,
-            priority: 0,
-            ttr: 0,
-            end: None,
-            group: None,
-            headers: Vec::new(),
-            body: vec![7; 256].into(),
-        };
+        let bare = MessageRecord::bare((1_800_000_000_000 - 1_483_228_800_000) << 22, 3);
+        let message = MessageRecord { copies, body: vec![7; 256].into(), ..bare };
         let mut batch = Batch::default();
         for number in 0..100 {
             batch.add_message(&MessageRecord { id: MessageId(message.id.0 + number), ..message.clone() });

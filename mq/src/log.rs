@@ -426,18 +426,7 @@ mod tests {
     /// Writes one message with such a body; returns how many bytes are prepared for those that follow.
     fn append_and_prepare(log: &mut Log<Faulty>, body: usize) -> u64 {
         let body = vec![7; body].into();
-        let (copies, headers) = (Vec::new(), Vec::new());
-        let message = MessageRecord {
-            id: MessageId(1),
-            topic: 1,
-            copies,
-            priority: 0,
-            ttr: 0,
-            end: None,
-            group: None,
-            headers,
-            body,
-        };
+        let message = MessageRecord { body, ..MessageRecord::bare(1, 1) };
         let mut batch = Batch::default();
         batch.add_message(&message);
         log.append(&batch, 0).unwrap();

@@ -280,6 +280,13 @@ impl Record {
 }
 
 impl MessageRecord {
+    /// A message with nothing but an id and a topic.
+    #[cfg(test)]
+    pub(crate) fn bare(id: u64, topic: TopicNumber) -> Self {
+        let (id, headers, body) = (MessageId(id), Vec::new(), Bytes::new());
+        Self { id, topic, copies: Vec::new(), priority: 0, ttr: 0, end: None, group: None, headers, body }
+    }
+
     /// Appends the record, whose entry has been written already.
     pub(crate) fn write(&self, entry: &[u8], out: &mut Vec<u8>) {
         let mut headers = Vec::new();

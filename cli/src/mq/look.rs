@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use ms_mq::{DEFAULT_QUEUE, MessageId, MessageInfo, Mode, MqClient, QueueStats, TopicStats};
+use ms_mq::{DEFAULT_QUEUE, MessageId, MessageInfo, MqClient, QueueStats, TopicStats};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -153,7 +153,6 @@ const STATS: [&str; 14] = [
 
 /// A queue as it stands on a node, and the settings of its topic.
 pub(super) fn queue_row(node: Value, topic: &TopicStats, queue: &QueueStats) -> Map<String, Value> {
-    let settings = &topic.settings;
     row! {
         "node": node,
         "topic": topic.topic.as_str(),
@@ -171,16 +170,6 @@ pub(super) fn queue_row(node: Value, topic: &TopicStats, queue: &QueueStats) -> 
         "dropped": queue.dropped,
         "oldest_ms": queue.oldest_ms,
         "paused": queue.paused,
-        "settings": row! {
-            "mode": if topic.mode == Mode::Fuzzy { "fuzzy" } else { "exact" },
-            "auto_ack": topic.auto_ack,
-            "ttr_ms": settings.ttr_ms,
-            "max_retries": settings.max_retries,
-            "max_length": settings.max_length,
-            "dedup_window_ms": settings.dedup_window_ms,
-            "max_dead": settings.max_dead,
-            "dead_age_ms": settings.dead_age_ms,
-            "ttl_ms": settings.ttl_ms,
-        },
+        "settings": topic.settings_as_json(),
     }
 }

@@ -71,23 +71,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{batch::Batch, message::MessageId};
+    use crate::batch::Batch;
 
     /// A batch of one message.
     fn batch(id: u64) -> (Batch, Place) {
-        let (copies, headers) = (Vec::new(), vec![("k".to_owned(), Bytes::from_static(b"v"))]);
+        let headers = vec![("k".to_owned(), Bytes::from_static(b"v"))];
         let body = Bytes::from(vec![id as u8; 1000]);
-        let message = MessageRecord {
-            id: MessageId(id),
-            topic: 1,
-            copies,
-            priority: 0,
-            ttr: 0,
-            end: None,
-            group: None,
-            headers,
-            body,
-        };
+        let message = MessageRecord { headers, body, ..MessageRecord::bare(id, 1) };
         let mut batch = Batch::default();
         batch.content.push(0);
         let place = batch.add_message(&message);

@@ -178,21 +178,10 @@ pub(super) fn message(info: &MessageInfo) -> Value {
 }
 
 pub(super) fn topic(stats: &TopicStats) -> Value {
-    let settings = &stats.settings;
     json!({
         "topic": stats.topic,
         "created_ms": stats.created_ms,
-        "settings": {
-            "mode": match stats.mode { Mode::Exact => "exact", Mode::Fuzzy => "fuzzy" },
-            "auto_ack": stats.auto_ack,
-            "ttr_ms": settings.ttr_ms,
-            "max_retries": settings.max_retries,
-            "max_length": settings.max_length,
-            "dedup_window_ms": settings.dedup_window_ms,
-            "max_dead": settings.max_dead,
-            "dead_age_ms": settings.dead_age_ms,
-            "ttl_ms": settings.ttl_ms,
-        },
+        "settings": stats.settings_as_json(),
         "queues": stats.queues.iter().map(queue).collect::<Value>(),
     })
 }
