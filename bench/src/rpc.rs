@@ -33,7 +33,7 @@ pub(crate) struct Rpc {
     output: PathBuf,
 }
 
-/// What implementations are compared to.
+/// Implementation that others are compared to.
 const CEILING: &str = "raw";
 
 /// Implementations of `--tls`; the first is what the others are compared to.

@@ -173,7 +173,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let signal = signals::end();
     let running = server.start().await?;
     if has_peers {
-        // What was changed just before this node was listed.
+        // Changes made just before this node was listed.
         catch_up(&registry, &node).await;
     }
     let calls = args.calls.unwrap_or(CALLS_AT_A_TIME);

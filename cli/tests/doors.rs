@@ -60,7 +60,7 @@ fn ms(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()
 }
 
-/// What a failed command says.
+/// Standard error of a command that fails.
 fn refused(output: &Output, code: i32, words: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{said}");

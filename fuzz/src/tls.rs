@@ -42,7 +42,7 @@ pub fn first_byte(input: &[u8]) {
     let heard = bounded(sent, || {
         ends(async {
             let mut stream = TcpStream::connect(address).await.expect("it listens");
-            // It may be closed by then.
+            // The pipe may be closed by then.
             let _ = stream.write_all(sent).await;
             let _ = stream.shutdown().await;
             let mut heard = Vec::new();

@@ -8,7 +8,7 @@ use crate::record::{Joined, Record};
 pub(crate) const SERVICE: &str = "mq";
 const NODE_ID: &str = "mq.node";
 const HTTP: &str = "mq.http";
-/// Of a server that takes TLS alone, over HTTP too.
+/// Address of a server that takes TLS alone, over HTTP too.
 const TLS: &str = "ms.tls";
 
 /// How often a node may miss a probe in a row.

@@ -52,7 +52,7 @@ async fn who_sends_slowly_is_cut_off() {
         let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
         let trickle = tokio::spawn(async move {
             for piece in pieces {
-                // It may be closed by then.
+                // The connection may be closed by then.
                 let _ = write.write_all(piece.as_bytes()).await;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -87,7 +87,7 @@ async fn what_is_under_way_is_answered_before_the_end() {
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let (address, served) = start(Router::new().route("/", any(handler)), async { drop(stopped.await) }).await;
-    // It would go on for ten seconds.
+    // The request would go on for ten seconds.
     let mut idle = TcpStream::connect(address).await.unwrap();
     let asked = tokio::spawn(async move { raw(address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await });
     entered.notified().await;

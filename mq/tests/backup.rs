@@ -56,7 +56,7 @@ async fn a_backup_stays_as_it_is_while_its_segments_are_freed() {
     assert!(segments >= 2, "{segments}");
     let backup = data.join("backups/first");
     let made = content(&backup);
-    // What comes now is not in it, and what goes now is.
+    // Messages that come now are not in the backup, and those that go now are.
     push(&node, 5, 100).await;
     node.end(&popped.receipt.unwrap(), &End::Ack).await.unwrap();
     // Until every segment of the backup was freed, which would be written again if it were not for the backup.

@@ -148,7 +148,7 @@ impl Cache {
 /// Makes a directory of this user alone, if it is not there.
 ///
 /// # Errors
-/// It is somebody else's, others may write to it, or it is a link.
+/// The directory has another owner, others may write to it, or it is a link.
 pub(crate) fn private_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let found = fs::symlink_metadata(directory)?;

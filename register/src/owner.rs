@@ -38,7 +38,7 @@ pub trait LeaseKeeper: Send + 'static {
     /// ones. It speaks to nobody.
     ///
     /// # Errors
-    /// What this kind of registry cannot hold; then the old ones stay.
+    /// Values that this kind of registry cannot hold; then the old ones stay.
     fn update(&mut self, instance: &Instance) -> Result<(), RegisterError>;
 
     /// Renews what `acquire` wrote. Returns, with the reason, when the instance may no longer be listed. Not bounded; cancelled by

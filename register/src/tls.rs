@@ -106,7 +106,7 @@ impl TlsReader {
     /// The contents, read again if the files have changed. Where that fails the old ones stay.
     ///
     /// # Errors
-    /// They cannot be read, and never were; the text names the file.
+    /// The files cannot be read, and never were; the text names the file.
     pub(crate) async fn pem(&self) -> io::Result<Arc<Pem>> {
         let slot = || self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let before = slot().clone();

@@ -45,7 +45,7 @@ impl UnionBackend {
         all(self.members.iter().cloned().map(ask)).await
     }
 
-    /// What the members that answer say together.
+    /// Answers of all members, one after the other.
     ///
     /// # Errors
     /// None answers; or those that do have nothing, and one does not answer: what that has is not known.

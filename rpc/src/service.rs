@@ -289,7 +289,7 @@ where
         let mut this = self.project();
         let Some(method) = this.method.as_mut().as_pin_mut() else { return Poll::Ready(()) };
         let result = ready!(method.poll(cx));
-        // What the method holds is dropped before its result is encoded.
+        // The method and all that it holds are dropped before its result is encoded.
         this.method.set(None);
         (this.write)(out, result);
         Poll::Ready(())

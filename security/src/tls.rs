@@ -124,7 +124,7 @@ impl Tls {
     }
 
     /// Reads all files again, and uses them for connections from now on if they fit together; returns true if they changed.
-    /// It reads files: on a runtime's thread, call it by `spawn_blocking`.
+    /// Reads files: on a runtime's thread, call it by `spawn_blocking`.
     ///
     /// # Errors
     /// The reason that the new files are not used; the previous configuration stays.

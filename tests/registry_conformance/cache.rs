@@ -51,7 +51,7 @@ async fn a_start_without_the_registry_calls_what_it_listed_last() {
     assert_eq!((snapshot.freshness(), snapshot.instances().len()), (Freshness::Stale, 1));
     assert!(snapshot.age(Instant::now()).unwrap() > Duration::ZERO);
 
-    // What the registry says counts as soon as it says anything, an empty list too; and that is not kept.
+    // The answer of the registry counts as soon as there is one, an empty list too; an empty list is not kept.
     etcd.start(Data::Kept).await.unwrap();
     server.shutdown().await;
     let mut watch = registry.watch(&service("shop"));

@@ -30,7 +30,7 @@ const JAR: &str = "/usr/share/java/zookeeper.jar";
 struct Member {
     process: Child,
     address: String,
-    /// What the others connect to: one for the data, one for elections.
+    /// Ports that the others connect to: one for the data, one for elections.
     relays: [Relay; 2],
 }
 

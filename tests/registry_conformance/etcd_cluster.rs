@@ -13,7 +13,7 @@ use crate::{authority::Authority, shop};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// What befalls one member.
+/// Fault of one member.
 #[derive(Clone, Copy, Debug)]
 enum Illness {
     Frozen,
@@ -79,7 +79,7 @@ fn lost(registration: &Registration) -> tokio::task::JoinHandle<bool> {
 async fn one_ill_member(illness: Illness, extent: Extent) {
     let mut cluster = EtcdCluster::start(&[]).await.unwrap();
     let user = log_in(&cluster).await;
-    // Of the leader, since that costs the most.
+    // The fault is the leader's, since that costs the most.
     let ill = cluster.leader().await.unwrap();
     let order = [ill, (ill + 1) % 3, (ill + 2) % 3];
     let url = cluster.url_of(order) + &user;
@@ -188,7 +188,7 @@ async fn users_change(options: &[&str]) {
     let passwd = |password: &'static str| {
         let cluster = &cluster;
         async move {
-            // It reads the password from its input.
+            // `etcdctl` reads the password from its input.
             let word = format!("{password}\n");
             cluster
                 .etcdctl_with(0, &["--user=root:secret-r", "user", "passwd", "app", "--interactive=false"], &word)
@@ -342,7 +342,7 @@ async fn certificates_are_checked_on_both_sides_and_read_again() {
     let registration = registry.register(&goods, Instance::new("10.0.0.1", 80)).await.unwrap();
     ms_register::connect(&format!("{good}&server_name=etcd.example")).await.unwrap();
 
-    // Of another name, another authority, expired, absent, and no PEM.
+    // Certificates of another name, of another authority, expired, absent, and no PEM.
     refused(&format!("{good}&server_name=other.example"), "certificate").await;
     let stranger = Authority::new();
     stranger.issue(&path("stranger"), &["client"]);

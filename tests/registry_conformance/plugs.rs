@@ -140,7 +140,7 @@ async fn srv_records_give_ports_weights_and_preference() {
     let shown: Vec<_> = listed.instances().iter().map(|one| (one.id(), one.weight())).collect();
     assert_eq!(shown, [("10.0.0.1:9112", 60.0), ("10.0.0.2:9113", 10.0), ("10.0.0.3:9113", 10.0)]);
 
-    // Those of the next priority, when the first are gone. Weights of 0 alone are equal.
+    // Instances of the next priority, when the first are gone. Weights of 0 alone are equal.
     let second = [record("c.example", 9114, 20, 0), record("a.example", 9112, 20, 0), record("b.example", 1, 30, 5)];
     dns.restart(&second.each_ref().map(String::as_str)).await.unwrap();
     let changed = watch.wait_for(|s| ids(s.instances()) == ["10.0.0.1:9112", "10.0.0.4:9114"]);

@@ -29,7 +29,7 @@ pub struct EtcdCluster {
 struct Member {
     client: u16,
     peer: u16,
-    /// What clients, and other members, connect to.
+    /// Relays that clients and other members connect to.
     to_client: Relay,
     to_peer: Relay,
     process: Option<Child>,
@@ -108,7 +108,7 @@ impl EtcdCluster {
     /// Runs etcd's own client on one member, past its relay, and returns what it prints.
     ///
     /// # Errors
-    /// It is not installed, or ends with an error.
+    /// The program is not installed, or ends with an error.
     pub async fn etcdctl(&self, index: usize, arguments: &[&str]) -> Result<String, Failure> {
         self.etcdctl_with(index, arguments, "").await
     }
@@ -141,7 +141,7 @@ impl EtcdCluster {
     /// Starts a proxy of etcd's own before all members. Dropping it ends the process.
     ///
     /// # Errors
-    /// It does not answer within 30 s.
+    /// The proxy does not answer within 30 s.
     pub async fn proxy(&self) -> Result<EtcdProxy, Failure> {
         let port = ports::free(&[])?;
         let endpoints: Vec<_> = self.members.iter().map(|member| format!("127.0.0.1:{}", member.client)).collect();
@@ -158,7 +158,7 @@ impl EtcdCluster {
     /// Stops a member from running while its sockets stay open.
     ///
     /// # Errors
-    /// It does not run.
+    /// The member does not run.
     pub fn freeze(&self, index: usize) -> Result<(), Failure> {
         Ok(signal::send(self.process(index)?, Signal::SIGSTOP)?)
     }
@@ -166,7 +166,7 @@ impl EtcdCluster {
     /// Lets a frozen member run again.
     ///
     /// # Errors
-    /// It does not run.
+    /// The member does not run.
     pub fn thaw(&self, index: usize) -> Result<(), Failure> {
         Ok(signal::send(self.process(index)?, Signal::SIGCONT)?)
     }
@@ -192,7 +192,7 @@ impl EtcdCluster {
     /// Cuts a member off from the others; its clients reach it as before.
     ///
     /// # Errors
-    /// It does not run.
+    /// The member does not run.
     pub async fn isolate(&self, index: usize) -> Result<(), Failure> {
         let process = self.process(index)?;
         for (other, member) in self.members.iter().enumerate() {
@@ -212,7 +212,7 @@ impl EtcdCluster {
         }
     }
 
-    /// What the relay before a member does to its clients.
+    /// Treatment of a member's clients by the relay before it.
     pub fn to_clients(&self, index: usize, fault: Fault) {
         self.members[index].to_client.set(fault);
     }

@@ -15,7 +15,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Those for the clients of this server.
+    /// Certificates for the clients of this server.
     pub(super) fn of(server: SocketAddr) -> Self {
         let folder = env::temp_dir().join(format!("ms-rpc-bench-{}", server.port()));
         let [ca, certificate, key] = ["ca.pem", "own.pem", "own.key"].map(|name| folder.join(name));

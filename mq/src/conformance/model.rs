@@ -35,7 +35,7 @@ struct Topic {
 pub(super) struct Queue {
     pub(super) paused: bool,
     pub(super) messages: Vec<Message>,
-    /// What the rate does not allow again yet, in parts of a message, and since when.
+    /// Part of the rate that is used up, in parts of a message, and since when.
     spent: u64,
     since: Millis,
 }

@@ -324,7 +324,7 @@ impl Link {
         let asked = async {
             let mut client = self.client(member).await.map_err(|error| named(self.about(), &error))?;
             match client.status().await {
-                // It may not tell this user, and is there.
+                // The cluster may not tell this user, and is there.
                 Err(error) if named(self.about(), &error).is_transient() => Err(named(self.about(), &error)),
                 Ok(_) | Err(_) => Ok(()),
             }

@@ -86,7 +86,7 @@ fn named(services: impl Iterator<Item = (String, Vec<Found>)>) -> Result<Service
     services.map(|(name, found)| Ok((ServiceName::new(name).map_err(|error| error.to_string())?, found))).collect()
 }
 
-/// What is wrong with one entry takes no other out of service.
+/// An entry that is wrong takes no other out of service.
 fn entry(entry: Entry) -> Found {
     let described = match entry {
         Entry::Address(address) => Described { address, id: None, weight: None, metadata: BTreeMap::new() },

@@ -250,7 +250,7 @@ impl Link {
     }
 
     /// Gives the instance this weight and its metadata as the console does: what an earlier writer gave it is kept by a registration.
-    /// It stays as enabled as it is.
+    /// The instance stays as enabled as it is.
     pub(super) async fn revise(
         &self,
         service: &ServiceName,

@@ -22,7 +22,7 @@ pub(super) struct UnionKeeper {
 struct Member {
     registry: Arc<dyn MsRegister>,
     registration: Option<Arc<Registration>>,
-    /// Of the last registration, which may have been dropped.
+    /// State of the last registration, which may have been dropped.
     state: Option<watch::Receiver<RegistrationState>>,
 }
 

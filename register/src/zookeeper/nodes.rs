@@ -45,7 +45,7 @@ pub(super) async fn names(client: &Client, directory: &str) -> Result<Vec<String
     Ok(names)
 }
 
-/// These children of `directory` with their data, in their order.
+/// Nodes of these children of `directory` with their data, in their order.
 pub(super) async fn read(client: &Client, directory: &str, names: &[String]) -> Result<Vec<Node>, Error> {
     // Each is sent when it is made, so they wait together.
     let reads: Vec<_> = names.iter().map(|name| client.get_data(&format!("{directory}/{name}"))).collect();

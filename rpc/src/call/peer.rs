@@ -8,11 +8,11 @@ pub struct Peer {
     pub(crate) address: Option<SocketAddr>,
     pub(crate) name: String,
     pub(crate) credentials: Vec<u8>,
-    /// `None` unless it is verified: most connections are many, and anonymous.
+    /// `None` for an anonymous peer: a server may hold many connections of them.
     verified: Option<Box<Verified>>,
 }
 
-/// Who the peer is found to be.
+/// Identity and principal of a peer.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Verified {
     identity: String,

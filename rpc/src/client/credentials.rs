@@ -16,7 +16,7 @@ pub(crate) type Fetched = Pin<Box<dyn Future<Output = Result<Vec<u8>, Box<dyn Er
 #[derive(Clone, Default)]
 pub(crate) struct Credentials {
     pub(crate) origin: Origin,
-    /// They may cross a network in plaintext.
+    /// Permits them to cross a network in plaintext.
     pub(crate) in_plaintext: bool,
 }
 

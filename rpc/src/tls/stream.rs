@@ -17,7 +17,7 @@ use crate::meter;
 /// Stream of a connection. TCP's end without TLS's is an end like another: a frame that it cuts off is noticed by its length.
 pub(super) struct Framed<S> {
     stream: S,
-    /// Of a connection in plaintext.
+    /// Set for a connection in plaintext.
     _counted: Option<Counted>,
 }
 

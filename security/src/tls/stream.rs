@@ -57,9 +57,9 @@ impl Protocol {
 pub enum Expected<'a> {
     /// The identity of this service, by the rules of the [`Tls`].
     Service(&'a str),
-    /// This identity: a SPIFFE ID or a DNS name.
+    /// A peer of this identity: a SPIFFE ID or a DNS name.
     Identity(&'a str),
-    /// This host, as in HTTPS (RFC 9110, section 4.3.4): a DNS name or an IP address, without a port. The name is sent (SNI).
+    /// A server of this host, as in HTTPS (RFC 9110, section 4.3.4): a DNS name or an IP address, without a port. The name is sent (SNI).
     Host(&'a str),
 }
 
@@ -128,7 +128,7 @@ impl Tls {
     /// Shakes hands as a client.
     ///
     /// # Errors
-    /// Of the kind [`io::ErrorKind::InvalidInput`] if no server could be accepted: there are no authorities, or `expected` is no name.
+    /// An error of the kind [`io::ErrorKind::InvalidInput`] if no server could be accepted: there are no authorities, or `expected` is no name.
     /// Else in words that name the cause: the server's certificate, its identity, its protocol.
     pub async fn connect<S>(&self, stream: S, expected: Expected<'_>, protocol: Protocol) -> io::Result<TlsStream<S>>
     where

@@ -261,7 +261,7 @@ impl Ledger {
         }
         for ((queue, id), body) in found.iter().filter(|(at, _)| !self.there.contains_key(at)) {
             let route = self.tried.get(body).unwrap_or_else(|| panic!("{body} was never pushed"));
-            // Of a push that nobody was told of, all queues have the message.
+            // A push that no caller was told of puts its message into all its queues.
             let (_, queues) = ROUTES[*route];
             let is_new =
                 !moving.contains_key(id) && self.there.keys().chain(&self.unknown).all(|(_, other)| other != id);

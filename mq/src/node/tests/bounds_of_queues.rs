@@ -118,7 +118,7 @@ async fn a_rate_ends_a_wait_by_itself() {
     assert_eq!(found.len(), 2);
     waits_for(&node, async {}).await;
     let receipts: Vec<_> = found.iter().filter_map(|delivery| delivery.receipt).collect();
-    // What reached nobody does not count.
+    // Deliveries that reached nobody do not count.
     waits_for(&node, async {
         let _ = node.end_all(&receipts, &End::Return).await.unwrap();
     })

@@ -173,7 +173,7 @@ async fn a_directory_of_the_first_version_is_read() {
     let (directory, node) = opened("first");
     check_first(&node).await;
     node.close();
-    // What this version wrote behind it is read too.
+    // Records that this version wrote behind it are read too.
     let clock = manual();
     clock.advance(1);
     let again = open_at(directory.path(), &clock);

@@ -22,7 +22,7 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    /// Of a connection that ends then; for ever without an end. `chance`, at least 0 and below 1, keeps the clients of one server apart.
+    /// Lifetime of a connection that ends at `ends`; for ever without it. `chance`, at least 0 and below 1, keeps the clients of one server apart.
     pub(super) fn new(ends: Option<Instant>, now: Instant, chance: f64) -> Self {
         let mut lifetime = Self { next: ends, ends };
         lifetime.plan(now, chance);
