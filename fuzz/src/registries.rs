@@ -114,6 +114,7 @@ pub(crate) mod seeds {
             "zookeeper://a:1,[::1]:2/services?session=5&timeout=1&layout=curator&payload=map&username=u&password=p",
             "gregister://[::1]:9595?ttl=30&timeout=1&token=t",
             "static://127.0.0.1:1,goods.local:2",
+            "static://?goods=127.0.0.1:1,[::1]:2&users=h:3&password=h:4",
             "etcd://u:p@a:1",
             "127.0.0.1:2379",
         ])

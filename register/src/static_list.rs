@@ -66,12 +66,12 @@ impl StaticBackend {
             return Err(url.invalid("it takes no path"));
         }
         let mut lists = StaticLists::default();
-        for (name, addresses) in url.pairs() {
-            let service = ServiceName::new(name).map_err(|error| url.invalid(&error.to_string()))?;
-            let parse = |address: &str| {
-                let invalid = || url.invalid(&format!("{name}={address}: give `host:port`, separated by commas"));
-                Instance::from_address(address).map_err(|_| invalid())
-            };
+        for (index, (name, addresses)) in url.pairs().enumerate() {
+            let invalid =
+                |reason: &str| url.bad_pair(index, reason, "give `service=host:port`, more of them after commas");
+            let service = ServiceName::new(name).map_err(|error| invalid(&error.to_string()))?;
+            let parse =
+                |address: &str| Instance::from_address(address).map_err(|_| invalid(&format!("{name}={address}")));
             lists.by_service.insert(service, addresses.split(',').map(parse).collect::<Result<_, _>>()?);
         }
         if lists.by_service.is_empty() || !url.hosts.is_empty() {

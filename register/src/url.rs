@@ -126,20 +126,32 @@ impl RegistryUrl {
         };
         let use_known =
             if known.is_empty() { "it takes no parameters".to_owned() } else { format!("use {}", known.join(", ")) };
-        match self.query[..unknown].iter().find(|(key, _)| SECRETS.contains(&key.as_str())) {
-            Some((secret, _)) => Err(self.invalid(&format!(
+        match Self::secret_in(&self.query[..unknown]) {
+            Some(secret) => Err(self.invalid(&format!(
                 "what follows `{secret}` is not a parameter of it: write `&` in a {secret} as %26; {use_known}"
             ))),
             None => Err(self.invalid(&format!("`{}` is not a parameter of it: {use_known}", self.query[unknown].0))),
         }
     }
 
+    /// An error about the parameter at `index` of [`RegistryUrl::pairs`], where users choose the keys. The parameter is not shown
+    /// where it may be a part of a secret.
+    pub(crate) fn bad_pair(&self, index: usize, reason: &str, remedy: &str) -> RegisterError {
+        match Self::secret_in(&self.query[..=index]) {
+            Some(secret) => self.invalid(&format!("`{secret}`, or what follows it: {remedy}")),
+            None => self.invalid(&format!("{reason}: {remedy}")),
+        }
+    }
+
+    /// The first secret among `pairs`: what follows it may be a part of it, where it holds a bare `&`.
+    fn secret_in<'a>(pairs: &'a [(String, String)]) -> Option<&'a str> {
+        pairs.iter().map(|(key, _)| key.as_str()).find(|key| SECRETS.contains(key))
+    }
+
     /// An error about the value of `key`. The value is not shown where it may be a part of a secret.
     pub(crate) fn bad(&self, key: &str, remedy: &str) -> RegisterError {
-        let secret = self.query.iter().position(|(name, _)| SECRETS.contains(&name.as_str()));
-        let value = self.query.iter().rposition(|(name, _)| name == key);
-        let shown = match value {
-            Some(index) if secret.is_none_or(|secret| index < secret) => &self.query[index].1,
+        let shown = match self.query.iter().rposition(|(name, _)| name == key) {
+            Some(index) if Self::secret_in(&self.query[..=index]).is_none() => &self.query[index].1,
             _ => "..",
         };
         self.invalid(&format!("{key}={shown}: {remedy}"))
@@ -182,6 +194,7 @@ impl Rules<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StaticBackend;
 
     #[test]
     fn all_parts_are_found() {
@@ -236,6 +249,10 @@ mod tests {
                 };
                 assert!(!said.contains("secret"), "{url}: {said}");
                 assert!(said.contains("InvalidUrl"), "{url}: {said}");
+                let list = url.replace("etcd:", "static:");
+                let error =
+                    RegistryUrl::parse(&list).and_then(|url| StaticBackend::config(&url).map(drop)).unwrap_err();
+                assert!(!format!("{error} {error:?}").contains("secret"), "{list}: {error}");
             }
         }
     }
