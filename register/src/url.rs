@@ -144,7 +144,7 @@ impl RegistryUrl {
     }
 
     /// The first secret among `pairs`: what follows it may be a part of it, where it holds a bare `&`.
-    fn secret_in<'a>(pairs: &'a [(String, String)]) -> Option<&'a str> {
+    fn secret_in(pairs: &[(String, String)]) -> Option<&str> {
         pairs.iter().map(|(key, _)| key.as_str()).find(|key| SECRETS.contains(key))
     }
 
