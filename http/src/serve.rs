@@ -35,7 +35,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
-    time::{Sleep, sleep, timeout},
+    time::{Instant, Sleep, sleep, timeout},
 };
 use tracing::{debug, warn};
 
@@ -62,13 +62,23 @@ const MOST: u64 = 65_536;
 /// client that still sends does not look for one.
 ///
 /// Handlers find the peer's address as [`ConnectInfo`], and the identity of a client certificate as a [`Principal`], among the
-/// extensions of the request.
+/// extensions of the request; and hyper's `OnUpgrade`, for an answer with status 101.
 #[derive(Debug)]
 pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<Tls>,
     most: usize,
+    patience: Patience,
+}
+
+/// Time for the body of a request.
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    /// For all of it.
+    Whole(Duration),
+    /// For each part of it, after the one before.
+    Part(Duration),
 }
 
 impl HttpServer {
@@ -79,7 +89,7 @@ impl HttpServer {
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, tls: None, most: usize::MAX })
+        Ok(Self { listener, address, tls: None, most: usize::MAX, patience: Patience::Whole(BODY_WITHIN) })
     }
 
     /// TLS alone: a request in plaintext is answered with 400, and words that say so.
@@ -96,6 +106,13 @@ impl HttpServer {
         self
     }
 
+    /// Bodies may take any time, as long as no more than `pause` passes between two parts of one: for handlers that pass them on.
+    #[must_use]
+    pub fn body_pause(mut self, pause: Duration) -> Self {
+        self.patience = Patience::Part(pause);
+        self
+    }
+
     /// Address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -104,7 +121,7 @@ impl HttpServer {
     /// Serves this until `stop` is done; then answers what is under way, which may take as long as its handlers take. Dropping it
     /// cuts all off.
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
-        let Self { listener, tls, most, .. } = self;
+        let Self { listener, tls, most, patience, .. } = self;
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = most.min(files.saturating_sub(OWN_FILES).min(MOST) as usize).max(1);
         let (stopping, stopped) = watch::channel(false);
@@ -116,7 +133,8 @@ impl HttpServer {
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept(), if connections.len() < most => match accepted {
                     Ok((stream, address)) => {
-                        drop(connections.spawn(open(stream, address, tls.clone(), router.clone(), stopped.clone())));
+                        let routes = (router.clone(), patience);
+                        drop(connections.spawn(open(stream, address, tls.clone(), routes, stopped.clone())));
                     }
                     Err(error) => rest(&error).await,
                 },
@@ -142,13 +160,13 @@ async fn open(
     stream: TcpStream,
     address: SocketAddr,
     tls: Option<Tls>,
-    router: Router,
+    routes: (Router, Patience),
     mut stopping: watch::Receiver<bool>,
 ) {
     // Without it answers may come later.
     let _ = stream.set_nodelay(true);
     let address = ConnectInfo(address);
-    let Some(tls) = tls else { return converse(stream, (address, None), router, stopping).await };
+    let Some(tls) = tls else { return converse(stream, (address, None), routes, stopping).await };
     let stop = async { drop(stopping.wait_for(|stopping| *stopping).await) };
     let accepted = tokio::select! {
         accepted = timeout(HEAD_WITHIN, accept(stream, &tls)) => accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
@@ -163,7 +181,7 @@ async fn open(
                     None => principal,
                 }
             });
-            converse(stream, (address, principal), router, stopping).await;
+            converse(stream, (address, principal), routes, stopping).await;
         }
         Err(error) => debug!("a client is refused: {error}"),
     }
@@ -185,14 +203,14 @@ async fn accept(mut stream: TcpStream, tls: &Tls) -> io::Result<TlsStream<TcpStr
 async fn converse<S>(
     stream: S,
     (address, principal): (ConnectInfo<SocketAddr>, Option<Principal>),
-    router: Router,
+    (router, patience): (Router, Patience),
     mut stopping: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (mut request, left) = Left::of(request);
+        let (mut request, left) = Left::of(request, patience);
         request.extensions_mut().insert(address);
         if let Some(principal) = &principal {
             request.extensions_mut().insert(principal.clone());
@@ -206,7 +224,7 @@ async fn converse<S>(
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     // An error: nobody is left to say so.
     let stop = async { drop(stopping.wait_for(|stopping| *stopping).await) };
     let ended = tokio::select! {
@@ -229,6 +247,7 @@ async fn converse<S>(
 struct Timed {
     body: Incoming,
     late: Pin<Box<Sleep>>,
+    patience: Patience,
     /// The body is on its way; else the client waits to be told that a handler reads it.
     sent: bool,
 }
@@ -237,6 +256,9 @@ impl Timed {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.sent = true;
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            if let Patience::Part(pause) = self.patience {
+                self.late.as_mut().reset(Instant::now() + pause);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         self.late.as_mut().poll(context).map(|()| Some(Err("it came too slowly".into())))
@@ -275,14 +297,15 @@ impl hyper::body::Body for Lent {
 struct Left(Option<Arc<Mutex<Timed>>>);
 
 impl Left {
-    fn of(request: Request<Incoming>) -> (Request<Body>, Self) {
+    fn of(request: Request<Incoming>, patience: Patience) -> (Request<Body>, Self) {
         // Most have none.
         if request.body().is_end_stream() {
             return (request.map(|_| Body::empty()), Self(None));
         }
         let sent = !request.headers().contains_key(EXPECT);
         let (head, body) = request.into_parts();
-        let timed = Arc::new(Mutex::new(Timed { body, late: Box::pin(sleep(BODY_WITHIN)), sent }));
+        let (Patience::Whole(within) | Patience::Part(within)) = patience;
+        let timed = Arc::new(Mutex::new(Timed { body, late: Box::pin(sleep(within)), patience, sent }));
         (Request::from_parts(head, Body::new(Lent(timed.clone()))), Self(Some(timed)))
     }
 

@@ -1,0 +1,189 @@
+//! Reverse proxy: carries a request to an instance of the service that its rule names, and the answer back.
+
+mod answer;
+mod attempt;
+mod body;
+mod headers;
+mod tunnel;
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request, State},
+    http::{
+        Method, StatusCode, Version,
+        header::{AUTHORIZATION, HOST},
+        request::Parts,
+    },
+    response::Response,
+};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    routes::{Route, Routes},
+    rule::KeySource,
+};
+use answer::refusal;
+use body::{Lent, Source};
+
+/// Connections to one back end that are kept while nothing is under way.
+const IDLE_CONNECTIONS: usize = 256;
+/// Time for which they are kept. Servers close idle connections, often after a minute or less; Node.js after 5 s.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// Settings of a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProxyConfig {
+    /// Time within which a back end is connected. Default 1 s; with more, clients wait longer for the next one.
+    pub connect: Duration,
+    /// Longest silence of a back end: before its answer begins, and between two parts of one. Default 60 s; with less, slow answers are cut
+    /// off.
+    pub silence: Duration,
+    /// Longest silence of both sides of an upgraded connection. Default 10 min.
+    pub tunnel: Duration,
+    /// Upgraded connections at a time; more are refused with 503. Default 4,096.
+    pub tunnels: usize,
+    /// Scheme under which clients reach the proxy, for `X-Forwarded-Proto`. Default `http`.
+    pub scheme: &'static str,
+    /// The header `Authorization` is for the proxy itself, and not passed on. Default false.
+    pub keeps_authorization: bool,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            silence: Duration::from_secs(60),
+            tunnel: Duration::from_secs(600),
+            tunnels: 4_096,
+            scheme: "http",
+            keeps_authorization: false,
+        }
+    }
+}
+
+/// HTTP load balancer before the services of some routes. Cheap to clone.
+///
+/// A request that cannot be answered gets JSON, `{"error":".."}`: 404 no rule matches, 502 the back end is broken or cannot be reached, 503 nobody is
+/// there, 504 it says nothing for too long; 508 the request has been here before.
+///
+/// It is tried elsewhere, on up to three instances, if no connection came about, or if it is GET or HEAD and the connection ended before
+/// the answer began.
+#[derive(Clone)]
+pub struct Proxy(Arc<Inner>);
+
+struct Inner {
+    routes: Routes,
+    client: Client<HttpConnector, Lent>,
+    config: ProxyConfig,
+    tunnels: Arc<Semaphore>,
+    /// Name of this proxy in `Via`, which no other has.
+    name: String,
+}
+
+impl Proxy {
+    /// A proxy before these routes.
+    pub fn new(routes: Routes, config: ProxyConfig) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(config.connect));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .build(connector);
+        let tunnels = Arc::new(Semaphore::new(config.tunnels));
+        let name = format!("ms-lb-{}", uuid::Uuid::new_v4().simple());
+        Self(Arc::new(Inner { routes, client, config, tunnels, name }))
+    }
+
+    /// Longest pause in a client's body, for [`HttpServer::body_pause`](ms_http::HttpServer::body_pause).
+    pub fn silence(&self) -> Duration {
+        self.0.config.silence
+    }
+
+    /// Waits until the registry has told of each service, at most for this long.
+    pub async fn settle(&self, within: Duration) {
+        self.0.routes.settle(within).await;
+    }
+
+    /// The proxy as routes of an HTTP server, which finds the client's address as `ConnectInfo` in the extensions of a request.
+    pub fn router(&self) -> Router {
+        Router::new().fallback(handle).with_state(self.clone())
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("routes", &self.0.routes).field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+async fn handle(State(proxy): State<Proxy>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let text = parts.uri.path_and_query().map_or("", |asked| asked.as_str());
+    let Some(route) = proxy.0.routes.find(text) else {
+        crate::meter::unrouted();
+        return refusal(StatusCode::NOT_FOUND, &format!("no rule matches {text}"));
+    };
+    let response = proxy.0.answer(route, parts, Source::new(body)).await;
+    route.meter().answered(response.status());
+    response
+}
+
+/// A request as it is sent to each of the back ends that are tried.
+struct Outgoing {
+    parts: Parts,
+    body: Source,
+    key: Option<Vec<u8>>,
+    /// The client's side of an upgrade that it asks for.
+    upgrade: Option<OnUpgrade>,
+}
+
+impl Inner {
+    async fn answer(&self, route: &Route, parts: Parts, body: Source) -> Response {
+        if parts.method == Method::CONNECT {
+            return refusal(StatusCode::METHOD_NOT_ALLOWED, "no tunnels are made by CONNECT");
+        }
+        if headers::has_been_here(&parts.headers, &self.name) {
+            return refusal(StatusCode::LOOP_DETECTED, "a rule leads back to this load balancer");
+        }
+        attempt::answer(self, route, self.outgoing(route, parts, body)).await
+    }
+
+    /// The request without what was meant for this hop, and with what this hop knows.
+    fn outgoing(&self, route: &Route, mut parts: Parts, body: Source) -> Outgoing {
+        let client = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
+        let key = match route.key() {
+            KeySource::None => None,
+            KeySource::Client => client.map(|address| address.to_string().into_bytes()),
+            KeySource::Url => parts.uri.path_and_query().map(|asked| asked.as_str().as_bytes().to_vec()),
+            KeySource::Header(name) => parts.headers.get(name).map(|value| value.as_bytes().to_vec()),
+        };
+        let is_upgradable = parts.method == Method::GET && parts.version == Version::HTTP_11;
+        let asked = if is_upgradable { headers::websocket(&parts.headers) } else { None };
+        let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| asked.is_some());
+        let headers = &mut parts.headers;
+        // A target in absolute form names the host, whatever `Host` says (RFC 9112, section 3.2.2).
+        if let Some(host) = parts.uri.authority().and_then(|authority| authority.as_str().parse().ok()) {
+            headers.insert(HOST, host);
+        }
+        headers::strip(headers);
+        if self.config.keeps_authorization {
+            headers.remove(AUTHORIZATION);
+        }
+        headers::forwarded(headers, client, self.config.scheme);
+        headers::via(headers, parts.version, &self.name);
+        if let Some(asked) = asked.filter(|_| upgrade.is_some()) {
+            headers::upgrade(headers, asked);
+        }
+        Outgoing { parts, body, key, upgrade }
+    }
+}
