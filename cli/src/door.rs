@@ -60,6 +60,7 @@ impl DoorArgs {
 
     /// Reads the files.
     pub(crate) fn open(self) -> Result<Door, Box<dyn Error>> {
+        let knows_clients = self.client_ca.is_some();
         let tls = match (self.cert, self.key, self.client_ca) {
             (Some(cert), Some(key), None) => Some(Tls::one_way_server(cert, key)),
             (Some(cert), Some(key), Some(ca)) => Some(Tls::mutual(ca, cert, key)),
@@ -75,7 +76,7 @@ impl DoorArgs {
         };
         let names = self.public_name.unwrap_or_default();
         let names = names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
-        Ok(Door { tls, tokens, names, is_insecure: self.insecure })
+        Ok(Door { tls, tokens, names, is_insecure: self.insecure, knows_clients })
     }
 }
 
@@ -85,6 +86,8 @@ pub(crate) struct Door {
     pub(crate) tokens: Option<Tokens>,
     names: Vec<String>,
     is_insecure: bool,
+    /// Every client presents a certificate.
+    knows_clients: bool,
 }
 
 impl Door {
@@ -113,5 +116,20 @@ impl Door {
             warn!("{what}: the network between {address} and its clients reads the tokens: give --cert and --key");
         }
         Ok(())
+    }
+
+    /// The same for a protocol that has no tokens: where a token is asked for elsewhere, clients need certificates here.
+    pub(crate) fn check_without_tokens(&self, what: &str, address: SocketAddr) -> Result<(), Box<dyn Error>> {
+        if self.is_insecure || self.knows_clients {
+            return Ok(());
+        }
+        if self.tokens.is_some() {
+            let text = format!(
+                "{what}: its protocols have no token: give --client-ca, so that clients present certificates; or --insecure if \
+                 whoever reaches {address} may use the queues"
+            );
+            return Err(text.into());
+        }
+        self.check(what, address)
     }
 }

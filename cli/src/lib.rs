@@ -4,6 +4,7 @@ mod caller;
 mod door;
 mod exit;
 mod file;
+mod gmq;
 mod gregister;
 mod mq;
 mod node;

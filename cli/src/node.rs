@@ -3,6 +3,8 @@
 use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use futures_util::FutureExt;
+use ms_gmq::GmqServer;
 use ms_http::{Health, HttpServer, Readiness};
 use ms_mq::{
     Caller, HTTP_ADDRESS, Meter, MqClient, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE, STORE_ID,
@@ -11,10 +13,10 @@ use ms_mq::{
 use ms_register::{Instance, MsRegister, ServiceName};
 use ms_rpc::{ClientProxy, SecondSignal, Server};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::{door::DoorArgs, file, registry, signals};
+use crate::{door::DoorArgs, file, gmq, registry, signals};
 
 /// Arguments of the server. A missing argument is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -49,6 +51,10 @@ pub(crate) struct NodeArgs {
     /// Where HTTP is served. Default 127.0.0.1:9504; an address that is not of loopback needs --cert or a token.
     #[arg(long)]
     http: Option<SocketAddr>,
+    /// Where the TCP protocols of gmq are served. They have no token: with --token or --token-file, give --client-ca too.
+    /// Default: nowhere.
+    #[arg(long)]
+    gmq_tcp: Option<SocketAddr>,
     #[command(flatten)]
     #[serde(flatten)]
     door: DoorArgs,
@@ -75,6 +81,7 @@ impl NodeArgs {
             rpc: self.rpc.or(file.rpc),
             advertise: self.advertise.or(file.advertise),
             http: self.http.or(file.http),
+            gmq_tcp: self.gmq_tcp.or(file.gmq_tcp),
             door: self.door.or(file.door),
             max_live_messages: self.max_live_messages.or(file.max_live_messages),
             calls: self.calls.or(file.calls),
@@ -108,6 +115,11 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let door = args.door.open()?;
     let access = door.access();
     door.check("http", address)?;
+    let gmq = args.gmq_tcp.map(|address| gmq::bind(address, &door));
+    let gmq = match gmq {
+        Some(gmq) => Some(gmq.await?),
+        None => None,
+    };
     let registry = args.registry.as_deref().unwrap_or("memory://");
     let registry = registry::connect(registry).await.map_err(|failure| failure.about("registry"))?;
     let mut config = NodeConfig::new(id);
@@ -167,8 +179,11 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     tokio::spawn(Meter::new(&node).run(METER));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let routes = access.clone().guard(http::router(node.clone())).merge(health.routes(access));
+    let stopped = async { drop(stopped.await) }.shared();
     // An error is the end too.
-    let mut http = tokio::spawn(http.serve(routes, async { drop(stopped.await) }));
+    let mut http = tokio::spawn(http.serve(routes, stopped.clone()));
+    let gmq_address = gmq.as_ref().map(GmqServer::address);
+    let mut gmq = gmq.map(|gmq| tokio::spawn(gmq.serve(node.clone(), stopped)));
     // Listened for before the line that says ready: its reader may send one.
     let signal = signals::end();
     let running = server.start().await?;
@@ -180,7 +195,9 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let caller = (calls > 0).then(|| Caller::start(node.clone(), ClientProxy::new(registry), calls));
     health.set(Readiness::Ready);
     // The reader may be gone.
-    let _ = writeln!(std::io::stdout(), "node {id} is ready: RPC on {}, HTTP on {http_address}", running.address());
+    let gmq_text = gmq_address.map(|address| format!(", gmq on {address}")).unwrap_or_default();
+    let (rpc, out) = (running.address(), &mut std::io::stdout());
+    let _ = writeln!(out, "node {id} is ready: RPC on {rpc}, HTTP on {http_address}{gmq_text}");
     let failure = tokio::select! {
         second = signal => {
             health.set(Readiness::ShuttingDown);
@@ -203,8 +220,11 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let _ = stop.send(());
     tokio::task::spawn_blocking(move || node.close()).await?;
     // Requests that were taken are answered, for clients that read.
-    if timeout(Duration::from_secs(1), &mut http).await.is_err() {
-        http.abort();
+    let end = tokio::time::Instant::now() + Duration::from_secs(1);
+    for server in [Some(&mut http), gmq.as_mut()].into_iter().flatten() {
+        if timeout_at(end, &mut *server).await.is_err() {
+            server.abort();
+        }
     }
     match failure {
         Some(failure) => Err(failure.into()),

@@ -37,6 +37,11 @@ impl Protocol {
     /// HTTP/1.1. Peers that name no protocol speak it too.
     pub const HTTP: Self = Self { name: "http/1.1", is_required: false };
 
+    /// A protocol that peers need not name.
+    pub const fn named(name: &'static str) -> Self {
+        Self { name, is_required: false }
+    }
+
     /// A protocol that both sides must name.
     pub const fn required(name: &'static str) -> Self {
         Self { name, is_required: true }
