@@ -10,6 +10,7 @@ mod frames;
 mod heads;
 mod hello;
 mod memory;
+mod msgo;
 mod pipe;
 mod reference;
 mod registries;
@@ -25,6 +26,7 @@ pub use expand::expand;
 pub use frames::frames;
 pub use heads::{request_head, response_head};
 pub use hello::{goaway, hello};
+pub use msgo::msgo;
 pub use registries::{etcd_value, gregister_answer, gregister_log, nacos_value, registry_url, zookeeper_value};
 pub use server::server;
 pub use tls::{first_byte, identity};
@@ -54,6 +56,7 @@ targets! {
     response_head in heads,
     hello in hello,
     goaway in hello,
+    msgo in msgo,
     bincode in codecs,
     json in codecs,
     message_pack in codecs,

@@ -8,6 +8,7 @@ pub(crate) mod internals;
 mod keeper;
 mod lease;
 mod link;
+mod msgo;
 mod source;
 mod stored;
 
@@ -21,10 +22,11 @@ use crate::{
     SnapshotCell,
 };
 
-pub use config::EtcdConfig;
+pub use config::{EtcdConfig, EtcdLayout};
 use keeper::EtcdKeeper;
 use lease::Lease;
 use link::Link;
+use msgo::MsgoKeeper;
 
 /// Watches were seen to tell within 6 ms.
 const PROPAGATION: Duration = Duration::from_millis(100);
@@ -41,6 +43,7 @@ pub struct EtcdBackend {
     link: Link,
     prefix: String,
     ttl: Duration,
+    layout: EtcdLayout,
 }
 
 impl EtcdBackend {
@@ -61,8 +64,8 @@ impl Backend for EtcdBackend {
 
     fn new(config: EtcdConfig) -> Result<Self, RegisterError> {
         config.check()?;
-        let (prefix, ttl) = (config.prefix().to_owned(), config.ttl);
-        Ok(Self { link: Link::new(config), prefix, ttl })
+        let (prefix, ttl, layout) = (config.prefix().to_owned(), config.ttl, config.layout);
+        Ok(Self { link: Link::new(config), prefix, ttl, layout })
     }
 
     fn about(&self) -> &About {
@@ -79,20 +82,31 @@ impl Backend for EtcdBackend {
     }
 
     fn lease(&self, service: &ServiceName, instance: &Instance) -> Option<Box<dyn LeaseKeeper>> {
+        let lease = Lease::new(self.link.clone(), self.ttl);
+        if self.layout == EtcdLayout::Msgo {
+            return Some(Box::new(MsgoKeeper::new(lease, service, instance)));
+        }
         let key = format!("{}{}", self.directory(service), instance.id());
-        Some(Box::new(EtcdKeeper::new(Lease::new(self.link.clone(), self.ttl), key, instance)))
+        Some(Box::new(EtcdKeeper::new(lease, key, instance)))
     }
 
     async fn list(&self, service: &ServiceName) -> Result<Vec<Found>, RegisterError> {
-        Ok(source::list(&self.link, &self.directory(service)).await?.found())
+        match self.layout {
+            EtcdLayout::Naming => Ok(source::list(&self.link, &self.directory(service)).await?.found()),
+            EtcdLayout::Msgo => Ok(msgo::list(&self.link, service).await?.0),
+        }
     }
 
     async fn follow(&self, service: &ServiceName, cell: &SnapshotCell) -> Result<(), RegisterError> {
-        source::follow(&self.link, &self.directory(service), cell).await
+        match self.layout {
+            EtcdLayout::Naming => source::follow(&self.link, &self.directory(service), cell).await,
+            EtcdLayout::Msgo => msgo::follow(&self.link, service, cell).await,
+        }
     }
 
     fn names_services(&self) -> bool {
-        true
+        // In the other layout a name cannot be told from whatever else is in etcd.
+        self.layout == EtcdLayout::Naming
     }
 
     async fn follow_services(&self, cell: &ServicesCell) -> Result<(), RegisterError> {
@@ -104,6 +118,6 @@ impl Backend for EtcdBackend {
     }
 
     fn elections(&self) -> Option<&dyn ElectionBackend> {
-        Some(self)
+        (self.layout == EtcdLayout::Naming).then_some(self)
     }
 }

@@ -82,7 +82,7 @@ pub use dns::{Dns, DnsBackend, DnsConfig};
 pub use election::{Candidate, Election, Leadership, Master, MasterCell, MasterSnapshot, MasterWatch, Moment, Term};
 pub use error::RegisterError;
 #[cfg(feature = "etcd")]
-pub use etcd::{Etcd, EtcdBackend, EtcdConfig};
+pub use etcd::{Etcd, EtcdBackend, EtcdConfig, EtcdLayout};
 #[cfg(feature = "file")]
 pub use file::{File, FileBackend};
 #[cfg(feature = "gregister")]

@@ -60,7 +60,8 @@ pub use ms_rpc_macros::service;
 pub use ms_security::Principal;
 pub use net::{Accept, Dial, Target, Transport};
 pub use server::{
-    Incoming, NextSignal, RateLimit, RunningServer, SecondSignal, Server, ServerError, ServerLimits, shutdown_signal,
+    Ending, Guest, Incoming, NextSignal, Protocol, RateLimit, RunningServer, SecondSignal, Server, ServerError,
+    ServerLimits, shutdown_signal,
 };
 pub use service::{
     Descriptor, Execution, Method, Reply, Request, Service, Signature,

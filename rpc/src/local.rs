@@ -3,14 +3,15 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use crate::{
-    AnyChannel, CallOptions, Peer, Server, ServerError, Service,
+    AnyChannel, CallOptions, Guest, Peer, Server, ServerError, Service,
     client::{InProcess, ServeFrame, Served},
     proto::Frame,
     server::{LocalServer, RunningServer},
 };
 
 /// Services in this process, called without a socket: the same encoding, deadlines, interceptors, limits and errors. For
-/// tests, and for a program that serves and calls at once. Cheap to clone. Methods run on their callers' tasks.
+/// tests, and for a program that serves and calls at once. Cheap to clone. Methods run on their callers' tasks, but for those
+/// that compute or block: they have tokio's blocking threads.
 ///
 /// ```
 /// # #[ms_rpc::service(name = "goods")]
@@ -47,6 +48,11 @@ impl Local {
         Self { options: self.options.clone().merge(options), ..self.clone() }
     }
 
+    /// Names of the methods of a service, in the order of its definition; `None` if it is not served.
+    pub fn methods(&self, service: &str) -> Option<Vec<&'static str>> {
+        Some(self.server.methods(service)?.collect())
+    }
+
     /// The same, called by this peer: interceptors, layers and methods see it.
     #[must_use]
     pub fn with_peer(mut self, peer: Peer) -> Self {
@@ -71,6 +77,13 @@ impl RunningServer {
     /// The services of this server for callers in this process; the limits are shared with the connections.
     pub fn local(&self) -> Local {
         Local::of(self.local_server())
+    }
+}
+
+impl Guest {
+    /// The server's services, called by this peer: its address is known, and no name.
+    pub fn services(&self) -> Local {
+        Local::of(self.server())
     }
 }
 

@@ -16,6 +16,7 @@ mod limits;
 mod local;
 mod pace;
 mod pool;
+mod protocol;
 mod running;
 mod seldom;
 mod signal;
@@ -53,6 +54,7 @@ use dispatch::{Dispatch, Interceptor};
 use drain::Connections;
 use limit::{Limits, Ticker};
 use pool::Pool;
+use running::Doors;
 use turns::Turns;
 
 pub use dispatch::Incoming;
@@ -60,6 +62,7 @@ pub use error::ServerError;
 pub use limit::RateLimit;
 pub use limits::ServerLimits;
 pub(crate) use local::LocalServer;
+pub use protocol::{Ending, Guest, Protocol};
 pub use running::RunningServer;
 pub use signal::{NextSignal, SecondSignal, shutdown_signal};
 
@@ -90,6 +93,7 @@ pub struct Server {
     listener: Option<TcpListener>,
     address: SocketAddr,
     acceptor: Option<Arc<dyn Accept>>,
+    protocols: Vec<Arc<dyn Protocol>>,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::Tls>,
     services: Vec<(String, Arc<dyn Service>)>,
@@ -158,6 +162,7 @@ impl Server {
             listener: None,
             address,
             acceptor: None,
+            protocols: Vec::new(),
             #[cfg(feature = "tls")]
             tls: None,
             services: Vec::new(),
@@ -323,7 +328,8 @@ impl Server {
         }
         let connections = Arc::new(Connections::new(self.address));
         let accept = self.listener.map(|listener| {
-            tokio::spawn(running::accept(listener, self.acceptor, shared.clone(), connections.clone()))
+            let doors = Doors { acceptor: self.acceptor, protocols: self.protocols };
+            tokio::spawn(running::accept(listener, doors, shared.clone(), connections.clone()))
         });
         let mut running = RunningServer {
             address: self.address,

@@ -1,10 +1,13 @@
 //! Services called from within their process, under the same rules as over a connection.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod shop;
 
-use std::time::Duration;
+use std::{
+    thread::{self, ThreadId},
+    time::{Duration, Instant},
+};
 
 use ms_rpc::{Blob, CallOptions, Code, Local, Outcome, Peer, RateLimit, Server, Status};
 use shop::{ShopClient, ShopServer, TestShop};
@@ -59,4 +62,34 @@ async fn health_draws_no_tokens() {
     for _ in 0..20 {
         assert_eq!(health.service("shop".to_owned()).await.unwrap(), Some(ms_rpc::HealthState::Serving));
     }
+}
+
+#[ms_rpc::service(name = "slow")]
+trait Slow {
+    /// Sleeps with its thread, which it tells.
+    #[blocking]
+    async fn nap(&self, millis: u64) -> String;
+}
+
+struct Sleeper;
+
+fn said(thread: ThreadId) -> String {
+    format!("{thread:?}")
+}
+
+impl Slow for Sleeper {
+    async fn nap(&self, millis: u64) -> String {
+        thread::sleep(Duration::from_millis(millis));
+        said(thread::current().id())
+    }
+}
+
+#[tokio::test]
+async fn what_blocks_has_a_thread_of_its_own_and_no_more_time_than_its_deadline() {
+    let slow = SlowClient::new(Local::new(SlowServer::new(Sleeper)));
+    assert_ne!(slow.nap(1).await.unwrap(), said(thread::current().id()));
+    let began = Instant::now();
+    let late = slow.with(CallOptions::new().deadline(Duration::from_millis(20))).nap(2_000).await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded);
+    assert!(began.elapsed() < Duration::from_secs(2), "the deadline, and not the method, ended the wait");
 }

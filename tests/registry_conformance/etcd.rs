@@ -371,3 +371,33 @@ async fn rights_for_one_service_suffice_for_it() {
     let refused = registry.register(&service("orders"), Instance::new("10.0.0.1", 80)).await.unwrap_err();
     assert!(matches!(refused, RegisterError::Rejected { .. }), "{refused}");
 }
+
+#[tokio::test]
+async fn the_layout_of_msgo_is_one_address_under_the_name() {
+    let etcd = EtcdFixture::start().await;
+    let registry = ms_register::connect(&format!("{}?layout=msgo", etcd.0.url())).await.unwrap();
+    let goods = service("goods");
+    // As msgo's servers write: without a lease.
+    etcd.etcdctl(&["put", "goods", "10.0.0.1:80"]).await;
+    etcd.etcdctl(&["put", "goods2", "10.0.0.2:80"]).await;
+    etcd.etcdctl(&["put", "broken", "nowhere"]).await;
+    assert_eq!(ids(&registry.list(&goods).await.unwrap()), ["10.0.0.1:80"]);
+    assert!(registry.list(&service("broken")).await.unwrap().is_empty());
+    assert!(matches!(registry.services().await, Err(RegisterError::Unsupported { .. })));
+    assert!(matches!(registry.election(), Err(RegisterError::Unsupported { .. })));
+
+    let own = Instance::new("10.0.0.3", 80);
+    let refused = registry.register(&goods, own.clone()).await.unwrap_err().to_string();
+    assert!(refused.contains("`goods` is at 10.0.0.1:80 already"), "{refused}");
+    assert_eq!(etcd.etcdctl(&["get", "goods", "--print-value-only"]).await.trim(), "10.0.0.1:80");
+
+    let mut watch = registry.watch(&goods);
+    etcd.etcdctl(&["del", "goods"]).await;
+    within(REWRITTEN, "an empty list", watch.wait_for(|s| s.sequence() > 0 && s.instances().is_empty())).await.unwrap();
+    let registration = registry.register(&goods, own).await.unwrap();
+    within(REWRITTEN, "the instance", watch.wait_for(|s| !s.instances().is_empty())).await.unwrap();
+    let stored: Value = serde_json::from_str(&etcd.etcdctl(&["get", "goods", "-w", "json"]).await).unwrap();
+    assert!(stored["kvs"][0]["lease"].as_i64().is_some_and(|lease| lease != 0), "{stored}");
+    registration.deregister(REWRITTEN).await.unwrap();
+    within(REWRITTEN, "an empty list", watch.wait_for(|s| s.instances().is_empty())).await.unwrap();
+}

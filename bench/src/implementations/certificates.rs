@@ -1,6 +1,7 @@
-//! Certificates for both processes of a measurement: the server's makes them, and leaves the client's in a folder that its port names.
+//! Certificates for both processes of a measurement: the server's makes them, and leaves the client's in a folder that its port and
+//! the parent of both name. Ports come again: another run must not find these files.
 
-use std::{env, fs, net::SocketAddr, path::PathBuf};
+use std::{env, fs, net::SocketAddr, os::unix::process::parent_id, path::PathBuf};
 
 use ms_rpc::tls::dev::{DevAuthority, Issued};
 
@@ -17,7 +18,7 @@ pub(super) struct Files {
 impl Files {
     /// Certificates for the clients of this server.
     pub(super) fn of(server: SocketAddr) -> Self {
-        let folder = env::temp_dir().join(format!("ms-rpc-bench-{}", server.port()));
+        let folder = env::temp_dir().join(format!("ms-rpc-bench-{}-{}", parent_id(), server.port()));
         let [ca, certificate, key] = ["ca.pem", "own.pem", "own.key"].map(|name| folder.join(name));
         Self { ca, certificate, key }
     }

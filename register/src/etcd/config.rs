@@ -25,6 +25,20 @@ pub struct EtcdConfig {
     pub login: Option<Login>,
     /// TLS, and with which certificates; `None`: plaintext, the default.
     pub tls: Option<TlsFiles>,
+    /// Where instances are, and in which form. Default [`EtcdLayout::Naming`].
+    pub layout: EtcdLayout,
+}
+
+/// Where instances are in etcd, and in which form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EtcdLayout {
+    /// That of etcd's naming package: `<prefix>/<service>/<id>`, with weight and metadata.
+    #[default]
+    Naming,
+    /// That of Go's msgo: the key is the service's name, without a prefix, and the value one `host:port`. No second instance, weight,
+    /// metadata or election. Registrations are under a lease, and refused while the key holds another address.
+    Msgo,
 }
 
 impl EtcdConfig {
@@ -37,8 +51,14 @@ impl EtcdConfig {
     }
 
     pub(crate) fn from_url(url: &RegistryUrl) -> Result<Self, RegisterError> {
-        url.check_keys(&[&["ttl", "timeout", "username", "password"][..], &TlsFiles::KEYS].concat())?;
+        url.check_keys(&[&["ttl", "timeout", "username", "password", "layout"][..], &TlsFiles::KEYS].concat())?;
         let default = Self::default();
+        let layout = match url.get("layout") {
+            None | Some("naming") => EtcdLayout::Naming,
+            Some("msgo") if url.path.is_empty() => EtcdLayout::Msgo,
+            Some("msgo") => return Err(url.invalid("layout=msgo has no prefix: its keys are names of services")),
+            Some(_) => return Err(url.bad("layout", "use naming or msgo")),
+        };
         let config = Self {
             endpoints: url.addresses()?,
             prefix: if url.path.is_empty() { default.prefix } else { url.rooted_path.clone() },
@@ -46,6 +66,7 @@ impl EtcdConfig {
             timeout: url.seconds("timeout", default.timeout)?,
             login: url.login()?,
             tls: TlsFiles::from_url(url)?,
+            layout,
         };
         config.check()?;
         Ok(config)
@@ -58,11 +79,12 @@ impl EtcdConfig {
 
     /// Without credentials.
     pub(crate) fn about(&self) -> About {
-        let prefix = self.prefix();
-        About::new(format!("etcd://{}/{prefix}", self.endpoints.join(",")))
-            .with_scope(format!("etcd/{prefix}"))
-            .with_expiry(self.ttl)
-            .with_propagation(super::PROPAGATION)
+        let (endpoints, prefix) = (self.endpoints.join(","), self.prefix());
+        let (url, scope) = match self.layout {
+            EtcdLayout::Naming => (format!("etcd://{endpoints}/{prefix}"), format!("etcd/{prefix}")),
+            EtcdLayout::Msgo => (format!("etcd://{endpoints}?layout=msgo"), "etcd?layout=msgo".to_owned()),
+        };
+        About::new(url).with_scope(scope).with_expiry(self.ttl).with_propagation(super::PROPAGATION)
     }
 
     pub(super) fn check(&self) -> Result<(), RegisterError> {
@@ -83,6 +105,7 @@ impl Default for EtcdConfig {
             timeout: Duration::from_secs(3),
             login: None,
             tls: None,
+            layout: EtcdLayout::default(),
         }
     }
 }
@@ -106,6 +129,8 @@ mod tests {
         assert_eq!(parse("etcd://a:1/").unwrap(), EtcdConfig::new(["a:1"]));
         let secured = parse("etcd://a:1?tls=1&ca=ca.pem&cert=c.pem&key=k.pem&server_name=etcd").unwrap();
         assert_eq!(secured.tls, Some(TlsFiles::new("ca.pem").with_identity("c.pem", "k.pem").with_server_name("etcd")));
+        let msgo = parse("etcd://a:1?layout=msgo").unwrap();
+        assert_eq!((msgo.layout, msgo.about().url()), (EtcdLayout::Msgo, "etcd://a:1?layout=msgo"));
         let rooted = parse("etcd://a:1//services/").unwrap();
         assert_eq!((rooted.prefix(), rooted.about().url()), ("/services", "etcd://a:1//services"));
     }
@@ -120,6 +145,8 @@ mod tests {
             ("etcd://a:1?ca=x", "add tls=1"),
             ("etcd://a:1?tls=1&ca=x&cert=y", "both cert and key"),
             ("etcd://a:1?prefix=x", "`prefix` is not a parameter"),
+            ("etcd://a:1?layout=flat", "use naming or msgo"),
+            ("etcd://a:1/team?layout=msgo", "has no prefix"),
             ("etcd://", "names no host"),
         ] {
             let error = parse(url).unwrap_err().to_string();

@@ -12,8 +12,9 @@ use std::{
 };
 
 use etcd_client::{
-    Certificate, Client, ConnectOptions, Error, GetOptions, GetResponse, Identity, KeyValue, LeaseGrantOptions,
-    LeaseKeepAliveStream, LeaseKeeper, PutOptions, TlsOptions, WatchOptions, WatchResponse, WatchStream,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, GetResponse, Identity, KeyValue,
+    LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse,
+    WatchOptions, WatchResponse, WatchStream,
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::warn;
@@ -138,6 +139,33 @@ impl Link {
         let options = || PutOptions::new().with_lease(lease);
         let put = |mut client: Client| async move { client.put(key, value, Some(options())).await };
         self.call("write the instance", put).await.map(drop)
+    }
+
+    /// The same, unless the key has another value: then that is returned.
+    pub(super) async fn put_unless_other(
+        &self,
+        key: &str,
+        value: &[u8],
+        lease: i64,
+    ) -> Result<Option<Vec<u8>>, RegisterError> {
+        let put = || TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
+        let same = || {
+            let is_own = [Compare::value(key, CompareOp::Equal, value)];
+            Txn::new().when(is_own).and_then([put()]).or_else([TxnOp::get(key, None)])
+        };
+        let absent = || Txn::new().when([Compare::version(key, CompareOp::Equal, 0)]).and_then([put()]);
+        let written = |mut client: Client| async move { client.txn(absent().or_else([TxnOp::txn(same())])).await };
+        let answer = self.call("write the instance", written).await?;
+        let mut other = None;
+        for nested in answer.op_responses() {
+            let TxnOpResponse::Txn(nested) = nested else { continue };
+            for read in nested.op_responses() {
+                if let TxnOpResponse::Get(read) = read {
+                    other = read.kvs().first().map(|pair| pair.value().to_vec());
+                }
+            }
+        }
+        Ok(other)
     }
 
     /// Makes sure that the lease exists; its id is the caller's choice.

@@ -134,7 +134,10 @@ impl Status {
         self
     }
 
-    pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
+    /// The same, with this progress of the call: for [channels](crate::Channel) of the user's own. What a method says of its own
+    /// call is [`not_executed`](Self::not_executed) alone.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.0.outcome = outcome;
         self
     }

@@ -14,6 +14,7 @@ impl Server {
         self.encodings.check().map_err(ServerError::Encoding)?;
         #[cfg(feature = "tls")]
         self.check_tls()?;
+        self.check_protocols()?;
         self.check_services()
     }
 

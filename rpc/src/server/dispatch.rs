@@ -148,6 +148,12 @@ impl Dispatch {
         &self.encodings
     }
 
+    /// Names of the methods of a service, if it is served.
+    pub(crate) fn methods(&self, service: &str) -> Option<impl Iterator<Item = &'static str>> {
+        let methods = self.services.get(service)?.service.descriptor().methods;
+        Some(methods.iter().map(|method| method.name))
+    }
+
     pub(crate) fn route(&self, service: &str, method: &str) -> Result<&Arc<Route>, Status> {
         let refused = |message: String| Status::new(Code::Unimplemented, message).with_outcome(Outcome::Refused);
         let Some(entry) = self.services.get(service) else {

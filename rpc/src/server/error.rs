@@ -52,6 +52,12 @@ pub enum ServerError {
         /// The broken condition, and the remedy.
         reason: String,
     },
+    /// A protocol of others that cannot be served.
+    #[error("{reason}")]
+    Protocol {
+        /// The protocol, the broken condition, and the remedy.
+        reason: String,
+    },
     /// Names and tokens would cross a network in plaintext.
     #[error(
         "{address} is not loopback, and the server judges callers without TLS: use `tls` (feature `tls`), or `insecure` where the \

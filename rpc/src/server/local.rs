@@ -3,21 +3,28 @@
 use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
-use tokio::time::timeout_at;
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Shared,
-    call::overdue,
+    call::{Parked, overdue},
     calls::{Admitted, Admitter, Timing},
+    pace::Threads,
 };
 use crate::{
-    Peer,
+    Code, Peer,
     buffer::FrameBuf,
     proto::{Frame, Header, Kind},
     unanswered::Unanswered,
 };
 
-/// Serves single calls under a server's interceptors and limits. They are polled by their callers.
+/// Serves single calls under a server's interceptors and limits. They are polled by their callers, but for methods that compute
+/// or block.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalServer {
     shared: Arc<Shared>,
@@ -29,6 +36,11 @@ impl LocalServer {
         Self { shared, peer: Peer::new() }
     }
 
+    /// Names of the methods of a service, if it is served.
+    pub(crate) fn methods(&self, service: &str) -> Option<impl Iterator<Item = &'static str>> {
+        self.shared.dispatch.methods(service)
+    }
+
     /// The response to a request, whose deadline is kept.
     pub(crate) async fn serve(&self, request: Frame) -> Frame {
         let (shared, now, bytes) = (&*self.shared, self.shared.ticker.tick(), request.body.len());
@@ -37,10 +49,14 @@ impl LocalServer {
         match (admitter.admit(shared, form, request, now, (0, 0), &mut timing), admitter.route()) {
             (Ok(Admitted { mut call, deadline }), Some(route)) => {
                 call.hold(shared.capacity.take(bytes));
-                let answered = timeout_at(deadline, poll_fn(|cx| call.poll(route, cx, &mut out))).await;
-                drop(call);
-                if answered.is_err() {
-                    form.status(&overdue(), &mut out);
+                let parked = Parked { call, route: route.clone(), deadline, began: now };
+                let answered = match route.pace.threads() {
+                    Threads::InPlace => drive(parked).await,
+                    Threads::Compute | Threads::Blocking => drive_elsewhere(parked).await,
+                };
+                match answered {
+                    Some(answer) => out = answer,
+                    None => form.status(&overdue(), &mut out),
                 }
             }
             (Err(status), _) => form.status(&status, &mut out),
@@ -51,4 +67,31 @@ impl LocalServer {
         let nothing = || Frame { header: Header::control(Kind::Response, form.id), body: Bytes::new().into() };
         Frame::encoded_in(&out).unwrap_or_else(nothing)
     }
+}
+
+/// Polls a call until it is answered; `None` at its deadline.
+async fn drive(mut parked: Parked) -> Option<FrameBuf> {
+    let mut out = FrameBuf::default();
+    let Parked { call, route, deadline, .. } = &mut parked;
+    let answered = timeout_at(*deadline, poll_fn(|cx| call.poll(route, cx, &mut out))).await;
+    let is_answered = answered.is_ok();
+    let code = if is_answered { parked.call.code() } else { Code::DeadlineExceeded };
+    parked.measure_as(code, Instant::now());
+    is_answered.then_some(out)
+}
+
+/// The same on a thread that may be blocked, for as long as the caller waits: to the deadline, whatever the method does.
+async fn drive_elsewhere(parked: Parked) -> Option<FrameBuf> {
+    let (runtime, deadline, (waits, gone)) = (Handle::current(), parked.deadline, oneshot::channel::<()>());
+    let driven = spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                answered = drive(parked) => answered,
+                _ = gone => None,
+            }
+        })
+    });
+    let answered = timeout_at(deadline, driven).await;
+    drop(waits);
+    answered.ok()?.ok().flatten()
 }

@@ -1,6 +1,7 @@
 //! A server from its start to its end: accepting, and the kind way to stop.
 
 use std::{
+    fmt,
     future::Future,
     io,
     net::SocketAddr,
@@ -21,9 +22,10 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    LocalServer, Shared,
+    Guest, LocalServer, Protocol, Shared,
     connection::Connection,
     drain::{Connections, Listed},
+    protocol::first_bytes,
     seldom::Seldom,
 };
 use crate::{
@@ -147,14 +149,18 @@ async fn deregister(registrations: Vec<Registration>) {
     }
 }
 
+/// What stands between an accepted socket and the services.
+#[derive(Debug)]
+pub(super) struct Doors {
+    pub(super) acceptor: Option<Arc<dyn Accept>>,
+    pub(super) protocols: Vec<Arc<dyn Protocol>>,
+}
+
 /// Accepts connections, and leaves everything else to their own tasks.
-pub(super) async fn accept(
-    listener: TcpListener,
-    acceptor: Option<Arc<dyn Accept>>,
-    shared: Arc<Shared>,
-    connections: Arc<Connections>,
-) {
-    let (handshakes, warnings) = (Arc::new(Semaphore::new(shared.limits.max_handshakes)), Arc::default());
+pub(super) async fn accept(listener: TcpListener, doors: Doors, shared: Arc<Shared>, connections: Arc<Connections>) {
+    let permits = Arc::new(Semaphore::new(shared.limits.max_handshakes));
+    let shakes_hands = doors.acceptor.is_some() || !doors.protocols.is_empty();
+    let handshake = Handshake { doors: Arc::new(doors), permits, warnings: Arc::default() };
     let mut warned = false;
     loop {
         let (stream, address) = match listener.accept().await {
@@ -174,13 +180,9 @@ pub(super) async fn accept(
             refuse(&stream, shared.limits.max_connections, &mut warned);
             continue;
         }
-        match &acceptor {
-            None => serve(stream, Peer::new().with_address(address), &shared, &connections),
-            Some(acceptor) => {
-                let (acceptor, permits, warnings) = (acceptor.clone(), handshakes.clone(), Arc::clone(&warnings));
-                let handshake = Handshake { acceptor, permits, warnings };
-                handshake.serve(stream, address, &shared, &connections);
-            }
+        match shakes_hands {
+            false => serve(stream, Peer::new().with_address(address), &shared, &connections),
+            true => handshake.clone().serve(stream, address, &shared, &connections),
         }
     }
 }
@@ -194,8 +196,9 @@ fn refuse(stream: &TcpStream, most: usize, warned: &mut bool) {
     let _ = stream.try_write(&GoAway { last_id: 0, reason }.to_frame());
 }
 
+#[derive(Clone)]
 struct Handshake {
-    acceptor: Arc<dyn Accept>,
+    doors: Arc<Doors>,
     permits: Arc<Semaphore>,
     warnings: Arc<Seldom>,
 }
@@ -205,33 +208,67 @@ impl Handshake {
     fn serve(self, stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>, connections: &Arc<Connections>) {
         let (shared, began) = (shared.clone(), Instant::now());
         connections.spawn(true, move |outbox, listed| async move {
-            let in_time = timeout_at(began + shared.limits.hello_timeout, async {
-                if self.acceptor.waits_for_client() {
-                    stream.peek(&mut [0]).await?;
-                }
-                let _permit = self.permits.acquire().await;
-                self.acceptor.accept(stream, address).await
-            });
+            let in_time = timeout_at(began + shared.limits.hello_timeout, self.shake(stream, address));
             match in_time.await {
-                Ok(Ok((io, peer))) => {
+                Ok(Ok(Shaken::Stream(io, peer))) => {
                     listed.established();
                     Connection::new(io, outbox, peer, shared, began).await;
                 }
-                Ok(Err(error)) => self.failed(address, &error.to_string()),
-                Err(_) => self.failed(address, &format!("it took longer than {:?}", shared.limits.hello_timeout)),
+                Ok(Ok(Shaken::Socket(io))) => {
+                    listed.established();
+                    Connection::new(io, outbox, Peer::new().with_address(address), shared, began).await;
+                }
+                Ok(Ok(Shaken::Guest(protocol, io))) => {
+                    listed.established();
+                    if let Err(error) = protocol.serve(Guest::new(io, address, shared, outbox)).await {
+                        self.failed(address, format_args!("a connection of {protocol:?} ended: {error}"));
+                    }
+                }
+                Ok(Err(error)) => self.failed(address, format_args!("the handshake failed: {error}")),
+                Err(_) => {
+                    let limit = shared.limits.hello_timeout;
+                    self.failed(address, format_args!("the handshake failed: it took longer than {limit:?}"));
+                }
             }
             drop(listed);
         });
     }
 
+    async fn shake(&self, stream: TcpStream, address: SocketAddr) -> io::Result<Shaken> {
+        let Doors { acceptor, protocols } = &*self.doors;
+        if !protocols.is_empty() {
+            let first = first_bytes(&stream).await?;
+            if let Some(protocol) = protocols.iter().find(|protocol| protocol.first_bytes() == first) {
+                return Ok(Shaken::Guest(protocol.clone(), stream));
+            }
+        }
+        let Some(acceptor) = acceptor else { return Ok(Shaken::Socket(stream)) };
+        if acceptor.waits_for_client() {
+            stream.peek(&mut [0]).await?;
+        }
+        let _permit = self.permits.acquire().await;
+        let (stream, peer) = acceptor.accept(stream, address).await?;
+        Ok(Shaken::Stream(stream, peer))
+    }
+
     /// Warns at most once a second: strangers must not fill the log.
-    fn failed(&self, address: SocketAddr, reason: &str) {
+    fn failed(&self, address: SocketAddr, reason: fmt::Arguments<'_>) {
         if self.warnings.is_due() {
-            warn!("{address}: the handshake failed: {reason}");
+            warn!("{address}: {reason}");
         } else {
-            debug!("{address}: the handshake failed: {reason}");
+            debug!("{address}: {reason}");
         }
     }
+}
+
+/// What a handshake led to.
+enum Shaken {
+    /// A stream that the acceptor made.
+    Stream(Box<dyn Transport>, Peer),
+    /// The socket as it was accepted.
+    Socket(TcpStream),
+    /// A client of another protocol.
+    Guest(Arc<dyn Protocol>, TcpStream),
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
