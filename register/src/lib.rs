@@ -32,6 +32,7 @@ mod about;
 mod backend;
 mod backoff;
 mod cache;
+mod comments;
 mod connect;
 #[cfg(feature = "dns")]
 mod dns;
@@ -76,6 +77,7 @@ mod zookeeper;
 pub use about::About;
 pub use backend::{Backend, ElectionBackend};
 pub use backoff::Backoff;
+pub use comments::without_comments;
 pub use connect::{connect, connect_in_background};
 #[cfg(feature = "dns")]
 pub use dns::{Dns, DnsBackend, DnsConfig};

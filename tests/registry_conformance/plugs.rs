@@ -66,7 +66,7 @@ async fn a_cluster_file_is_read_as_it_is() {
         "rooms": [{"ID": 3, "Name": "back-3", "Type": 2, "IP": "10.0.0.3", "Port": 9002}]}"#;
     fs::write(&path, text).unwrap();
     let registry = ms_register::connect(&format!("file://{}", path.display())).await.unwrap();
-    assert_eq!(ids(&registry.list(&service("lobby")).await.unwrap()), ["10.0.0.2:9001"]);
+    assert_eq!(ids(&registry.list(&service("lobby")).await.unwrap()), ["10.0.0.1:9001", "10.0.0.2:9001"]);
     assert_eq!(registry.list(&service("rooms")).await.unwrap()[0].metadata()["dinx.id"], "3");
     assert_eq!(registry.services().await.unwrap(), [service("lobby"), service("rooms")]);
 }

@@ -1,11 +1,11 @@
 //! The forms of the file. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Found, Instance, ServiceName, Skipped};
+use crate::{Found, Instance, ServiceName, Skipped, without_comments};
 
 /// All that a file lists.
 pub(super) type Services = BTreeMap<ServiceName, Vec<Found>>;
@@ -49,7 +49,10 @@ struct Dinx {
     port: u16,
 }
 
+const GATE: u64 = 1;
 const BACK_END: u64 = 2;
+/// Distance of a gate's port for RPC from the one in the file, at which clients meet it: the one between is for WebSockets.
+const RPC_OF_GATE: u16 = 2;
 
 pub(super) fn toml(text: &str) -> Result<Services, String> {
     listed(toml::from_str(text).map_err(|error| error.to_string())?)
@@ -57,17 +60,21 @@ pub(super) fn toml(text: &str) -> Result<Services, String> {
 
 /// `{"services": ..}`, or a zinx cluster's `{group: [server, ..]}`. Lines may end with comments.
 pub(super) fn json(text: &str) -> Result<Services, String> {
-    let text = without_comments(text);
-    let value: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let value: Value = serde_json::from_str(&without_comments(text)).map_err(|error| error.to_string())?;
     if value.get("services").is_some_and(Value::is_object) {
         return listed(serde_json::from_value(value).map_err(|error| error.to_string())?);
     }
     let groups: BTreeMap<String, Vec<Dinx>> = serde_json::from_value(value).map_err(|error| {
         format!("it has neither `services` nor groups of servers with ID, Type, IP and Port: {error}")
     })?;
-    let back_ends =
-        |servers: Vec<Dinx>| servers.into_iter().filter(|server| server.kind == BACK_END).map(dinx).collect();
-    named(groups.into_iter().map(|(group, servers)| (group, back_ends(servers))))
+    let mut seen = HashMap::new();
+    for (group, server) in groups.iter().flat_map(|(group, servers)| servers.iter().map(move |server| (group, server)))
+    {
+        if let Some(other) = seen.insert(server.id, group) {
+            return Err(format!("the ID {} is used twice, in `{other}` and in `{group}`", server.id));
+        }
+    }
+    named(groups.into_iter().map(|(group, servers)| (group, servers.into_iter().map(dinx).collect())))
 }
 
 fn listed(listing: Listing) -> Result<Services, String> {
@@ -109,31 +116,25 @@ fn entry(entry: Entry) -> Found {
     Ok(instance.with_weight(weight))
 }
 
+/// The instance of a server. A server at 0.0.0.0 is one of this machine.
 fn dinx(server: Dinx) -> Found {
-    let instance = Instance::new(&server.ip, server.port)
-        .with_metadata("dinx.id", server.id.to_string())
-        .with_metadata("dinx.name", server.name);
-    match instance.check() {
-        Ok(()) => Ok(instance),
-        Err(error) => Err(Skipped::new(server.id.to_string(), error.to_string())),
-    }
-}
-
-/// Replaces each comment that begins with `//` outside of a text by nothing, up to the end of its line.
-fn without_comments(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let (mut in_text, mut escaped) = (false, false);
-    let mut rest = text.char_indices().peekable();
-    while let Some((_, c)) = rest.next() {
-        if !in_text && c == '/' && rest.peek().is_some_and(|(_, next)| *next == '/') {
-            while rest.next_if(|(_, c)| *c != '\n').is_some() {}
-            continue;
-        }
-        in_text ^= c == '"' && !escaped;
-        escaped = in_text && c == '\\' && !escaped;
-        kept.push(c);
-    }
-    kept
+    let skipped = |reason: String| Skipped::new(server.id.to_string(), reason);
+    let above = match server.kind {
+        GATE => RPC_OF_GATE,
+        BACK_END => 0,
+        other => return Err(skipped(format!("its Type is {other}: 1 is a gate, 2 a back end"))),
+    };
+    let port = server.port.checked_add(above);
+    let port = port.ok_or_else(|| skipped(format!("a gate's port is at most {}", u16::MAX - RPC_OF_GATE)))?;
+    let host = if server.ip == "0.0.0.0" { "127.0.0.1" } else { &server.ip };
+    let instance = Instance::new(host, port).with_metadata("dinx.id", server.id.to_string());
+    let instance = instance.with_metadata("dinx.name", &server.name);
+    let instance = match server.kind {
+        GATE => instance.with_metadata("dinx.clients", Instance::new(&server.ip, server.port).address()),
+        _ => instance,
+    };
+    instance.check().map_err(|error| skipped(error.to_string()))?;
+    Ok(instance)
 }
 
 #[cfg(test)]
@@ -171,26 +172,37 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_file_lists_back_ends_by_group() {
+    fn a_cluster_file_lists_gates_and_back_ends_by_group() {
         let services = json(
             r#"{
                 // gates and back ends
                 "lobby": [
                     {"ID": 1, "Name": "gate-1", "Type": 1, "IP": "10.0.0.1", "Port": 8999},
                     {"ID": 2, "Name": "http://x", "Type": 2, "IP": "10.0.0.2", "Port": 9001}, // "a" back end
-                    {"ID": 3, "Name": "back-3", "Type": 2, "IP": "0.0.0.0", "Port": 9001}
+                    {"ID": 3, "Name": "back-3", "Type": 2, "IP": "0.0.0.0", "Port": 9002},
+                    {"ID": 4, "Name": "odd", "Type": 3, "IP": "10.0.0.1", "Port": 9001},
+                    {"ID": 5, "Name": "high", "Type": 1, "IP": "10.0.0.1", "Port": 65534}
                 ]
             }"#,
         );
         let services = services.unwrap();
         let lobby = &services[&ServiceName::new("lobby").unwrap()];
-        let first = lobby[0].as_ref().unwrap();
+        let of = |at: usize| lobby[at].as_ref().unwrap();
         assert_eq!(
-            (first.address().as_str(), &first.metadata()["dinx.name"]),
-            ("10.0.0.2:9001", &"http://x".to_owned())
+            [0, 1, 2].map(|at| (of(at).address(), of(at).metadata()["dinx.name"].clone())),
+            [("10.0.0.1:9001", "gate-1"), ("10.0.0.2:9001", "http://x"), ("127.0.0.1:9002", "back-3")]
+                .map(|(address, name)| (address.to_owned(), name.to_owned()))
         );
-        assert!(lobby[1].as_ref().unwrap_err().to_string().contains("cannot dial 0.0.0.0"), "{lobby:?}");
-        assert_eq!(lobby.len(), 2);
+        let clients = [0, 1].map(|at| of(at).metadata().get("dinx.clients").map(String::as_str));
+        assert_eq!(clients, [Some("10.0.0.1:8999"), None]);
+        assert!(lobby[3].as_ref().unwrap_err().to_string().contains("Type is 3"), "{lobby:?}");
+        assert!(lobby[4].as_ref().unwrap_err().to_string().contains("at most 65533"), "{lobby:?}");
+        let twice = json(
+            r#"{"a": [{"ID": 1, "Type": 2, "IP": "h", "Port": 1}], "b": [{"ID": 1, "Type": 2, "IP": "h", "Port": 2}]}"#,
+        );
+        let error = twice.unwrap_err();
+        assert!(error.contains("ID 1") && error.contains("`a`") && error.contains("`b`"), "{error}");
+        assert_eq!(lobby.len(), 5);
     }
 
     #[test]
