@@ -1,6 +1,10 @@
 //! The registry that a command asks, and the certificates and tokens with which it calls what it finds there.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 use ms_register::MsRegister;
@@ -27,7 +31,7 @@ pub(crate) struct RegistryArgs {
 }
 
 /// Certificates and tokens for instances.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct SecureArgs {
     /// Authorities that sign the servers' certificates, in PEM: calls go by TLS alone.
     #[arg(long, global = true, env = "MS_CA", value_name = "FILE")]
@@ -81,8 +85,12 @@ struct Profile {
 
 impl Profile {
     fn read(path: Option<&PathBuf>) -> Result<Self, Failure> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let profile: Self = file::read("profile", path).map_err(|error| Failure::Usage(error.to_string()))?;
+        path.map_or_else(|| Ok(Self::default()), |path| Self::named("profile", path))
+    }
+
+    /// The file that this option names.
+    fn named(option: &str, path: &Path) -> Result<Self, Failure> {
+        let profile: Self = file::read(option, path).map_err(|error| Failure::Usage(error.to_string()))?;
         let folder = path.parent().map(PathBuf::from).unwrap_or_default();
         let at = |path: Option<PathBuf>| path.map(|path| folder.join(path));
         Ok(Self {
@@ -127,6 +135,16 @@ impl CallerArgs {
 }
 
 impl Caller {
+    /// Certificates and token as the file of a server's `--peers` says them.
+    pub(crate) fn of_server(peers: &Path) -> Result<Self, Failure> {
+        let profile = Profile::named("peers", peers)?;
+        if profile.registry.is_some() {
+            let text = "peers: the registry is that of --registry: take the line away".to_owned();
+            return Err(Failure::Usage(text));
+        }
+        Self::new(SecureArgs::default(), profile)
+    }
+
     fn new(args: SecureArgs, profile: Profile) -> Result<Self, Failure> {
         let token = match args.token_file.or(profile.token_file) {
             None => Vec::new(),

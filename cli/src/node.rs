@@ -8,7 +8,7 @@ use ms_gmq::GmqServer;
 use ms_http::{Health, HttpServer, Readiness};
 use ms_mq::{
     Caller, HTTP_ADDRESS, Meter, MqClient, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE, STORE_ID,
-    http,
+    Selection, http,
 };
 use ms_register::{Instance, MsRegister, ServiceName};
 use ms_rpc::{ClientProxy, SecondSignal, Server};
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::time::{timeout, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::{door::DoorArgs, file, gmq, registry, signals};
+use crate::{caller, door::DoorArgs, file, gmq, registry, signals};
 
 /// Arguments of the server. A missing argument is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -58,6 +58,10 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     #[serde(flatten)]
     door: DoorArgs,
+    /// A TOML file with what the node shows when it asks other nodes and makes calls: ca, cert, key, trust-domain, dns-suffix, token-file,
+    /// insecure, and a table of identities, as in the file of `ms mq --profile`. Default: plaintext, without a token.
+    #[arg(long, value_name = "FILE")]
+    peers: Option<PathBuf>,
     /// Messages in memory; more are refused. Default 5,000,000.
     #[arg(long)]
     max_live_messages: Option<u64>,
@@ -83,6 +87,7 @@ impl NodeArgs {
             http: self.http.or(file.http),
             gmq_tcp: self.gmq_tcp.or(file.gmq_tcp),
             door: self.door.or(file.door),
+            peers: self.peers.or(file.peers),
             max_live_messages: self.max_live_messages.or(file.max_live_messages),
             calls: self.calls.or(file.calls),
         })
@@ -114,6 +119,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9504)));
     let door = args.door.open()?;
     let access = door.access();
+    let caller = args.peers.as_deref().map(caller::Caller::of_server).transpose()?.unwrap_or_default();
     door.check("http", address)?;
     let gmq = args.gmq_tcp.map(|address| gmq::bind(address, &door));
     let gmq = match gmq {
@@ -134,7 +140,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
 
     let has_peers = check_id_is_free(&registry, &node).await?;
     if has_peers {
-        catch_up(&registry, &node).await;
+        catch_up(&registry, &caller, &node).await;
     }
     let mut http = HttpServer::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
     http = http.max_connections(HTTP_CONNECTIONS);
@@ -189,10 +195,11 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let running = server.start().await?;
     if has_peers {
         // Changes made just before this node was listed.
-        catch_up(&registry, &node).await;
+        catch_up(&registry, &caller, &node).await;
     }
     let calls = args.calls.unwrap_or(CALLS_AT_A_TIME);
-    let caller = (calls > 0).then(|| Caller::start(node.clone(), ClientProxy::new(registry), calls));
+    let proxy = caller.proxy(ClientProxy::builder(registry)).build()?;
+    let calls = (calls > 0).then(|| Caller::start(node.clone(), proxy, calls));
     health.set(Readiness::Ready);
     // The reader may be gone.
     let gmq_text = gmq_address.map(|address| format!(", gmq on {address}")).unwrap_or_default();
@@ -214,8 +221,8 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
             Some(failure)
         }
     };
-    if let Some(caller) = caller {
-        caller.stop(CALLS_END).await;
+    if let Some(calls) = calls {
+        calls.stop(CALLS_END).await;
     }
     let _ = stop.send(());
     tokio::task::spawn_blocking(move || node.close()).await?;
@@ -245,8 +252,11 @@ fn check_nodes(nodes: &str, id: NodeId) -> Result<String, Box<dyn Error>> {
 }
 
 /// Learns topics, settings and queues from the nodes that are listed. A node starts without them too.
-async fn catch_up(registry: &Arc<dyn MsRegister>, node: &Node) {
-    let learning = async { MqClient::new(registry.clone())?.catch_up(node).await.map_err(Box::<dyn Error>::from) };
+async fn catch_up(registry: &Arc<dyn MsRegister>, caller: &caller::Caller, node: &Node) {
+    let learning = async {
+        let peers = MqClient::configured(registry.clone(), Selection::default(), |builder| caller.proxy(builder))?;
+        peers.catch_up(node).await.map_err(Box::<dyn Error>::from)
+    };
     match timeout(LEARNING, learning).await {
         Ok(Ok(0)) => {}
         Ok(Ok(changes)) => info!("learned topics and queues from other nodes: {changes} changes"),

@@ -134,6 +134,47 @@ fn a_queue_node_takes_tls_and_tokens_alone() {
 }
 
 #[test]
+fn a_node_that_joins_shows_its_certificate_and_token_to_its_peers() {
+    let folder = Folder::new();
+    let door = [
+        folder.door("mq"),
+        vec!["--client-ca".into(), folder.text("ca.pem"), "--token-file".into(), folder.text("tokens")],
+    ]
+    .concat();
+    let first = node(&folder.path("first"), &door);
+    let profile =
+        "ca = \"ca.pem\"\ncert = \"mq.pem\"\nkey = \"mq.key\"\ntoken-file = \"token\"\ntrust-domain = \"dev\"\n";
+    fs::write(folder.path("peers.toml"), profile).unwrap();
+    let ask = |node: &Running, arguments: &[&str]| {
+        let registry = format!("static://{}", node.address("RPC"));
+        let asked = command(&["mq", "--registry", &registry, "--profile", &folder.text("peers.toml")]);
+        let asked = { asked }.args(arguments).output().unwrap();
+        assert!(asked.status.success(), "{arguments:?}: {asked:?}");
+        String::from_utf8(asked.stdout).unwrap()
+    };
+    ask(&first, &["declare", "orders", "paid"]);
+    let peers = format!("static://{}", first.address("RPC"));
+    let second = |more: &[String]| {
+        let own = ["--node-id", "2", "--registry", &peers].map(str::to_owned);
+        node(&folder.path("second"), &[&door, &own[..], more].concat())
+    };
+    let knows = |node: &Running| ask(node, &["stats", "--json"]).contains("orders");
+    // Without them it starts, and knows nothing.
+    let blind = second(&[]);
+    assert!(!knows(&blind));
+    blind.stop();
+    let joined = second(&["--peers".to_owned(), folder.text("peers.toml")]);
+    assert!(knows(&joined));
+    joined.stop();
+    first.stop();
+    fs::write(folder.path("peers.toml"), "registry = \"memory://\"\n").unwrap();
+    let data = folder.text("third");
+    let broken = ms(&["mq-node", "--data", &data, "--peers", &folder.text("peers.toml")]);
+    let said = String::from_utf8_lossy(&broken.stderr);
+    assert!(!broken.status.success() && said.contains("the registry is that of --registry"), "{said}");
+}
+
+#[test]
 fn a_queue_node_that_asks_for_certificates_knows_strangers() {
     let folder = Folder::new();
     let options = [folder.door("mq"), vec!["--client-ca".into(), folder.text("ca.pem")]].concat();
