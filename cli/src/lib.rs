@@ -6,6 +6,7 @@ mod exit;
 mod file;
 mod gmq;
 mod gregister;
+mod lb;
 mod mq;
 mod node;
 mod open_files;
@@ -38,6 +39,8 @@ enum Command {
     /// Runs a node of the registry gregister.
     #[command(after_help = "Example:\n  ms gregister --data /var/lib/gregister")]
     Gregister(gregister::GregisterArgs),
+    /// Runs a load balancer before services of a registry: for HTTP or MQTT, or beside a program that knows no registry.
+    Lb(lb::LbArgs),
     /// Runs a node of the message queue.
     #[command(after_help = "Example:\n  ms mq-node --data /var/lib/mq --node-id 2 --nodes 1,2,3")]
     MqNode(node::NodeArgs),
@@ -70,7 +73,7 @@ enum Command {
 pub async fn main() -> ExitCode {
     let command = Cli::parse().command;
     let default = match command {
-        Command::MqNode(_) | Command::Gregister(_) => "info,nacos_sdk=warn,zookeeper_client=error",
+        Command::MqNode(_) | Command::Gregister(_) | Command::Lb(_) => "info,nacos_sdk=warn,zookeeper_client=error",
         // Its results are its output.
         _ => "warn",
     };
@@ -82,11 +85,12 @@ pub async fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false)
         .init();
-    if matches!(command, Command::Gregister(_) | Command::MqNode(_)) {
+    if matches!(command, Command::Gregister(_) | Command::Lb(_) | Command::MqNode(_)) {
         open_files::raise();
     }
     let done = match command {
         Command::Gregister(args) => gregister::run(args).await.map_err(Failure::from),
+        Command::Lb(args) => lb::run(args).await.map_err(Failure::from),
         Command::MqNode(args) => node::run(args).await.map_err(Failure::from),
         Command::Mq(args) => mq::run(args).await,
         Command::Services(args) => services::services(args).await,

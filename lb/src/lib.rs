@@ -3,6 +3,8 @@
 //! - [`Rule`], [`Routes`]: which service answers, and which of its instances, by any registry and any balancer of `ms-rpc`.
 //! - [`Proxy`]: HTTP, with bodies that stream, upgrades that tunnel, and tries elsewhere where they do no harm.
 //! - [`Settings`]: an HTTP load balancer as a file of TOML.
+//! - [`MqttBalancer`]: MQTT, between the broker of the clients and those of the services.
+//! - [`Sidecar`]: registers a service in ZooKeeper, and names load balancers, for programs that speak plain HTTP alone.
 //! - [`original`]: the files of go-micro-service's programs, read verbatim.
 //!
 //! ```no_run
@@ -22,13 +24,17 @@
 //! ```
 
 mod meter;
+mod mqtt;
 pub mod original;
 mod proxy;
 mod routes;
 mod rule;
 mod settings;
+mod sidecar;
 
+pub use mqtt::{MqttBalancer, MqttConfig};
 pub use proxy::{Proxy, ProxyConfig};
 pub use routes::{Routes, RoutesError};
 pub use rule::{Choice, KeySource, Rule, RuleError};
 pub use settings::{OwnEntry, Settings, SettingsError};
+pub use sidecar::Sidecar;

@@ -5,9 +5,10 @@ mod file;
 mod http;
 mod mqtt;
 mod parts;
-mod sidecar;
+pub(crate) mod sidecar;
 
 pub use algorithm::Algorithm;
+pub(crate) use file::parse;
 pub use file::{FileError, Found, ValueError, read_or_write};
 pub use http::HttpFile;
 pub use mqtt::{BrokerNet, MqttFile, RecvBrokers};

@@ -130,17 +130,13 @@ impl Route {
         }
     }
 
-    /// Chooses an instance; one of `avoid` only if there is no other. Waits for the registry's first list alone.
-    pub(crate) async fn choose(&self, key: Option<&[u8]>, avoid: &[&str]) -> Result<Chosen, String> {
+    /// Chooses an instance, without waiting; one of `avoid` only if there is no other.
+    pub(crate) fn choose_now(&self, key: Option<&[u8]>, avoid: &[&str]) -> Result<Chosen, String> {
         match &self.members {
-            Members::Balanced(picker) => match picker.pick(key, avoid) {
-                Ok(pick) => Ok(Chosen::Picked(pick)),
-                Err(_) => {
-                    picker.wait_ready(FIRST_LIST).await.map_err(|status| status.message().to_owned())?;
-                    let pick = picker.pick(key, avoid).map_err(|status| status.message().to_owned())?;
-                    Ok(Chosen::Picked(pick))
-                }
-            },
+            Members::Balanced(picker) => {
+                let pick = picker.pick(key, avoid).map_err(|status| status.message().to_owned())?;
+                Ok(Chosen::Picked(pick))
+            }
             Members::Master(watch) => {
                 let known = watch.current();
                 match known.master() {
@@ -148,6 +144,17 @@ impl Route {
                     None => Err(format!("`{}` has no master", self.service())),
                 }
             }
+        }
+    }
+
+    /// The same, but waits for the registry's first list.
+    pub(crate) async fn choose(&self, key: Option<&[u8]>, avoid: &[&str]) -> Result<Chosen, String> {
+        match (self.choose_now(key, avoid), &self.members) {
+            (Err(_), Members::Balanced(picker)) => {
+                picker.wait_ready(FIRST_LIST).await.map_err(|status| status.message().to_owned())?;
+                self.choose_now(key, avoid)
+            }
+            (chosen, _) => chosen,
         }
     }
 

@@ -11,12 +11,19 @@ pub struct About {
     scope: Option<Arc<str>>,
     expiry: Duration,
     propagation: Duration,
+    shares_addresses: bool,
 }
 
 impl About {
     /// A registry with this URL (without credentials: messages show it), no scope, and zero for both times.
     pub fn new(url: impl AsRef<str>) -> Self {
-        Self { url: url.as_ref().into(), scope: None, expiry: Duration::ZERO, propagation: Duration::ZERO }
+        Self {
+            url: url.as_ref().into(),
+            scope: None,
+            expiry: Duration::ZERO,
+            propagation: Duration::ZERO,
+            shares_addresses: false,
+        }
     }
 
     /// Sets what [`MsRegister::scope`](crate::MsRegister::scope) returns.
@@ -38,6 +45,18 @@ impl About {
     pub fn with_propagation(mut self, propagation: Duration) -> Self {
         self.propagation = propagation;
         self
+    }
+
+    /// Instances of one service may have one address, such as that of a message broker, and are told apart by their ids alone. By default
+    /// the second one with an address is skipped.
+    #[must_use]
+    pub fn with_shared_addresses(mut self) -> Self {
+        self.shares_addresses = true;
+        self
+    }
+
+    pub(crate) fn shares_addresses(&self) -> bool {
+        self.shares_addresses
     }
 
     /// The URL without credentials.

@@ -28,7 +28,7 @@ const UNION: &str = "union:";
 /// | `file:///path.toml` | none; `.json` too, and a zinx cluster's `dinx.json` |
 /// | `gregister://h:p` | `ttl=10` s, `timeout=3` s, `token` |
 /// | `nacos://h:p` | `namespace=` (public), `group=DEFAULT_GROUP`, `cluster=DEFAULT`, `timeout=3` s, `username`, `password` |
-/// | `zookeeper://h:p,h:p/base` | base `ms-rpc`; `session=10` s, `timeout=3` s, `layout=curator` with `payload=spring` or `map`, or `layout=master-normal`; `username`, `password` |
+/// | `zookeeper://h:p,h:p/base` | base `ms-rpc`; `session=10` s, `timeout=3` s, `layout=curator` with `payload=spring` or `map`, or `layout=master-normal` or `master-normal-broker`; `username`, `password` |
 /// | `union:URL\|URL` | those of each URL, in which a `\|` is written as `%7C` |
 ///
 /// All but `memory://`, `static://` and unions take `cache=DIR`; see [`Registry::with_cache`].

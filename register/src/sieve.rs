@@ -45,7 +45,7 @@ impl Sieve {
         Self { about, warned: Mutex::default() }
     }
 
-    /// The instances of one full read that can be dialled, sorted by id, each id and each address once.
+    /// The instances of one full read that can be dialled, sorted by id, each id once, and each address once unless the registry shares them.
     pub(crate) fn sift(&self, service: &ServiceName, found: Vec<Found>) -> Vec<Instance> {
         let (mut instances, mut skipped) = (Vec::with_capacity(found.len()), HashMap::new());
         for entry in found {
@@ -60,7 +60,8 @@ impl Sieve {
         }
         instances.sort_by(|a, b| a.id().cmp(b.id()));
         instances.dedup_by(|later, first| later.id() == first.id());
-        for (later, first) in same_address(&instances) {
+        let repeated = if self.about.shares_addresses() { Vec::new() } else { same_address(&instances) };
+        for (later, first) in repeated {
             let first = instances[first].id();
             skipped.insert(instances[later].id().to_owned(), format!("it has the address of `{first}`"));
         }
@@ -134,7 +135,11 @@ mod tests {
     }
 
     fn sifted(reads: Vec<Vec<Found>>) -> (Vec<Vec<String>>, Vec<String>) {
-        let (sieve, warnings) = (Sieve::new(About::new("test://")), Warnings::default());
+        sifted_by(About::new("test://"), reads)
+    }
+
+    fn sifted_by(about: About, reads: Vec<Vec<Found>>) -> (Vec<Vec<String>>, Vec<String>) {
+        let (sieve, warnings) = (Sieve::new(about), Warnings::default());
         let goods = "goods".parse().unwrap();
         let ids = |instances: Vec<Instance>| instances.iter().map(|one| one.id().to_owned()).collect();
         let lists =
@@ -177,5 +182,7 @@ mod tests {
         assert_eq!(lists, [["a", "h:2"], ["a", "h:2"]]);
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains("b of `goods`") && warnings[0].contains("the address of `a`"), "{warnings:?}");
+        let (lists, warnings) = sifted_by(About::new("test://").with_shared_addresses(), vec![read()]);
+        assert_eq!((lists, warnings), (vec![vec!["a".to_owned(), "b".to_owned(), "h:2".to_owned()]], vec![]));
     }
 }

@@ -4,7 +4,9 @@
 //! - [`Server`]: a real registry. Each has free ports and a data directory of its own, so tests run side by side.
 //! - [`EtcdCluster`]: three real members of etcd, each of which can be frozen, killed, or cut off.
 //! - [`Dnsmasq`]: a real DNS server.
+//! - [`Mosquitto`]: a real MQTT broker.
 //! - [`Node`]: a process that serves the demo service [`Shop`], and notes in a [`Ledger`] what it executed.
+//! - [`Program`]: any program, with arguments of the test's choice.
 //! - [`QueueNode`]: a process of the command `ms mq-node`.
 //! - [`Relay`]: stands between a client and a server, and delays, drops, swallows, resets or trickles.
 //! - [`contested`]: processes that campaign for one service, and are killed and frozen.
@@ -21,9 +23,11 @@ mod files;
 mod http;
 mod ledger;
 mod load;
+mod mosquitto;
 mod node;
 mod ports;
 mod process;
+mod program;
 mod queue;
 mod relay;
 mod row;
@@ -39,7 +43,9 @@ pub use election::{Ordeal, contested, run_candidate};
 pub use http::{Response, request, request_with};
 pub use ledger::Ledger;
 pub use load::{Ended, Load, Tally};
+pub use mosquitto::Mosquitto;
 pub use node::{Node, NodeOptions, NodeProgram, run as run_node};
+pub use program::Program;
 pub use queue::{QueueNode, Survived, killed_under_load};
 pub use relay::{Fault, Relay};
 pub use row::{Check, Row};

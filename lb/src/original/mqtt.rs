@@ -49,6 +49,22 @@ impl MqttFile {
         }
     }
 
+    /// Checks the codes and the brokers.
+    ///
+    /// # Errors
+    /// No code of its own, one that cannot stand in a topic, no broker.
+    pub fn check(&self) -> Result<(), ValueError> {
+        let code = &self.broker_reg.nodedata.server_uniquecode;
+        if code.is_empty() || code.contains(['/', '+', '#', '\0']) {
+            let text = format!("broker-reg.nodedata.server-uniquecode: {code:?} cannot stand in a topic");
+            return Err(ValueError(text));
+        }
+        if self.recvbroker_info.nets.is_empty() {
+            return Err(ValueError("recvbroker-info.nets: it is empty: name a broker of the services".to_owned()));
+        }
+        Ok(())
+    }
+
     /// URL of the registry of the services.
     ///
     /// # Errors

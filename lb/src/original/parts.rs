@@ -1,5 +1,7 @@
 //! Parts that their files have in common: where ZooKeeper is, who registers, which rules there are.
 
+use std::fmt;
+
 use ms_register::Instance;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -19,8 +21,8 @@ pub struct Conn {
     pub service_id: String,
 }
 
-/// Address and code of a program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Address and code of a program. `Debug` leaves the password out.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NodeData {
     /// Host under which it listens and is listed.
@@ -36,6 +38,22 @@ pub struct NodeData {
     /// Its own code.
     #[serde(default)]
     pub server_uniquecode: String,
+}
+
+impl NodeData {
+    /// `host:port`, with brackets around an IPv6 address.
+    pub fn address(&self) -> String {
+        host_port(&self.host, self.port)
+    }
+}
+
+impl fmt::Debug for NodeData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, user_name, server_uniquecode, .. } = self;
+        let mut shown = f.debug_struct("NodeData");
+        shown.field("host", host).field("port", port).field("user_name", user_name);
+        shown.field("server_uniquecode", server_uniquecode).finish_non_exhaustive()
+    }
 }
 
 /// Entry of a program in ZooKeeper: `/<path-prefix>/<server-name>/normal..`.

@@ -39,6 +39,9 @@ pub enum ZookeeperLayout {
     /// `<base>/<service>/master`. Normals are written and listed. The id is kept as `serveruniquecode`, weights are whole
     /// numbers, and there is no metadata.
     MasterNormal,
+    /// The same for servers behind a message broker: their address is the broker's, so `serveruniquecode` alone tells them apart, and
+    /// servers without one are skipped.
+    MasterNormalBroker,
 }
 
 /// Class of a Curator instance's payload. Java clients read it as an object of a class, so it must be the one that they
@@ -67,9 +70,12 @@ impl ZookeeperConfig {
             (None | Some("curator"), None | Some("spring")) => ZookeeperLayout::Curator(ZookeeperPayload::Spring),
             (None | Some("curator"), Some("map")) => ZookeeperLayout::Curator(ZookeeperPayload::Map),
             (Some("master-normal"), None) => ZookeeperLayout::MasterNormal,
-            (Some("master-normal"), Some(_)) => return Err(url.invalid("layout=master-normal has no payload")),
+            (Some("master-normal-broker"), None) => ZookeeperLayout::MasterNormalBroker,
+            (Some("master-normal" | "master-normal-broker"), Some(_)) => {
+                return Err(url.invalid("layout=master-normal has no payload"));
+            }
             (None | Some("curator"), Some(_)) => return Err(url.bad("payload", "use spring or map")),
-            (Some(_), _) => return Err(url.bad("layout", "use curator or master-normal")),
+            (Some(_), _) => return Err(url.bad("layout", "use curator, master-normal or master-normal-broker")),
         };
         let default = Self::default();
         let config = Self {
@@ -87,10 +93,14 @@ impl ZookeeperConfig {
     /// Without credentials.
     pub(crate) fn about(&self) -> About {
         let base = self.base.trim_matches('/');
-        About::new(format!("zookeeper://{}/{base}", self.servers.join(",")))
+        let about = About::new(format!("zookeeper://{}/{base}", self.servers.join(",")))
             .with_scope(format!("zookeeper/{base}"))
             .with_expiry(self.session)
-            .with_propagation(super::PROPAGATION)
+            .with_propagation(super::PROPAGATION);
+        match self.layout {
+            ZookeeperLayout::MasterNormalBroker => about.with_shared_addresses(),
+            ZookeeperLayout::Curator(_) | ZookeeperLayout::MasterNormal => about,
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), RegisterError> {
@@ -142,6 +152,8 @@ mod tests {
         assert!(!format!("{config:?}").contains("\"p\""));
         assert_eq!(parse("zookeeper://a:1").unwrap(), ZookeeperConfig::new(["a:1"]));
         assert_eq!(parse("zookeeper://a:1?layout=master-normal").unwrap().layout, ZookeeperLayout::MasterNormal);
+        let broker = parse("zookeeper://a:1?layout=master-normal-broker").unwrap().layout;
+        assert_eq!(broker, ZookeeperLayout::MasterNormalBroker);
     }
 
     #[test]
@@ -150,7 +162,7 @@ mod tests {
             ("zookeeper://a:1?session=0.5", "1 second"),
             ("zookeeper://a:1?username=u", "both username and password"),
             ("zookeeper://a:1?ttl=1", "`ttl` is not a parameter"),
-            ("zookeeper://a:1?layout=flat", "use curator or master-normal"),
+            ("zookeeper://a:1?layout=flat", "use curator, master-normal or master-normal-broker"),
             ("zookeeper://a:1?payload=json", "use spring or map"),
             ("zookeeper://a:1?layout=master-normal&payload=map", "has no payload"),
             ("zookeeper://a:1/zookeeper/x", "ZooKeeper's own"),

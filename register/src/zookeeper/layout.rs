@@ -44,7 +44,7 @@ impl Layout {
     pub(super) fn node(&self, service: &ServiceName, id: &str) -> Option<String> {
         match self.form {
             ZookeeperLayout::Curator(_) => Some(format!("{}/{service}/{id}", self.base)),
-            ZookeeperLayout::MasterNormal => None,
+            ZookeeperLayout::MasterNormal | ZookeeperLayout::MasterNormalBroker => None,
         }
     }
 
@@ -52,14 +52,16 @@ impl Layout {
     pub(super) fn check(&self, instance: &Instance) -> Result<(), String> {
         match self.form {
             ZookeeperLayout::Curator(_) => check_step(instance.id()).map_err(|reason| format!("its id: {reason}")),
-            ZookeeperLayout::MasterNormal => normal::check(instance),
+            ZookeeperLayout::MasterNormal | ZookeeperLayout::MasterNormalBroker => normal::check(instance),
         }
     }
 
     pub(super) fn contest(&self, service: &ServiceName) -> Contest {
         match self.form {
             ZookeeperLayout::Curator(_) => Contest::Queue(format!("{}@election/{service}", self.base)),
-            ZookeeperLayout::MasterNormal => Contest::Node(format!("{}/{service}/{}", self.base, normal::MASTER)),
+            ZookeeperLayout::MasterNormal | ZookeeperLayout::MasterNormalBroker => {
+                Contest::Node(format!("{}/{service}/{}", self.base, normal::MASTER))
+            }
         }
     }
 
@@ -70,14 +72,14 @@ impl Layout {
                 Stored::Instance(instance) => Ok(instance),
                 Stored::Nothing => Err("it is disabled".to_owned()),
             },
-            ZookeeperLayout::MasterNormal => normal::read(data),
+            ZookeeperLayout::MasterNormal | ZookeeperLayout::MasterNormalBroker => normal::read(data),
         }
     }
 
     pub(super) fn encode(&self, service: &ServiceName, instance: &Instance, now: SystemTime) -> Vec<u8> {
         match self.form {
             ZookeeperLayout::Curator(payload) => curator::encode(payload, service, instance, now),
-            ZookeeperLayout::MasterNormal => normal::encode(instance),
+            ZookeeperLayout::MasterNormal | ZookeeperLayout::MasterNormalBroker => normal::encode(instance),
         }
     }
 
@@ -85,7 +87,7 @@ impl Layout {
     pub(super) fn encode_candidate(&self, service: &ServiceName, instance: &Instance, now: SystemTime) -> Vec<u8> {
         match self.form {
             ZookeeperLayout::Curator(_) => self.encode(service, instance, now),
-            ZookeeperLayout::MasterNormal => normal::encode_candidate(instance),
+            ZookeeperLayout::MasterNormal | ZookeeperLayout::MasterNormalBroker => normal::encode_candidate(instance),
         }
     }
 
@@ -94,6 +96,7 @@ impl Layout {
         match self.form {
             ZookeeperLayout::Curator(_) => curator::decode(name, data),
             ZookeeperLayout::MasterNormal => normal::decode(name, data),
+            ZookeeperLayout::MasterNormalBroker => normal::decode_behind_broker(name, data),
         }
     }
 
@@ -102,6 +105,7 @@ impl Layout {
         match self.form {
             ZookeeperLayout::Curator(_) => nodes.map(|(_, found)| found).collect(),
             ZookeeperLayout::MasterNormal => normal::listed(nodes),
+            ZookeeperLayout::MasterNormalBroker => normal::listed_by_code(nodes),
         }
     }
 }

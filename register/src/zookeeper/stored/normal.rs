@@ -76,6 +76,15 @@ pub(in super::super) fn decode(name: &str, data: &[u8]) -> Result<Stored, String
     read(data).map(Stored::Instance)
 }
 
+/// The same for a server behind a broker, which only its code tells from others.
+pub(in super::super) fn decode_behind_broker(name: &str, data: &[u8]) -> Result<Stored, String> {
+    let stored = decode(name, data)?;
+    if matches!(stored, Stored::Instance(_)) && parse(data)?.serveruniquecode.is_empty() {
+        return Err("its serveruniquecode is empty".to_owned());
+    }
+    Ok(stored)
+}
+
 /// Reads the data of a node, a normal's or a master's.
 pub(in super::super) fn read(data: &[u8]) -> Result<Instance, String> {
     instance(parse(data)?)
@@ -103,6 +112,20 @@ fn instance(found: NodeData) -> Result<Instance, String> {
 /// server is. Keeps of several nodes with one address the last, which its server wrote when the session of the first was lost; and gives
 /// servers that have one code in common ids of their own.
 pub(in super::super) fn listed<'a>(nodes: impl Iterator<Item = (&'a str, Found)>) -> Vec<Found> {
+    apart(callable(nodes))
+}
+
+/// The same for servers with one address, that of a broker: each code once, as its server wrote it last.
+pub(in super::super) fn listed_by_code<'a>(nodes: impl Iterator<Item = (&'a str, Found)>) -> Vec<Found> {
+    let mut codes = HashSet::new();
+    let is_new = |found: &Found| found.as_ref().map_or(true, |instance| codes.insert(instance.id().to_owned()));
+    let mut listed: Vec<_> = callable(nodes).into_iter().rev().filter(is_new).collect();
+    listed.reverse();
+    listed
+}
+
+/// The normals, or without such the master.
+fn callable<'a>(nodes: impl Iterator<Item = (&'a str, Found)>) -> Vec<Found> {
     let (mut masters, mut normals) = (Vec::new(), Vec::new());
     for (name, found) in nodes {
         if name == MASTER { masters.push(found) } else { normals.push(found) }
@@ -110,7 +133,7 @@ pub(in super::super) fn listed<'a>(nodes: impl Iterator<Item = (&'a str, Found)>
     if !normals.iter().any(Result::is_ok) {
         normals.append(&mut masters);
     }
-    apart(normals)
+    normals
 }
 
 fn apart(found: Vec<Found>) -> Vec<Found> {
@@ -183,6 +206,19 @@ mod tests {
         assert_eq!(decode("master", &encode(&one)).unwrap(), Stored::Instance(one.clone()));
         assert_eq!(decode("master", &encode_candidate(&one)).unwrap(), Stored::Nothing);
         assert_eq!(read(&encode_candidate(&one)).unwrap(), one);
+    }
+
+    #[test]
+    fn servers_behind_a_broker_are_told_apart_by_their_codes() {
+        let server = |code: &str, weight: f64| Instance::new("broker", 1883).with_id(code).with_weight(weight);
+        let nodes = [server("b", 1.0), server("a", 1.0), server("b", 2.0)];
+        let listed: Result<Vec<_>, _> =
+            listed_by_code(nodes.into_iter().map(|node| (NODE, Ok(node)))).into_iter().collect();
+        assert_eq!(listed.unwrap(), [server("a", 1.0), server("b", 2.0)]);
+        let (with, without) = (encode(&server("a", 1.0)), br#"{"serverip":"broker","serverport":1883,"weight":1}"#);
+        assert_eq!(decode_behind_broker(NODE, &with).unwrap(), Stored::Instance(server("a", 1.0)));
+        assert!(decode_behind_broker(NODE, without).unwrap_err().contains("serveruniquecode is empty"));
+        assert_eq!(decode_behind_broker("master", &encode_candidate(&server("a", 1.0))).unwrap(), Stored::Nothing);
     }
 
     #[test]
