@@ -1,6 +1,6 @@
 //! Side by side with the peers, `cargo run -p bench --release -- rpc`, and what is left of it all when things break,
-//! `cargo run -p bench --release -- faults`, queues beside each other, `cargo run -p bench --release -- mq`, and
-//! crowds at a port with TLS, `cargo run -p bench --release -- crowd`.
+//! `cargo run -p bench --release -- faults`, queues beside each other, `cargo run -p bench --release -- mq`,
+//! crowds at a port with TLS, `cargo run -p bench --release -- crowd`, and load balancers, `cargo run -p bench --release -- lb`.
 
 mod child;
 mod crowd;
@@ -8,6 +8,7 @@ mod drive;
 mod driver;
 mod faults;
 mod implementations;
+mod lb;
 mod marked;
 mod mq;
 mod origin;
@@ -42,6 +43,11 @@ enum Command {
     Mq(mq::Mq),
     /// Silent strangers and crowds at a port with TLS.
     Crowd(crowd::Crowd),
+    /// The HTTP load balancer beside nginx.
+    Lb(lb::Lb),
+    /// The load balancer that is measured.
+    #[command(hide = true)]
+    LbFront(lb::LbFront),
     /// A node of the queue that is measured.
     #[command(hide = true)]
     QueueNode {
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
         Command::Faults(faults) => faults::run(&faults),
         Command::Mq(mq) => mq::run(&mq),
         Command::Crowd(crowd) => crowd::run(&crowd),
+        Command::Lb(lb) => lb::run(&lb),
+        Command::LbFront(front) => lb::serve(&front),
         Command::QueueNode { directory, cpu } => mq::serve(&directory, cpu),
         Command::Node { options } => ms_tests::run_node(&options),
         Command::Serve(serve) => serve::run(&serve),

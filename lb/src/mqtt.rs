@@ -48,8 +48,8 @@ impl Default for MqttConfig {
 /// A request is published at `/<version>/<name>/<ACTION>/<session>/<code of the balancer>/<topic>/`, and answered at
 /// `/<version>/<name>/<ACTION>/<session>`. The rules see `<topic>/`; the chosen server gets the request at a topic that ends with its own code.
 ///
-/// What cannot be relayed is answered with JSON, `{"error":503,"error-string":".."}`: 404 no rule matches, 503 nobody is there, 504 the service does not
-/// answer in time. Those who publish `UPDATED` and `DELETED` wait for no answer, and get no such one.
+/// What cannot be relayed is answered with JSON, `{"error":503,"error-string":".."}`: 404 no rule matches, 503 no instance is listed, 504 the service does not
+/// answer in time. Senders of `UPDATED` and `DELETED` wait for no answer, and get none of these.
 pub struct MqttBalancer {
     front: Broker,
     backs: Vec<Broker>,

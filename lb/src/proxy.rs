@@ -71,8 +71,8 @@ impl Default for ProxyConfig {
 
 /// HTTP load balancer before the services of some routes. Cheap to clone.
 ///
-/// A request that cannot be answered gets JSON, `{"error":".."}`: 404 no rule matches, 502 the back end is broken or cannot be reached, 503 nobody is
-/// there, 504 it says nothing for too long; 508 the request has been here before.
+/// A request that cannot be answered gets JSON, `{"error":".."}`: 404 no rule matches, 502 the back end is broken or cannot be reached, 503 no instance is
+/// listed, 504 it says nothing for too long; 508 the request has been here before.
 ///
 /// It is tried elsewhere, on up to three instances, if no connection came about, or if it is GET or HEAD and the connection ended before
 /// the answer began.

@@ -101,7 +101,7 @@ impl Routes {
         let deadline = Instant::now() + within;
         for route in self.0.iter() {
             if let Members::Balanced(picker) = &route.members {
-                // An error: nobody is there yet.
+                // An error: no instance is listed yet.
                 let _ = picker.wait_ready(deadline.saturating_duration_since(Instant::now())).await;
             }
         }

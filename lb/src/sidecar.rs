@@ -65,7 +65,7 @@ struct Services {
 const OK: Answer = Answer { error: 0, error_string: "ok" };
 
 impl Sidecar {
-    /// A sidecar that nobody has begun yet.
+    /// A sidecar before its first `/server/init`.
     pub fn new() -> Self {
         Self(Arc::new(Inner { begun: Mutex::default(), services: tokio::sync::Mutex::default() }))
     }
@@ -134,10 +134,10 @@ fn begin(body: &str) -> Result<Begun, String> {
     let info = crate::original::parse::<StartRequest>(body)?.dispersed_info;
     let balancers = &info.http_loadbalance_info;
     let url = balancers.url().map_err(|error| error.to_string())?;
-    // It may be away, as the service that is to be begun does not depend on it.
+    // ZooKeeper may be away: a later request tells.
     let registry = ms_register::connect_in_background(&url).map_err(|error| error.to_string())?;
     let (balancing, key) = balancers.normal_node_algorithm.balancing();
-    // Nobody tells when a connection to a named balancer ends: theirs counts how often each was named, which is taking turns.
+    // Connections to a named balancer are not seen here. Theirs counts how often each was named, which is round robin.
     let is_counting = balancing == Balancer::LeastConnections.into();
     let balancing = if is_counting { Balancer::RoundRobin.into() } else { balancing };
     let balancers =

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use ms_tests::{Program, request};
+use ms_tests::{Program, QueueNode, request};
 use serde_json::{Value, json};
 
 use crate::{BALANCERS, MS, SERVICES, World, code, until};
@@ -135,4 +135,26 @@ async fn settings_in_toml_balance_over_any_registry() {
     let registry = ms_register::connect(&format!("{}/fronts", world.zookeeper.url())).await.unwrap();
     let listed = registry.list(&"front".parse().unwrap()).await.unwrap();
     assert_eq!(listed[0].address(), front.address(), "where it listens");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_node_is_served_at_the_address_that_it_lists() {
+    let world = World::new().await;
+    let registry = format!("{}/nodes", world.zookeeper.url());
+    let mut node = QueueNode::new(MS, &["--registry", &registry]).unwrap();
+    node.start().await.unwrap();
+    let settings = format!(
+        "listen = '127.0.0.1:0'\nregistry = '{registry}'\n\
+         [[rule]]\nmatch = '^/ping$'\nservice = 'mq'\naddress-from = 'mq.http'\n\
+         [[rule]]\nmatch = '.*'\nservice = 'mq'\naddress-from = 'mq.grpc'\n"
+    );
+    std::fs::write(world.directory.path().join("lb.toml"), settings).unwrap();
+    let front = world.ms(&["lb", "http", "--config", "lb.toml"]).await;
+    let answer = request("GET", front.address(), "/ping").await.unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "OK"));
+    let answer = request("GET", front.address(), "/other").await.unwrap();
+    assert_eq!(answer.status, 502, "{answer:?}");
+    assert!(answer.body.contains("lists no `mq.grpc`"), "{answer:?}");
+    node.kill().await.unwrap();
+    until(front.address(), "/ping", |answer| answer.status == 502 || answer.status == 503).await;
 }

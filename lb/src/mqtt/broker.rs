@@ -149,10 +149,10 @@ impl Follower {
                     info!("the broker {} is connected", self.address);
                 }
             }
-            // A retained one was for whoever subscribed then.
+            // Retained messages are old requests.
             Packet::Publish(message) if !message.retain => {
                 let message = Message { topic: message.topic, qos: message.qos, payload: message.payload };
-                // An error: nobody relays any more.
+                // An error: the relay has ended.
                 let _ = self.messages.send(message).await;
             }
             _ => {}

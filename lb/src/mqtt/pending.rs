@@ -38,7 +38,7 @@ impl<T> Pending<T> {
         taken
     }
 
-    /// Drops the entries in front that nobody waits for, so that the order is as long as the oldest wait makes it.
+    /// Drops taken sessions from the front of the order, and all of them once they are the larger part.
     fn forget_taken(&mut self) {
         while self.order.front().is_some_and(|(_, session)| !self.waiting.contains_key(session)) {
             self.order.pop_front();

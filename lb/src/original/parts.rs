@@ -1,4 +1,4 @@
-//! Parts that their files have in common: where ZooKeeper is, who registers, which rules there are.
+//! Parts that their files have in common: servers of ZooKeeper, entries, rules.
 
 use std::fmt;
 

@@ -37,7 +37,7 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = elements(headers, &CONNECTION)
             .filter_map(|name| name.parse().ok())
-            // `Host` is of no hop, whoever says so.
+            // `Host` is of no hop, whatever `Connection` says.
             .filter(|name| name != HOST)
             .collect();
         for name in named {
@@ -62,7 +62,7 @@ pub(super) fn upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
 }
 
-/// Says who asked, and what: appends to `X-Forwarded-For`, and replaces `X-Forwarded-Proto` and `X-Forwarded-Host`.
+/// Appends the client to `X-Forwarded-For`, and replaces `X-Forwarded-Proto` and `X-Forwarded-Host`.
 pub(super) fn forwarded(headers: &mut HeaderMap, client: Option<IpAddr>, scheme: &'static str) {
     if let Some(client) = client {
         let mut list = elements(headers, &FORWARDED_FOR).fold(String::new(), |list, before| list + before + ", ");
