@@ -201,6 +201,7 @@ fn queue(stats: &QueueStats) -> Value {
         "failed": stats.failed,
         "died": stats.died,
         "outlived": stats.outlived,
+        "timed_out": stats.timed_out,
         "dropped": stats.dropped,
     })
 }
