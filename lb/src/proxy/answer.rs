@@ -42,10 +42,31 @@ pub(super) fn passed(
     headers::strip(&mut parts.headers);
     if body.is_end_stream() {
         chosen.finish(outcome, took);
-        return Response::from_parts(parts, Body::empty());
+        return Response::from_parts(parts, nothing());
     }
     let end = End { chosen: Some(chosen), outcome, took };
     Response::from_parts(parts, Body::new(Passing { body, end, silence, late: None, is_waiting: false }))
+}
+
+/// Body of an answer that has none. Its length is not said to be 0, as with `Body::empty`: an answer to HEAD tells the length of what GET would bring, and
+/// those with 101, 204 and 304 tell none.
+pub(super) fn nothing() -> Body {
+    Body::new(Nothing)
+}
+
+struct Nothing;
+
+impl hyper::body::Body for Nothing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
 }
 
 /// Reports the end of a request once; what is dropped before, because the client has left, counts as answered.

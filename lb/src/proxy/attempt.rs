@@ -1,6 +1,6 @@
 //! Tries of one request: at most three, each at another instance.
 
-use std::time::Instant as Clock;
+use std::{pin::pin, time::Instant as Clock};
 
 use axum::{
     body::Body,
@@ -105,12 +105,24 @@ async fn send(
     deadline: Instant,
     outgoing: &Outgoing,
 ) -> Result<Response<Incoming>, Failed> {
-    match timeout_at(deadline, proxy.client.request(request)).await {
+    let mut answered = pin!(proxy.client.request(request));
+    let mut deadline = deadline;
+    let ended = loop {
+        match timeout_at(deadline, answered.as_mut()).await {
+            Ok(ended) => break Ok(ended),
+            // A long body is on its way.
+            Err(_) => match outgoing.body.due(proxy.config.silence).filter(|due| *due > deadline) {
+                Some(due) => deadline = due,
+                None => break Err(()),
+            },
+        }
+    };
+    match ended {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(_)) if outgoing.body.is_broken() => Err(Failed::Client),
         Ok(Err(error)) if error.is_connect() => Err(Failed::Unconnected(reason(&error))),
         Ok(Err(error)) => Err(Failed::Broken(reason(&error))),
-        Err(_) => Err(Failed::Late),
+        Err(()) => Err(Failed::Late),
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::headers;
+use super::{answer::nothing, headers};
 use crate::routes::Chosen;
 
 /// Bytes that each direction takes at a time.
@@ -57,7 +57,7 @@ pub(super) fn open(
         chosen.finish(Outcome::Answered, took);
         drop(permit);
     });
-    Response::from_parts(parts, Body::empty())
+    Response::from_parts(parts, nothing())
 }
 
 /// Time of the last byte, in milliseconds since the beginning.

@@ -55,6 +55,7 @@ async fn a_web_socket_is_a_tunnel_and_other_upgrades_are_not() {
     let head = client.until("\r\n\r\n").await.to_lowercase();
     assert!(head.starts_with("http/1.1 101"), "{head}");
     assert!(head.contains("upgrade: websocket") && head.contains("x-accept: yes"), "{head}");
+    assert!(!head.contains("content-length"), "{head}");
     for word in ["one", "two"] {
         client.send(word).await;
         client.until(&word.to_uppercase()).await;
@@ -123,6 +124,43 @@ async fn a_post_goes_elsewhere_if_no_connection_came_about() {
     let answer = get(front.address, "/page").await;
     assert_eq!(answer.status, 502, "{answer:?}");
     assert!(answer.json()["error"].as_str().unwrap().contains("cannot be reached"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn answers_without_a_body_tell_no_length_but_that_of_head() {
+    let shop = Shop::open(1).await;
+    let front = front(&shop, config()).await;
+    let mut client = Wire::connect(front.address).await;
+    for (request, status, length) in
+        [("HEAD /head", "200", None), ("HEAD /length", "200", Some("9")), ("GET /nothing", "204", None)]
+    {
+        client.send(&format!("{request} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+        let head = client.until("\r\n\r\n").await.to_lowercase();
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{head}");
+        let told = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        assert_eq!(told, length, "{request}: {head}");
+    }
+    assert_eq!(client.get("/page").await.status, 200, "the connection goes on");
+}
+
+#[tokio::test]
+async fn a_body_may_take_longer_than_a_back_end_may_be_silent() {
+    let shop = Shop::open(1).await;
+    let mut config = config();
+    config.silence = Duration::from_millis(600);
+    let front = front(&shop, config).await;
+    let mut client = Wire::connect(front.address).await;
+    let began = Instant::now();
+    client.send("POST /page HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    while began.elapsed() < Duration::from_millis(1_500) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        client.send("1\r\nx\r\n").await;
+    }
+    client.send("0\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    client.send("POST /page HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nx").await;
+    assert_eq!(client.answer().await.status, 400, "a client that falls silent in its body is not the back end's fault");
 }
 
 /// What arrives at the back end of some bytes, and what comes back, until the connection ends.

@@ -66,7 +66,13 @@ def serve(connection):
             if path == "/tunnel":
                 return tunnel(connection, stream)
             body = b"".join(body_parts(stream, headers))
-            if path == "/silent":
+            if path == "/head":
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            elif path == "/length":
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+            elif path == "/nothing":
+                connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            elif path == "/silent":
                 time.sleep(600)
             elif path == "/broken":
                 return
