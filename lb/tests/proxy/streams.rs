@@ -92,10 +92,16 @@ async fn a_broken_answer_is_tried_elsewhere_for_get_alone() {
     let shop = Shop::open(1).await;
     let front = front(&shop, config()).await;
     let mut client = Wire::connect(front.address).await;
-    let answer = client.get("/broken").await;
-    assert_eq!(answer.status, 502, "{answer:?}");
-    client.send("POST /broken HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi").await;
-    assert_eq!(client.answer().await.status, 502);
+    let mut before = 0;
+    for (request, tries) in [("GET", 3), ("POST", 1), ("DELETE", 1), ("HEAD", 3)] {
+        client.send(&format!("{request} /broken HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")).await;
+        let head = client.until("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 502"), "{head}");
+        client = Wire::connect(front.address).await;
+        let count: usize = String::from_utf8(client.get("/count").await.body).unwrap().parse().unwrap();
+        assert_eq!(count - before, tries, "{request}");
+        before = count;
+    }
     let mut client = Wire::connect(front.address).await;
     client.send("GET /half HTTP/1.1\r\nHost: h\r\n\r\n").await;
     assert!(client.rest().await.ends_with("half"), "an answer that has begun is not begun again");
@@ -161,6 +167,29 @@ async fn a_body_may_take_longer_than_a_back_end_may_be_silent() {
     assert_eq!(answer.status, 200, "{answer:?}");
     client.send("POST /page HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nx").await;
     assert_eq!(client.answer().await.status, 400, "a client that falls silent in its body is not the back end's fault");
+}
+
+#[tokio::test]
+async fn a_back_end_that_breaks_every_connection_is_left_out() {
+    let shop = Shop::open(2).await;
+    let breaking = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let broken = Instance::new("127.0.0.1", breaking.local_addr().unwrap().port()).with_id("broken");
+    let _listed = shop.registry.register(&"shop".parse().unwrap(), broken).await.unwrap();
+    let accepted = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = accepted.clone();
+    let breaks = tokio::spawn(async move {
+        while breaking.accept().await.is_ok() {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    });
+    let front = front(&shop, config()).await;
+    let mut client = Wire::connect(front.address).await;
+    for _ in 0..60 {
+        assert_eq!(client.get("/page").await.status, 200);
+    }
+    let accepted = accepted.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((5..10).contains(&accepted), "of 60 requests {accepted} met it: it is ejected after 5");
+    breaks.abort();
 }
 
 /// What arrives at the back end of some bytes, and what comes back, until the connection ends.

@@ -9,6 +9,7 @@ import threading
 import time
 
 NAME = sys.argv[1]
+BROKEN = []
 
 
 def read_head(stream):
@@ -75,7 +76,9 @@ def serve(connection):
             elif path == "/silent":
                 time.sleep(600)
             elif path == "/broken":
-                return
+                return BROKEN.append(line)
+            elif path == "/count":
+                answer(connection, str(len(BROKEN)).encode())
             elif path == "/half":
                 return connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
             elif path == "/pause":
