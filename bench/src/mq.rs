@@ -5,6 +5,7 @@ mod beanstalkd;
 mod broker;
 mod engine;
 mod floor;
+mod gmq;
 mod load;
 mod ms;
 mod nats;
@@ -38,7 +39,7 @@ pub(crate) struct Mq {
     /// Measure these queues alone, separated by commas.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Only these parts, separated by commas: engine, push, cycle, paced, backlog.
+    /// Only these parts, separated by commas: engine, push, take, cycle, paced, backlog.
     #[arg(long, value_delimiter = ',')]
     parts: Vec<String>,
     /// Where the files of all of them are; the disk that is measured.
@@ -57,17 +58,20 @@ pub(crate) struct Mq {
 enum Load {
     /// Durable pushes.
     Push { outstanding: usize, body: usize },
+    /// Pop and ack, one message at a time, from a full queue.
+    Take { outstanding: usize, body: usize },
     /// Push, pop and ack.
     Cycle { outstanding: usize, body: usize },
     /// From push to pop, at a fixed rate.
     Paced { body: usize },
 }
 
-const LOADS: [Load; 6] = [
+const LOADS: [Load; 7] = [
     Load::Push { outstanding: 64, body: 256 },
     Load::Push { outstanding: 1024, body: 256 },
     Load::Push { outstanding: 64, body: 4096 },
     Load::Push { outstanding: 1024, body: 4096 },
+    Load::Take { outstanding: 64, body: 256 },
     Load::Cycle { outstanding: 1024, body: 256 },
     Load::Paced { body: 256 },
 ];
@@ -80,6 +84,7 @@ impl Load {
     fn part(self) -> &'static str {
         match self {
             Self::Push { .. } => "push",
+            Self::Take { .. } => "take",
             Self::Cycle { .. } => "cycle",
             Self::Paced { .. } => "paced",
         }
@@ -110,6 +115,7 @@ async fn run_one<B: Broker>(home: Home, load: Load, length: Duration) -> Result<
     let broker = B::start(&Home { directory: directory.path().to_owned(), ..home }).await?;
     let seen = match load {
         Load::Push { outstanding, body } => load::push(&broker, outstanding, body, length).await.map(Seen::Rate),
+        Load::Take { outstanding, body } => load::take(&broker, outstanding, body, length).await.map(Seen::Rate),
         Load::Cycle { outstanding, body } => load::cycle(&broker, outstanding, body, length).await.map(Seen::Rate),
         Load::Paced { body } => {
             let count = length.as_micros() / PACE.as_micros();
@@ -168,6 +174,7 @@ pub(crate) fn run(mq: &Mq) -> Result<(), Failure> {
     process::pin(client_cpu)?;
     let mut candidates = vec![
         candidate::<ms::Ms>(),
+        candidate::<gmq::Gmq>(),
         candidate::<redis::Redis>(),
         candidate::<nats::Nats>(),
         candidate::<beanstalkd::Beanstalkd>(),

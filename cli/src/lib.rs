@@ -7,6 +7,7 @@ mod file;
 mod gmq;
 mod gregister;
 mod lb;
+mod log;
 mod mq;
 mod node;
 mod open_files;
@@ -17,14 +18,12 @@ mod signals;
 mod times;
 mod tls;
 
-use std::{
-    io::{IsTerminal, Write},
-    process::ExitCode,
-};
+use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use exit::Failure;
-use tracing_subscriber::EnvFilter;
+use gmq::Translated;
+use log::Log;
 
 /// Services of any registry, queue nodes and what they hold, and a small registry.
 #[derive(Debug, Parser)]
@@ -66,25 +65,34 @@ enum Command {
     Call(services::CallArgs),
     /// Makes certificates for development.
     Tls(tls::TlsArgs),
+    /// Runs a queue node by the command line of gmq's gnode, or its ini file.
+    #[command(disable_help_flag = true)]
+    Gnode(gmq::Words),
+    #[command(hide = true, disable_help_flag = true)]
+    GmqRegister(gmq::Words),
+    /// Pushes and pops over gmq's TCP protocol, by the command line of gmq's gclient.
+    #[command(disable_help_flag = true)]
+    Gclient(gmq::Words),
+    /// Serves the routes of gmq-web for the nodes of a register.
+    #[command(disable_help_flag = true)]
+    GmqWeb(gmq::Words),
 }
 
 /// The command: reads the arguments of this process, and does what they say. Starts a runtime, and logs to stderr.
 #[tokio::main]
 pub async fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let (command, log) = match command(std::env::args_os()) {
+        Ok(found) => found,
+        Err(failure) => return ended(Err(failure)),
+    };
     let default = match command {
         Command::MqNode(_) | Command::Gregister(_) | Command::Lb(_) => "info,nacos_sdk=warn,zookeeper_client=error",
         // Its results are its output.
         _ => "warn",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    // Where stderr takes nothing, as a file on a full disk, the command goes on without a log.
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .log_internal_errors(false)
-        .init();
+    if let Err(text) = log.start(default) {
+        return ended(Err(Failure::Other(text)));
+    }
     if matches!(command, Command::Gregister(_) | Command::Lb(_) | Command::MqNode(_)) {
         open_files::raise();
     }
@@ -99,7 +107,28 @@ pub async fn main() -> ExitCode {
         Command::Health(args) => services::health(args).await,
         Command::Call(args) => services::call(args).await,
         Command::Tls(args) => tls::run(args),
+        Command::Gclient(words) => gmq::client::run(words).await,
+        Command::GmqWeb(words) => gmq::web::run(words).await,
+        Command::Gnode(_) | Command::GmqRegister(_) => Err(Failure::Usage("a command line leads to itself".to_owned())),
     };
+    ended(done)
+}
+
+/// The command of this process, and its log: the command lines of gmq's programs stand for others.
+fn command(arguments: impl Iterator<Item = OsString>) -> Result<(Command, Log), Failure> {
+    let command = Cli::parse_from(gmq::by_program(arguments)).command;
+    let translated = match command {
+        Command::Gnode(words) => gmq::gnode(&words),
+        Command::GmqRegister(words) => gmq::gregister(&words),
+        other => return Ok((other, Log::default())),
+    };
+    let Translated { arguments, log } = translated?;
+    let arguments = ["ms".to_owned()].into_iter().chain(arguments);
+    Ok((Cli::try_parse_from(arguments).map_err(|error| Failure::Usage(error.to_string()))?.command, log))
+}
+
+/// Says why the command has failed.
+fn ended(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

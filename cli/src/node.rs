@@ -1,14 +1,14 @@
 //! `ms mq-node`: a node of the queue, over RPC and HTTP.
 
-use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, io::Write, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use futures_util::FutureExt;
 use ms_gmq::GmqServer;
 use ms_http::{Health, HttpServer, Readiness};
 use ms_mq::{
-    Caller, HTTP_ADDRESS, Meter, MqClient, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE, STORE_ID,
-    Selection, http,
+    Caller, HTTP_ADDRESS, Limited, Meter, MqClient, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE,
+    STORE_ID, Selection, http,
 };
 use ms_register::{Instance, MsRegister, ServiceName};
 use ms_rpc::{ClientProxy, SecondSignal, Server};
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::time::{timeout, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::{caller, door::DoorArgs, file, gmq, registry, signals};
+use crate::{caller, door::DoorArgs, file, gmq::GmqArgs, registry, signals};
 
 /// Arguments of the server. A missing argument is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -51,10 +51,9 @@ pub(crate) struct NodeArgs {
     /// Where HTTP is served. Default 127.0.0.1:9504; an address that is not of loopback needs --cert or a token.
     #[arg(long)]
     http: Option<SocketAddr>,
-    /// Where the TCP protocols of gmq are served. They have no token: with --token or --token-file, give --client-ca too.
-    /// Default: nowhere.
-    #[arg(long)]
-    gmq_tcp: Option<SocketAddr>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    gmq: GmqArgs,
     #[command(flatten)]
     #[serde(flatten)]
     door: DoorArgs,
@@ -65,6 +64,9 @@ pub(crate) struct NodeArgs {
     /// Messages in memory; more are refused. Default 5,000,000.
     #[arg(long)]
     max_live_messages: Option<u64>,
+    /// Messages pushed, and pops, that all doors together take in a second; more are refused. Default: no limit.
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<NonZeroU32>,
     /// Calls that the node makes at a time, of the messages of topic ms.calls; 0: none are made. Default 256.
     #[arg(long, value_name = "COUNT")]
     calls: Option<usize>,
@@ -85,10 +87,11 @@ impl NodeArgs {
             rpc: self.rpc.or(file.rpc),
             advertise: self.advertise.or(file.advertise),
             http: self.http.or(file.http),
-            gmq_tcp: self.gmq_tcp.or(file.gmq_tcp),
+            gmq: self.gmq.or(file.gmq),
             door: self.door.or(file.door),
             peers: self.peers.or(file.peers),
             max_live_messages: self.max_live_messages.or(file.max_live_messages),
+            limit: self.limit.or(file.limit),
             calls: self.calls.or(file.calls),
         })
     }
@@ -121,15 +124,12 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let access = door.access();
     let caller = args.peers.as_deref().map(caller::Caller::of_server).transpose()?.unwrap_or_default();
     door.check("http", address)?;
-    let gmq = args.gmq_tcp.map(|address| gmq::bind(address, &door));
-    let gmq = match gmq {
-        Some(gmq) => Some(gmq.await?),
-        None => None,
-    };
+    let gmq = args.gmq.bind(&door).await?;
     let registry = args.registry.as_deref().unwrap_or("memory://");
     let registry = registry::connect(registry).await.map_err(|failure| failure.about("registry"))?;
     let mut config = NodeConfig::new(id);
     config.max_live_messages = args.max_live_messages.unwrap_or(config.max_live_messages);
+    config.new_topics = args.gmq.new_topics()?;
     let data = args.data.unwrap_or_else(|| "mq-data".into());
     let node = tokio::task::spawn_blocking(move || {
         Node::open(&data, &config).map_err(|error| format!("data: {}: {error}", data.display()))
@@ -142,6 +142,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     if has_peers {
         catch_up(&registry, &caller, &node).await;
     }
+    let engine = Limited::new(node.clone(), args.limit);
     let mut http = HttpServer::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
     http = http.max_connections(HTTP_CONNECTIONS);
     let http_address = http.address();
@@ -153,7 +154,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         .measured()
         .metadata(NODE_ID, id.to_string())
         .metadata(STORE_ID, format!("{:x}", node.store_id()))
-        .serve(MqNodeServer::new(node.clone()));
+        .serve(MqNodeServer::new(engine.clone()));
     door.check("rpc", server.address())?;
     // The door was checked: beyond loopback there is TLS, or a token, or the word of the operator.
     server = server.insecure();
@@ -184,12 +185,13 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let health = Health::start().map_err(|error| error.to_string())?;
     tokio::spawn(Meter::new(&node).run(METER));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let routes = access.clone().guard(http::router(node.clone())).merge(health.routes(access));
+    let routes = access.clone().guard(http::router(engine.clone())).merge(health.routes(access));
     let stopped = async { drop(stopped.await) }.shared();
     // An error is the end too.
     let mut http = tokio::spawn(http.serve(routes, stopped.clone()));
     let gmq_address = gmq.as_ref().map(GmqServer::address);
-    let mut gmq = gmq.map(|gmq| tokio::spawn(gmq.serve(node.clone(), stopped)));
+    let registering = args.gmq.registering(id.get(), weight, (gmq_address, http_address))?;
+    let mut gmq = gmq.map(|gmq| tokio::spawn(gmq.serve(engine, stopped)));
     // Listened for before the line that says ready: its reader may send one.
     let signal = signals::end();
     let running = server.start().await?;
@@ -205,9 +207,12 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let gmq_text = gmq_address.map(|address| format!(", gmq on {address}")).unwrap_or_default();
     let (rpc, out) = (running.address(), &mut std::io::stdout());
     let _ = writeln!(out, "node {id} is ready: RPC on {rpc}, HTTP on {http_address}{gmq_text}");
+    let (leave, left) = tokio::sync::oneshot::channel::<()>();
+    let registered = registering.map(|node| tokio::spawn(node.run(async { drop(left.await) })));
     let failure = tokio::select! {
         second = signal => {
             health.set(Readiness::ShuttingDown);
+            drop(leave);
             tokio::select! {
                 () = running.shutdown() => {}
                 () = second.wait() => warn!("a second signal: calls in flight are cut off"),
@@ -217,10 +222,15 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
         failure = node.failed() => {
             error!("{failure}");
             health.set(Readiness::Failed(failure.to_string()));
+            drop(leave);
             running.shutdown().await;
             Some(failure)
         }
     };
+    if let Some(registered) = registered {
+        // Bounded, and its panics are its own.
+        let _ = registered.await;
+    }
     if let Some(calls) = calls {
         calls.stop(CALLS_END).await;
     }

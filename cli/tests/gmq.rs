@@ -140,6 +140,36 @@ fn form_urlencoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }
 
+/// One limit, in the words of each door.
+#[test]
+fn a_limit_of_the_node_holds_at_every_door() {
+    let node = GmqNode::start(&["--limit", "3"]);
+    let mut text = node.text();
+    assert_eq!(text.ask("queue t default", None), (103, "ok".to_owned()));
+    let text_of = "the node is full: it takes 3 pushes and pops in a second: try again later";
+    // A full bucket is filled again while the doors are asked.
+    let refused = |what: &str, mut ask: Box<dyn FnMut() -> Option<String> + '_>| {
+        let found = (0..1000).find_map(|_| ask());
+        assert!(found.as_ref().is_some_and(|found| found.contains(text_of)), "{what}: {found:?}");
+        found.unwrap()
+    };
+    let by_text =
+        refused("text", Box::new(|| Some(text.ask("pub t 0", Some("m"))).filter(|it| it.0 == 102).map(|it| it.1)));
+    assert_eq!(by_text, format!("E_INVALID_PUSH - {text_of}"));
+    refused(
+        "HTTP",
+        Box::new(|| {
+            let answer = node.http("/push?data=%7B%22topic%22:%22t%22,%22body%22:%22m%22%7D");
+            (answer["code"] == 1).then(|| answer["msg"].as_str().unwrap().to_owned())
+        }),
+    );
+    let lines = (0..100).map(|number| number.to_string()).collect::<Vec<_>>().join("\n");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), lines).unwrap();
+    let lines = format!("@{}", file.path().display());
+    refused("RPC", Box::new(|| node.rpc(&["push", "t", "--lines", &lines]).err()));
+}
+
 #[test]
 fn a_port_without_tokens_is_no_way_around_them() {
     let directory = tempfile::tempdir().unwrap();

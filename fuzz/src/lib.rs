@@ -7,6 +7,7 @@ mod client;
 mod codecs;
 mod expand;
 mod frames;
+mod gmq;
 mod heads;
 mod hello;
 mod memory;
@@ -24,6 +25,7 @@ pub use client::client;
 pub use codecs::{bincode, json, message_pack};
 pub use expand::expand;
 pub use frames::frames;
+pub use gmq::gmq;
 pub use heads::{request_head, response_head};
 pub use hello::{goaway, hello};
 pub use msgo::msgo;
@@ -69,6 +71,7 @@ targets! {
     zookeeper_value in registries,
     server in server,
     client in client,
+    gmq in gmq,
     first_byte in tls,
     identity in tls,
 }

@@ -2,26 +2,24 @@
 
 use bytes::BytesMut;
 
-use crate::{protocol::Event, text, v111};
+use crate::{text, v111};
 
-/// Feeds pieces to the parser that their first bytes select; returns how many requests and refusals there were.
-pub fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, is_v111: bool) -> (usize, usize) {
+/// Feeds pieces to the parser that the first bytes of the stream select; returns what it found, in words.
+pub fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, is_v111: bool) -> Vec<String> {
     let (mut text, mut v111) = (text::decode::Decoder::default(), v111::frame::Decoder::default());
-    let (mut input, mut requests, mut refusals) = (BytesMut::new(), 0, 0);
+    let (mut input, mut found) = (BytesMut::new(), Vec::new());
     for piece in pieces {
         input.extend_from_slice(piece);
-        loop {
-            let is_request = if is_v111 {
-                v111.next(&mut input).map(|event| matches!(event, Event::Request(_)))
+        let mut next = || {
+            if is_v111 {
+                v111.next(&mut input).map(|event| format!("{event:?}"))
             } else {
-                text.next(&mut input).map(|event| matches!(event, Event::Request(_)))
-            };
-            match is_request {
-                None => break,
-                Some(true) => requests += 1,
-                Some(false) => refusals += 1,
+                text.next(&mut input).map(|event| format!("{event:?}"))
             }
+        };
+        while let Some(event) = next() {
+            found.push(event);
         }
     }
-    (requests, refusals)
+    found
 }

@@ -36,7 +36,7 @@ pub(crate) enum Turn {
     Together,
     /// When all before it have been replied to, and before all others.
     Alone,
-    /// The same, and it may wait for messages: it ends when the client goes away.
+    /// As `Together`, but it may wait for messages: then nothing is begun before it ends, and it ends when the client goes away.
     Waits,
 }
 

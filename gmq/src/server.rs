@@ -31,8 +31,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 ///
 /// A line has at most 64 KiB and 16 parameters, a body 1 MiB, a batch 1,000 messages and 3 MiB. A command that has begun must be
 /// there within 30 s; between commands a connection may be silent. A client that takes no answer for 10 s is closed, and so is a
-/// subscriber for which 1,024 messages or 4 MiB wait. Up to 64 pushes and acks of a connection are carried out at a time; answers
-/// come in the order of the commands.
+/// subscriber for which 1,024 messages or 4 MiB wait. Up to 64 pushes, acks and pops of a connection are carried out at a time;
+/// answers come in the order of the commands.
 #[derive(Debug)]
 pub struct GmqServer {
     listener: TcpListener,

@@ -97,9 +97,9 @@ struct Running<P: Protocol> {
     replies: FuturesOrdered<BoxFuture<'static, Reply>>,
     /// The next one, which must wait for those.
     held: Option<P::Request>,
-    /// The only one there is must end before the next.
+    /// The last one must end before the next is begun.
     alone: bool,
-    /// The only one waits for messages.
+    /// The last one waits for messages.
     waits: bool,
     waited: bool,
 }
@@ -137,13 +137,20 @@ impl<P: Protocol> Running<P> {
                 }
             };
             let turn = P::turn(&request);
-            if turn != Turn::Together && !self.replies.is_empty() {
+            if turn == Turn::Alone && !self.replies.is_empty() {
                 self.held = Some(request);
                 return false;
             }
-            self.alone = turn != Turn::Together;
-            self.waits = turn == Turn::Waits;
-            self.replies.push_back(protocol.perform(request).boxed());
+            let mut reply = protocol.perform(request).boxed();
+            if turn == Turn::Waits {
+                // A message that is there leaves with the replies before it.
+                match (&mut reply).now_or_never() {
+                    Some(there) => reply = ready(there).boxed(),
+                    None => self.waits = true,
+                }
+            }
+            self.alone = turn == Turn::Alone || self.waits;
+            self.replies.push_back(reply);
         }
         false
     }
@@ -152,9 +159,11 @@ impl<P: Protocol> Running<P> {
         self.waits && !std::mem::replace(&mut self.waited, self.waits)
     }
 
-    /// Some replies are there: among them that of what was alone.
+    /// Some replies are there; the last one is that of what was alone.
     fn replied(&mut self) {
-        (self.alone, self.waits, self.waited) = (false, false, false);
+        if self.replies.is_empty() {
+            (self.alone, self.waits, self.waited) = (false, false, false);
+        }
     }
 }
 

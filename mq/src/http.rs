@@ -3,14 +3,23 @@
 
 mod v1;
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Multipart, Request, State},
     handler::Handler,
-    http::{StatusCode, header::ALLOW, request::Parts},
+    http::{
+        StatusCode,
+        header::{ALLOW, CONTENT_TYPE},
+        request::Parts,
+    },
     response::IntoResponse,
     routing::{MethodFilter, MethodRouter, get, on},
 };
@@ -158,9 +167,31 @@ struct PushData {
     priority: u8,
 }
 
-async fn push<E: Engine>(State(door): State<Door<E>>, form: Result<Bytes, BytesRejection>) -> Answer {
-    let form = form.map_err(|rejection| Failure(format!("the form cannot be read: {}", rejection.body_text())))?;
-    let data = form_urlencoded::parse(&form).find(|(key, _)| key == "data").map(|(_, data)| data).unwrap_or_default();
+/// The field `data` of a request: from its form, in either encoding, or else from behind the `?`.
+async fn data(parameters: &Parameters, request: Request) -> Result<String, Failure> {
+    let failure = |text: String| Failure(format!("the form cannot be read: {text}"));
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let mut data = String::new();
+    if kind.starts_with("multipart/form-data") {
+        let form = Multipart::from_request(request, &()).await;
+        let mut form = form.map_err(|rejection| failure(rejection.body_text()))?;
+        while let Some(field) = form.next_field().await.map_err(|error| failure(error.body_text()))? {
+            if field.name() == Some("data") {
+                data = field.text().await.map_err(|error| failure(error.body_text()))?;
+                break;
+            }
+        }
+    } else {
+        let form = Bytes::from_request(request, &()).await;
+        let form = form.map_err(|rejection| failure(rejection.body_text()))?;
+        let found = form_urlencoded::parse(&form).find(|(key, _)| key == "data");
+        data = found.map(|(_, data)| data.into_owned()).unwrap_or_default();
+    }
+    Ok(if data.is_empty() { parameters.text("data").to_owned() } else { data })
+}
+
+async fn push<E: Engine>(State(door): State<Door<E>>, parameters: Parameters, request: Request) -> Answer {
+    let data = data(&parameters, request).await?;
     if data.is_empty() {
         return Err(Failure("data is empty".to_owned()));
     }
@@ -316,13 +347,23 @@ fn topic_stat(stats: &TopicStats) -> Value {
         "queue_num": stats.queues.len(),
         "delay_num": sum(|queue| queue.delayed),
         "wait_ack_num": sum(|queue| queue.leased),
-        "start_time": stats.created_ms / 1000,
+        "start_time": date(stats.created_ms),
         "is_auto_ack": stats.auto_ack,
     })
 }
 
+/// `2006-01-02 15:04:05`, in UTC.
+fn date(milliseconds: u64) -> String {
+    let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(milliseconds)).to_string();
+    text.replace('T', " ").trim_end_matches('Z').to_owned()
+}
+
 async fn queues<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
-    let stats = topic(&engine, parameters.topic()).await?;
+    // gmq makes a topic that is asked for, so an unknown one has no queues.
+    let stats = match engine.look(Look::Stats { topic: Some(parameters.topic().to_owned()), after: None }).await {
+        Err(MqError::NoTopic(_)) => TopicStats::default(),
+        _ => topic(&engine, parameters.topic()).await?,
+    };
     let named =
         stats.queues.iter().map(|queue| (queue.queue.clone(), format!("{}_{}", stats.topic, queue.queue).into()));
     success(Value::Object(named.collect()))

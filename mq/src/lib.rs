@@ -13,6 +13,7 @@ mod engine;
 mod error;
 #[cfg(feature = "http")]
 pub mod http;
+mod limited;
 mod log;
 mod message;
 mod node;
@@ -37,6 +38,7 @@ pub use caller::Caller;
 pub use client::{Consumer, ConsumerOptions, MqClient, QueueError, Selection, Stopped};
 pub use engine::{Change, End, Engine, Look, QueueName, Seen, Which};
 pub use error::MqError;
+pub use limited::Limited;
 pub use log::{Damage, Finding, OpenError, SegmentSurvey};
 pub use message::{MessageId, NodeId};
 pub use node::{Meter, Node, NodeConfig};

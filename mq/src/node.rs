@@ -24,7 +24,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    Damage, Disk, MessageId, MqError, NodeId, OpenError,
+    Damage, Disk, MessageId, MqError, NodeId, OpenError, Settings,
     batch::Batch,
     clock::{Clock, SteadyClock, System},
     log::{Layout, Log},
@@ -58,6 +58,8 @@ pub struct NodeConfig {
     pub max_queues: usize,
     /// Dead letters of all queues together; beyond them a queue whose message dies drops its oldest one. Default 1,000,000.
     pub max_dead_letters: u64,
+    /// Settings of topics that are made from now on, where those of [`Settings`] are to be others. Default: none.
+    pub new_topics: Settings,
 }
 
 impl NodeConfig {
@@ -72,6 +74,7 @@ impl NodeConfig {
             max_topics: 50_000,
             max_queues: 50_000,
             max_dead_letters: 1_000_000,
+            new_topics: Settings::default(),
         }
     }
 }
@@ -145,6 +148,8 @@ impl<F: File> Node<F> {
             configuration: configuration_bytes(config.segment_bytes),
         };
         let mut state = State::new(config.node, limits);
+        let defaults = state.set_new_topics(config.new_topics.clone());
+        defaults.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let layout = Layout { segment_size: config.segment_bytes };
         // The messages that became due since the log's end are found below.
         let (mut log, recovered) =

@@ -13,7 +13,7 @@ mod topics;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    MqError,
+    MqError, Settings,
     batch::{Batch, Place},
     dedup::Dedup,
     message::{Ids, MessageId, Millis, NodeId, check_name},
@@ -68,6 +68,8 @@ pub(crate) struct State {
     last_push: u64,
     /// True if a queue may have groups, or a bound of leases or deliveries.
     is_bounded: bool,
+    /// Settings that new topics begin with.
+    new_topics: Settings,
     /// The disk is full: leases do not end by themselves, because that takes space.
     pub(crate) frozen: bool,
 }
@@ -130,6 +132,7 @@ impl State {
             pending: 0,
             last_push: 0,
             is_bounded: false,
+            new_topics: Settings::default(),
             frozen: false,
         }
     }

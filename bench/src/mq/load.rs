@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -19,6 +19,10 @@ use crate::peer::Failure;
 
 /// Messages that one pop takes at most.
 const MOST: usize = 128;
+/// Tasks that fill a queue.
+const PUSHING: usize = 1024;
+/// Messages of a full queue, for each millisecond of a round.
+const MESSAGES_PER_MS: usize = 60;
 /// Tasks that pop.
 const CONSUMERS: usize = 4;
 
@@ -45,6 +49,51 @@ pub(crate) async fn push<B: Broker>(
     }
     ended(tasks).await?;
     Ok(counted.rate())
+}
+
+/// Messages per second that `outstanding` tasks pop and ack, each one at a time, until as many are gone as could be pushed meanwhile.
+pub(crate) async fn take<B: Broker>(
+    broker: &B,
+    outstanding: usize,
+    body: usize,
+    length: Duration,
+) -> Result<f64, Failure> {
+    // They are there before the time begins.
+    let count = (length.as_millis() as usize * MESSAGES_PER_MS).max(outstanding);
+    let body = Bytes::from(vec![b'x'; body]);
+    let mut tasks = JoinSet::new();
+    let left = Arc::new(AtomicUsize::new(count));
+    let is_one_left = |left: &AtomicUsize| {
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    };
+    for mut producer in producers(broker, PUSHING).await? {
+        let (body, left) = (body.clone(), left.clone());
+        tasks.spawn(async move {
+            while is_one_left(&left) {
+                producer.push(body.clone()).await?;
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    ended(tasks).await?;
+    left.store(count, Ordering::Relaxed);
+    let mut tasks = JoinSet::new();
+    for _ in 0..outstanding {
+        let (mut consumer, left) = (broker.consumer().await?, left.clone());
+        tasks.spawn(async move {
+            while is_one_left(&left) {
+                let mut popped = Vec::new();
+                while popped.is_empty() {
+                    popped = consumer.pop(1).await?;
+                }
+                consumer.ack(popped.into_iter().map(|(_, receipt)| receipt).collect()).await?;
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    let begin = Instant::now();
+    ended(tasks).await?;
+    Ok(count as f64 / begin.elapsed().as_secs_f64())
 }
 
 /// Messages per second that go all the way: pushed, popped and acked, with so many on their way at most.

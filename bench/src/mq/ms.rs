@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ms_gmq::GmqServer;
 use ms_mq::{Extensions, MqClient, MqNodeServer, NODE_ID, Node, NodeConfig, NodeId, Pop, Push, Receipt, SERVICE};
 use ms_register::{Instance, Memory, ServiceName};
 use ms_rpc::Server;
@@ -22,19 +23,24 @@ const TOPIC: &str = "bench";
 
 /// What a node prints.
 #[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Listening(SocketAddr);
+pub(crate) struct Listening {
+    rpc: SocketAddr,
+    gmq: SocketAddr,
+}
 
 /// A node on that CPU, until stdin ends.
 pub(crate) fn serve(directory: &Path, cpu: usize) -> Result<(), Failure> {
     process::pin(cpu)?;
     let node = Node::open(directory, &NodeConfig::new(NodeId::new(1).ok_or("no node id")?))?;
     let runtime = process::runtime(std::num::NonZeroUsize::MIN)?;
-    let running = runtime.block_on(async {
+    let (running, gmq) = runtime.block_on(async {
         let server = Server::bind("127.0.0.1:0").await?.serve(MqNodeServer::new(node.clone()));
-        server.start().await
+        let gmq = GmqServer::bind(([127, 0, 0, 1], 0).into()).await?;
+        Ok::<_, Failure>((server.start().await?, gmq))
     })?;
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, &Listening(running.address()))?;
+    serde_json::to_writer(&mut out, &Listening { rpc: running.address(), gmq: gmq.address() })?;
+    runtime.spawn(gmq.serve(node.clone(), std::future::pending()));
     writeln!(out)?;
     out.flush()?;
     let (ended, end) = tokio::sync::oneshot::channel();
@@ -50,6 +56,7 @@ pub(crate) fn serve(directory: &Path, cpu: usize) -> Result<(), Failure> {
 pub(crate) struct Ms {
     child: Child,
     client: MqClient,
+    gmq: SocketAddr,
 }
 
 impl Ms {
@@ -57,16 +64,21 @@ impl Ms {
     pub(crate) async fn open(home: &Home) -> Result<Self, Failure> {
         let directory = home.directory.display().to_string();
         let mut child = Child::start(&["queue-node".to_owned(), directory, home.cpu.to_string()])?;
-        let Listening(address) = child.told(Duration::from_secs(60)).await?;
+        let Listening { rpc, gmq } = child.told(Duration::from_secs(60)).await?;
         let registry = Memory::new();
-        let instance = Instance::from_address(&address.to_string())?.with_metadata(NODE_ID, "1");
+        let instance = Instance::from_address(&rpc.to_string())?.with_metadata(NODE_ID, "1");
         registry.insert(&SERVICE.parse::<ServiceName>()?, instance);
         let client = MqClient::new(Arc::new(registry))?;
-        Ok(Self { child, client })
+        Ok(Self { child, client, gmq })
     }
 
     pub(crate) fn client(&self) -> &MqClient {
         &self.client
+    }
+
+    /// Where the node serves gmq's protocols.
+    pub(super) fn gmq(&self) -> SocketAddr {
+        self.gmq
     }
 
     /// Resident memory of the node, in bytes.

@@ -79,6 +79,7 @@ fn loads(results: &Results) -> String {
     }
     let title = |load: &Load| match load {
         Load::Push { outstanding, body } => format!("push, {body} B, {outstanding} outstanding"),
+        Load::Take { outstanding, body } => format!("pop and ack, {body} B, {outstanding} outstanding"),
         Load::Cycle { outstanding, body } => format!("cycle, {body} B, {outstanding} outstanding"),
         Load::Paced { body } => format!("paced, {body} B"),
     };

@@ -137,7 +137,7 @@ impl Decoder {
                 return None;
             }
             self.state = State::End;
-            return Some(Some(Event::Fatal(too_large("line", input.len(), LINE))));
+            return Some(Some(Event::Fatal(too_large("line", seen.len(), LINE))));
         };
         let end = self.scanned + end;
         self.scanned = 0;

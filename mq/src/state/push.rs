@@ -229,9 +229,9 @@ impl State {
         pushes.iter().filter(missing).filter_map(|push| push.route_key.clone()).collect()
     }
 
-    /// Returns true if a topic takes route keys as patterns.
+    /// Returns true if a topic takes route keys as patterns, or will.
     pub(crate) fn has_patterns(&self) -> bool {
-        self.topics.values().any(|topic| topic.config.mode == Mode::Fuzzy)
+        self.new_topics.mode == Some(Mode::Fuzzy) || self.topics.values().any(|topic| topic.config.mode == Mode::Fuzzy)
     }
 
     /// Keeps compiled route keys.

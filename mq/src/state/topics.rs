@@ -41,7 +41,7 @@ impl State {
             queues += 1;
             bytes += queue_bytes(queue);
             if !self.names.contains_key(topic) && topics.insert(topic) {
-                bytes += topic_bytes(topic, &TopicConfig::new(0));
+                bytes += topic_bytes(topic, &self.new_topic(0));
             }
         }
         let Limits { topics: most_topics, queues: most_queues, configuration, .. } = self.limits;
@@ -56,11 +56,23 @@ impl State {
         }
     }
 
+    /// Takes the settings that new topics begin with.
+    pub(crate) fn set_new_topics(&mut self, settings: Settings) -> Result<(), MqError> {
+        check_settings(&settings)?;
+        self.new_topics = settings;
+        Ok(())
+    }
+
+    /// Configuration of a new topic.
+    fn new_topic(&self, now: Millis) -> TopicConfig {
+        TopicConfig::new(now).with(&self.new_topics)
+    }
+
     fn make_topic(&mut self, name: &str, now: Millis, batch: &mut Batch) -> TopicNumber {
         if let Some(number) = self.names.get(name) {
             return *number;
         }
-        let (number, config) = (self.last_topic + 1, TopicConfig::new(now));
+        let (number, config) = (self.last_topic + 1, self.new_topic(now));
         batch.add(&Record::Topic { number, name: name.to_owned(), config: config.clone() });
         self.apply_topic(number, name.to_owned(), config);
         number
@@ -101,7 +113,7 @@ impl State {
         let known = self.names.get(topic).and_then(|number| self.topics.get(number));
         let (before, config) = match known {
             Some(known) => (topic_bytes(topic, &known.config), known.config.with(settings)),
-            None => (0, TopicConfig::new(0).with(settings)),
+            None => (0, self.new_topic(0).with(settings)),
         };
         let bytes = self.totals.configuration - before + topic_bytes(topic, &config);
         if known.is_none() && self.names.len() >= self.limits.topics {
