@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use crate::{door::Door, exit::Failure, times};
 use flags::Known;
+use register::Joining;
 pub(crate) use register::Registering;
 pub(crate) use translate::Translated;
 
@@ -32,6 +33,9 @@ pub(crate) struct GmqArgs {
     /// Registers of gmq that the node joins, such as http://127.0.0.1:9595, separated by commas. They may start later.
     #[arg(long, requires = "gmq_tcp")]
     gmq_register: Option<String>,
+    /// etcd in which the node is listed in gmq's form, under /gmq/node-ID, such as etcd://127.0.0.1:2379. It may start later.
+    #[arg(long, requires = "gmq_tcp", value_name = "URL")]
+    gmq_etcd: Option<String>,
     /// TCP address that registers and etcd are told. Default: the one that --gmq-tcp listens on.
     #[arg(long, value_name = "HOST:PORT")]
     gmq_report_tcp: Option<String>,
@@ -55,6 +59,7 @@ impl GmqArgs {
         Self {
             gmq_tcp: self.gmq_tcp.or(file.gmq_tcp),
             gmq_register: self.gmq_register.or(file.gmq_register),
+            gmq_etcd: self.gmq_etcd.or(file.gmq_etcd),
             gmq_report_tcp: self.gmq_report_tcp.or(file.gmq_report_tcp),
             gmq_report_http: self.gmq_report_http.or(file.gmq_report_http),
             new_topic_ttr: self.new_topic_ttr.or(file.new_topic_ttr),
@@ -91,24 +96,25 @@ impl GmqArgs {
         }))
     }
 
-    /// The node as registers know it; `None` if it joins none.
+    /// The node as registers and etcd know it; `None` if it is listed nowhere.
     pub(crate) fn registering(
         &self,
         id: u16,
         weight: f64,
         (tcp, http): (Option<SocketAddr>, SocketAddr),
-    ) -> Result<Option<Registering>, String> {
-        let (Some(tcp), Some(registers)) = (tcp, &self.gmq_register) else { return Ok(None) };
+    ) -> Result<Option<Registering>, Failure> {
+        let Some(tcp) = tcp.filter(|_| self.gmq_register.is_some() || self.gmq_etcd.is_some()) else { return Ok(None) };
         let reported = |what: &str, given: &Option<String>, address: SocketAddr| match given {
             Some(given) => Ok(given.clone()),
-            None if address.ip().is_unspecified() => {
-                Err(format!("{what}: the node listens on all addresses: name the one under which it is reached"))
-            }
+            None if address.ip().is_unspecified() => Err(Failure::Usage(format!(
+                "{what}: the node listens on all addresses: name the one under which it is reached"
+            ))),
             None => Ok(address.to_string()),
         };
         let tcp = reported("gmq-report-tcp", &self.gmq_report_tcp, tcp)?;
         let http = reported("gmq-report-http", &self.gmq_report_http, http)?;
-        Registering::new(registers, id, weight, tcp, http).map(Some)
+        let node = Joining { id, weight, tcp, http };
+        Registering::new(self.gmq_register.as_deref(), self.gmq_etcd.as_deref(), &node).map(Some)
     }
 }
 

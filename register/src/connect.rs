@@ -24,7 +24,7 @@ const UNION: &str = "union:";
 /// | `memory://` | none; every call makes a registry of its own: share the `Arc` |
 /// | `static://h:p,h:p` | a service's name: `goods=h:p,h:p` are its instances; those before the `?` are of all other services |
 /// | `dns://name:port` | port left out: SRV records; `{service}` in the name; `server=ip:port,..` (the system's), `timeout=3` s, `refresh=30` s |
-/// | `etcd://h:p,h:p/prefix` | prefix `ms-rpc` (`etcd://h:p//services` for keys that begin with a slash); `ttl=10` s, `timeout=3` s, `username`, `password` |
+/// | `etcd://h:p,h:p/prefix` | prefix `ms-rpc` (`etcd://h:p//services` for keys that begin with a slash); `ttl=10` s, `timeout=3` s, `layout=msgo` or `gmq`, `username`, `password` |
 /// | `file:///path.toml` | none; `.json` too, and a zinx cluster's `dinx.json` |
 /// | `gregister://h:p` | `ttl=10` s, `timeout=3` s, `token` |
 /// | `nacos://h:p` | `namespace=` (public), `group=DEFAULT_GROUP`, `cluster=DEFAULT`, `timeout=3` s, `username`, `password` |

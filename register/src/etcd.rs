@@ -3,6 +3,7 @@
 mod candidate;
 mod config;
 mod election;
+mod gmq;
 #[cfg(feature = "internals")]
 pub(crate) mod internals;
 mod keeper;
@@ -16,10 +17,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::GetOptions;
+use tokio::time::sleep;
 
 use crate::{
     About, Backend, ElectionBackend, Found, Instance, LeaseKeeper, RegisterError, Registry, ServiceName, ServicesCell,
-    SnapshotCell,
+    SnapshotCell, backoff::reread,
 };
 
 pub use config::{EtcdConfig, EtcdLayout};
@@ -27,6 +29,7 @@ use keeper::EtcdKeeper;
 use lease::Lease;
 use link::Link;
 use msgo::MsgoKeeper;
+use stored::Form;
 
 /// Watches were seen to tell within 6 ms.
 const PROPAGATION: Duration = Duration::from_millis(100);
@@ -49,7 +52,18 @@ pub struct EtcdBackend {
 impl EtcdBackend {
     /// Common beginning of the keys of a service's instances. The slash at its end keeps `goods.v2` out of `goods`.
     fn directory(&self, service: &ServiceName) -> String {
-        format!("{}/{service}/", self.prefix)
+        match self.layout {
+            EtcdLayout::Gmq => gmq::DIRECTORY.to_owned(),
+            _ => format!("{}/{service}/", self.prefix),
+        }
+    }
+
+    /// Form of the values in a directory.
+    fn form(&self) -> Form {
+        match self.layout {
+            EtcdLayout::Gmq => Form { encode: gmq::encode, decode: gmq::decode },
+            _ => Form { encode: stored::encode, decode: stored::decode },
+        }
     }
 
     /// Common beginning of the keys of a service's candidates: no service's instances can be there.
@@ -83,29 +97,42 @@ impl Backend for EtcdBackend {
 
     fn lease(&self, service: &ServiceName, instance: &Instance) -> Option<Box<dyn LeaseKeeper>> {
         let lease = Lease::new(self.link.clone(), self.ttl);
-        if self.layout == EtcdLayout::Msgo {
-            return Some(Box::new(MsgoKeeper::new(lease, service, instance)));
+        let form = self.form();
+        match self.layout {
+            EtcdLayout::Msgo => Some(Box::new(MsgoKeeper::new(lease, service, instance))),
+            EtcdLayout::Naming | EtcdLayout::Gmq => {
+                let key = format!("{}{}", self.directory(service), instance.id());
+                Some(Box::new(EtcdKeeper::new(lease, key, instance, form)))
+            }
         }
-        let key = format!("{}{}", self.directory(service), instance.id());
-        Some(Box::new(EtcdKeeper::new(lease, key, instance)))
     }
 
     async fn list(&self, service: &ServiceName) -> Result<Vec<Found>, RegisterError> {
         match self.layout {
-            EtcdLayout::Naming => Ok(source::list(&self.link, &self.directory(service)).await?.found()),
+            EtcdLayout::Gmq if service.as_str() != gmq::SERVICE => Ok(Vec::new()),
+            EtcdLayout::Naming | EtcdLayout::Gmq => {
+                Ok(source::list(&self.link, &self.directory(service), self.form()).await?.found())
+            }
             EtcdLayout::Msgo => Ok(msgo::list(&self.link, service).await?.0),
         }
     }
 
     async fn follow(&self, service: &ServiceName, cell: &SnapshotCell) -> Result<(), RegisterError> {
         match self.layout {
-            EtcdLayout::Naming => source::follow(&self.link, &self.directory(service), cell).await,
+            EtcdLayout::Gmq if service.as_str() != gmq::SERVICE => {
+                cell.refresh(Vec::new());
+                sleep(reread()).await;
+                Ok(())
+            }
+            EtcdLayout::Naming | EtcdLayout::Gmq => {
+                source::follow(&self.link, &self.directory(service), self.form(), cell).await
+            }
             EtcdLayout::Msgo => msgo::follow(&self.link, service, cell).await,
         }
     }
 
     fn names_services(&self) -> bool {
-        // In the other layout a name cannot be told from whatever else is in etcd.
+        // In other layouts a name cannot be told from whatever else is in etcd.
         self.layout == EtcdLayout::Naming
     }
 

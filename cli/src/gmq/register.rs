@@ -1,7 +1,9 @@
 //! A node that joins registers of gmq, over their HTTP.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use ms_mq::{HTTP_ADDRESS, NODE_ID};
+use ms_register::{Instance, MsRegister, Registration, ServiceName};
 use serde::Deserialize;
 use tokio::{
     task::JoinSet,
@@ -10,6 +12,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::http;
+use crate::exit::Failure;
 
 /// Pause before a register that did not answer, or refused, is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -17,6 +20,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 const STILL: Duration = Duration::from_secs(10);
 /// Time for leaving.
 const LEAVING: Duration = Duration::from_secs(2);
+
+/// A node that is to be listed.
+pub(super) struct Joining {
+    pub(super) id: u16,
+    pub(super) weight: f64,
+    /// Address of gmq's TCP protocols.
+    pub(super) tcp: String,
+    pub(super) http: String,
+}
 
 /// A node, and the registers that it joins.
 #[derive(Debug)]
@@ -27,6 +39,7 @@ pub(crate) struct Registering {
     /// Parameters of `/unregister`.
     leaves: String,
     tcp: String,
+    etcd: Option<(Arc<dyn MsRegister>, Instance)>,
 }
 
 /// A node as a register lists it.
@@ -56,20 +69,27 @@ pub(super) async fn nodes(register: &str) -> Result<Vec<Listed>, String> {
 }
 
 impl Registering {
-    pub(super) fn new(registers: &str, id: u16, weight: f64, tcp: String, http: String) -> Result<Self, String> {
-        let registers: Vec<_> = registers
-            .split(',')
-            .map(|one| one.trim().trim_end_matches('/').to_owned())
-            .filter(|one| !one.is_empty())
-            .collect();
+    pub(super) fn new(registers: Option<&str>, etcd: Option<&str>, node: &Joining) -> Result<Self, Failure> {
+        let registers = registers.into_iter().flat_map(|registers| registers.split(','));
+        let registers = registers.map(|one| one.trim().trim_end_matches('/').to_owned());
+        let registers: Vec<_> = registers.filter(|one| !one.is_empty()).collect();
         if let Some(wrong) = registers.iter().find(|register| !register.starts_with("http://")) {
-            return Err(format!("gmq-register: {wrong:?} does not begin with http://"));
+            return Err(Failure::Usage(format!("gmq-register: {wrong:?} does not begin with http://")));
         }
+        let Joining { id, weight, tcp, http } = node;
+        let etcd = etcd.map(|url| {
+            let instance =
+                Instance::from_address(tcp).map_err(|error| Failure::Usage(format!("gmq-report-tcp: {error}")))?;
+            let instance = instance.with_id(id.to_string()).with_weight(*weight);
+            let instance = instance.with_metadata(HTTP_ADDRESS, http).with_metadata(NODE_ID, id.to_string());
+            Ok::<_, Failure>((in_etcd(url).map_err(|failure| failure.about("gmq-etcd"))?, instance))
+        });
         // Old weights are whole numbers: what is above 0 stays so.
-        let weight = if weight > 0.0 { weight.round().max(1.0) } else { 0.0 };
+        let weight = if *weight > 0.0 { weight.round().max(1.0) } else { 0.0 };
         let (id, weight) = (id.to_string(), weight.to_string());
-        let joins = http::form(&[("tcp_addr", &tcp), ("http_addr", &http), ("weight", &weight), ("node_id", &id)]);
-        Ok(Self { registers, joins, leaves: http::form(&[("tcp_addr", &tcp)]), tcp })
+        let joins = http::form(&[("tcp_addr", tcp), ("http_addr", http), ("weight", &weight), ("node_id", &id)]);
+        let leaves = http::form(&[("tcp_addr", tcp)]);
+        Ok(Self { registers, joins, leaves, tcp: tcp.clone(), etcd: etcd.transpose()? })
     }
 
     /// Joins the registers, and again after they lost the node, until `stop` is done; then leaves them.
@@ -78,6 +98,10 @@ impl Registering {
         for register in &self.registers {
             keeping.spawn(keep(register.clone(), format!("{register}/register?{}", self.joins), self.tcp.clone()));
         }
+        let listed = match self.etcd {
+            Some((etcd, instance)) => list(etcd, instance).await,
+            None => None,
+        };
         stop.await;
         // A request under way must not join again.
         keeping.shutdown().await;
@@ -90,8 +114,29 @@ impl Registering {
                 }
             });
         }
+        if let Some(listed) = listed
+            && let Err(error) = listed.deregister(LEAVING).await
+        {
+            warn!("the node is still listed for a while: {error}");
+        }
         leaving.join_all().await;
     }
+}
+
+/// etcd, in gmq's layout.
+fn in_etcd(url: &str) -> Result<Arc<dyn MsRegister>, Failure> {
+    if !url.starts_with("etcd://") {
+        return Err(Failure::Usage(format!("{url:?} is no URL of etcd, such as etcd://127.0.0.1:2379")));
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    Ok(ms_register::connect_in_background(&format!("{url}{separator}layout=gmq"))?)
+}
+
+/// Keeps the node listed in etcd until the registration ends.
+async fn list(etcd: Arc<dyn MsRegister>, instance: Instance) -> Option<Registration> {
+    let service = ServiceName::new(ms_mq::SERVICE).ok()?;
+    let listed = etcd.register(&service, instance).await;
+    listed.inspect_err(|error| warn!("the node is not listed in etcd: {error}")).ok()
 }
 
 /// Joins one register, for ever; says once what keeps it out.

@@ -39,11 +39,17 @@ pub enum EtcdLayout {
     /// That of Go's msgo: the key is the service's name, without a prefix, and the value one `host:port`. No second instance, weight,
     /// metadata or election. Registrations are under a lease, and refused while the key holds another address.
     Msgo,
+    /// That of gmq: nodes of the service `mq` are keys `/gmq/node-<id>`, whose values are texts in JSON: `tcp_addr`, `http_addr`, `weight`,
+    /// `node_id` and `join_time`. Addresses are those of gmq's TCP protocols. No other service, prefix or election; the lease is 30 s if no time
+    /// is given.
+    Gmq,
 }
 
 impl EtcdConfig {
     /// The prefix when none is given.
     pub const DEFAULT_PREFIX: &str = "ms-rpc";
+    /// The time of leases of [`EtcdLayout::Gmq`] in a URL that gives none.
+    const GMQ_TTL: Duration = Duration::from_secs(30);
 
     /// A configuration of these endpoints, with defaults for the rest.
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
@@ -57,12 +63,14 @@ impl EtcdConfig {
             None | Some("naming") => EtcdLayout::Naming,
             Some("msgo") if url.path.is_empty() => EtcdLayout::Msgo,
             Some("msgo") => return Err(url.invalid("layout=msgo has no prefix: its keys are names of services")),
-            Some(_) => return Err(url.bad("layout", "use naming or msgo")),
+            Some("gmq") if url.path.is_empty() => EtcdLayout::Gmq,
+            Some("gmq") => return Err(url.invalid("layout=gmq has no prefix: its keys are /gmq/node-<id>")),
+            Some(_) => return Err(url.bad("layout", "use naming, msgo or gmq")),
         };
         let config = Self {
             endpoints: url.addresses()?,
             prefix: if url.path.is_empty() { default.prefix } else { url.rooted_path.clone() },
-            ttl: url.seconds("ttl", default.ttl)?,
+            ttl: url.seconds("ttl", if layout == EtcdLayout::Gmq { Self::GMQ_TTL } else { default.ttl })?,
             timeout: url.seconds("timeout", default.timeout)?,
             login: url.login()?,
             tls: TlsFiles::from_url(url)?,
@@ -83,6 +91,7 @@ impl EtcdConfig {
         let (url, scope) = match self.layout {
             EtcdLayout::Naming => (format!("etcd://{endpoints}/{prefix}"), format!("etcd/{prefix}")),
             EtcdLayout::Msgo => (format!("etcd://{endpoints}?layout=msgo"), "etcd?layout=msgo".to_owned()),
+            EtcdLayout::Gmq => (format!("etcd://{endpoints}?layout=gmq"), "etcd?layout=gmq".to_owned()),
         };
         About::new(url).with_scope(scope).with_expiry(self.ttl).with_propagation(super::PROPAGATION)
     }
@@ -131,6 +140,9 @@ mod tests {
         assert_eq!(secured.tls, Some(TlsFiles::new("ca.pem").with_identity("c.pem", "k.pem").with_server_name("etcd")));
         let msgo = parse("etcd://a:1?layout=msgo").unwrap();
         assert_eq!((msgo.layout, msgo.about().url()), (EtcdLayout::Msgo, "etcd://a:1?layout=msgo"));
+        let gmq = parse("etcd://a:1?layout=gmq").unwrap();
+        assert_eq!((gmq.layout, gmq.ttl), (EtcdLayout::Gmq, Duration::from_secs(30)));
+        assert_eq!(parse("etcd://a:1?layout=gmq&ttl=5").unwrap().ttl, Duration::from_secs(5));
         let rooted = parse("etcd://a:1//services/").unwrap();
         assert_eq!((rooted.prefix(), rooted.about().url()), ("/services", "etcd://a:1//services"));
     }
@@ -145,7 +157,8 @@ mod tests {
             ("etcd://a:1?ca=x", "add tls=1"),
             ("etcd://a:1?tls=1&ca=x&cert=y", "both cert and key"),
             ("etcd://a:1?prefix=x", "`prefix` is not a parameter"),
-            ("etcd://a:1?layout=flat", "use naming or msgo"),
+            ("etcd://a:1?layout=flat", "use naming, msgo or gmq"),
+            ("etcd://a:1/team?layout=gmq", "has no prefix"),
             ("etcd://a:1/team?layout=msgo", "has no prefix"),
             ("etcd://", "names no host"),
         ] {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{lease::Lease, stored};
+use super::{lease::Lease, stored::Form};
 use crate::{Instance, LeaseKeeper, RegisterError};
 
 /// One registration.
@@ -10,11 +10,12 @@ pub(super) struct EtcdKeeper {
     lease: Lease,
     key: String,
     value: Vec<u8>,
+    form: Form,
 }
 
 impl EtcdKeeper {
-    pub(super) fn new(lease: Lease, key: String, instance: &Instance) -> Self {
-        Self { lease, key, value: stored::encode(instance) }
+    pub(super) fn new(lease: Lease, key: String, instance: &Instance, form: Form) -> Self {
+        Self { lease, key, value: (form.encode)(instance), form }
     }
 }
 
@@ -27,7 +28,7 @@ impl LeaseKeeper for EtcdKeeper {
     }
 
     fn update(&mut self, instance: &Instance) -> Result<(), RegisterError> {
-        self.value = stored::encode(instance);
+        self.value = (self.form.encode)(instance);
         Ok(())
     }
 

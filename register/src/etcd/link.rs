@@ -113,8 +113,11 @@ impl Link {
         options: GetOptions,
         mut visit: impl FnMut(&KeyValue),
     ) -> Result<i64, RegisterError> {
-        // The next character after a slash.
-        let end = format!("{}0", prefix.trim_end_matches('/'));
+        // First key after all that begin so; the last byte is a slash or a hyphen.
+        let mut end = prefix.as_bytes().to_vec();
+        if let Some(last) = end.last_mut() {
+            *last = last.saturating_add(1);
+        }
         let options = options.with_range(end).with_limit(Self::PAGE);
         let (mut next, mut seen_at) = (prefix.as_bytes().to_vec(), None);
         loop {

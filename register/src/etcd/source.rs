@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     link::Link,
-    stored::{self, Stored},
+    stored::{Form, Stored},
 };
 use crate::{Found, RegisterError, ServiceName, ServicesCell, Skipped, SnapshotCell, backoff::reread};
 
@@ -16,6 +16,7 @@ use crate::{Found, RegisterError, ServiceName, ServicesCell, Skipped, SnapshotCe
 pub(super) struct Listing {
     revision: i64,
     by_key: BTreeMap<Vec<u8>, Found>,
+    form: Form,
 }
 
 impl Listing {
@@ -24,7 +25,7 @@ impl Listing {
     }
 
     fn put(&mut self, directory: &str, pair: &KeyValue) {
-        let found = match stored::decode(directory, pair.key(), pair.value()) {
+        let found = match (self.form.decode)(directory, pair.key(), pair.value()) {
             Ok(Stored::Instance(instance)) => Ok(instance),
             Ok(Stored::Deleted) => return drop(self.by_key.remove(pair.key())),
             Err(reason) => Err(Skipped::new(String::from_utf8_lossy(pair.key()), reason)),
@@ -33,16 +34,16 @@ impl Listing {
     }
 }
 
-pub(super) async fn list(link: &Link, directory: &str) -> Result<Listing, RegisterError> {
-    let mut listing = Listing { revision: 0, by_key: BTreeMap::new() };
+pub(super) async fn list(link: &Link, directory: &str, form: Form) -> Result<Listing, RegisterError> {
+    let mut listing = Listing { revision: 0, by_key: BTreeMap::new(), form };
     let put = |pair: &KeyValue| listing.put(directory, pair);
     listing.revision = link.each("list the instances", directory, GetOptions::new(), put).await?;
     Ok(listing)
 }
 
 /// One full read, and a watch from there on.
-pub(super) async fn follow(link: &Link, directory: &str, cell: &SnapshotCell) -> Result<(), RegisterError> {
-    let mut listing = list(link, directory).await?;
+pub(super) async fn follow(link: &Link, directory: &str, form: Form, cell: &SnapshotCell) -> Result<(), RegisterError> {
+    let mut listing = list(link, directory, form).await?;
     cell.refresh(listing.found());
     let due = Instant::now() + reread();
     let mut watch = link.watch(directory, WatchOptions::new().with_prefix(), listing.revision).await?;

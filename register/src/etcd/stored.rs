@@ -15,6 +15,16 @@ pub(super) enum Stored {
     Deleted,
 }
 
+/// Reads the value of a key in a directory.
+type Decode = fn(&str, &[u8], &[u8]) -> Result<Stored, String>;
+
+/// How instances are written, and read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    pub(super) encode: fn(&Instance) -> Vec<u8>,
+    pub(super) decode: Decode,
+}
+
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Update {
