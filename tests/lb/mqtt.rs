@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use ms_lb::{Choice, KeySource, MqttBalancer, MqttConfig, Routes, Rule, original::BrokerNet};
+use ms_rpc::{Balancer, EjectionConfig};
 use ms_tests::{Mosquitto, Program};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
@@ -191,4 +193,45 @@ async fn a_broker_that_restarts_is_used_again() {
     let steps: Vec<_> = asked.split('/').collect();
     server.publish(&steps[..5].join("/"), "here again").await;
     while client.hear().await.1 != "here again" {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_is_answered_for_and_ejected() {
+    let (front, back) = (Mosquitto::start().await.unwrap(), Mosquitto::start().await.unwrap());
+    let registry = ms_register::connect("static://127.0.0.1:1,127.0.0.1:2").await.unwrap();
+    let choice = Choice::Balanced(Balancer::RoundRobin.into(), KeySource::None);
+    let rule = Rule::new(".*", "configs", choice).unwrap();
+    let routes = Routes::new(&registry, vec![rule], &EjectionConfig::default()).unwrap();
+    routes.settle(PATIENCE).await;
+    let net = |broker: &Mosquitto| -> BrokerNet {
+        serde_json::from_value(json!({ "host": "127.0.0.1", "port": broker.port() })).unwrap()
+    };
+    let mut config = MqttConfig::default();
+    config.timeout = Duration::from_millis(200);
+    let balancer = MqttBalancer::start(routes, "own", &net(&front), &[net(&back)], config);
+    balancer.connected(PATIENCE).await.unwrap();
+
+    // The ids of a static list are addresses; of these two servers one answers, and one never does.
+    let mut alive = Peer::subscribed(&back, "/+/+/GET/+/x/127.0.0.1:1/").await;
+    let mut client = Peer::subscribed(&front, "/1.0/cgws/+/+").await;
+    let mut late = 0;
+    for _ in 0..20 {
+        client.publish("/1.0/cgws/GET/s/own/x/", "").await;
+        let answer = tokio::select! {
+            (topic, _) = alive.hear() => {
+                let steps: Vec<_> = topic.split('/').collect();
+                alive.publish(&steps[..5].join("/"), "here").await;
+                client.hear().await.1
+            }
+            (_, answer) = client.hear() => answer,
+        };
+        if answer != "here" {
+            assert!(
+                answer.contains("\"error\":504") && answer.contains("`configs` does not answer within 200ms"),
+                "{answer}"
+            );
+            late += 1;
+        }
+    }
+    assert_eq!(late, 5, "after five it is left out");
 }
