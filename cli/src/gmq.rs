@@ -33,7 +33,7 @@ pub(crate) struct GmqArgs {
     /// Registers of gmq that the node joins, such as http://127.0.0.1:9595, separated by commas. They may start later.
     #[arg(long, requires = "gmq_tcp")]
     gmq_register: Option<String>,
-    /// etcd in which the node is listed in gmq's form, under /gmq/node-ID, such as etcd://127.0.0.1:2379. It may start later.
+    /// URL of the etcd in which the node is listed in gmq's form too, under /gmq/node-ID; it may start later. Needs the back end etcd.
     #[arg(long, requires = "gmq_tcp", value_name = "URL")]
     gmq_etcd: Option<String>,
     /// TCP address that registers and etcd are told. Default: the one that --gmq-tcp listens on.
