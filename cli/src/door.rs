@@ -58,6 +58,11 @@ impl DoorArgs {
         }
     }
 
+    /// Files of the certificate and its key.
+    pub(crate) fn certificate(&self) -> Option<(PathBuf, PathBuf)> {
+        self.cert.clone().zip(self.key.clone())
+    }
+
     /// Reads the files.
     pub(crate) fn open(self) -> Result<Door, Box<dyn Error>> {
         let knows_clients = self.client_ca.is_some();
@@ -98,6 +103,17 @@ impl Door {
             Some(tokens) => access.with_tokens(tokens),
             None => access,
         }
+    }
+
+    /// Refuses an address that strangers reach, unless they meet TLS there: for protocols that have no token.
+    pub(crate) fn check_encrypted(&self, what: &str, address: SocketAddr) -> Result<(), Box<dyn Error>> {
+        if address.ip().is_loopback() || self.tls.is_some() || self.is_insecure {
+            return Ok(());
+        }
+        let text = format!(
+            "{what}: {address} can be reached by others: give --cert and --key, or --insecure where the network is trusted"
+        );
+        Err(text.into())
     }
 
     /// Refuses an address that strangers reach, unless they meet TLS or a token there.

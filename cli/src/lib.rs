@@ -4,6 +4,7 @@ mod caller;
 mod door;
 mod exit;
 mod file;
+mod gate;
 mod gmq;
 mod gregister;
 mod lb;
@@ -43,6 +44,9 @@ enum Command {
     /// Runs a node of the message queue.
     #[command(after_help = "Example:\n  ms mq-node --data /var/lib/mq --node-id 2 --nodes 1,2,3")]
     MqNode(node::NodeArgs),
+    /// Runs a gate between many clients, over TCP and WebSocket, and back ends.
+    #[command(after_help = gate::EXAMPLE)]
+    Gate(Box<gate::GateArgs>),
     /// Pushes, pops, and operates the queues of all nodes.
     #[command(after_help = mq::EXIT_CODES)]
     Mq(mq::MqArgs),
@@ -86,17 +90,20 @@ pub async fn main() -> ExitCode {
         Err(failure) => return ended(Err(failure)),
     };
     let default = match command {
-        Command::MqNode(_) | Command::Gregister(_) | Command::Lb(_) => "info,nacos_sdk=warn,zookeeper_client=error",
+        Command::Gate(_) | Command::Gregister(_) | Command::Lb(_) | Command::MqNode(_) => {
+            "info,nacos_sdk=warn,zookeeper_client=error"
+        }
         // Its results are its output.
         _ => "warn",
     };
     if let Err(text) = log.start(default) {
         return ended(Err(Failure::Other(text)));
     }
-    if matches!(command, Command::Gregister(_) | Command::Lb(_) | Command::MqNode(_)) {
+    if matches!(command, Command::Gate(_) | Command::Gregister(_) | Command::Lb(_) | Command::MqNode(_)) {
         open_files::raise();
     }
     let done = match command {
+        Command::Gate(args) => gate::run(*args).await.map_err(Failure::from),
         Command::Gregister(args) => gregister::run(args).await.map_err(Failure::from),
         Command::Lb(args) => lb::run(args).await.map_err(Failure::from),
         Command::MqNode(args) => node::run(args).await.map_err(Failure::from),

@@ -7,6 +7,7 @@ mod client;
 mod codecs;
 mod expand;
 mod frames;
+mod gate;
 mod gmq;
 mod heads;
 mod hello;
@@ -25,6 +26,7 @@ pub use client::client;
 pub use codecs::{bincode, json, message_pack};
 pub use expand::expand;
 pub use frames::frames;
+pub use gate::{gate_frames, gate_routes};
 pub use gmq::gmq;
 pub use heads::{request_head, response_head};
 pub use hello::{goaway, hello};
@@ -74,4 +76,6 @@ targets! {
     gmq in gmq,
     first_byte in tls,
     identity in tls,
+    gate_frames in gate,
+    gate_routes in gate,
 }

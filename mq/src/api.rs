@@ -402,8 +402,6 @@ pub struct QueueStats {
     pub died: u64,
     /// Messages among them whose time to live ended.
     pub outlived: u64,
-    /// Messages among them whose last lease ran out. All others were nacked or buried.
-    pub timed_out: u64,
     /// Dead letters that were dropped since the node started, because of their number or age.
     pub dropped: u64,
     /// The age of the oldest message that is no dead letter, in milliseconds since it was pushed; `None` without messages.

@@ -56,8 +56,6 @@ pub(crate) struct Queue {
     pub(crate) dropped: u64,
     /// Messages whose time to live ended.
     pub(crate) outlived: u64,
-    /// Messages whose last lease ran out.
-    pub(crate) timed_out: u64,
 }
 
 /// Dead letters of a queue.
@@ -105,7 +103,6 @@ impl Queue {
             died: 0,
             dropped: 0,
             outlived: 0,
-            timed_out: 0,
         }
     }
 

@@ -167,7 +167,6 @@ pub(super) fn queue_row(node: Value, topic: &TopicStats, queue: &QueueStats) -> 
         "failed": queue.failed,
         "died": queue.died,
         "outlived": queue.outlived,
-        "timed_out": queue.timed_out,
         "dropped": queue.dropped,
         "oldest_ms": queue.oldest_ms,
         "paused": queue.paused,

@@ -115,8 +115,7 @@ struct Counted {
     popped: u64,
     acked: u64,
     failed: u64,
-    /// Nacked or buried, out of time, outlived.
-    died: [u64; 3],
+    died: u64,
     dropped: u64,
     /// The age of the oldest message.
     oldest: Duration,
@@ -124,8 +123,7 @@ struct Counted {
 
 impl Counted {
     fn of(queue: &Queue, now: Millis) -> Self {
-        let Queue { pushed, popped, acked, failed, died, timed_out, outlived, dropped, .. } = *queue;
-        let died = [died - timed_out - outlived, timed_out, outlived];
+        let Queue { pushed, popped, acked, failed, died, dropped, .. } = *queue;
         let oldest = queue.oldest().map_or(0, |id| now.saturating_sub(id.time()));
         let oldest = Duration::from_millis(oldest);
         Self { counts: queue.counts(), pushed, popped, acked, failed, died, dropped, oldest }
@@ -143,8 +141,7 @@ struct Handles {
     popped: Counter,
     acked: Counter,
     failed: Counter,
-    /// As in [`Counted`].
-    died: [Counter; 3],
+    died: Counter,
     dropped: Counter,
     oldest: Gauge,
 }
@@ -153,7 +150,6 @@ impl Handles {
     fn new(topic: &str, queue: &str) -> Self {
         let state = |state: &'static str| gauge!("ms_mq_messages", "topic" => topic.to_owned(), "queue" => queue.to_owned(), "state" => state);
         let count = |name: &'static str| counter!(name, "topic" => topic.to_owned(), "queue" => queue.to_owned());
-        let dead = |reason: &'static str| counter!("ms_mq_dead_letters_total", "topic" => topic.to_owned(), "queue" => queue.to_owned(), "reason" => reason);
         Self {
             ready: state("ready"),
             delayed: state("delayed"),
@@ -164,7 +160,7 @@ impl Handles {
             popped: count("ms_mq_deliveries_total"),
             acked: count("ms_mq_acks_total"),
             failed: count("ms_mq_failed_deliveries_total"),
-            died: ["nacked", "timed_out", "outlived"].map(dead),
+            died: count("ms_mq_dead_letters_total"),
             dropped: count("ms_mq_dropped_dead_letters_total"),
             oldest: gauge!("ms_mq_oldest_message_seconds", "topic" => topic.to_owned(), "queue" => queue.to_owned()),
         }
@@ -176,7 +172,7 @@ impl Handles {
         self.popped.absolute(counted.popped);
         self.acked.absolute(counted.acked);
         self.failed.absolute(counted.failed);
-        self.died.iter().zip(counted.died).for_each(|(counter, count)| counter.absolute(count));
+        self.died.absolute(counted.died);
         self.dropped.absolute(counted.dropped);
         self.oldest.set(counted.oldest.as_secs_f64());
     }

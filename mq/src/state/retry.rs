@@ -91,13 +91,7 @@ impl State {
         if self.is_dead(leased.queue, leased.id) {
             return self.undelivered(leased, now, batch);
         }
-        self.failed(
-            leased.queue,
-            leased.id,
-            Failure { at: now, delay, reason, is_last: false, is_late: false },
-            now,
-            batch,
-        );
+        self.failed(leased.queue, leased.id, Failure { at: now, delay, reason, is_last: false }, now, batch);
         Ok(())
     }
 
@@ -155,13 +149,7 @@ impl State {
         if self.is_dead(leased.queue, leased.id) {
             return self.undelivered(leased, now, batch);
         }
-        self.failed(
-            leased.queue,
-            leased.id,
-            Failure { at: now, delay: 0, reason, is_last: true, is_late: false },
-            now,
-            batch,
-        );
+        self.failed(leased.queue, leased.id, Failure { at: now, delay: 0, reason, is_last: true }, now, batch);
         Ok(())
     }
 
@@ -179,7 +167,7 @@ impl State {
             let is_last =
                 self.queues.get(&number).and_then(|queue| queue.lease(id)).is_some_and(|lease| lease.is_begun);
             let reason = if is_last { "its TTR ran out after it was begun" } else { "its TTR ran out" };
-            self.failed(number, id, Failure { at: end, delay: 0, reason, is_last, is_late: true }, now, batch);
+            self.failed(number, id, Failure { at: end, delay: 0, reason, is_last }, now, batch);
             moved += 1;
         }
         while !self.frozen
@@ -290,7 +278,7 @@ impl State {
     }
 
     fn failed(&mut self, number: QueueNumber, id: MessageId, failure: Failure<'_>, now: Millis, batch: &mut Batch) {
-        let Failure { at, delay, reason, is_last, is_late } = failure;
+        let Failure { at, delay, reason, is_last } = failure;
         let Some(queue) = self.queues.get(&number) else { return };
         let Some(live) = queue.get(id) else { return };
         let retries = live.retries.saturating_add(1);
@@ -305,7 +293,6 @@ impl State {
         if let Some(queue) = self.queues.get_mut(&number) {
             queue.failed += 1;
             queue.died += u64::from(is_dead);
-            queue.timed_out += u64::from(is_dead && is_late);
         }
         self.put(number, id, CopyState { due, retries, dead }, now, batch);
         if is_dead {
@@ -354,8 +341,6 @@ struct Failure<'a> {
     reason: &'a str,
     /// The message is dead, whatever its retries.
     is_last: bool,
-    /// The lease ran out.
-    is_late: bool,
 }
 
 /// Bytes of a nack's reason that are kept.

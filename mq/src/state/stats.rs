@@ -92,7 +92,6 @@ impl State {
             failed: queue.failed,
             died: queue.died,
             outlived: queue.outlived,
-            timed_out: queue.timed_out,
             dropped: queue.dropped,
             oldest_ms: queue.oldest().map(|id| now.saturating_sub(id.time())),
         })

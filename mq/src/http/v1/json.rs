@@ -201,7 +201,6 @@ fn queue(stats: &QueueStats) -> Value {
         "failed": stats.failed,
         "died": stats.died,
         "outlived": stats.outlived,
-        "timed_out": stats.timed_out,
         "dropped": stats.dropped,
     })
 }
