@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ms_mq::{DEFAULT_QUEUE, Extensions, Settings};
+use ms_mq::{Extensions, Mode, QueueStats, Settings};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use super::{
     QueueNode,
-    load::{Load, TOPIC},
+    load::{Load, QUEUES, TOPIC},
 };
 use crate::Failure;
 
@@ -25,12 +25,16 @@ pub struct Survived {
     pub acked: usize,
     /// How often a message was handed out.
     pub deliveries: u64,
-    /// Pushes that were answered well, that no ack can have ended, and that were not there at the end.
-    pub lost: Vec<u64>,
-    /// Messages that were handed out after their ack was answered.
-    pub again: Vec<u64>,
-    /// Bodies that are not as they were pushed.
-    pub altered: Vec<u64>,
+    /// Dead letters that were made ready again.
+    pub redriven: u64,
+    /// Messages that were purged.
+    pub purged: u64,
+    /// Copies whose push was answered well, that no ack can have ended, and that were not there at the end: queue and number.
+    pub lost: Vec<(usize, u64)>,
+    /// Copies that were handed out after their ack or purge was answered.
+    pub again: Vec<(usize, u64)>,
+    /// Copies whose bodies are not as they were pushed.
+    pub altered: Vec<(usize, u64)>,
     /// Errors that a death does not explain, and damage that a node reports.
     pub errors: Vec<String>,
     /// How long all of it took.
@@ -40,7 +44,8 @@ pub struct Survived {
 impl fmt::Display for Survived {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kills, pushed, acked, deliveries, took, .. } = self;
-        write!(f, "{kills} kills in {took:.1?}: {pushed} pushed, {acked} acked, {deliveries} deliveries; ")?;
+        write!(f, "{kills} kills in {took:.1?}: {pushed} copies pushed, {acked} ended, {deliveries} deliveries, ")?;
+        write!(f, "{} redriven, {} purged; ", self.redriven, self.purged)?;
         let Self { lost, again, altered, errors, .. } = self;
         write!(f, "lost {lost:?}, after their acks {again:?}, altered {altered:?}, errors {errors:?}")
     }
@@ -79,7 +84,8 @@ pub async fn killed_under_load(mut node: QueueNode, kills: usize) -> Result<Surv
         if kill == 0 {
             prepare(&load).await?;
             (0..PUSHERS).for_each(|_| drop(workers.spawn(load.clone().push())));
-            (0..CONSUMERS).for_each(|n| drop(workers.spawn(load.clone().consume(50 * n as u64))));
+            (0..CONSUMERS).for_each(|n| drop(workers.spawn(load.clone().consume(n % 2, 50 * n as u64))));
+            workers.spawn(load.clone().operate());
         }
         lives.send_replace(Some(kill));
         sleep(Duration::from_millis(fastrand::u64(5..250))).await;
@@ -99,6 +105,8 @@ pub async fn killed_under_load(mut node: QueueNode, kills: usize) -> Result<Surv
         pushed: told.pushed.len(),
         acked: told.acked.len(),
         deliveries: told.deliveries,
+        redriven: told.redriven,
+        purged: told.purged,
         lost: told.not_ended(),
         again: told.again.clone(),
         altered: told.altered.clone(),
@@ -107,12 +115,15 @@ pub async fn killed_under_load(mut node: QueueNode, kills: usize) -> Result<Surv
     })
 }
 
-/// No message is given up, however often it comes again.
+/// Deliveries that fail make dead letters soon, and these are redriven.
 async fn prepare(load: &Load) -> Result<(), Failure> {
     let node = load.node().await?;
-    let settings = Settings { ttr_ms: Some(TTR_MS), max_retries: Some(u16::MAX), ..Settings::default() };
+    let settings =
+        Settings { ttr_ms: Some(TTR_MS), max_retries: Some(3), mode: Some(Mode::Fuzzy), ..Settings::default() };
     node.configure(TOPIC.to_owned(), settings).await?;
-    node.declare(TOPIC.to_owned(), DEFAULT_QUEUE.to_owned(), Extensions::default()).await?;
+    for queue in QUEUES {
+        node.declare(TOPIC.to_owned(), queue.to_owned(), Extensions::default()).await?;
+    }
     Ok(())
 }
 
@@ -121,12 +132,17 @@ async fn drain(load: &Load) -> Result<(), Failure> {
     let node = load.node().await?;
     let end = Instant::now() + DRAIN;
     loop {
+        load.redrive(&node).await?;
         let stats = node.stats(Some(TOPIC.to_owned()), Extensions::default()).await?.value;
-        let queue = stats.first().and_then(|topic| topic.queues.first()).ok_or("the queue is gone")?;
-        match queue.ready + queue.delayed + queue.leased {
-            0 => return Ok(()),
+        let queues = &stats.first().ok_or("the topic is gone")?.queues;
+        let left = |queue: &QueueStats| queue.ready + queue.delayed + queue.held + queue.leased + queue.dead;
+        match queues.iter().map(left).sum() {
+            0_u64 => return Ok(()),
             left if Instant::now() > end => return Err(format!("{left} messages are left after {DRAIN:?}").into()),
-            _ => load.take_some(&node, 500, false).await?,
+            _ => {}
+        }
+        for queue in 0..QUEUES.len() {
+            load.take_some(&node, queue, 20, false).await?;
         }
     }
 }

@@ -14,60 +14,73 @@ use tokio::sync::watch;
 /// How long a call to a node may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What the node has said about each message, by the number in its body.
+/// A copy of a message: its queue, by its place in [`QUEUES`], and the number in its body.
+pub(super) type Copied = (usize, u64);
+
+/// What the node has said about each copy of each message.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     next: u64,
     /// Pushes that were answered well.
-    pub(super) pushed: HashSet<u64>,
+    pub(super) pushed: HashSet<Copied>,
     /// Acks of which nobody knows whether they count.
-    open: HashMap<u64, u32>,
-    /// When an ack was answered well, by `time`.
-    pub(super) acked: HashMap<u64, u64>,
+    open: HashMap<Copied, u32>,
+    /// When an ack, or a purge, was answered well, by `time`.
+    pub(super) acked: HashMap<Copied, u64>,
     /// Rises with every ack that was answered.
     time: u64,
     pub(super) deliveries: u64,
-    /// Delivered by a pop that began after the ack was answered.
-    pub(super) again: Vec<u64>,
+    /// Delivered by a pop that began after the ack or the purge was answered.
+    pub(super) again: Vec<Copied>,
     /// Bodies that are not as they were pushed.
-    pub(super) altered: Vec<u64>,
+    pub(super) altered: Vec<Copied>,
+    /// Dead letters that were made ready again.
+    pub(super) redriven: u64,
+    /// Messages that were purged.
+    pub(super) purged: u64,
     /// What nobody expects.
     pub(super) errors: Vec<String>,
 }
 
 impl Told {
     /// Pushes that were answered well, and that no ack can have ended.
-    pub(super) fn not_ended(&self) -> Vec<u64> {
-        let ended =
-            |number: &u64| self.acked.contains_key(number) || self.open.get(number).is_some_and(|open| *open > 0);
-        let mut left: Vec<_> = self.pushed.iter().filter(|number| !ended(number)).copied().collect();
+    pub(super) fn not_ended(&self) -> Vec<Copied> {
+        let ended = |copy: &Copied| self.acked.contains_key(copy) || self.open.get(copy).is_some_and(|open| *open > 0);
+        let mut left: Vec<_> = self.pushed.iter().filter(|copy| !ended(copy)).copied().collect();
         left.sort_unstable();
         left
     }
 
-    fn ack_sent(&mut self, number: u64) {
-        *self.open.entry(number).or_default() += 1;
+    fn ack_sent(&mut self, copy: Copied) {
+        *self.open.entry(copy).or_default() += 1;
     }
 
-    fn ack_answered(&mut self, number: u64, well: bool) {
+    fn ack_answered(&mut self, copy: Copied, well: bool) {
         self.time += 1;
-        *self.open.entry(number).or_default() -= 1;
+        *self.open.entry(copy).or_default() -= 1;
         if well {
-            self.acked.insert(number, self.time);
+            self.acked.insert(copy, self.time);
         }
     }
 
-    fn delivered(&mut self, bytes: &[u8], began: u64) -> Option<u64> {
+    fn delivered(&mut self, queue: usize, bytes: &[u8], began: u64) -> Option<Copied> {
         self.deliveries += 1;
         let number = bytes.first_chunk().map(|number| u64::from_be_bytes(*number));
         let Some(number) = number.filter(|number| body(*number) == bytes) else {
-            self.altered.push(number.unwrap_or_default());
+            self.altered.push((queue, number.unwrap_or_default()));
             return None;
         };
-        if self.acked.get(&number).is_some_and(|acked| *acked <= began) {
-            self.again.push(number);
+        let copy = (queue, number);
+        if self.acked.get(&copy).is_some_and(|acked| *acked <= began) {
+            self.again.push(copy);
         }
-        Some(number)
+        Some(copy)
+    }
+
+    /// Numbers of so many new messages.
+    fn numbers(&mut self, count: u64) -> std::ops::Range<u64> {
+        self.next += count;
+        self.next - count..self.next
     }
 }
 
@@ -80,6 +93,11 @@ pub(super) struct Load {
 }
 
 pub(super) const TOPIC: &str = "t";
+/// Queues of the topic. Every push goes to the first two; the third one is purged again and again.
+pub(super) const QUEUES: [&str; 3] = [DEFAULT_QUEUE, "twin", "purged"];
+const PURGED: usize = 2;
+/// Route key of the first two, as a regular expression.
+const BOTH: &str = "^(default|twin)$";
 
 impl Load {
     pub(super) fn new(lives: watch::Receiver<Option<usize>>, address: SocketAddr) -> Self {
@@ -116,65 +134,108 @@ impl Load {
         }
     }
 
-    async fn push_some(&self, node: &MqNodeClient) -> Result<std::ops::Range<u64>, QueueError> {
-        let count = if fastrand::u8(..4) == 0 { fastrand::u64(2..20) } else { 1 };
-        let first = {
-            let mut told = self.told();
-            told.next += count;
-            told.next - count
-        };
+    async fn push_some(&self, node: &MqNodeClient) -> Result<Vec<Copied>, QueueError> {
+        let numbers = self.told().numbers(if fastrand::u8(..4) == 0 { fastrand::u64(2..20) } else { 1 });
         let durability = if fastrand::bool() { Durability::Synced } else { Durability::Written };
-        let push = |number| Push { durability, ..Push::new(TOPIC, body(number)) };
-        if count == 1 {
-            node.push(push(first)).await?;
+        let push = |number| {
+            let push = Push { durability, priority: fastrand::u8(..4), ..Push::new(TOPIC, body(number)) }.to(BOTH);
+            match number % 8 {
+                0 => push.with_group(format!("group {}", number % 400 / 8)),
+                1..4 => Push { dedup: Some(format!("{number}")), ..push },
+                _ => push,
+            }
+        };
+        if numbers.end - numbers.start == 1 {
+            let id = node.push(push(numbers.start)).await?.value;
+            // A key that is known pushes nothing.
+            if push(numbers.start).dedup.is_some() && node.push(push(numbers.start)).await?.value != id {
+                self.told().errors.push(format!("a dedup key of message {id} was taken for a new one"));
+            }
         } else {
-            node.push_batch((first..first + count).map(push).collect(), Extensions::default()).await?;
+            node.push_batch(numbers.clone().map(push).collect(), Extensions::default()).await?;
         }
-        Ok(first..first + count)
+        Ok(numbers.flat_map(|number| [(0, number), (1, number)]).collect())
+    }
+
+    /// Makes dead letters ready again, and fills a queue of its own and purges it.
+    pub(super) async fn operate(mut self) {
+        let mut life = None;
+        while let Some(node) = self.next_life(&mut life).await {
+            while self.noted(self.operate_once(&node).await).is_some() {}
+        }
+    }
+
+    async fn operate_once(&self, node: &MqNodeClient) -> Result<(), QueueError> {
+        self.redrive(node).await?;
+        let numbers = self.told().numbers(10);
+        let push = |number| Push::new(TOPIC, body(number)).to(QUEUES[PURGED]);
+        node.push_batch(numbers.clone().map(push).collect(), Extensions::default()).await?;
+        self.take_some(node, PURGED, 0, true).await?;
+        let name = || (TOPIC.to_owned(), QUEUES[PURGED].to_owned());
+        let ((topic, queue), (dead_topic, dead_queue)) = (name(), name());
+        let purged = node.purge(topic, queue, Extensions::default()).await?.value
+            + node.purge_dead(dead_topic, dead_queue, Extensions::default()).await?.value;
+        let mut told = self.told();
+        (told.time, told.purged) = (told.time + 1, told.purged + purged);
+        let time = told.time;
+        told.acked.extend(numbers.map(|number| ((PURGED, number), time)));
+        Ok(())
+    }
+
+    /// Makes the dead letters of all queues ready again.
+    pub(super) async fn redrive(&self, node: &MqNodeClient) -> Result<(), QueueError> {
+        for queue in QUEUES {
+            let redriven = node.redrive(TOPIC.to_owned(), queue.to_owned(), None, Extensions::default()).await?.value;
+            self.told().redriven += redriven;
+        }
+        Ok(())
     }
 
     /// Pops, waiting so long, and acks most of what comes. The rest comes again.
-    pub(super) async fn consume(mut self, wait_ms: u64) {
+    pub(super) async fn consume(mut self, queue: usize, wait_ms: u64) {
         let mut life = None;
         while let Some(node) = self.next_life(&mut life).await {
-            while self.noted(self.take_some(&node, wait_ms, true).await).is_some() {}
+            while self.noted(self.take_some(&node, queue, wait_ms, true).await).is_some() {}
         }
     }
 
     /// One pop and its acks, one by one or all at once.
-    pub(super) async fn take_some(&self, node: &MqNodeClient, wait_ms: u64, careless: bool) -> Result<(), QueueError> {
+    pub(super) async fn take_some(
+        &self,
+        node: &MqNodeClient,
+        queue: usize,
+        wait_ms: u64,
+        careless: bool,
+    ) -> Result<(), QueueError> {
         let began = self.told().time;
-        let wish = Pop { wait_ms, max_messages: fastrand::u32(1..30), ..Pop::new(TOPIC, DEFAULT_QUEUE) };
+        let most = if careless { fastrand::u32(1..30) } else { 1_000 };
+        let wish = Pop { wait_ms, max_messages: most, ..Pop::new(TOPIC, QUEUES[queue]) };
         let mut ending = Vec::new();
         for delivery in node.pop(wish).await?.value {
-            let number = self.told().delivered(&delivery.body, began);
-            let (Some(number), Some(receipt)) = (number, delivery.receipt) else { continue };
+            let copy = self.told().delivered(queue, &delivery.body, began);
+            let (Some(copy), Some(receipt)) = (copy, delivery.receipt) else { continue };
             match if careless { fastrand::u8(..20) } else { 20 } {
                 // Left alone: its time runs out.
                 0 => {}
-                1 | 2 => {
-                    let nacked = node.nack(receipt, 0, "again".to_owned(), Extensions::default()).await;
-                    if !matches!(nacked, Err(QueueError::Service(MqError::NotLeased(_)))) {
-                        nacked?;
-                    }
-                }
-                _ => ending.push((number, receipt)),
+                1 | 2 => still(node.nack(receipt, 0, "again".to_owned(), Extensions::default()).await)?,
+                3 => still(node.bury(receipt, "dead".to_owned(), Extensions::default()).await)?,
+                _ => ending.push((copy, receipt)),
             }
         }
         if fastrand::bool() {
-            ending.iter().for_each(|(number, _)| self.told().ack_sent(*number));
+            ending.iter().for_each(|(copy, _)| self.told().ack_sent(*copy));
             let receipts: Vec<Receipt> = ending.iter().map(|(_, receipt)| *receipt).collect();
             let results = node.ack_batch(receipts, Extensions::default()).await?.value;
-            for ((number, _), result) in ending.into_iter().zip(results) {
-                self.told().ack_answered(number, result.is_ok());
+            for ((copy, _), result) in ending.into_iter().zip(results) {
+                self.told().ack_answered(copy, result.is_ok());
             }
             return Ok(());
         }
-        for (number, receipt) in ending {
-            self.told().ack_sent(number);
+        for (copy, receipt) in ending {
+            self.told().ack_sent(copy);
             match node.ack(receipt, Extensions::default()).await {
-                Ok(_) => self.told().ack_answered(number, true),
-                Err(QueueError::Service(MqError::NotLeased(_))) => self.told().ack_answered(number, false),
+                Ok(_) => self.told().ack_answered(copy, true),
+                Err(QueueError::Service(MqError::NotLeased(_))) => self.told().ack_answered(copy, false),
                 Err(error) => return Err(error),
             }
         }
@@ -190,6 +251,14 @@ impl Load {
                 }
             })
             .ok()
+    }
+}
+
+/// A lease that has ended meanwhile is no error.
+fn still<T>(ended: Result<T, QueueError>) -> Result<(), QueueError> {
+    match ended {
+        Err(QueueError::Service(MqError::NotLeased(_))) => Ok(()),
+        ended => ended.map(drop),
     }
 }
 
