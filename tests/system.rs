@@ -5,12 +5,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use ms_gate::{Gate, GateBackend, GateClient, Member, Routes, backend};
+use ms_gate::{Gate, GateBackend, Member, Routes, backend};
 use ms_gmq::GmqServer;
 use ms_mq::{
     ConsumerOptions, DEFAULT_QUEUE, Delivery, MqClient, MqNodeServer, NODE_ID, Node, NodeConfig, NodeId, Push, STORE_ID,
 };
-use ms_register::MsRegister;
 use ms_rpc::{Blob, ClientProxy, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,7 +20,7 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn within<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.expect("it comes in time")
+    timeout(PATIENCE, what).await.unwrap()
 }
 
 /// A back end that takes orders: it queues each, and answers with the message's id.
