@@ -68,6 +68,9 @@ enum MqCommand {
     /// Ends a delivery as failed: the message comes again, or is dead.
     #[command(after_help = "Example:\n  ms mq nack RECEIPT --delay 10m --reason 'no such customer'")]
     Nack(settle::NackArgs),
+    /// Ends a delivery as failed for good: the message is a dead letter at once.
+    #[command(after_help = "Example:\n  ms mq bury RECEIPT --reason 'it cannot be read'")]
+    Bury(settle::BuryArgs),
     /// Renews a lease.
     #[command(after_help = "Example:\n  ms mq touch RECEIPT --lease 5m")]
     Touch(settle::TouchArgs),
@@ -95,6 +98,13 @@ enum MqCommand {
     /// Drops the ready, delayed and leased messages of a queue, and prints their number.
     #[command(after_help = "Example:\n  ms mq purge orders")]
     Purge(QueueArgs),
+    /// Moves messages to another queue, on each node that has both, and prints their number; what is leased stays.
+    #[command(after_help = "Examples:\n  ms mq move orders --to refunds\n  \
+        ms mq move orders --dead --to default --to-topic replayed")]
+    Move(look::TransferArgs),
+    /// Copies messages to another queue, as new messages, and prints their number.
+    #[command(after_help = "Example:\n  ms mq copy orders --to audit --id 1311806441676312576")]
+    Copy(look::TransferArgs),
     /// Removes one message from a queue, whatever its state.
     #[command(after_help = "Example:\n  ms mq cancel orders 1311806441676312576")]
     Cancel(look::GetArgs),
@@ -173,6 +183,7 @@ pub(crate) async fn run(args: MqArgs) -> Result<(), Failure> {
         MqCommand::Consume(args) => consume::run(&client, args).await,
         MqCommand::Ack(args) => settle::ack(&client, &args).await,
         MqCommand::Nack(args) => settle::nack(&client, &args).await,
+        MqCommand::Bury(args) => settle::bury(&client, &args).await,
         MqCommand::Touch(args) => settle::touch(&client, &args).await,
         MqCommand::Return(args) => settle::give_back(&client, &args).await,
         MqCommand::Peek(args) => look::peek(&client, &args, &output).await,
@@ -185,6 +196,8 @@ pub(crate) async fn run(args: MqArgs) -> Result<(), Failure> {
             let purged = client.purge(&topic, &queue).await?;
             output.line(&purged.to_string(), &row! { "purged": purged })
         }
+        MqCommand::Move(args) => look::transfer(&client, args, false, &output).await,
+        MqCommand::Copy(args) => look::transfer(&client, args, true, &output).await,
         MqCommand::Cancel(args) => look::cancel(&client, &args).await,
         MqCommand::Reschedule(args) => look::reschedule(&client, &args).await,
         MqCommand::Prioritize(args) => look::prioritize(&client, &args).await,

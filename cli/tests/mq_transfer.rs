@@ -18,6 +18,46 @@ fn lines(output: &str) -> Vec<Value> {
 }
 
 #[test]
+fn groups_are_kept_and_messages_go_from_queue_to_queue() {
+    let (cluster, other) = (Cluster::of(1), Cluster::of(1));
+    let all = ["--backoff", "1s, 1m", "--max-leased", "5", "--rate", "100/1s", "--max-retries", "0"];
+    cluster.ok(&[&["configure", "t"], &all[..]].concat());
+    let settings = cluster.json(&["stats", "t"]);
+    assert!(settings.is_empty(), "no queue yet");
+    let ids: Vec<_> =
+        ["a", "b", "c"].map(|body| cluster.ok(&["push", "t", body, "--group", "g"]).trim().to_owned()).to_vec();
+    let row = cluster.json(&["stats", "t"]).remove(0);
+    let settings = &row["settings"];
+    assert_eq!((&settings["backoff_ms"], &settings["max_leased"]), (&serde_json::json!([1000, 60_000]), &5.into()));
+    assert_eq!(settings["rate"], serde_json::json!({ "messages": 100, "per_ms": 1000 }));
+    assert_eq!((&row["ready"], &row["held"]), (&1.into(), &2.into()));
+    for (option, value) in [("--rate", "100"), ("--rate", "x/1s"), ("--backoff", "1s,,")] {
+        assert_eq!(cluster.fails(&["configure", "t", option, value]).0, 2, "{option} {value}");
+    }
+    cluster.ok(&["configure", "t", "--backoff", "none", "--rate", "none"]);
+    let settings = &cluster.json(&["stats", "t"])[0]["settings"];
+    assert_eq!((&settings["backoff_ms"], &settings["rate"]), (&serde_json::json!([]), &Value::Null));
+    assert_eq!(of(&cluster.json(&["get", "t", &ids[1]])[0], "group"), "g");
+
+    let exported = cluster.ok(&["export", "t"]);
+    assert!(lines(&exported).iter().all(|line| of(line, "group") == "g"), "{exported}");
+    assert!(other.fed(&["import", "-"], exported.as_bytes()).status.success());
+    let imported = other.json(&["stats", "t"]).remove(0);
+    assert_eq!((&imported["ready"], &imported["held"]), (&1.into(), &2.into()), "one group still");
+
+    let receipt = of(&cluster.pop("t"), "receipt").to_owned();
+    cluster.ok(&["bury", &receipt, "--reason", "poison"]);
+    assert!(of(&cluster.json(&["dead", "list", "t"])[0], "reason").ends_with("poison"));
+    assert_eq!(cluster.fails(&["bury", &receipt]).0, 4);
+    cluster.ok(&["declare", "t", "other"]);
+    assert_eq!(cluster.ok(&["copy", "t", "--to", "other"]), "2\n");
+    assert_eq!(cluster.ok(&["move", "t", "--to", "other", "--id", &ids[2]]), "1\n");
+    assert_eq!(cluster.ok(&["move", "t", "--to", "other", "--dead"]), "1\n");
+    assert_eq!(cluster.json(&["list", "t", "other"]).len(), 4);
+    assert_eq!(cluster.fails(&["move", "t", "--to", "nowhere"]).0, 4);
+}
+
+#[test]
 fn messages_pass_byte_for_byte() {
     let (cluster, other) = (Cluster::of(2), Cluster::of(1));
     let bytes: Vec<u8> = (0..=255).collect();

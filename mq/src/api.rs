@@ -443,6 +443,9 @@ impl TopicStats {
             "max_dead": settings.max_dead,
             "dead_age_ms": settings.dead_age_ms,
             "ttl_ms": settings.ttl_ms,
+            "backoff_ms": settings.backoff_ms.as_deref().unwrap_or_default(),
+            "max_leased": settings.max_leased,
+            "rate": settings.rate.map(|rate| serde_json::json!({ "messages": rate.messages, "per_ms": rate.per_ms })),
         })
     }
 }

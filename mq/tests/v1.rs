@@ -154,6 +154,54 @@ async fn topics_queues_and_messages_are_operated() {
 }
 
 #[tokio::test]
+async fn groups_bounds_and_moves_are_in_reach() {
+    let api = Api::start().await;
+    let settings = json!({
+        "backoff_ms": [1000, 60_000], "max_leased": 5, "rate": { "messages": 100, "per_ms": 1000 }, "max_retries": 0,
+    });
+    api.send_json("PATCH", "/v1/topics/t", settings.clone()).await.ok();
+    let shown = api.get("/v1/topics/t").await.ok()["settings"].clone();
+    for name in ["backoff_ms", "max_leased", "rate"] {
+        assert_eq!(shown[name], settings[name]);
+    }
+    let unlimited = json!({ "backoff_ms": [], "rate": { "messages": 0, "per_ms": 0 } });
+    api.send_json("PATCH", "/v1/topics/t", unlimited).await.ok();
+    let shown = api.get("/v1/topics/t").await.ok()["settings"].clone();
+    assert_eq!((&shown["backoff_ms"], &shown["rate"]), (&json!([]), &Value::Null));
+
+    let first = of(&api.post(MESSAGES, json!({ "body": "a", "group": "g" })).await.created(), "id").to_owned();
+    let raw = api.send("POST", &format!("{MESSAGES}?group=g"), Some("text/plain"), None, b"b").await.created();
+    let second = of(&raw, "id").to_owned();
+    let held = api.get(&format!("{QUEUE}/messages/{second}")).await.ok();
+    assert_eq!((of(&held, "state"), of(&held, "group")), ("held", "g"));
+    assert_eq!(api.get("/v1/topics/t").await.ok()["queues"][0]["held"], 1);
+    let popped = api.post(&format!("{QUEUE}/pop"), json!({ "max_messages": 9 })).await.ok();
+    assert_eq!(popped["messages"].as_array().unwrap().len(), 1, "{popped}");
+    let receipt = &popped["messages"][0]["receipt"];
+    assert_eq!(api.post("/v1/bury", json!({ "receipt": receipt, "reason": "poison" })).await.ok(), json!({}));
+    let dead = api.get(&format!("{QUEUE}/messages?dead=true")).await.ok();
+    assert_eq!(of(&dead["messages"][0], "id"), first);
+    assert!(of(&dead["messages"][0], "reason").ends_with("poison"), "{dead}");
+    assert_eq!(api.post("/v1/bury", json!({ "receipt": receipt })).await.status, 409);
+    assert_eq!(api.post("/v1/bury", json!({ "receipt": receipt, "delay_ms": 1 })).await.status, 400);
+
+    api.put("/v1/topics/t/queues/other").await.created();
+    let to = async |body: Value, verb: &str| api.post(&format!("{QUEUE}/{verb}"), body).await;
+    assert_eq!(to(json!({ "to_queue": "other" }), "copy").await.ok(), json!({ "changed": 1 }));
+    assert_eq!(to(json!({ "to_queue": "other", "ids": [second] }), "move").await.ok(), json!({ "changed": 1 }));
+    assert_eq!(
+        to(json!({ "to_queue": "other", "dead": true, "to_topic": "t" }), "move").await.ok(),
+        json!({ "changed": 1 })
+    );
+    let there = api.get("/v1/topics/t/queues/other/messages").await.ok();
+    let ids: Vec<_> = there["messages"].as_array().unwrap().iter().map(|message| of(message, "id")).collect();
+    assert!(ids.len() == 3 && ids.contains(&&*first) && ids.contains(&&*second), "{there}");
+    assert_eq!(to(json!({ "to_queue": "nowhere" }), "move").await.status, 404);
+    assert_eq!(to(json!({ "to_queue": "other", "ids": [], "dead": true }), "move").await.status, 400);
+    assert_eq!(to(json!({}), "copy").await.status, 400);
+}
+
+#[tokio::test]
 async fn topics_come_in_pages() {
     let api = Api::start().await;
     for n in 0..600 {

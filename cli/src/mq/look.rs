@@ -1,9 +1,9 @@
-//! `ms mq peek`, `get`, `list`, `cancel`, `reschedule`, `prioritize` and `stats`.
+//! `ms mq peek`, `get`, `list`, `move`, `copy`, `cancel`, `reschedule`, `prioritize` and `stats`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use ms_mq::{DEFAULT_QUEUE, MessageId, MessageInfo, MqClient, QueueStats, TopicStats};
+use ms_mq::{DEFAULT_QUEUE, MessageId, MessageInfo, MqClient, QueueName, QueueStats, TopicStats, Which};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -28,6 +28,25 @@ pub(crate) struct GetArgs {
     id: MessageId,
     #[arg(long, default_value = DEFAULT_QUEUE)]
     queue: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TransferArgs {
+    topic: String,
+    #[arg(default_value = DEFAULT_QUEUE)]
+    queue: String,
+    /// The other queue, which must be there.
+    #[arg(long, value_name = "QUEUE")]
+    to: String,
+    /// Topic of the other queue. Default: the same.
+    #[arg(long, value_name = "TOPIC")]
+    to_topic: Option<String>,
+    /// Dead letters, which are ready there. Default: messages that are ready, delayed or held.
+    #[arg(long, conflicts_with = "id")]
+    dead: bool,
+    /// One message, dead letter or not; may be given several times.
+    #[arg(long)]
+    id: Vec<MessageId>,
 }
 
 #[derive(Args, Debug)]
@@ -87,6 +106,27 @@ pub(super) async fn list(client: &MqClient, args: &ListArgs, output: &Output) ->
     output.rows(&["id", "state", "due_ms", "retries", "priority"], &rows)
 }
 
+pub(super) async fn transfer(
+    client: &MqClient,
+    args: TransferArgs,
+    copy: bool,
+    output: &Output,
+) -> Result<(), Failure> {
+    let to = QueueName::new(args.to_topic.as_deref().unwrap_or(&args.topic), args.to);
+    let from = QueueName::new(args.topic, args.queue);
+    let which = match (args.dead, args.id) {
+        (true, _) => Which::Dead,
+        (false, ids) if ids.is_empty() => Which::Waiting,
+        (false, ids) => Which::Ids(ids),
+    };
+    if copy {
+        let copied = client.copy_messages(&from, &to, &which).await?;
+        return output.line(&copied.to_string(), &row! { "copied": copied });
+    }
+    let moved = client.move_messages(&from, &to, &which).await?;
+    output.line(&moved.to_string(), &row! { "moved": moved })
+}
+
 pub(super) async fn cancel(client: &MqClient, args: &GetArgs) -> Result<(), Failure> {
     Ok(client.cancel(&args.topic, &args.queue, args.id).await?)
 }
@@ -112,6 +152,7 @@ pub(super) fn message(info: &MessageInfo) -> Map<String, Value> {
         "priority": info.priority,
         "ttr_ms": info.ttr_ms(),
         "expires_ms": info.expires_ms(),
+        "group": info.group.as_deref(),
     };
     if let Some(reason) = &info.reason {
         row.insert("reason".to_owned(), reason.as_str().into());
@@ -134,12 +175,13 @@ pub(super) async fn stats(client: &MqClient, topic: Option<&str>, output: &Outpu
 }
 
 /// Columns of `stats`.
-const STATS: [&str; 14] = [
+const STATS: [&str; 15] = [
     "node",
     "topic",
     "queue",
     "ready",
     "delayed",
+    "held",
     "leased",
     "dead",
     "pushed",
@@ -159,6 +201,7 @@ pub(super) fn queue_row(node: Value, topic: &TopicStats, queue: &QueueStats) -> 
         "queue": queue.queue.as_str(),
         "ready": queue.ready,
         "delayed": queue.delayed,
+        "held": queue.held,
         "leased": queue.leased,
         "dead": queue.dead,
         "pushed": queue.pushed,

@@ -53,6 +53,9 @@ pub(crate) struct PushArgs {
     /// A second push with this key within the topic's window is the first one.
     #[arg(long, value_name = "KEY")]
     dedup: Option<String>,
+    /// FIFO group: in each queue its messages are delivered one at a time, in their order.
+    #[arg(long, value_name = "KEY")]
+    group: Option<String>,
     /// State of the message when the push is answered.
     #[arg(long, default_value = "synced")]
     durability: DurabilityName,
@@ -104,6 +107,7 @@ impl PushArgs {
             ..Push::new(self.topic.as_str(), body)
         };
         let push = self.due.into_iter().fold(push, Push::with_due_ms);
+        let push = self.group.iter().fold(push, Push::with_group);
         Ok(self.ttl.map(times::millis).into_iter().fold(push, Push::with_ttl_ms))
     }
 }

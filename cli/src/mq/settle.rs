@@ -1,4 +1,4 @@
-//! `ms mq ack`, `nack`, `touch` and `return`.
+//! `ms mq ack`, `nack`, `bury`, `touch` and `return`.
 
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ pub(crate) struct NackArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct BuryArgs {
+    receipt: Receipt,
+    /// Kept with the dead letter.
+    #[arg(long, default_value = "buried by ms mq bury")]
+    reason: String,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct TouchArgs {
     receipt: Receipt,
     /// Time that the lease lasts from now on. Default: as long as at first.
@@ -44,6 +52,10 @@ pub(super) async fn ack(client: &MqClient, args: &AckArgs) -> Result<(), Failure
 
 pub(super) async fn nack(client: &MqClient, args: &NackArgs) -> Result<(), Failure> {
     Ok(client.nack(args.receipt, args.delay, &args.reason).await?)
+}
+
+pub(super) async fn bury(client: &MqClient, args: &BuryArgs) -> Result<(), Failure> {
+    Ok(client.bury(args.receipt, &args.reason).await?)
 }
 
 pub(super) async fn touch(client: &MqClient, args: &TouchArgs) -> Result<(), Failure> {

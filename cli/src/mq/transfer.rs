@@ -77,6 +77,9 @@ struct Line {
     expires_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// The key of its FIFO group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     headers: Vec<Header>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,6 +137,7 @@ impl Line {
             headers: info.headers.iter().map(header).collect(),
             state: Some(info.state),
             reason: info.reason,
+            group: info.group,
             body,
             body_base64,
         }
@@ -315,6 +319,9 @@ impl Import<'_> {
             headers: headers.collect::<Result<_, _>>()?,
             ..Push::new(topic, body)
         };
+        if let Some(group) = line.group {
+            push = push.with_group(group);
+        }
         if let Some(due) = line.due_ms.filter(|_| line.state.as_deref() != Some("dead")) {
             push = push.with_due_ms(due);
         }

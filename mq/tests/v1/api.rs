@@ -263,7 +263,8 @@ impl Operation {
     pub(crate) async fn ask(&self, api: &Api) -> Answer {
         let body = match self.id.as_str() {
             "push" => json!({ "body": "a" }),
-            "ack" | "nack" | "touch" | "return" => json!({ "receipt": "1-1-1-1-1" }),
+            "move" | "copy" => json!({ "to_queue": "other" }),
+            "ack" | "nack" | "bury" | "touch" | "return" => json!({ "receipt": "1-1-1-1-1" }),
             "edit" => json!({ "priority": 1 }),
             _ => json!({}),
         };

@@ -206,6 +206,14 @@ pub(super) async fn nack<E: Engine>(State(door): State<Door<E>>, query: Query, b
     ended(&door.engine, json, &end).await
 }
 
+pub(super) async fn bury<E: Engine>(State(door): State<Door<E>>, query: Query, body: Body) -> Answer {
+    query.only(&[])?;
+    let json: EndJson = body.json()?;
+    fields(&json, &["reason"])?;
+    let end = End::Bury(json.reason.clone().unwrap_or_default());
+    ended(&door.engine, json, &end).await
+}
+
 pub(super) async fn touch<E: Engine>(State(door): State<Door<E>>, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let json: EndJson = body.json()?;

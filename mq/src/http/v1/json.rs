@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::answer::Failure;
-use crate::{Delivery, Durability, MessageInfo, Mode, Push, QueueName, QueueStats, Settings, TopicStats};
+use crate::{Delivery, Durability, MessageInfo, Mode, Push, QueueName, QueueStats, Rate, Settings, TopicStats};
 
 /// One message to be pushed.
 #[derive(Debug, Default, Deserialize)]
@@ -23,6 +23,7 @@ pub(super) struct PushJson {
     pub(super) ttr_ms: Option<u32>,
     pub(super) priority: u8,
     pub(super) dedup: Option<String>,
+    pub(super) group: Option<String>,
     pub(super) durability: Option<DurabilityName>,
     pub(super) headers: BTreeMap<String, String>,
 }
@@ -73,6 +74,9 @@ impl PushJson {
         if let Some(ttl) = self.ttl_ms {
             push = push.with_ttl_ms(ttl);
         }
+        if let Some(group) = self.group {
+            push = push.with_group(group);
+        }
         push
     }
 }
@@ -90,6 +94,17 @@ pub(super) struct SettingsJson {
     max_dead: Option<u64>,
     dead_age_ms: Option<u64>,
     ttl_ms: Option<u64>,
+    backoff_ms: Option<Vec<u64>>,
+    max_leased: Option<u64>,
+    rate: Option<RateJson>,
+}
+
+/// Rate of deliveries; both are 0 for no limit.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RateJson {
+    messages: u32,
+    per_ms: u32,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -114,6 +129,9 @@ impl From<SettingsJson> for Settings {
             max_dead: json.max_dead,
             dead_age_ms: json.dead_age_ms,
             ttl_ms: json.ttl_ms,
+            backoff_ms: json.backoff_ms,
+            max_leased: json.max_leased,
+            rate: json.rate.map(|RateJson { messages, per_ms }| Rate { messages, per_ms }),
             ..Self::default()
         }
     }
@@ -167,6 +185,7 @@ pub(super) fn message(info: &MessageInfo) -> Value {
         "retries": info.retries,
         "priority": info.priority,
         "reason": info.reason,
+        "group": info.group,
         "ttr_ms": info.ttr_ms(),
         "expires_ms": info.expires_ms(),
     }));
@@ -192,6 +211,7 @@ fn queue(stats: &QueueStats) -> Value {
         "paused": stats.paused,
         "ready": stats.ready,
         "delayed": stats.delayed,
+        "held": stats.held,
         "leased": stats.leased,
         "dead": stats.dead,
         "oldest_ms": stats.oldest_ms,

@@ -16,7 +16,7 @@ use super::{
     json,
     json::SettingsJson,
 };
-use crate::{Change, Engine, Look, MessageId, MqError, QueueName, TopicStats};
+use crate::{Change, Engine, Look, MessageId, MqError, QueueName, TopicStats, Which};
 
 pub(super) async fn topics<E: Engine>(State(door): State<Door<E>>, query: Query) -> Answer {
     query.only(&["after_topic", "after_queue"])?;
@@ -114,6 +114,52 @@ pub(super) async fn redrive<E: Engine>(State(door): State<Door<E>>, names: Names
     let RedriveJson { ids } = body.json()?;
     let ids = ids.map(|ids| ids.iter().map(|text| id(text)).collect::<Result<Vec<_>, _>>()).transpose()?;
     changed(door.engine.change(Change::Redrive(names.queue(), ids)).await?)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransferJson {
+    to_topic: Option<String>,
+    to_queue: String,
+    ids: Option<Vec<String>>,
+    #[serde(default)]
+    dead: bool,
+}
+
+impl TransferJson {
+    /// The other queue, and the messages.
+    fn read(self, topic: &str) -> Result<(QueueName, Which), Failure> {
+        let to = QueueName::new(self.to_topic.as_deref().unwrap_or(topic), self.to_queue);
+        let which = match self.ids {
+            Some(_) if self.dead => return Err(Failure::invalid("the body: give ids or dead, but not both")),
+            Some(ids) => Which::Ids(ids.iter().map(|text| id(text)).collect::<Result<_, _>>()?),
+            None if self.dead => Which::Dead,
+            None => Which::Waiting,
+        };
+        Ok((to, which))
+    }
+}
+
+pub(super) async fn move_messages<E: Engine>(
+    State(door): State<Door<E>>,
+    names: Names,
+    query: Query,
+    body: Body,
+) -> Answer {
+    query.only(&[])?;
+    let (to, which) = body.json::<TransferJson>()?.read(&names.topic)?;
+    changed(door.engine.change(Change::Move(names.queue(), to, which)).await?)
+}
+
+pub(super) async fn copy_messages<E: Engine>(
+    State(door): State<Door<E>>,
+    names: Names,
+    query: Query,
+    body: Body,
+) -> Answer {
+    query.only(&[])?;
+    let (to, which) = body.json::<TransferJson>()?.read(&names.topic)?;
+    changed(door.engine.change(Change::Copy(names.queue(), to, which)).await?)
 }
 
 /// A page of messages by id, without bodies.

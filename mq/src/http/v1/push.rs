@@ -25,8 +25,8 @@ struct BatchJson {
 }
 
 /// Parameters of a raw body.
-const PARAMETERS: [&str; 9] =
-    ["route_key", "delay_ms", "due_ms", "ttl_ms", "ttr_ms", "priority", "dedup", "durability", "header"];
+const PARAMETERS: [&str; 10] =
+    ["route_key", "delay_ms", "due_ms", "ttl_ms", "ttr_ms", "priority", "dedup", "group", "durability", "header"];
 
 pub(super) async fn push<E: Engine>(
     State(Door { engine, .. }): State<Door<E>>,
@@ -84,6 +84,7 @@ fn raw(topic: &str, query: &Query, body: &Body) -> Result<Push, Failure> {
         ttr_ms: query.parsed("ttr_ms")?,
         priority: query.parsed("priority")?.unwrap_or(0),
         dedup: query.text("dedup").map(str::to_owned),
+        group: query.text("group").map(str::to_owned),
         durability,
         ..PushJson::default()
     };
