@@ -56,9 +56,7 @@ impl<T> Pending<T> {
     /// Takes out what has expired.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<T> {
         let mut expired = Vec::new();
-        while let Some((due, session)) = self.order.front().copied().filter(|(due, _)| *due <= now) {
-            debug_assert!(due <= now);
-            self.order.pop_front();
+        while let Some((_, session)) = self.order.pop_front_if(|(due, _)| *due <= now) {
             expired.extend(self.waiting.remove(&session));
         }
         self.forget_taken();
