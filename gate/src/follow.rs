@@ -95,6 +95,7 @@ fn listed(snapshot: &Snapshot) -> impl Iterator<Item = String> {
 async fn follow_gate<B: GateBackend>(gate: GateNodeClient, mut is_gone: watch::Receiver<bool>, backend: Arc<B>) {
     let (mut view, mut heard) = (View::default(), Instant::now());
     loop {
+        let asked = Instant::now();
         let answer = tokio::select! {
             answer = gate.changes(view.cursor()) => answer,
             _ = is_gone.wait_for(|gone| *gone) => break,
@@ -102,7 +103,12 @@ async fn follow_gate<B: GateBackend>(gate: GateNodeClient, mut is_gone: watch::R
         let (joined, left) = match answer {
             Ok(changes) => {
                 heard = Instant::now();
-                view.apply(changes)
+                let applied = view.apply(changes);
+                // A gate that shuts down waits for nothing.
+                if applied == (Vec::new(), Vec::new()) && asked.elapsed() < PAUSE {
+                    sleep(PAUSE).await;
+                }
+                applied
             }
             Err(status) => {
                 debug!("the members of a gate are not known: {status}");

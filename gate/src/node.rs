@@ -123,7 +123,8 @@ impl GateNode for Node {
         let found = async {
             loop {
                 let changes = self.0.members().since(cursor);
-                if changes.cursor != cursor || changes.is_reset {
+                // A call that waits would hold up the shutdown.
+                if changes.cursor != cursor || changes.is_reset || self.0.is_ending() {
                     return changes;
                 }
                 // An error: the gate ends, and so does this call.

@@ -87,6 +87,11 @@ impl Outbox {
         }
     }
 
+    /// Bytes that wait, and those that are being written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().bytes
+    }
+
     pub(crate) fn ended(&self) -> Option<End> {
         self.lock().end
     }

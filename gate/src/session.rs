@@ -70,6 +70,13 @@ struct Done {
     answer: Result<Option<Blob>, Status>,
 }
 
+/// Frames that were taken of those that were received.
+#[derive(Default)]
+struct Taken {
+    any: bool,
+    all: bool,
+}
+
 struct Session {
     number: u64,
     member: Member,
@@ -99,17 +106,16 @@ impl Session {
             if let Err(why) = self.write(wire, &mut batch).await {
                 return why;
             }
-            let took = match self.take_frames(wire) {
-                Ok(took) => took,
+            let Taken { any, all } = match self.take_frames(wire) {
+                Ok(taken) => taken,
                 Err(error) => return Why::Wrong(error),
             };
-            let may_read = self.calls.len() < limits.in_flight;
-            clock.seen(took, may_read && wire.has_partial());
+            clock.seen(any, all && wire.has_partial());
             tokio::select! {
                 biased;
                 () = outbox.ready() => {}
                 Some(done) = self.calls.next(), if !self.calls.is_empty() => self.settle(done),
-                received = wire.receive(), if may_read => match received {
+                received = wire.receive(), if all => match received {
                     Ok(true) => clock.heard(),
                     Ok(false) => return Why::Left,
                     Err(error) => return Why::Wrong(error),
@@ -147,13 +153,16 @@ impl Session {
     }
 
     /// Begins to work on the frames that are there, and answers those that are answered at once.
-    /// Returns true if there were any.
-    fn take_frames<W: Wire>(&mut self, wire: &mut W) -> Result<bool, WireError> {
-        let mut took = false;
-        while self.calls.len() < self.shared.limits.in_flight {
-            let Some(frame) = wire.next()? else { break };
+    /// The rest waits where there is enough to do, or enough to write.
+    fn take_frames<W: Wire>(&mut self, wire: &mut W) -> Result<Taken, WireError> {
+        let mut taken = Taken::default();
+        while self.calls.len() < self.shared.limits.in_flight && self.outbox.waiting() < TOGETHER {
+            let Some(frame) = wire.next()? else {
+                taken.all = true;
+                break;
+            };
             self.take(frame);
-            took = true;
+            taken.any = true;
         }
         let mut bytes = 0;
         while bytes < TOGETHER
@@ -162,7 +171,7 @@ impl Session {
             bytes += done.answer.as_ref().map_or(0, |answer| answer.as_ref().map_or(0, |data| data.len()));
             self.settle(done);
         }
-        Ok(took)
+        Ok(taken)
     }
 
     fn take(&mut self, frame: Frame) {

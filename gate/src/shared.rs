@@ -90,7 +90,7 @@ impl Shared {
     /// Takes a client in.
     pub(crate) fn join(&self, address: Arc<str>, to: Recipient) -> Member {
         let member = self.members().join(address, to.clone());
-        if self.is_ending.load(Ordering::SeqCst) {
+        if self.is_ending() {
             to.end(End::Shutdown);
         }
         self.changed.send_replace(());
@@ -113,9 +113,15 @@ impl Shared {
         pushed
     }
 
+    /// Returns true when the gate shuts down.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::SeqCst)
+    }
+
     /// Ends all connections, and those of clients that come too late.
     pub(crate) fn end_all(&self) {
         self.is_ending.store(true, Ordering::SeqCst);
+        self.changed.send_replace(());
         for member in self.members().all() {
             member.end(End::Shutdown);
         }

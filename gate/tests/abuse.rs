@@ -121,6 +121,28 @@ async fn more_messages_than_a_second_may_have_are_refused_and_the_connection_liv
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_messages_that_are_refused_is_answered_to_the_last_one() {
+    const MESSAGES: usize = 20_000;
+    let cluster = Cluster::new();
+    let gate = gate(&cluster, |limits| limits.messages_per_second = 0).await;
+    let (mut reader, mut writer) = client(&gate).await.0.into_split();
+    let flood = [0, 0, 0, 77, 0, 0, 0, 0].repeat(MESSAGES);
+    let writing = tokio::spawn(async move {
+        writer.write_all(&flood).await.unwrap();
+        writer
+    });
+    let reading = async {
+        for _ in 0..MESSAGES {
+            assert_eq!(reader.read_u32().await.unwrap(), 0);
+            let mut refusal = vec![0; reader.read_u32().await.unwrap() as usize];
+            reader.read_exact(&mut refusal).await.unwrap();
+        }
+    };
+    timeout(3 * PATIENCE, reading).await.unwrap();
+    drop(writing.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_are_bounded() {
     let cluster = Cluster::new();
     let gate = gate(&cluster, |limits| limits.max_per_address = 2).await;

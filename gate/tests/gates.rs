@@ -266,7 +266,12 @@ async fn a_shutdown_answers_what_was_asked_and_says_goodbye() {
     // Ordered behind the question, so it has been taken.
     assert_eq!(client.ask(1, "").await.0, 1);
     let address = gate.tcp_address().unwrap();
-    gate.shutdown().await;
+    // A back end that waits for changes holds nothing up: calls under way have 20 s to end.
+    let (_server, im, mut seen) = cluster.im("im-1").await;
+    let _following = im.client.follow(&cluster.registry(), im.clone()).unwrap();
+    assert_eq!(sees(&mut seen, 1).await, [(id.clone(), "joined")].into());
+    timeout(std::time::Duration::from_secs(15), gate.shutdown()).await.unwrap();
+    assert_eq!(sees(&mut seen, 1).await, [(id.clone(), "left")].into());
     assert_eq!(client.text().await, (8, "asked".to_owned()));
     assert_eq!(client.next().await, None);
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the port is free");
