@@ -115,14 +115,18 @@ impl Ending {
 /// Waits until the first two bytes are there, and leaves them. Fewer at the end of the connection are zeros.
 pub(super) async fn first_bytes(stream: &TcpStream) -> io::Result<[u8; 2]> {
     let mut first = [0; 2];
-    stream
-        .async_io(Interest::READABLE, || match recv(stream, &mut first, RecvFlags::PEEK)? {
+    loop {
+        let ready = stream.ready(Interest::READABLE).await?;
+        let peeked = stream.try_io(Interest::READABLE, || match recv(stream, &mut first, RecvFlags::PEEK)? {
             // Another byte wakes this task again, and the time of the handshake ends it.
-            (_, 1) => Err(io::ErrorKind::WouldBlock.into()),
+            (_, 1) if !ready.is_read_closed() => Err(io::ErrorKind::WouldBlock.into()),
             _ => Ok(()),
-        })
-        .await?;
-    Ok(first)
+        });
+        match peeked {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            peeked => return peeked.map(|()| first),
+        }
+    }
 }
 
 impl Server {

@@ -99,6 +99,23 @@ async fn who_says_nothing_is_dropped_in_time() {
     server.shutdown().await;
 }
 
+/// One worker thread: a task that does not rest holds up all others.
+#[tokio::test]
+async fn who_goes_after_one_byte_holds_nobody_up() {
+    let (server, _) = shop::server().await;
+    let server = server.protocol(Lines).start().await.unwrap();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        stream.write_all(b"I").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let end = timeout(Duration::from_secs(10), stream.read(&mut [0; 256])).await.unwrap();
+        drop(end);
+    }
+    let own = ShopClient::new(Client::connect(&server.address().to_string()).await.unwrap());
+    assert_eq!(own.find(5).await.unwrap().id, 5);
+    server.shutdown().await;
+}
+
 #[tokio::test]
 async fn what_would_pass_by_a_guard_does_not_start() {
     let server = || async { Server::bind("127.0.0.1:0").await.unwrap().protocol(Lines) };
