@@ -1,12 +1,14 @@
 //! Side by side with the peers, `cargo run -p bench --release -- rpc`, and what is left of it all when things break,
 //! `cargo run -p bench --release -- faults`, queues beside each other, `cargo run -p bench --release -- mq`,
-//! crowds at a port with TLS, `cargo run -p bench --release -- crowd`, and load balancers, `cargo run -p bench --release -- lb`.
+//! crowds at a port with TLS, `cargo run -p bench --release -- crowd`, load balancers,
+//! `cargo run -p bench --release -- lb`, and a gate, `cargo run -p bench --release -- gate`.
 
 mod child;
 mod crowd;
 mod drive;
 mod driver;
 mod faults;
+mod gate;
 mod implementations;
 mod lb;
 mod marked;
@@ -48,6 +50,11 @@ enum Command {
     /// The load balancer that is measured.
     #[command(hide = true)]
     LbFront(lb::LbFront),
+    /// A gate: idle clients, messages, pushes to a crowd.
+    Gate(gate::GateBench),
+    /// A gate that is measured, and what is beside it.
+    #[command(hide = true)]
+    GateProgram(gate::GateProgram),
     /// A node of the queue that is measured.
     #[command(hide = true)]
     QueueNode {
@@ -78,6 +85,8 @@ fn main() -> ExitCode {
         Command::Crowd(crowd) => crowd::run(&crowd),
         Command::Lb(lb) => lb::run(&lb),
         Command::LbFront(front) => lb::serve(&front),
+        Command::Gate(bench) => gate::run(&bench),
+        Command::GateProgram(program) => gate::serve(&program),
         Command::QueueNode { directory, cpu } => mq::serve(&directory, cpu),
         Command::Node { options } => ms_tests::run_node(&options),
         Command::Serve(serve) => serve::run(&serve),
