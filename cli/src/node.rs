@@ -10,6 +10,7 @@ use ms_mq::{
     Caller, HTTP_ADDRESS, Limited, Meter, MqClient, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE,
     STORE_ID, Selection, http,
 };
+use ms_msgo::Version1;
 use ms_register::{Instance, MsRegister, ServiceName};
 use ms_rpc::{ClientProxy, SecondSignal, Server};
 use serde::Deserialize;
@@ -54,6 +55,9 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     #[serde(flatten)]
     gmq: GmqArgs,
+    /// Serves msgo's version-1 frames on the port of RPC. They have neither tokens nor TLS.
+    #[arg(long)]
+    msgo: bool,
     #[command(flatten)]
     #[serde(flatten)]
     door: DoorArgs,
@@ -88,6 +92,7 @@ impl NodeArgs {
             advertise: self.advertise.or(file.advertise),
             http: self.http.or(file.http),
             gmq: self.gmq.or(file.gmq),
+            msgo: self.msgo || file.msgo,
             door: self.door.or(file.door),
             peers: self.peers.or(file.peers),
             max_live_messages: self.max_live_messages.or(file.max_live_messages),
@@ -164,6 +169,9 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     }
     if let Some(tokens) = &door.tokens {
         server = server.tokens(tokens);
+    }
+    if args.msgo {
+        server = server.protocol(Version1);
     }
     if let Some(nodes) = nodes {
         server = server.metadata(NODES, nodes);

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use ms_msgo::MsgoClient;
+use ms_rpc::Code;
 use running::Running;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -143,7 +145,7 @@ fn form_urlencoded(text: &str) -> String {
 /// One limit, in the words of each door.
 #[test]
 fn a_limit_of_the_node_holds_at_every_door() {
-    let node = GmqNode::start(&["--limit", "3"]);
+    let node = GmqNode::start(&["--limit", "3", "--msgo"]);
     let mut text = node.text();
     assert_eq!(text.ask("queue t default", None), (103, "ok".to_owned()));
     let text_of = "the node is full: it takes 3 pushes and pops in a second: try again later";
@@ -168,6 +170,18 @@ fn a_limit_of_the_node_holds_at_every_door() {
     std::fs::write(file.path(), lines).unwrap();
     let lines = format!("@{}", file.path().display());
     refused("RPC", Box::new(|| node.rpc(&["push", "t", "--lines", &lines]).err()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let version_1 = MsgoClient::to(node.node.address("RPC")).channel();
+    let push = json!([ms_mq::Push::new("t", b"m".to_vec())]);
+    let by_version_1 = || runtime.block_on(version_1.call("mq", "push", &push)).err();
+    refused(
+        "version 1",
+        Box::new(|| {
+            let status = by_version_1()?;
+            assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+            Some(status.message().to_owned())
+        }),
+    );
 }
 
 #[test]

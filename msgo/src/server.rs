@@ -4,7 +4,7 @@ use std::{io, pin::pin, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use ms_rpc::{AnyChannel, CallOptions, Code, Guest, Local, Outcome, Protocol, Status};
+use ms_rpc::{AnyChannel, CallOptions, Code, Guest, Local, Protocol, Status};
 use prost::Message;
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, task::spawn_blocking, time::timeout};
@@ -21,7 +21,7 @@ use crate::{
 ///
 /// A method is found by its name, by its name but for the case of the first letter, or by its name in snake case: `FindAll` calls
 /// `find_all`. Calls have 5 s. A connection serves any number of requests, up to 64 at a time, and their answers come as they are
-/// ready. Codes of answers: 200; 700 when a rate limit refuses; 500 with the error as text for everything else.
+/// ready. Codes of answers: 200; 700 when a limit refuses; 500 with the error as text for everything else.
 ///
 /// ```no_run
 /// # #[ms_rpc::service(name = "goods")]
@@ -143,9 +143,10 @@ async fn call(services: &Local, frame: Frame, most: usize) -> Result<Response, F
 }
 
 fn failure(status: &Status, arguments: &Value) -> Failure {
-    match (status.code(), status.outcome()) {
-        (Code::ResourceExhausted, Outcome::Refused) => Failure(code::LIMITED, status.message().to_owned()),
-        (Code::InvalidArgument, _) if may_be_rounded(arguments) => Failure::new(format!(
+    match status.code() {
+        // By the server, or by the method itself.
+        Code::ResourceExhausted => Failure(code::LIMITED, status.message().to_owned()),
+        Code::InvalidArgument if may_be_rounded(arguments) => Failure::new(format!(
             "{}; version 1 carries doubles: integers of 2^53 and beyond may have been rounded, and are refused",
             status.message()
         )),

@@ -51,7 +51,7 @@ pub trait Protocol: fmt::Debug + Send + Sync + 'static {
     /// The bytes that each of its connections begins with.
     fn first_bytes(&self) -> [u8; 2];
 
-    /// Serves one connection, until the client goes or [`Guest::draining`] ends. Its first bytes are still to be read. What it waits
+    /// Serves one connection, until the client goes or [`Ending::draining`] returns. Its first bytes are still to be read. What it waits
     /// for has deadlines of its own: the limits are in [`Guest::limits`].
     ///
     /// # Errors
