@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use ms_mq::{MqClient, Push};
+use ms_rpc::CallOptions;
 use ms_tests::Server;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -140,4 +142,58 @@ async fn a_killed_node_is_gone_with_its_lease() {
     until("the node is listed", &etcd, &["/gmq/node"], |found| found.starts_with("/gmq/node-1\n")).await;
     drop(node);
     until("the lease has ended", &etcd, &["/gmq/node"], str::is_empty).await;
+}
+
+/// Waits until this holds.
+async fn comes<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+    let begin = Instant::now();
+    while !holds().await {
+        assert!(begin.elapsed() < PATIENCE, "{what}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_seen_by_every_view_and_after_a_kill_by_none() {
+    let (etcd, gregister) = (Server::etcd().await.unwrap(), Server::gregister().await.unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let url = etcd.url();
+    let host = url.trim_start_matches("etcd://").split(['/', '?']).next().unwrap();
+    let settings =
+        format!("registry = {url:?}\n[[rule]]\nmatch = \".*\"\nservice = \"mq\"\naddress-from = \"mq.http\"\n");
+    std::fs::write(directory.path().join("lb.toml"), settings).unwrap();
+    let balancer = Running::start(&["lb", "http", "--config", "lb.toml", "--listen", "127.0.0.1:0"], directory.path());
+    let members = format!("etcd://{host}");
+    let register = format!("http://{}", gregister.address());
+    let listeners = ["--rpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--gmq-tcp", "127.0.0.1:0"];
+    let registries = ["--registry", &url, "--gmq-etcd", &members, "--gmq-register", &register];
+    let node = Running::start(&[&["mq-node"], &listeners[..], &registries].concat(), directory.path());
+    let (rpc, tcp) = (node.address("RPC").to_owned(), node.address("gmq").to_owned());
+
+    let register = register.trim_start_matches("http://");
+    let in_etcd = |key: &'static str, text: String| {
+        let etcd = &etcd;
+        async move { get(etcd, &[key]).await.contains(&text) }
+    };
+    let asked = |address: String, target: &'static str| async move {
+        let answer = ms_tests::request("GET", &address, target).await;
+        answer.map(|answer| (answer.status, answer.body)).unwrap_or_default()
+    };
+    let is_listed = || async { asked(register.to_owned(), "/getNodes").await.1.contains(&tcp) };
+    let is_balanced = || async { asked(balancer.address("HTTP").to_owned(), "/ping").await.0 == 200 };
+    let registry = ms_register::connect(&url).await.unwrap();
+    let queue = MqClient::new(registry).unwrap().with(CallOptions::new().deadline(Duration::from_secs(1)));
+    let is_called = || async { queue.push(Push::new("t", b"m".to_vec())).await.is_ok() };
+
+    comes("gmq's key", || in_etcd("/gmq/node", tcp.clone())).await;
+    comes("the naming package's key", || in_etcd("ms-rpc/mq/", rpc.clone())).await;
+    comes("the register's list", is_listed).await;
+    comes("the balancer", is_balanced).await;
+    comes("the proxy", is_called).await;
+    drop(node);
+    comes("the naming package's key is gone", || async { !in_etcd("ms-rpc/mq/", rpc.clone()).await }).await;
+    comes("the balancer has nobody", || async { !is_balanced().await }).await;
+    comes("the proxy has nobody", || async { !is_called().await }).await;
+    comes("gmq's key is gone", || async { !in_etcd("/gmq/node", tcp.clone()).await }).await;
+    comes("the register's list is without it", || async { !is_listed().await }).await;
 }
