@@ -105,6 +105,11 @@ impl Door {
         }
     }
 
+    /// Returns true if callers have names: of their tokens or certificates.
+    pub(crate) fn knows_callers(&self) -> bool {
+        self.tokens.is_some() || self.knows_clients
+    }
+
     /// Refuses an address that strangers reach, unless they meet TLS there: for protocols that have no token.
     pub(crate) fn check_encrypted(&self, what: &str, address: SocketAddr) -> Result<(), Box<dyn Error>> {
         if address.ip().is_loopback() || self.tls.is_some() || self.is_insecure {

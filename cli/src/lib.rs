@@ -14,6 +14,7 @@ mod node;
 mod open_files;
 mod output;
 mod registry;
+mod rules;
 mod services;
 mod signals;
 mod times;

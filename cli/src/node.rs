@@ -7,8 +7,8 @@ use futures_util::FutureExt;
 use ms_gmq::GmqServer;
 use ms_http::{Health, HttpServer, Readiness};
 use ms_mq::{
-    Caller, HTTP_ADDRESS, Limited, Meter, MqClient, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, SERVICE,
-    STORE_ID, Selection, http,
+    Caller, HTTP_ADDRESS, Limited, Meter, MqClient, MqNodeServer, NODE_ID, NODES, Node, NodeConfig, NodeId, Ruled,
+    SERVICE, STORE_ID, Selection, http,
 };
 use ms_msgo::Version1;
 use ms_register::{Instance, MsRegister, ServiceName};
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::time::{timeout, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::{caller, door::DoorArgs, file, gmq::GmqArgs, registry, signals};
+use crate::{caller, door::DoorArgs, file, gmq::GmqArgs, registry, rules::RuleArgs, signals};
 
 /// Arguments of the server. A missing argument is taken from the file of `--config`, or else has its default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -61,6 +61,9 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     #[serde(flatten)]
     door: DoorArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    rules: RuleArgs,
     /// A TOML file with what the node shows when it asks other nodes and makes calls: ca, cert, key, trust-domain, dns-suffix, token-file,
     /// insecure, and a table of identities, as in the file of `ms mq --profile`. Default: plaintext, without a token.
     #[arg(long, value_name = "FILE")]
@@ -94,6 +97,7 @@ impl NodeArgs {
             gmq: self.gmq.or(file.gmq),
             msgo: self.msgo || file.msgo,
             door: self.door.or(file.door),
+            rules: self.rules.or(file.rules),
             peers: self.peers.or(file.peers),
             max_live_messages: self.max_live_messages.or(file.max_live_messages),
             limit: self.limit.or(file.limit),
@@ -127,6 +131,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     let address = args.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9504)));
     let door = args.door.open()?;
     let access = door.access();
+    let rules = args.rules.open(&door)?;
     let caller = args.peers.as_deref().map(caller::Caller::of_server).transpose()?.unwrap_or_default();
     door.check("http", address)?;
     let gmq = args.gmq.bind(&door).await?;
@@ -147,7 +152,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Box<dyn Error>> {
     if has_peers {
         catch_up(&registry, &caller, &node).await;
     }
-    let engine = Limited::new(node.clone(), args.limit);
+    let engine = Ruled::new(Limited::new(node.clone(), args.limit), rules)?;
     let mut http = HttpServer::bind(address).await.map_err(|error| format!("http: {address}: {error}"))?;
     http = http.max_connections(HTTP_CONNECTIONS);
     let http_address = http.address();

@@ -4,7 +4,7 @@ use std::{future::Future, io, net::SocketAddr, pin::pin, time::Duration};
 
 use bytes::BytesMut;
 use ms_mq::Engine;
-use ms_security::tls::{Protocol, Tls};
+use ms_security::tls::{Protocol, Tls, TlsStream};
 use rustix::process::{Resource, getrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -126,15 +126,17 @@ async fn open<E: Engine>(
     let _ = stream.set_nodelay(true);
     // Peers that vanished are noticed later without it.
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE));
-    let Some(tls) = tls else { return serve(stream, engine, &channels, stopping).await };
+    let Some(tls) = tls else { return serve(stream, &engine, "", &channels, stopping).await };
     let accepted = tokio::select! {
         accepted = timeout(COMMAND_WITHIN, accept(stream, &tls)) => accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
         () = async { drop(stopping.wait_for(|stopping| *stopping).await) } => return Ok(()),
     };
-    serve(accepted?, engine, &channels, stopping).await
+    let stream = accepted?;
+    let caller = stream.peer().map(|peer| peer.identity).unwrap_or_default();
+    serve(stream, &engine, &caller, &channels, stopping).await
 }
 
-async fn accept(stream: TcpStream, tls: &Tls) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+async fn accept(stream: TcpStream, tls: &Tls) -> io::Result<TlsStream<TcpStream>> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
         return Err(io::Error::other("the client speaks plaintext, TLS is required"));
@@ -142,10 +144,11 @@ async fn accept(stream: TcpStream, tls: &Tls) -> io::Result<impl AsyncRead + Asy
     tls.accept(stream, Protocol::named("gmq")).await
 }
 
-/// Speaks the protocol that the client begins with.
+/// Speaks the protocol that the client begins with. `caller` is the name in its certificate, empty without one.
 async fn serve<E: Engine>(
     mut stream: impl AsyncRead + AsyncWrite + Unpin + Send,
-    engine: E,
+    engine: &E,
+    caller: &str,
     channels: &Channels,
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -164,6 +167,7 @@ async fn serve<E: Engine>(
             return Ok(());
         }
     }
+    let engine = engine.for_caller(|| caller.to_owned()).into_owned();
     let (subscriber, inbox) = channels.subscriber();
     let overflown = inbox.overflown();
     let conversation = async {

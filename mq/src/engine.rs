@@ -1,6 +1,6 @@
 //! A queue node's operations as values: the one trait that the RPC service, HTTP and every other door stand on.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,50 @@ pub trait Engine: Clone + Send + Sync + 'static {
     /// # Errors
     /// No such topic, queue or message, or the disk.
     fn look(&self, look: Look) -> impl Future<Output = Result<Seen, MqError>> + Send;
+
+    /// The queue of a receipt; `None` if it has none here, so that no lease stands.
+    fn queue_of(&self, receipt: &Receipt) -> Option<QueueName>;
+
+    /// The engine as it serves this caller, whose name is asked for only if that makes a difference: every door asks for it with
+    /// the principal that it knows, or an empty name. Default: everyone may do everything.
+    fn for_caller(&self, _name: impl FnOnce() -> String) -> Cow<'_, Self> {
+        Cow::Borrowed(self)
+    }
+
+    /// Checks whether the caller may do such a thing, where it is no operation of the engine: channels of gmq. Default: yes.
+    ///
+    /// # Errors
+    /// [`MqError::Denied`].
+    fn permits(&self, _verb: Verb, _topic: &str) -> Result<(), MqError> {
+        Ok(())
+    }
+}
+
+/// Kind of operation, as rules name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// `push`: pushes messages to a topic.
+    Push,
+    /// `take`: leases messages and dead letters of a topic, and ends leases.
+    Take,
+    /// `look`: reads messages and statistics, and takes nothing.
+    Look,
+    /// `change`: everything else, such as declaring, configuring, purging, moving.
+    Change,
+}
+
+impl Verb {
+    pub(crate) const ALL: [Self; 4] = [Self::Push, Self::Take, Self::Look, Self::Change];
+
+    /// The name in rules.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Take => "take",
+            Self::Look => "look",
+            Self::Change => "change",
+        }
+    }
 }
 
 /// A queue, by its topic and bind key.

@@ -58,6 +58,9 @@ pub enum MqError {
     /// No backup was made; the node goes on.
     #[error("no backup was made: {0}")]
     NoBackup(String),
+    /// The node's rules do not let this caller do so.
+    #[error("{0}")]
+    Denied(String),
 }
 
 impl ServiceError for MqError {
@@ -70,6 +73,7 @@ impl ServiceError for MqError {
             Self::Full { .. } | Self::NodeFull(_) | Self::DiskFull => Code::ResourceExhausted,
             Self::DiskFailed(_) => Code::DataLoss,
             Self::Closed => Code::Unavailable,
+            Self::Denied(_) => Code::PermissionDenied,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Multipart, Request, State},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Multipart, Request},
     handler::Handler,
     http::{
         StatusCode,
@@ -24,6 +24,7 @@ use axum::{
     routing::{MethodFilter, MethodRouter, get, on},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ms_security::Principal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -72,6 +73,16 @@ const WAITERS: usize = 128;
 struct Door<E> {
     engine: E,
     waiters: Arc<Semaphore>,
+}
+
+/// With the engine as it serves the caller of the request.
+impl<E: Engine> FromRequestParts<Self> for Door<E> {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Self) -> Result<Self, Infallible> {
+        let name = || parts.extensions.get::<Principal>().map(|caller| caller.name().to_owned()).unwrap_or_default();
+        Ok(Self { engine: door.engine.for_caller(name).into_owned(), waiters: door.waiters.clone() })
+    }
 }
 
 /// Bytes of a form: the largest body, as JSON and encoded for a form.
@@ -190,7 +201,7 @@ async fn data(parameters: &Parameters, request: Request) -> Result<String, Failu
     Ok(if data.is_empty() { parameters.text("data").to_owned() } else { data })
 }
 
-async fn push<E: Engine>(State(door): State<Door<E>>, parameters: Parameters, request: Request) -> Answer {
+async fn push<E: Engine>(door: Door<E>, parameters: Parameters, request: Request) -> Answer {
     let data = data(&parameters, request).await?;
     if data.is_empty() {
         return Err(Failure("data is empty".to_owned()));
@@ -207,7 +218,7 @@ async fn push<E: Engine>(State(door): State<Door<E>>, parameters: Parameters, re
     success(json!({ "msgId": id.to_string() }))
 }
 
-async fn pop<E: Engine>(State(door): State<Door<E>>, parameters: Parameters) -> Answer {
+async fn pop<E: Engine>(door: Door<E>, parameters: Parameters) -> Answer {
     let wait_ms = parameters.number("timeout")?.unwrap_or(0);
     let pop = Pop::new(parameters.topic(), parameters.queue());
     // A pop that need not wait takes no place.
@@ -223,7 +234,7 @@ async fn pop<E: Engine>(State(door): State<Door<E>>, parameters: Parameters) -> 
 }
 
 /// Leases the oldest dead letter: `/ack` ends it, and without that it is there again after the message's TTR.
-async fn pop_dead<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+async fn pop_dead<E: Engine>(Door { engine, .. }: Door<E>, parameters: Parameters) -> Answer {
     let found = engine.pop_dead(&Pop::new(parameters.topic(), parameters.queue())).await?;
     delivered(found)
 }
@@ -251,7 +262,7 @@ fn message(id: MessageId, body: Option<&[u8]>, retries: u16) -> Value {
     message
 }
 
-async fn ack<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+async fn ack<E: Engine>(Door { engine, .. }: Door<E>, parameters: Parameters) -> Answer {
     if parameters.topic().is_empty() {
         return Err(Failure("topic is empty".to_owned()));
     }
@@ -261,12 +272,12 @@ async fn ack<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: 
     ok()
 }
 
-async fn declare<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+async fn declare<E: Engine>(Door { engine, .. }: Door<E>, parameters: Parameters) -> Answer {
     engine.change(Change::Declare(QueueName::new(parameters.topic(), parameters.text("bindKey")))).await?;
     ok()
 }
 
-async fn config<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+async fn config<E: Engine>(Door { engine, .. }: Door<E>, parameters: Parameters) -> Answer {
     let mode = match parameters.text("mode") {
         "" => None,
         "1" => Some(Mode::Exact),
@@ -292,7 +303,7 @@ async fn config<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameter
 }
 
 /// Shows the oldest dead letter above the id `after`, and leaves it where it is.
-async fn dead<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+async fn dead<E: Engine>(Door { engine, .. }: Door<E>, parameters: Parameters) -> Answer {
     let queue = parameters.name();
     let after = MessageId(parameters.number("after")?.unwrap_or(0));
     let list = Look::List { queue: queue.clone(), after, most: 1, dead: true };
@@ -304,7 +315,7 @@ async fn dead<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters:
     success(message)
 }
 
-async fn stat<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+async fn stat<E: Engine>(Door { engine, .. }: Door<E>, parameters: Parameters) -> Answer {
     success(topic_stat(&topic(&engine, parameters.topic()).await?))
 }
 
@@ -332,7 +343,7 @@ async fn topics<E: Engine>(engine: &E, topic: Option<&str>) -> Result<Vec<TopicS
 }
 
 /// All topics.
-async fn all_stats<E: Engine>(State(Door { engine, .. }): State<Door<E>>) -> Answer {
+async fn all_stats<E: Engine>(Door { engine, .. }: Door<E>) -> Answer {
     success(topics(&engine, None).await?.iter().map(topic_stat).collect())
 }
 
@@ -358,7 +369,7 @@ fn date(milliseconds: u64) -> String {
     text.replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
-async fn queues<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+async fn queues<E: Engine>(Door { engine, .. }: Door<E>, parameters: Parameters) -> Answer {
     // gmq makes a topic that is asked for, so an unknown one has no queues.
     let stats = match engine.look(Look::Stats { topic: Some(parameters.topic().to_owned()), after: None }).await {
         Err(MqError::NoTopic(_)) => TopicStats::default(),
@@ -369,12 +380,12 @@ async fn queues<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameter
     success(Value::Object(named.collect()))
 }
 
-async fn exit<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+async fn exit<E: Engine>(Door { engine, .. }: Door<E>, parameters: Parameters) -> Answer {
     engine.change(Change::DeleteTopic(parameters.topic().to_owned())).await?;
     ok()
 }
 
-async fn toggle_auto_ack<E: Engine>(State(Door { engine, .. }): State<Door<E>>, parameters: Parameters) -> Answer {
+async fn toggle_auto_ack<E: Engine>(Door { engine, .. }: Door<E>, parameters: Parameters) -> Answer {
     let auto_ack = !topic(&engine, parameters.topic()).await?.auto_ack;
     let settings = Settings { auto_ack: Some(auto_ack), ..Settings::default() };
     engine.change(Change::Configure(parameters.topic().to_owned(), settings)).await?;

@@ -1,10 +1,10 @@
 //! A bound on what an engine takes in a second, whichever door it comes by.
 
-use std::{fmt, num::NonZeroU32, sync::Arc};
+use std::{borrow::Cow, fmt, num::NonZeroU32, sync::Arc};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use crate::{Change, Delivery, End, Engine, Look, MessageId, MqError, Pop, Push, Receipt, Seen};
+use crate::{Change, Delivery, End, Engine, Look, MessageId, MqError, Pop, Push, QueueName, Receipt, Seen, Verb};
 
 /// Engine that refuses messages pushed, and pops, beyond a rate: [`MqError::NodeFull`], which is `ResourceExhausted` over RPC.
 /// What ends leases, and what looks at queues or changes them, is never refused.
@@ -79,5 +79,20 @@ impl<E: Engine> Engine for Limited<E> {
 
     async fn look(&self, look: Look) -> Result<Seen, MqError> {
         self.engine.look(look).await
+    }
+
+    fn queue_of(&self, receipt: &Receipt) -> Option<QueueName> {
+        self.engine.queue_of(receipt)
+    }
+
+    fn for_caller(&self, name: impl FnOnce() -> String) -> Cow<'_, Self> {
+        match self.engine.for_caller(name) {
+            Cow::Borrowed(_) => Cow::Borrowed(self),
+            Cow::Owned(engine) => Cow::Owned(Self { engine, bucket: self.bucket.clone() }),
+        }
+    }
+
+    fn permits(&self, verb: Verb, topic: &str) -> Result<(), MqError> {
+        self.engine.permits(verb, topic)
     }
 }

@@ -1,6 +1,6 @@
 //! The RPC service `mq` of an engine. A client's calls are generated from it, too.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use ms_rpc::Context;
 use serde::{Deserialize, Serialize};
@@ -171,23 +171,23 @@ impl<E: Engine> MqNode for E {
     }
 
     async fn push(&self, push: Push) -> Result<Answer<MessageId>, MqError> {
-        Engine::push(self, push).await.map(Answer::of)
+        Engine::push(&*called(self), push).await.map(Answer::of)
     }
 
     async fn push_batch(&self, pushes: Vec<Push>, _: Extensions) -> Result<Answer<Vec<MessageId>>, MqError> {
-        Engine::push_batch(self, pushes).await.map(Answer::of)
+        Engine::push_batch(&*called(self), pushes).await.map(Answer::of)
     }
 
     async fn pop(&self, pop: Pop) -> Result<Answer<Vec<Delivery>>, MqError> {
-        Engine::pop(self, &pop).await.map(|deliveries| handed_out(self, deliveries))
+        Engine::pop(&*called(self), &pop).await.map(|deliveries| handed_out(self, deliveries))
     }
 
     async fn pop_dead(&self, pop: Pop) -> Result<Answer<Vec<Delivery>>, MqError> {
-        Engine::pop_dead(self, &pop).await.map(|deliveries| handed_out(self, deliveries))
+        Engine::pop_dead(&*called(self), &pop).await.map(|deliveries| handed_out(self, deliveries))
     }
 
     async fn ack(&self, receipt: Receipt, _: Extensions) -> Result<Answer<()>, MqError> {
-        self.end(&receipt, &End::Ack).await.map(Answer::of)
+        called(self).end(&receipt, &End::Ack).await.map(Answer::of)
     }
 
     async fn ack_batch(
@@ -195,7 +195,7 @@ impl<E: Engine> MqNode for E {
         receipts: Vec<Receipt>,
         _: Extensions,
     ) -> Result<Answer<Vec<Result<(), MqError>>>, MqError> {
-        self.end_all(&receipts, &End::Ack).await.map(Answer::of)
+        called(self).end_all(&receipts, &End::Ack).await.map(Answer::of)
     }
 
     async fn nack(
@@ -205,23 +205,23 @@ impl<E: Engine> MqNode for E {
         reason: String,
         _: Extensions,
     ) -> Result<Answer<()>, MqError> {
-        self.end(&receipt, &End::Nack { delay: Duration::from_millis(delay_ms), reason }).await.map(Answer::of)
+        called(self).end(&receipt, &End::Nack { delay: Duration::from_millis(delay_ms), reason }).await.map(Answer::of)
     }
 
     async fn bury(&self, receipt: Receipt, reason: String, _: Extensions) -> Result<Answer<()>, MqError> {
-        self.end(&receipt, &End::Bury(reason)).await.map(Answer::of)
+        called(self).end(&receipt, &End::Bury(reason)).await.map(Answer::of)
     }
 
     async fn begin(&self, receipt: Receipt, _: Extensions) -> Result<Answer<()>, MqError> {
-        self.end(&receipt, &End::Begin).await.map(Answer::of)
+        called(self).end(&receipt, &End::Begin).await.map(Answer::of)
     }
 
     async fn touch(&self, receipt: Receipt, ttr_ms: Option<u64>, _: Extensions) -> Result<Answer<()>, MqError> {
-        self.end(&receipt, &End::Touch(ttr_ms.map(Duration::from_millis))).await.map(Answer::of)
+        called(self).end(&receipt, &End::Touch(ttr_ms.map(Duration::from_millis))).await.map(Answer::of)
     }
 
     async fn give_back(&self, receipts: Vec<Receipt>, _: Extensions) -> Result<Answer<()>, MqError> {
-        self.end_all(&receipts, &End::Return).await.map(|_| Answer::of(()))
+        called(self).end_all(&receipts, &End::Return).await.map(|_| Answer::of(()))
     }
 
     async fn peek(
@@ -290,7 +290,7 @@ impl<E: Engine> MqNode for E {
         ids: Option<Vec<MessageId>>,
         _: Extensions,
     ) -> Result<Answer<u64>, MqError> {
-        self.change(Change::Redrive(QueueName { topic, queue }, ids)).await.map(Answer::of)
+        called(self).change(Change::Redrive(QueueName { topic, queue }, ids)).await.map(Answer::of)
     }
 
     async fn transfer(
@@ -302,19 +302,19 @@ impl<E: Engine> MqNode for E {
         _: Extensions,
     ) -> Result<Answer<u64>, MqError> {
         let change = if copy { Change::Copy(from, to, which) } else { Change::Move(from, to, which) };
-        self.change(change).await.map(Answer::of)
+        called(self).change(change).await.map(Answer::of)
     }
 
     async fn purge(&self, topic: String, queue: String, _: Extensions) -> Result<Answer<u64>, MqError> {
-        self.change(Change::Purge(QueueName { topic, queue })).await.map(Answer::of)
+        called(self).change(Change::Purge(QueueName { topic, queue })).await.map(Answer::of)
     }
 
     async fn purge_dead(&self, topic: String, queue: String, _: Extensions) -> Result<Answer<u64>, MqError> {
-        self.change(Change::PurgeDead(QueueName { topic, queue })).await.map(Answer::of)
+        called(self).change(Change::PurgeDead(QueueName { topic, queue })).await.map(Answer::of)
     }
 
     async fn backup(&self, name: String, _: Extensions) -> Result<Answer<u64>, MqError> {
-        self.change(Change::Backup(name)).await.map(Answer::of)
+        called(self).change(Change::Backup(name)).await.map(Answer::of)
     }
 
     async fn pause(&self, topic: String, queue: String, paused: bool, _: Extensions) -> Result<Answer<()>, MqError> {
@@ -334,17 +334,22 @@ impl<E: Engine> MqNode for E {
 
     async fn stats(&self, topic: Option<String>, extensions: Extensions) -> Result<Answer<Vec<TopicStats>>, MqError> {
         let after = QueueName::from_extensions(&extensions);
-        let (value, next) = self.look(Look::Stats { topic, after }).await?.topics();
+        let (value, next) = called(self).look(Look::Stats { topic, after }).await?.topics();
         Ok(Answer { value, extensions: next.map(QueueName::into_extensions).unwrap_or_default() })
     }
 }
 
+/// The engine as it serves the caller of the method that runs here.
+fn called<E: Engine>(engine: &E) -> Cow<'_, E> {
+    engine.for_caller(|| Context::current().map(|context| context.peer().principal().to_owned()).unwrap_or_default())
+}
+
 async fn changed(engine: &impl Engine, change: Change) -> Result<Answer<()>, MqError> {
-    engine.change(change).await.map(|_| Answer::of(()))
+    called(engine).change(change).await.map(|_| Answer::of(()))
 }
 
 async fn seen(engine: &impl Engine, look: Look) -> Result<Answer<Vec<MessageInfo>>, MqError> {
-    engine.look(look).await.map(|seen| Answer::of(seen.messages()))
+    called(engine).look(look).await.map(|seen| Answer::of(seen.messages()))
 }
 
 /// Leases go back if the answer does not go out.

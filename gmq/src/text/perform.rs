@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ms_mq::{Change, Delivery, Engine, Look, MessageId, Mode, MqError, Pop, Push, QueueName, Settings};
+use ms_mq::{Change, Delivery, Engine, Look, MessageId, Mode, MqError, Pop, Push, QueueName, Settings, Verb};
 use serde::Serialize;
 
 use super::{
@@ -28,7 +28,7 @@ pub(super) async fn perform<E: Engine>(
     match request {
         Request::Push(push) => self::push(engine, push).await,
         Request::PushAll(pushes) => push_all(engine, pushes).await,
-        Request::Publish(channel, message) => publish(subscriber, &channel, &message),
+        Request::Publish(channel, message) => publish(engine, subscriber, &channel, &message),
         Request::Line(command) => self::command(engine, subscriber, command).await,
     }
 }
@@ -45,13 +45,14 @@ async fn command<E: Engine>(engine: &E, subscriber: &Subscriber, command: Comman
             Ok(ok())
         }
         Command::Subscribe(channel) => {
+            let refused = |text: String| Refusal::new("E_INVALID_SUBSCRIBE", text);
+            engine.permits(Verb::Take, &channel).map_err(|error| refused(error.to_string()))?;
             if subscriber.subscribe(&channel) {
                 return Ok(ok());
             }
-            let text = format!("this connection has {CHANNELS} channels: use another one for more");
-            Err(Refusal::new("E_INVALID_SUBSCRIBE", text))
+            Err(refused(format!("this connection has {CHANNELS} channels: use another one for more")))
         }
-        Command::PublishLine(channel, message) => publish(subscriber, &channel, message.as_bytes()),
+        Command::PublishLine(channel, message) => publish(engine, subscriber, &channel, message.as_bytes()),
         // The first two come with their bodies, as requests of their own.
         Command::Push(_) | Command::PushAll(..) | Command::Publish(_) | Command::Ping => Ok(Reply::default()),
     }
@@ -61,7 +62,8 @@ fn ok() -> Reply {
     answer(RESULT, b"ok").into()
 }
 
-fn publish(subscriber: &Subscriber, channel: &str, message: &[u8]) -> Result<Reply, Refusal> {
+fn publish<E: Engine>(engine: &E, subscriber: &Subscriber, channel: &str, message: &[u8]) -> Result<Reply, Refusal> {
+    engine.permits(Verb::Push, channel).map_err(|error| Refusal::new("E_INVALID_PUBLISH", error))?;
     match subscriber.channels().publish(channel, &channel_message(message)) {
         0 => Err(Refusal::new("E_INVALID_PUBLISH", "no subscribers")),
         _ => Ok(ok()),

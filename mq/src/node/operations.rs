@@ -100,6 +100,11 @@ impl<F: File> Engine for Node<F> {
         }
     }
 
+    fn queue_of(&self, receipt: &Receipt) -> Option<QueueName> {
+        self.own(receipt).ok()?;
+        self.shared.lock().state.queue_name(receipt.queue)
+    }
+
     async fn change(&self, change: Change) -> Result<u64, MqError> {
         match change {
             Change::Declare(QueueName { topic, queue }) => {

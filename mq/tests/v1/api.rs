@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Mutex};
 
 use ms_http::{Access, HttpServer};
 use ms_mq::{
-    Change, Delivery, End, Engine, Look, MessageId, MqError, Node, NodeConfig, NodeId, Pop, Push, Receipt, Seen, http,
+    Change, Delivery, End, Engine, Look, MessageId, MqError, Node, NodeConfig, NodeId, Pop, Push, QueueName, Receipt,
+    Seen, http,
 };
 use ms_security::Tokens;
 use serde_json::{Value, json};
@@ -311,5 +312,9 @@ impl Engine for Broken {
 
     async fn look(&self, _: Look) -> Result<Seen, MqError> {
         Err(self.0.clone())
+    }
+
+    fn queue_of(&self, _: &Receipt) -> Option<QueueName> {
+        None
     }
 }

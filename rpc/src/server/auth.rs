@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use ms_security::{Principal, Tokens};
+use ms_security::{Principal, RuleError, Rules, Seldom, Tokens};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use super::{Server, ServerError, seldom::Seldom};
+use super::{Server, ServerError};
 use crate::{Code, Peer, Service, Status};
 
 /// Time that an authentication may take.
@@ -60,90 +60,24 @@ impl Authenticator {
     }
 }
 
-/// Text that is matched whole, or by its begin or end: `*` stands for the rest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Pattern(String);
+/// Returns true if these rules let `who` call the method. A health check is for any caller: it tells nothing but the state of the server.
+pub(super) fn may_call(rules: &Rules, who: &str, service: &str, method: &str) -> bool {
+    service == "ms.health" || rules.allows(who, service, method)
+}
 
-impl Pattern {
-    fn matches(&self, text: &str) -> bool {
-        match (self.0.strip_prefix('*'), self.0.strip_suffix('*')) {
-            (Some(end), _) => text.ends_with(end),
-            (None, Some(begin)) => text.starts_with(begin),
-            (None, None) => self.0 == text,
+/// A rule on a misspelt name would allow or deny nothing.
+fn check_rules(rules: &Rules, services: &[(String, Arc<dyn Service>)]) -> Result<(), ServerError> {
+    let checked = rules.check(|rule| {
+        let Some(service) = rule.group().exact().filter(|service| !service.starts_with("ms.")) else { return Ok(()) };
+        let Some((_, served)) = services.iter().find(|(name, _)| name == service) else {
+            return Err(format!("`{service}` is not served: correct the name"));
+        };
+        match served.descriptor().methods.iter().any(|method| rule.name().matches(method.name)) {
+            true => Ok(()),
+            false => Err(format!("`{service}` has no method `{}`: correct the name", rule.name())),
         }
-    }
-
-    fn is_exact(&self) -> bool {
-        !self.0.contains('*')
-    }
-
-    fn is_legal(&self) -> bool {
-        let stars = self.0.matches('*').count();
-        !self.0.is_empty() && (stars == 0 || stars == 1 && (self.0.starts_with('*') || self.0.ends_with('*')))
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Rule {
-    who: Pattern,
-    service: Pattern,
-    method: Pattern,
-    /// As it was written.
-    what: String,
-}
-
-impl Rule {
-    fn new(who: String, what: String) -> Self {
-        let (service, method) = what.split_once('/').unwrap_or((&what, "*"));
-        Self { who: Pattern(who), service: Pattern(service.to_owned()), method: Pattern(method.to_owned()), what }
-    }
-
-    fn matches(&self, who: &str, service: &str, method: &str) -> bool {
-        self.who.matches(who) && self.service.matches(service) && self.method.matches(method)
-    }
-}
-
-/// Rules of a server. Without any, everything is allowed; with one, what none allows is denied. Denials come first.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Rules {
-    deny: Vec<Rule>,
-    allow: Vec<Rule>,
-}
-
-impl Rules {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.deny.is_empty() && self.allow.is_empty()
-    }
-
-    pub(crate) fn allows(&self, who: &str, service: &str, method: &str) -> bool {
-        let any = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(who, service, method));
-        // A health check is for any caller: it tells nothing but the state of the server.
-        self.is_empty() || service == "ms.health" || (!any(&self.deny) && any(&self.allow))
-    }
-
-    /// A rule on a misspelt name would allow or deny nothing.
-    pub(super) fn check(&self, services: &[(String, Arc<dyn Service>)]) -> Result<(), ServerError> {
-        for rule in self.deny.iter().chain(&self.allow) {
-            let invalid =
-                |reason: String| Err(ServerError::Rule { rule: format!("{} {}", rule.who.0, rule.what), reason });
-            if let Some(pattern) =
-                [&rule.who, &rule.service, &rule.method].into_iter().find(|pattern| !pattern.is_legal())
-            {
-                return invalid(format!("`{}` is no pattern: write a name, or `*` at its begin or its end", pattern.0));
-            }
-            if !rule.service.is_exact() || rule.service.0.starts_with("ms.") {
-                continue;
-            }
-            let Some((_, served)) = services.iter().find(|(name, _)| *name == rule.service.0) else {
-                return invalid(format!("`{}` is not served: correct the name", rule.service.0));
-            };
-            let mut methods = served.descriptor().methods.iter();
-            if !methods.any(|method| rule.method.matches(method.name)) {
-                return invalid(format!("`{}` has no method `{}`: correct the name", rule.service.0, rule.method.0));
-            }
-        }
-        Ok(())
-    }
+    });
+    checked.map_err(|RuleError { rule, reason }| ServerError::Rule { rule, reason })
 }
 
 /// Log of denials: one line a second at most.
@@ -212,13 +146,13 @@ impl Server {
     /// With any rule, what none allows is denied (`PermissionDenied`, unexecuted, never retried); `ms.health` needs none.
     /// Rules are looked at once for each connection and method in a row. Callers in this process have the name of their peer.
     pub fn allow(mut self, who: impl Into<String>, what: impl Into<String>) -> Self {
-        self.rules.allow.push(Rule::new(who.into(), what.into()));
+        self.rules = self.rules.allow(who, what);
         self
     }
 
     /// Keeps `who` from calling `what`, whatever is allowed: patterns as those of [`allow`](Self::allow).
     pub fn deny(mut self, who: impl Into<String>, what: impl Into<String>) -> Self {
-        self.rules.deny.push(Rule::new(who.into(), what.into()));
+        self.rules = self.rules.deny(who, what);
         self
     }
 
@@ -230,7 +164,7 @@ impl Server {
     }
 
     pub(super) fn check_security(&self) -> Result<(), ServerError> {
-        self.rules.check(&self.services)?;
+        check_rules(&self.rules, &self.services)?;
         let judges = self.authenticator.is_some() || !self.rules.is_empty();
         let is_open = self.listener.is_some() && self.acceptor.is_none() && !self.address.ip().is_loopback();
         match judges && is_open && !self.insecure {
@@ -239,6 +173,3 @@ impl Server {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,10 +7,11 @@ use std::{
     sync::Arc,
 };
 
+use ms_security::Rules;
 use tracing::error;
 
 use super::{
-    auth::Rules,
+    auth::may_call,
     limit::{Bucket, Buckets, Limits, Ticker},
     pace::{Pace, Threads},
 };
@@ -172,7 +173,7 @@ impl Dispatch {
 
     /// Checks that this principal may call the method.
     pub(crate) fn authorise(&self, who: &str, service: &str, method: &str) -> Result<(), Status> {
-        if self.rules.allows(who, service, method) {
+        if may_call(&self.rules, who, service, method) {
             return Ok(());
         }
         let name = if who.is_empty() { "an anonymous caller" } else { who };

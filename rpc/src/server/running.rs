@@ -12,6 +12,7 @@ use std::{
 };
 
 use ms_register::{Instance, RegisterError, Registration};
+use ms_security::Seldom;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -26,7 +27,6 @@ use super::{
     connection::Connection,
     drain::{Connections, Listed},
     protocol::first_bytes,
-    seldom::Seldom,
 };
 use crate::{
     Accept, HealthState, Peer, meter,

@@ -60,6 +60,7 @@ impl From<MqError> for Failure {
             MqError::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
             MqError::DiskFailed(_) => (StatusCode::SERVICE_UNAVAILABLE, "disk_failed"),
             MqError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
+            MqError::Denied(_) => (StatusCode::FORBIDDEN, "denied"),
         };
         Self::new(status, name, error.to_string())
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::{
     Json,
     body::{Body as Answered, Bytes},
-    extract::State,
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE},
@@ -57,7 +56,7 @@ impl PopJson {
 }
 
 pub(super) async fn pop<E: Engine>(
-    State(door): State<Door<E>>,
+    door: Door<E>,
     names: Names,
     query: Query,
     headers: HeaderMap,
@@ -79,7 +78,7 @@ pub(super) async fn pop<E: Engine>(
 }
 
 pub(super) async fn pop_dead<E: Engine>(
-    State(door): State<Door<E>>,
+    door: Door<E>,
     names: Names,
     query: Query,
     headers: HeaderMap,
@@ -190,14 +189,14 @@ fn fields(json: &EndJson, known: &[&str]) -> Result<(), Failure> {
     }
 }
 
-pub(super) async fn ack<E: Engine>(State(door): State<Door<E>>, query: Query, body: Body) -> Answer {
+pub(super) async fn ack<E: Engine>(door: Door<E>, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let json: EndJson = body.json()?;
     fields(&json, &[])?;
     ended(&door.engine, json, &End::Ack).await
 }
 
-pub(super) async fn nack<E: Engine>(State(door): State<Door<E>>, query: Query, body: Body) -> Answer {
+pub(super) async fn nack<E: Engine>(door: Door<E>, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let json: EndJson = body.json()?;
     fields(&json, &["delay_ms", "reason"])?;
@@ -206,7 +205,7 @@ pub(super) async fn nack<E: Engine>(State(door): State<Door<E>>, query: Query, b
     ended(&door.engine, json, &end).await
 }
 
-pub(super) async fn bury<E: Engine>(State(door): State<Door<E>>, query: Query, body: Body) -> Answer {
+pub(super) async fn bury<E: Engine>(door: Door<E>, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let json: EndJson = body.json()?;
     fields(&json, &["reason"])?;
@@ -214,7 +213,7 @@ pub(super) async fn bury<E: Engine>(State(door): State<Door<E>>, query: Query, b
     ended(&door.engine, json, &end).await
 }
 
-pub(super) async fn touch<E: Engine>(State(door): State<Door<E>>, query: Query, body: Body) -> Answer {
+pub(super) async fn touch<E: Engine>(door: Door<E>, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let json: EndJson = body.json()?;
     fields(&json, &["lease_ms"])?;
@@ -222,7 +221,7 @@ pub(super) async fn touch<E: Engine>(State(door): State<Door<E>>, query: Query, 
     ended(&door.engine, json, &end).await
 }
 
-pub(super) async fn give_back<E: Engine>(State(door): State<Door<E>>, query: Query, body: Body) -> Answer {
+pub(super) async fn give_back<E: Engine>(door: Door<E>, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let json: EndJson = body.json()?;
     fields(&json, &[])?;

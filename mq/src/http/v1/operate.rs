@@ -2,7 +2,6 @@
 
 use axum::{
     Json,
-    extract::State,
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::{Change, Engine, Look, MessageId, MqError, QueueName, TopicStats, Which};
 
-pub(super) async fn topics<E: Engine>(State(door): State<Door<E>>, query: Query) -> Answer {
+pub(super) async fn topics<E: Engine>(door: Door<E>, query: Query) -> Answer {
     query.only(&["after_topic", "after_queue"])?;
     let after = match (query.text("after_topic"), query.text("after_queue")) {
         (Some(topic), queue) => Some(QueueName::new(topic, queue.unwrap_or_default())),
@@ -31,7 +30,7 @@ pub(super) async fn topics<E: Engine>(State(door): State<Door<E>>, query: Query)
 }
 
 /// One topic with all its queues.
-pub(super) async fn topic<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn topic<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&[])?;
     let (mut whole, mut after) = (None::<TopicStats>, None);
     loop {
@@ -50,24 +49,19 @@ pub(super) async fn topic<E: Engine>(State(door): State<Door<E>>, names: Names, 
     shown(json::topic(&whole.ok_or(MqError::NoTopic(names.topic))?))
 }
 
-pub(super) async fn configure<E: Engine>(
-    State(door): State<Door<E>>,
-    names: Names,
-    query: Query,
-    body: Body,
-) -> Answer {
+pub(super) async fn configure<E: Engine>(door: Door<E>, names: Names, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let settings: SettingsJson = body.json()?;
     changed(door.engine.change(Change::Configure(names.topic, settings.into())).await?)
 }
 
-pub(super) async fn delete_topic<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn delete_topic<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&[])?;
     changed(door.engine.change(Change::DeleteTopic(names.topic)).await?)
 }
 
 /// Makes a queue: 201, or 200 if it was there.
-pub(super) async fn declare<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn declare<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&[])?;
     let status = match door.engine.change(Change::Declare(names.queue())).await {
         Ok(_) => StatusCode::CREATED,
@@ -77,27 +71,27 @@ pub(super) async fn declare<E: Engine>(State(door): State<Door<E>>, names: Names
     Ok((status, Json(json!({}))).into_response())
 }
 
-pub(super) async fn delete_queue<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn delete_queue<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&[])?;
     changed(door.engine.change(Change::DeleteQueue(names.queue())).await?)
 }
 
-pub(super) async fn pause<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn pause<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&[])?;
     changed(door.engine.change(Change::Pause(names.queue(), true)).await?)
 }
 
-pub(super) async fn resume<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn resume<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&[])?;
     changed(door.engine.change(Change::Pause(names.queue(), false)).await?)
 }
 
-pub(super) async fn purge<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn purge<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&[])?;
     changed(door.engine.change(Change::Purge(names.queue())).await?)
 }
 
-pub(super) async fn purge_dead<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn purge_dead<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&[])?;
     changed(door.engine.change(Change::PurgeDead(names.queue())).await?)
 }
@@ -109,7 +103,7 @@ struct RedriveJson {
 }
 
 /// Makes dead letters ready again: those that are named, or all.
-pub(super) async fn redrive<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query, body: Body) -> Answer {
+pub(super) async fn redrive<E: Engine>(door: Door<E>, names: Names, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let RedriveJson { ids } = body.json()?;
     let ids = ids.map(|ids| ids.iter().map(|text| id(text)).collect::<Result<Vec<_>, _>>()).transpose()?;
@@ -140,30 +134,20 @@ impl TransferJson {
     }
 }
 
-pub(super) async fn move_messages<E: Engine>(
-    State(door): State<Door<E>>,
-    names: Names,
-    query: Query,
-    body: Body,
-) -> Answer {
+pub(super) async fn move_messages<E: Engine>(door: Door<E>, names: Names, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let (to, which) = body.json::<TransferJson>()?.read(&names.topic)?;
     changed(door.engine.change(Change::Move(names.queue(), to, which)).await?)
 }
 
-pub(super) async fn copy_messages<E: Engine>(
-    State(door): State<Door<E>>,
-    names: Names,
-    query: Query,
-    body: Body,
-) -> Answer {
+pub(super) async fn copy_messages<E: Engine>(door: Door<E>, names: Names, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let (to, which) = body.json::<TransferJson>()?.read(&names.topic)?;
     changed(door.engine.change(Change::Copy(names.queue(), to, which)).await?)
 }
 
 /// A page of messages by id, without bodies.
-pub(super) async fn list<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn list<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&["after", "limit", "dead"])?;
     let most = query.limit(100)?;
     let after = query.text("after").map(id).transpose()?.unwrap_or(MessageId(0));
@@ -174,18 +158,13 @@ pub(super) async fn list<E: Engine>(State(door): State<Door<E>>, names: Names, q
 }
 
 /// The messages that are delivered next, with their bodies.
-pub(super) async fn peek<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn peek<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&["limit"])?;
     let found = door.engine.look(Look::Peek(names.queue(), query.limit(1)?)).await?.messages();
     shown(json!({ "messages": found.iter().map(json::message).collect::<Value>() }))
 }
 
-pub(super) async fn get<E: Engine>(
-    State(door): State<Door<E>>,
-    names: Names,
-    query: Query,
-    headers: HeaderMap,
-) -> Answer {
+pub(super) async fn get<E: Engine>(door: Door<E>, names: Names, query: Query, headers: HeaderMap) -> Answer {
     query.only(&[])?;
     let id = names.id()?;
     let found = door.engine.look(Look::Get(names.queue(), id)).await?.messages();
@@ -205,7 +184,7 @@ struct EditJson {
 }
 
 /// Gives a message another priority, another due time, or both.
-pub(super) async fn edit<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query, body: Body) -> Answer {
+pub(super) async fn edit<E: Engine>(door: Door<E>, names: Names, query: Query, body: Body) -> Answer {
     query.only(&[])?;
     let (id, queue) = (names.id()?, names.queue());
     let EditJson { due_ms, priority } = body.json()?;
@@ -221,17 +200,13 @@ pub(super) async fn edit<E: Engine>(State(door): State<Door<E>>, names: Names, q
     changed(1)
 }
 
-pub(super) async fn cancel<E: Engine>(State(door): State<Door<E>>, names: Names, query: Query) -> Answer {
+pub(super) async fn cancel<E: Engine>(door: Door<E>, names: Names, query: Query) -> Answer {
     query.only(&[])?;
     let id = names.id()?;
     changed(door.engine.change(Change::Cancel(names.queue(), id)).await?)
 }
 
-pub(super) async fn back_up<E: Engine>(
-    State(door): State<Door<E>>,
-    names: Names,
-    query: Query,
-) -> Result<Response, Failure> {
+pub(super) async fn back_up<E: Engine>(door: Door<E>, names: Names, query: Query) -> Result<Response, Failure> {
     query.only(&[])?;
     let segments = door.engine.change(Change::Backup(names.name)).await?;
     Ok((StatusCode::CREATED, Json(json!({ "segments": segments }))).into_response())

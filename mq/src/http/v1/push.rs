@@ -2,7 +2,6 @@
 
 use axum::{
     Json,
-    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -29,7 +28,7 @@ const PARAMETERS: [&str; 10] =
     ["route_key", "delay_ms", "due_ms", "ttl_ms", "ttr_ms", "priority", "dedup", "group", "durability", "header"];
 
 pub(super) async fn push<E: Engine>(
-    State(Door { engine, .. }): State<Door<E>>,
+    Door { engine, .. }: Door<E>,
     names: Names,
     query: Query,
     body: Body,
