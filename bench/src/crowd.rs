@@ -1,5 +1,7 @@
 //! `bench crowd`: strangers that are silent at a port with TLS, and thousands of clients at once.
 
+mod rollout;
+
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -82,6 +84,7 @@ pub(crate) fn run(crowd: &Crowd) -> Result<(), Failure> {
         Ok::<_, Failure>(rounds)
     })?;
     let Rotated { calls, failed, connections } = runtime.block_on(rotate(crowd.rotations))?;
+    let (rolled_out, lost) = runtime.block_on(rollout::run())?;
     let row = |title: String, of: fn(&Round) -> f64| match Spread::of(rounds.iter().map(of)) {
         Some(spread) => format!("| {title} | {:.2} ({:.2} - {:.2}) |\n", spread.median, spread.least, spread.most),
         None => String::new(),
@@ -98,7 +101,10 @@ pub(crate) fn run(crowd: &Crowd) -> Result<(), Failure> {
         "| failed calls of {calls} while both sides' certificates were renewed {} times, with {connections} new connections | {failed} |\n",
         crowd.rotations
     );
-    let measured = format!("{}\n{}{rotated}", origin::describe()?, table.concat());
+    let rollout = format!(
+        "| failed calls of {rolled_out}, of 2 clients with 500 a second each, while 3 servers and both clients moved to TLS | {lost} |\n"
+    );
+    let measured = format!("{}\n{}{rotated}{rollout}", origin::describe()?, table.concat());
     println!("{measured}");
     marked::write(&crowd.output, "Strangers and crowds at a port with TLS", "crowd", &measured)
 }

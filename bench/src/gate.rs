@@ -3,7 +3,10 @@
 mod clients;
 mod programs;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use hdrhistogram::Histogram;
@@ -11,7 +14,7 @@ use ms_gate::GateClient;
 use ms_rpc::{ClientProxy, Status};
 use tokio::sync::mpsc;
 
-use crate::{child::Child, origin, peer::Failure, process, statistics::Spread};
+use crate::{child::Child, marked, origin, peer::Failure, process, statistics::Spread};
 use clients::{Crowd, rate};
 use programs::Listening;
 
@@ -35,22 +38,26 @@ pub(crate) struct GateBench {
     /// Rounds of messages: the gate and the raw proxy, one after the other.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// The file to write; what stands in it outside the measured part stays.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md"))]
+    output: PathBuf,
 }
 
 /// Connections of the load, and messages that each has under way.
 const CONNECTIONS: usize = 4;
 const OUTSTANDING: usize = 256;
 
-/// Measures, and prints.
+/// Measures, prints, and writes it.
 pub(crate) fn run(bench: &GateBench) -> Result<(), Failure> {
     process::allow_many_sockets()?;
-    println!("{}", origin::describe()?);
     let runtime = process::runtime(std::num::NonZeroUsize::MIN)?;
-    runtime.block_on(async {
-        idle(bench.idle).await?;
-        messages(bench).await?;
-        pushes(bench).await
-    })
+    let lines = runtime.block_on(async {
+        Ok::<_, Failure>([idle(bench.idle).await?, messages(bench).await?, pushes(bench).await?])
+    })?;
+    let list: String = lines.iter().map(|line| format!("- {line}\n")).collect();
+    let measured = format!("{}\n{list}", origin::describe()?);
+    println!("{measured}");
+    marked::write(&bench.output, "A gate", "gate", &measured)
 }
 
 async fn start(program: &[&str]) -> Result<(Child, Listening), Failure> {
@@ -60,20 +67,19 @@ async fn start(program: &[&str]) -> Result<(Child, Listening), Failure> {
     Ok((child, listening))
 }
 
-async fn idle(count: usize) -> Result<(), Failure> {
+async fn idle(count: usize) -> Result<String, Failure> {
     let (gate, address) = start(&["gate"]).await?;
     // What a first client needs is no client's own.
     let first = Crowd::connect(address.clients, 10).await?;
     let before = gate.resident()?;
     let crowd = Crowd::connect(address.clients, count).await?;
     let each = (gate.resident()? - before) as f64 / count as f64;
-    println!("idle TCP clients: {count}, {each:.0} bytes of the gate's memory each");
     drop((first, crowd));
     gate.stop().await;
-    Ok(())
+    Ok(format!("idle TCP clients: {count}, {each:.0} bytes of the gate's memory each"))
 }
 
-async fn messages(bench: &GateBench) -> Result<(), Failure> {
+async fn messages(bench: &GateBench) -> Result<String, Failure> {
     let (back, im) = start(&["back-end"]).await?;
     let (gate, front) = start(&["gate", "--back-end", &im.clients.to_string()]).await?;
     let (echo, far) = start(&["echo"]).await?;
@@ -86,7 +92,7 @@ async fn messages(bench: &GateBench) -> Result<(), Failure> {
     }
     let spread = |rates: &[f64]| Spread::of(rates.iter().copied()).ok_or("no rounds");
     let (through, beside) = (spread(&gates)?, spread(&raws)?);
-    println!(
+    let line = format!(
         "messages/s at {CONNECTIONS} x {OUTSTANDING}: {:.0} ({:.0} - {:.0}) through gate and back end, {:.0} ({:.0} - {:.0}) through a raw \
          proxy and an echo: {:.2}x",
         through.median,
@@ -100,10 +106,10 @@ async fn messages(bench: &GateBench) -> Result<(), Failure> {
     for child in [back, gate, echo, proxy] {
         child.stop().await;
     }
-    Ok(())
+    Ok(line)
 }
 
-async fn pushes(bench: &GateBench) -> Result<(), Failure> {
+async fn pushes(bench: &GateBench) -> Result<String, Failure> {
     let [(first, one), (second, two)] = [start(&["gate"]).await?, start(&["gate"]).await?];
     let registry = ms_register::connect(&format!("static://?gate={},{}", one.rpc, two.rpc)).await?;
     let client = GateClient::new(ClientProxy::new(registry));
@@ -130,16 +136,15 @@ async fn pushes(bench: &GateBench) -> Result<(), Failure> {
         tokio::time::sleep(Duration::from_millis(100).saturating_sub(began.elapsed())).await;
     }
     let at = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
-    println!(
+    drop(readers);
+    first.stop().await;
+    second.stop().await;
+    Ok(format!(
         "push to {} members at two gates, {} times, each once: p50 {:.1} ms, p99 {:.1} ms, the last {:.1} ms",
         2 * half,
         bench.pushes,
         at(0.5),
         at(0.99),
         at(1.0)
-    );
-    drop(readers);
-    first.stop().await;
-    second.stop().await;
-    Ok(())
+    ))
 }

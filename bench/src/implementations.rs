@@ -9,7 +9,7 @@ mod tarpc;
 mod tonic;
 
 pub(crate) use ms_rpc::{GoodsClient, server as goods_server};
-pub(crate) use ms_tls::builder as tls_client;
+pub(crate) use ms_tls::harness_client as tls_client;
 
 use std::{future::Future, net::SocketAddr, pin::Pin};
 

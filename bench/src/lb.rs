@@ -2,7 +2,10 @@
 
 mod programs;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use ms_http::HttpServer;
@@ -10,7 +13,7 @@ use ms_lb::{Choice, KeySource, Proxy, ProxyConfig, Routes, Rule};
 use ms_rpc::{Balancer, EjectionConfig};
 use tempfile::TempDir;
 
-use crate::{peer::Failure, process};
+use crate::{marked, origin, peer::Failure, process};
 use programs::{Back, Front, Run};
 
 /// Needs `nginx`, `wrk` and `taskset`, and two CPUs: the first for the load balancer, the second for back ends and load.
@@ -25,6 +28,9 @@ pub(crate) struct Lb {
     /// Connections of the load.
     #[arg(long, default_value_t = 64)]
     connections: u32,
+    /// The file to write; what stands in it outside the measured part stays.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md"))]
+    output: PathBuf,
 }
 
 /// The load balancer that is measured.
@@ -41,43 +47,52 @@ const FRONT: usize = 0;
 const REST: usize = 1;
 const BACK_ENDS: usize = 3;
 
+/// Measures, prints the table, and writes it.
 pub(crate) fn run(lb: &Lb) -> Result<(), Failure> {
     programs::check()?;
     let directory = tempfile::Builder::new().prefix("bench-lb-").tempdir()?;
     let mut backs = (0..BACK_ENDS).map(|_| Back::start(directory.path())).collect::<Result<Vec<_>, _>>()?;
-    println!("wrk: {} connections, {} s; {BACK_ENDS} back ends (nginx, 256 bytes)", lb.connections, lb.seconds);
-    println!("{:<8} {:>12} {:>10} {:>10} {:>8}", "", "requests/s", "p50 ms", "p99 ms", "errors");
-    let (mut nginx, mut ms) = (Vec::new(), Vec::new());
+    let (mut rows, mut nginx, mut ms) = (String::new(), Vec::new(), Vec::new());
     for _ in 0..lb.rounds {
-        nginx.push(measured("nginx", Front::nginx(directory.path(), &backs)?, lb)?);
-        ms.push(measured("ms lb", Front::ms(directory.path(), &backs)?, lb)?);
+        nginx.push(measured("nginx", Front::nginx(directory.path(), &backs)?, lb, &mut rows)?);
+        ms.push(measured("ms lb", Front::ms(directory.path(), &backs)?, lb, &mut rows)?);
     }
-    let bare = measured("direct", Front::none(&backs[0]), lb)?;
+    let bare = measured("none: the first back end", Front::none(&backs[0]), lb, &mut rows)?;
     let (nginx, ms) = (median(nginx), median(ms));
-    println!("medians: {:.2}x nginx's requests/s, {:.2}x its p99", ms.rate / nginx.rate, ms.p99_ms / nginx.p99_ms);
-    if bare.rate < 1.5 * nginx.rate.max(ms.rate) {
-        println!("beware: the back ends and the load alone reach {:.0}/s", bare.rate);
-    }
-    killed(&directory, &mut backs, lb)
+    let ratios = format!("{:.2}x nginx's requests/s, {:.2}x its p99", ms.rate / nginx.rate, ms.p99_ms / nginx.p99_ms);
+    let beware = match bare.rate < 1.5 * nginx.rate.max(ms.rate) {
+        true => "; beware: back ends and load alone are hardly faster",
+        false => "",
+    };
+    killed(&directory, &mut backs, lb, &mut rows)?;
+    let measured = format!(
+        "{}\nwrk with {} connections for {} s; {BACK_ENDS} back ends (nginx, 256 bytes). The load balancer has CPU 0, all else CPU 1. Of the \
+         rounds with the median rate: {ratios}{beware}.\n\n| before the back ends | requests/s | p50 ms | p99 ms | errors |\n\
+         | --- | --- | --- | --- | --- |\n{rows}",
+        origin::describe()?,
+        lb.connections,
+        lb.seconds
+    );
+    println!("{measured}");
+    marked::write(&lb.output, "HTTP load balancers", "lb", &measured)
 }
 
-fn measured(name: &str, front: Front, lb: &Lb) -> Result<Run, Failure> {
+fn measured(name: &str, front: Front, lb: &Lb, rows: &mut String) -> Result<Run, Failure> {
     // Connections are made and memory is taken before it counts.
     front.load(Duration::from_secs(1), lb.connections)?;
     let run = front.load(Duration::from_secs(lb.seconds.into()), lb.connections)?;
-    println!("{name:<8} {:>12.0} {:>10.2} {:>10.2} {:>8}", run.rate, run.p50_ms, run.p99_ms, run.errors);
+    rows.push_str(&run.row(name));
     Ok(run)
 }
 
 /// A back end is killed in the middle of the load.
-fn killed(directory: &TempDir, backs: &mut Vec<Back>, lb: &Lb) -> Result<(), Failure> {
+fn killed(directory: &TempDir, backs: &mut Vec<Back>, lb: &Lb, rows: &mut String) -> Result<(), Failure> {
     let front = Front::ms(directory.path(), backs)?;
     front.load(Duration::from_secs(1), lb.connections)?;
     let load = front.start(Duration::from_secs(lb.seconds.into()), lb.connections)?;
     programs::pause(Duration::from_secs_f64(f64::from(lb.seconds) / 2.0));
     drop(backs.pop());
-    let run = load.finish()?;
-    println!("killed   {:>12.0} {:>10.2} {:>10.2} {:>8}", run.rate, run.p50_ms, run.p99_ms, run.errors);
+    rows.push_str(&load.finish()?.row("ms lb, a back end is killed"));
     Ok(())
 }
 
@@ -103,6 +118,6 @@ pub(crate) fn serve(front: &LbFront) -> Result<(), Failure> {
 }
 
 /// Says where a program's files go.
-fn file(directory: &Path, name: &str, port: u16) -> std::path::PathBuf {
+fn file(directory: &Path, name: &str, port: u16) -> PathBuf {
     directory.join(format!("{name}-{port}"))
 }

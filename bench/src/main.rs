@@ -1,7 +1,8 @@
 //! Side by side with the peers, `cargo run -p bench --release -- rpc`, and what is left of it all when things break,
 //! `cargo run -p bench --release -- faults`, queues beside each other, `cargo run -p bench --release -- mq`,
 //! crowds at a port with TLS, `cargo run -p bench --release -- crowd`, load balancers,
-//! `cargo run -p bench --release -- lb`, and a gate, `cargo run -p bench --release -- gate`.
+//! `cargo run -p bench --release -- lb`, a gate, `cargo run -p bench --release -- gate`, and registries at scale,
+//! `cargo run -p bench --release -- registry`.
 
 mod child;
 mod crowd;
@@ -16,6 +17,7 @@ mod mq;
 mod origin;
 mod peer;
 mod process;
+mod registry;
 mod report;
 mod rounds;
 mod rpc;
@@ -55,6 +57,11 @@ enum Command {
     /// A gate that is measured, and what is beside it.
     #[command(hide = true)]
     GateProgram(gate::GateProgram),
+    /// Registries with thousands of instances, and crowds that watch them.
+    Registry(registry::RegistryBench),
+    /// Instances that are listed there.
+    #[command(hide = true)]
+    RegistryInstances(registry::Instances),
     /// A node of the queue that is measured.
     #[command(hide = true)]
     QueueNode {
@@ -87,6 +94,8 @@ fn main() -> ExitCode {
         Command::LbFront(front) => lb::serve(&front),
         Command::Gate(bench) => gate::run(&bench),
         Command::GateProgram(program) => gate::serve(&program),
+        Command::Registry(bench) => registry::run(&bench),
+        Command::RegistryInstances(instances) => registry::serve(&instances),
         Command::QueueNode { directory, cpu } => mq::serve(&directory, cpu),
         Command::Node { options } => ms_tests::run_node(&options),
         Command::Serve(serve) => serve::run(&serve),

@@ -1,6 +1,6 @@
 //! What a process knows and decides about itself: its CPU, its memory, its limits, its runtime.
 
-use std::{fs, num::NonZeroUsize};
+use std::{fs, num::NonZeroUsize, time::Duration};
 
 use nix::{
     sched::{CpuSet, sched_setaffinity},
@@ -42,6 +42,16 @@ pub(crate) fn resident(process: u32) -> Result<u64, Failure> {
         .parse()?;
     let page = sysconf(SysconfVar::PAGE_SIZE)?.ok_or("the page size is unknown")?;
     Ok(pages * page as u64)
+}
+
+/// CPU time of a process so far, in steps of 10 ms.
+pub(crate) fn spent(process: u32) -> Result<Duration, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in parentheses, may have spaces. User and system time are fields 14 and 15 (proc(5)).
+    let fields = stat.rsplit_once(')').ok_or("stat has no name")?.1.split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).map(str::parse::<u64>).sum::<Result<_, _>>()?;
+    let second = sysconf(SysconfVar::CLK_TCK)?.ok_or("the length of a tick is unknown")?;
+    Ok(Duration::from_millis(ticks * 1000 / second as u64))
 }
 
 /// Pins the calling thread, and those that it starts, to one CPU.

@@ -150,6 +150,11 @@ impl Server {
         format!("{}://{}", self.kind.scheme(), self.address())
     }
 
+    /// The number of its process; `None` if it does not run.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// Starts the process if it is not running, and waits until it serves.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ impl Peer for MsTls {
     }
 
     async fn connect(address: SocketAddr, connections: usize) -> Result<Vec<GoodsClient>, Failure> {
-        let builder = builder(address).await?;
+        let builder = builder(&Files::of(address)).await?;
         let mut clients = Vec::with_capacity(connections);
         for _ in 0..connections {
             clients.push(GoodsClient::new(builder.clone().connect(&address.to_string()).await?));
@@ -40,12 +40,14 @@ impl Peer for MsTls {
     }
 }
 
-/// Settings of a client of the server at this address.
-pub(crate) async fn builder(server: SocketAddr) -> Result<ClientBuilder, Failure> {
-    Ok(Client::builder().tls(&client(server).await?).service("goods"))
+/// Settings of a client in the harness itself, of the server at this address.
+pub(crate) async fn harness_client(server: SocketAddr) -> Result<ClientBuilder, Failure> {
+    builder(&Files::of_harness(server)).await
 }
 
-async fn client(server: SocketAddr) -> Result<Tls, Failure> {
-    let [ca, certificate, key] = Files::of(server).read().await.map(Pem::bytes);
-    Ok(Tls::mutual(ca, certificate, key).trust_domain("bench").build()?)
+/// Settings of a client that presents these files.
+async fn builder(files: &Files) -> Result<ClientBuilder, Failure> {
+    let [ca, certificate, key] = files.read().await?.map(Pem::bytes);
+    let tls = Tls::mutual(ca, certificate, key).trust_domain("bench").build()?;
+    Ok(Client::builder().tls(&tls).service("goods"))
 }

@@ -66,7 +66,7 @@ impl Peer for TonicTls {
     }
 
     async fn connect(address: SocketAddr, connections: usize) -> Result<Vec<Client>, Failure> {
-        let [ca, certificate, key] = Files::of(address).read().await;
+        let [ca, certificate, key] = Files::of(address).read().await?;
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(ca))
             .identity(Identity::from_pem(certificate, key))

@@ -165,6 +165,12 @@ impl Load {
 }
 
 impl Run {
+    /// A row of the table.
+    pub(super) fn row(&self, name: &str) -> String {
+        let Self { rate, p50_ms, p99_ms, errors } = self;
+        format!("| {name} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {errors} |\n")
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| {
             text.lines().find_map(|line| line.trim().strip_prefix(name)).map(|rest| rest.trim_start_matches(':').trim())
