@@ -22,8 +22,9 @@ use tokio::{
 };
 
 use crate::{
-    frame::{Frame, PROTOBUF, kind},
+    frame::{Frame, GOB, PROTOBUF, kind},
     frames::Frames,
+    gob,
     message::{NO_METHOD, NO_SERVICE, Request, Response, code, from_json, to_json},
     names::exported,
 };
@@ -55,6 +56,8 @@ enum Targets {
 
 /// Bound for the answers of servers, in bytes, compressed and not.
 const MOST: usize = 16 << 20;
+/// What an answer that never came is said to be.
+const CLOSED: &str = "it closed the connection, as servers of msgo do for an unknown method or unfit arguments";
 /// Instances that a call tries to reach.
 const TRIES: usize = 3;
 /// Time for a registry's first list, and for a connection.
@@ -126,16 +129,21 @@ impl MsgoClient {
         let mut frames = Frames::new(&mut stream, MOST, FINDING);
         let answer = loop {
             match frames.next().await.map_err(|error| lost(&error))? {
-                None => return Err(lost(&"it closed the connection")),
+                None => return Err(lost(&CLOSED)),
                 Some(frame) if frame.kind == kind::RESPONSE => break frame,
                 Some(_) => {}
             }
         };
-        if answer.serializer != PROTOBUF {
-            return Err(broken(&format_args!("serializer {}", answer.serializer)));
-        }
         let body = answer.expand(MOST).map_err(|error| broken(&error))?;
-        Response::decode(&*body).map_err(|error| broken(&error))
+        match answer.serializer {
+            PROTOBUF => Response::decode(&*body).map_err(|error| broken(&error)),
+            // An unknown service, a limit, a request that does not parse: servers answer so before they know the serializer.
+            GOB => {
+                let (code, msg) = gob::read_response(&body).ok_or_else(|| broken(&"gob that is no error"))?;
+                Ok(Response { code: code.try_into().unwrap_or(code::FAILED), msg, ..Response::default() })
+            }
+            other => Err(broken(&format_args!("serializer {other}"))),
+        }
     }
 }
 

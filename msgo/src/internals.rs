@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     frame::Frame,
+    gob,
     message::{Request, from_json, to_json},
 };
 
@@ -25,12 +26,16 @@ pub fn read(stream: &[u8]) -> Option<Read> {
     const MOST: usize = 1 << 20;
     let mut buffer = BytesMut::from(stream);
     let frame = Frame::take(&mut buffer, MOST).ok()??;
-    let arguments =
-        frame.expand(MOST).ok().and_then(|body| Request::decode(&*body).ok()).map_or(Vec::new(), |request| {
+    let body = frame.expand(MOST).unwrap_or_default();
+    let _ = gob::read_response(&body);
+    let arguments = Request::decode(&*body).map_or_else(
+        |_| Vec::new(),
+        |request| {
             let read = request.args.into_iter().filter_map(|argument| to_json(argument).ok());
             let again = |value: &Value| from_json(value.clone()).ok().and_then(|written| to_json(written).ok());
             read.map(|value| (value.clone(), again(&value))).collect()
-        });
+        },
+    );
     Some(Read { length: stream.len() - buffer.len(), written: frame.to_bytes().ok()?, arguments })
 }
 

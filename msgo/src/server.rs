@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ms_rpc::{AnyChannel, CallOptions, Code, Guest, Local, Protocol, Status};
 use prost::Message;
+use prost_types::{Struct, Value as Protobuf, value::Kind};
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, task::spawn_blocking, time::timeout};
 
@@ -97,7 +98,7 @@ async fn answer(services: &Local, frame: Frame, most: usize) -> Frame {
     }
     let response = match call(services, frame, most).await {
         Ok(response) => response,
-        Err(Failure(code, msg)) => Response { code, msg, ..Response::default() },
+        Err(failure) => failure.into(),
     };
     let serialize_type = PROTOBUF.into();
     let body = Response { request_id: id as i64, serialize_type, ..response }.encode_to_vec();
@@ -106,12 +107,23 @@ async fn answer(services: &Local, frame: Frame, most: usize) -> Frame {
     compressed.and_then(Result::ok).unwrap_or_else(|| Frame::sign(kind::RESPONSE, id))
 }
 
-/// Code and text of an answer without data.
+/// Code and text of an error.
 struct Failure(i32, String);
 
 impl Failure {
     fn new(text: impl Into<String>) -> Self {
         Self(code::FAILED, text.into())
+    }
+}
+
+impl From<Failure> for Response {
+    /// msgo's own client takes the data for the response, and gives the rest to nobody: code and text are in both.
+    fn from(Failure(code, msg): Failure) -> Self {
+        let text = |text: &str| Protobuf { kind: Some(Kind::StringValue(text.to_owned())) };
+        let number = Protobuf { kind: Some(Kind::NumberValue(code.into())) };
+        let fields = [("Code".to_owned(), number), ("Msg".to_owned(), text(&msg))].into();
+        let data = Some(Protobuf { kind: Some(Kind::StructValue(Struct { fields })) });
+        Self { code, msg, data, ..Self::default() }
     }
 }
 

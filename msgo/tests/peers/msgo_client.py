@@ -50,6 +50,10 @@ def call(stream, request_id, service, method, *args):
 def expect(response, code, request_id, text=""):
     assert (response.code, response.requestId) == (code, request_id), response
     assert text in response.msg, response
+    if code != 200:
+        # msgo's client takes the data for the response.
+        data = response.data.struct_value
+        assert (data["Code"], data["Msg"]) == (code, response.msg), response
 
 
 def said(name):
