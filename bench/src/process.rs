@@ -78,3 +78,9 @@ pub(crate) fn runtime(threads: NonZeroUsize) -> Result<Runtime, Failure> {
     }
     Ok(builder.enable_all().build()?)
 }
+
+/// Waits until the harness lets go.
+pub(crate) async fn stdin_ends() -> Result<(), Failure> {
+    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
+    Ok(())
+}

@@ -151,8 +151,7 @@ fn each_caller_may_do_what_the_rules_let_it_at_every_door() {
     let (status, body) = node.http("shipping", "GET", "/pop?topic=orders&bindKey=default", "");
     assert!(status == "200" && body.contains("by HTTP"), "{status} {body}");
 
-    let said =
-        node.gmq("order", &["pub orders default 0\tby gmq", "pop orders default", "subscribe orders"]);
+    let said = node.gmq("order", &["pub orders default 0\tby gmq", "pop orders default", "subscribe orders"]);
     assert!(said[0].starts_with("103 "), "{said:?}");
     assert_eq!(said[1], "102 E_INVALID_POP - take/orders is not allowed to spiffe://dev/order");
     assert_eq!(said[2], "102 E_INVALID_SUBSCRIBE - take/orders is not allowed to spiffe://dev/order");

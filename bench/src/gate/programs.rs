@@ -57,7 +57,7 @@ pub(crate) fn serve(program: &GateProgram) -> Result<(), Failure> {
             What::BackEnd => {
                 let running = Server::bind(ANY).await?.serve_as("im", backend(Echo.into())).start().await?;
                 tell(running.address(), running.address());
-                stdin_ends().await
+                process::stdin_ends().await
             }
             What::Gate => {
                 let back = program.back_end.map_or_else(|| "127.0.0.1:1".to_owned(), |address| address.to_string());
@@ -71,7 +71,7 @@ pub(crate) fn serve(program: &GateProgram) -> Result<(), Failure> {
                 let rpc = server.address();
                 let running = gate.tcp(ANY).await?.start(server).await?;
                 tell(running.tcp_address().ok_or("no door")?, rpc);
-                stdin_ends().await
+                process::stdin_ends().await
             }
             What::Echo => {
                 relay(|mut stream| async move {
@@ -116,9 +116,4 @@ where
 
 fn tell(clients: SocketAddr, rpc: SocketAddr) {
     println!("{{\"clients\":\"{clients}\",\"rpc\":\"{rpc}\"}}");
-}
-
-async fn stdin_ends() -> Result<(), Failure> {
-    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
-    Ok(())
 }

@@ -5,7 +5,6 @@ use std::{num::NonZeroUsize, time::Instant};
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ms_register::Instance;
-use tokio::io::AsyncReadExt;
 
 use super::{AT_A_TIME, service};
 use crate::{peer::Failure, process};
@@ -41,7 +40,7 @@ pub(crate) fn serve(all: &Instances) -> Result<(), Failure> {
         };
         let registered: Vec<_> = stream::iter(numbers).map(register).buffer_unordered(AT_A_TIME).try_collect().await?;
         println!("{}", began.elapsed().as_secs_f64());
-        tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+        process::stdin_ends().await?;
         drop(registered);
         Ok(())
     })
