@@ -168,7 +168,8 @@ impl Relay {
             KeySource::Client => Some(request.name.as_bytes()),
             KeySource::Url | KeySource::Header(_) => Some(request.rest.as_bytes()),
         };
-        let chosen = route.choose_now(key, &[]).map_err(|reason| Refusal(503, reason))?;
+        // A server that is gone is noticed only by its silence.
+        let chosen = route.choose_listed(key).map_err(|reason| Refusal(503, reason))?;
         let service = route.service().to_owned();
         let (code, now) = (chosen.instance().id().to_owned(), Instant::now());
         let chosen = request.is_awaited().then_some(chosen);

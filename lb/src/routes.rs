@@ -147,7 +147,21 @@ impl Route {
         }
     }
 
-    /// The same, but waits for the registry's first list.
+    /// Chooses an instance, without waiting; one that the registry does not list any more only if it lists no other.
+    pub(crate) fn choose_listed(&self, key: Option<&[u8]>) -> Result<Chosen, String> {
+        let mut unlisted = Vec::<String>::new();
+        loop {
+            let avoid: Vec<_> = unlisted.iter().map(String::as_str).collect();
+            match self.choose_now(key, &avoid)? {
+                Chosen::Picked(pick) if !pick.is_listed() && !avoid.contains(&pick.id()) => {
+                    unlisted.push(pick.id().to_owned());
+                }
+                chosen => return Ok(chosen),
+            }
+        }
+    }
+
+    /// As [`choose_now`](Self::choose_now), but waits for the registry's first list.
     pub(crate) async fn choose(&self, key: Option<&[u8]>, avoid: &[&str]) -> Result<Chosen, String> {
         match (self.choose_now(key, avoid), &self.members) {
             (Err(_), Members::Balanced(picker)) => {

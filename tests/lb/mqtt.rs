@@ -143,6 +143,41 @@ async fn requests_reach_one_server_each_and_answers_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_listed_no_more_gets_nothing_while_another_is() {
+    let brokers = Brokers::start().await;
+    let one = brokers.listed("one").await;
+    let _balancer = brokers.balancer().await;
+    let client = Peer::subscribed(&brokers.front, "/1.0/cgws/+/+").await;
+    let mut first = brokers.server("one").await;
+    client.publish("/1.0/cgws/POST/s/own-code/configs/serverinfo/", "hello").await;
+    first.hear().await;
+    drop(one);
+    let gone = async { while brokers.world.found(SERVICES, "configs").await["master"] != Value::Null {} };
+    timeout(PATIENCE, gone).await.unwrap();
+    let _two = brokers.listed("two").await;
+    let mut second = brokers.server("two").await;
+    // Until the balancer knows of it, requests go to the last one that was listed.
+    let known = async {
+        loop {
+            client.publish("/1.0/cgws/POST/probe/own-code/configs/serverinfo/", "probe").await;
+            if timeout(Duration::from_millis(200), second.heard.recv()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, known).await.unwrap();
+    while first.heard.try_recv().is_ok() {}
+    for request in 0..6 {
+        client.publish("/1.0/cgws/POST/s/own-code/configs/serverinfo/", &request.to_string()).await;
+    }
+    let mut heard = 0;
+    while heard < 6 {
+        heard += u32::from(second.hear().await.1 != "probe");
+    }
+    assert!(first.heard.try_recv().is_err(), "nothing goes to the one that has left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_and_no_rule_are_answered_within_a_second() {
     let brokers = Brokers::start().await;
     let _balancer = brokers.balancer().await;

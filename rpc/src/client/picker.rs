@@ -175,6 +175,13 @@ pub struct Pick {
 }
 
 impl Pick {
+    /// Returns false if the registry does not list the instance any more, and its removal is held. Programs that learn late that an
+    /// instance is gone pick another one then, with the id in `avoid`.
+    pub fn is_listed(&self) -> bool {
+        let id = self.picked.instance.id();
+        self.roster.load().snapshot.instances().iter().any(|listed| listed.id() == id)
+    }
+
     /// Reports the end of the call: `took` is the time until the answer, or until it was given up.
     ///
     /// - [`Outcome::Answered`], whatever the answer says: the load estimate learns `took`.
