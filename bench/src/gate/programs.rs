@@ -110,7 +110,7 @@ where
     };
     tokio::select! {
         failed = accepting => failed,
-        ended = stdin_ends() => ended,
+        ended = process::stdin_ends() => ended,
     }
 }
 
