@@ -4,6 +4,7 @@ mod admission;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use ms_rpc::Code;
 use ms_security::tls::{Protocol, Tls};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -32,15 +33,29 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Word to a client for which there is no room.
-    fn full(self, reason: &'static str) -> Vec<u8> {
+    /// Words to a client that is not let in.
+    fn refusal(self, code: Code, status: &str, reason: &'static str) -> Vec<u8> {
         match self {
-            Self::Tcp => Refusal::new(0, ms_rpc::Code::ResourceExhausted, reason).encode().to_vec(),
+            Self::Tcp => Refusal::new(0, code, reason).encode().to_vec(),
             Self::WebSocket => {
-                let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nconnection: close\r\n";
+                let head = format!("HTTP/1.1 {status}\r\ncontent-type: text/plain\r\nconnection: close\r\n");
                 format!("{head}content-length: {}\r\n\r\n{reason}\n", reason.len() + 1).into_bytes()
             }
         }
+    }
+
+    /// Words to a client for which there is no room.
+    fn full(self, reason: &'static str) -> Vec<u8> {
+        self.refusal(Code::ResourceExhausted, "503 Service Unavailable", reason)
+    }
+
+    /// Words to a client that speaks plaintext where TLS is spoken.
+    fn plaintext(self) -> Vec<u8> {
+        let reason = match self {
+            Self::Tcp => "this gate speaks TLS alone",
+            Self::WebSocket => "this gate speaks TLS alone: use wss://..",
+        };
+        self.refusal(Code::InvalidArgument, "400 Bad Request", reason)
     }
 }
 
@@ -99,11 +114,15 @@ async fn enter(
     let _ = stream.set_nodelay(true);
     let entered = match tls {
         None => converse(kind, stream, address, shared).await,
-        Some(tls) => match timeout(shared.limits.frame_within, tls.accept(stream, Protocol::HTTP)).await {
-            Ok(Ok(stream)) => Box::pin(converse(kind, stream, address, shared)).await,
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        },
+        Some(tls) => {
+            let words = kind.plaintext();
+            let accepting = tls.accept_or_tell(stream, Protocol::HTTP, &words);
+            match timeout(shared.limits.frame_within, accepting).await {
+                Ok(Ok(stream)) => Box::pin(converse(kind, stream, address, shared)).await,
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
     };
     if let Err(error) = entered {
         debug!("client {address} does not enter: {error}");

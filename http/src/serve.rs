@@ -27,11 +27,11 @@ use hyper_util::{
 };
 use ms_security::{
     Principal,
-    tls::{Protocol, Tls, TlsStream},
+    tls::{Protocol, Tls},
 };
 use rustix::process::{Resource, getrlimit};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
@@ -43,8 +43,6 @@ use tracing::{debug, warn};
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Until its body is there.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
-/// First byte of a TLS connection (RFC 8446, section 5.1).
-const HANDSHAKE: u8 = 0x16;
 /// Answer to a request in plaintext where TLS is spoken.
 const PLAINTEXT: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\
     connection: close\r\n\r\n{\"error\":\"this server speaks TLS: use https://..\"}";
@@ -169,7 +167,9 @@ async fn open(
     let Some(tls) = tls else { return converse(stream, (address, None), routes, stopping).await };
     let stop = async { drop(stopping.wait_for(|stopping| *stopping).await) };
     let accepted = tokio::select! {
-        accepted = timeout(HEAD_WITHIN, accept(stream, &tls)) => accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        accepted = timeout(HEAD_WITHIN, tls.accept_or_tell(stream, Protocol::HTTP, PLAINTEXT)) => {
+            accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        }
         () = stop => return,
     };
     match accepted {
@@ -185,19 +185,6 @@ async fn open(
         }
         Err(error) => debug!("a client is refused: {error}"),
     }
-}
-
-async fn accept(mut stream: TcpStream, tls: &Tls) -> io::Result<TlsStream<TcpStream>> {
-    let mut first = [0];
-    if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
-        stream.write_all(PLAINTEXT).await?;
-        stream.shutdown().await?;
-        // Closing with unread input would destroy the words.
-        let mut rest = [0; 1024];
-        while stream.read(&mut rest).await? > 0 {}
-        return Err(io::Error::other("the client speaks plaintext, TLS is required"));
-    }
-    tls.accept(stream, Protocol::HTTP).await
 }
 
 async fn converse<S>(

@@ -11,7 +11,10 @@ use std::{
 };
 
 use metrics::counter;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{self, ClientConfig, client::Resumption, pki_types::ServerName},
@@ -25,6 +28,9 @@ use super::{
     material, provider,
     verify::{Names, ServiceVerifier},
 };
+
+/// First byte of a TLS connection (RFC 8446, section 5.1).
+const HANDSHAKE: u8 = 0x16;
 
 /// Application protocol of a connection (ALPN, RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +134,30 @@ impl Tls {
         let stream = accepted.map_err(refused)?;
         protocol.check(stream.get_ref().1.alpn_protocol(), "the client")?;
         Ok(TlsStream { stream: stream.into(), side: Side::Server })
+    }
+
+    /// Shakes hands as a server with a client that may speak plaintext by mistake: such a client is answered `words`, in plaintext, and
+    /// its connection ends. Waits for as long as the client does.
+    ///
+    /// # Errors
+    /// As for [`accept`](Self::accept), and plaintext, which is counted too.
+    pub async fn accept_or_tell(
+        &self,
+        mut stream: TcpStream,
+        protocol: Protocol,
+        words: &[u8],
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 0 || first == [HANDSHAKE] {
+            return self.accept(stream, protocol).await;
+        }
+        counter!("ms_rpc_tls_refused_total", "reason" => "plaintext").increment(1);
+        stream.write_all(words).await?;
+        stream.shutdown().await?;
+        // Closing with unread input would destroy the words (RFC 1122, section 4.2.2.13).
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        Err(io::Error::other("the client speaks plaintext, TLS is required"))
     }
 
     /// Shakes hands as a client.
