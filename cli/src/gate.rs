@@ -89,7 +89,7 @@ pub(crate) struct GateArgs {
     /// Authorities that sign the back ends' certificates, in PEM: they are called by TLS alone, with --cert as this gate's own.
     #[arg(long, value_name = "FILE")]
     backend_ca: Option<PathBuf>,
-    /// Trust domain of the back ends' identities: spiffe://TRUST-DOMAIN/GROUP.
+    /// Trust domain of the back ends' identities, for --backend-ca: spiffe://TRUST-DOMAIN/GROUP.
     #[arg(long, value_name = "TRUST-DOMAIN")]
     backend_domain: Option<String>,
 }
@@ -159,16 +159,18 @@ impl GateArgs {
         if let Some(balancer) = &self.balancer {
             builder = builder.balancer(balancer.parse::<Balancer>().map_err(|error| format!("balancer: {error}"))?);
         }
-        if let Some(ca) = self.backend_ca.clone() {
-            let tls = match door.certificate() {
-                Some((cert, key)) => Tls::mutual(ca, cert, key),
-                None => Tls::one_way_client(ca),
-            };
-            let tls = match &self.backend_domain {
-                Some(domain) => tls.trust_domain(domain),
-                None => tls,
-            };
-            builder = builder.tls(&tls.build().map_err(|error| format!("backend-ca: {error}"))?);
+        match (self.backend_ca.clone(), &self.backend_domain) {
+            (None, None) => {}
+            (Some(ca), Some(domain)) => {
+                let tls = match door.certificate() {
+                    Some((cert, key)) => Tls::mutual(ca, cert, key),
+                    None => Tls::one_way_client(ca),
+                };
+                let tls = tls.trust_domain(domain).build().map_err(|error| format!("backend-ca: {error}"))?;
+                builder = builder.tls(&tls);
+            }
+            (Some(_), None) => return Err("backend-ca: it needs --backend-domain, which names the back ends".into()),
+            (None, Some(_)) => return Err("backend-domain: it needs --backend-ca, which signs the back ends".into()),
         }
         Ok(builder.build()?)
     }

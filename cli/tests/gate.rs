@@ -14,12 +14,19 @@ use std::{
     time::Duration,
 };
 
-use ms_gate::{GateBackend, GateClient, Member, MemberId, backend};
+use ms_gate::{GateBackend, GateClient, Member, MemberId, Refusal, backend};
 use ms_register::MsRegister;
-use ms_rpc::{Blob, ClientProxy, RunningServer, Server};
+use ms_rpc::{
+    Blob, ClientProxy, RunningServer, Server,
+    tls::{Expected, Protocol, Tls, dev::DevAuthority},
+};
 use nix::sys::signal::Signal;
 use running::Running;
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 /// A back end as in zinx-cluster's demo.
 struct Im {
@@ -225,12 +232,106 @@ async fn with_a_certificate_clients_and_back_ends_speak_tls_alone() {
         print(stream.version(), stream.recv(11)[8:].decode())\n";
     let said = Command::new("python3").args(["-c", script, &host, &port, &path("ca.pem")]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&said.stdout), "TLSv1.3 tls\n", "{}", String::from_utf8_lossy(&said.stderr));
-    let mut plain = TcpStream::connect(gate.address("TCP")).unwrap();
-    plain.write_all(b"\0\0\0\x01\0\0\0\x05plain").unwrap();
-    let mut answer = Vec::new();
-    let _ = plain.read_to_end(&mut answer);
-    assert!(!answer.windows(5).any(|part| part == b"plain"), "no answer in plaintext: {answer:?}");
+    let mut plain = Client::connect(&gate.address("TCP"));
+    let (msg_id, refusal) = plain.ask(1, b"plain");
+    assert!(msg_id == 0 && refusal.contains("this gate speaks TLS"), "{msg_id}: {refusal}");
+    assert_eq!(plain.0.read(&mut [0]).unwrap(), 0, "the connection ends");
     gate.stop();
+}
+
+/// Asks a gate whose certificate this authority signed.
+async fn ask_by_tls(ca: &str, gate: &Running, msg_id: u32, data: &[u8]) -> (u32, String) {
+    let tls = Tls::one_way_client(ca).build().unwrap();
+    let stream = tokio::net::TcpStream::connect(gate.address("TCP")).await.unwrap();
+    let mut stream = tls.connect(stream, Expected::Host("127.0.0.1"), Protocol::HTTP).await.unwrap();
+    let head = [msg_id.to_be_bytes(), u32::try_from(data.len()).unwrap().to_be_bytes()].concat();
+    stream.write_all(&[&head, data].concat()).await.unwrap();
+    let answer = async {
+        let msg_id = stream.read_u32().await.unwrap();
+        let mut data = vec![0; stream.read_u32().await.unwrap() as usize];
+        stream.read_exact(&mut data).await.unwrap();
+        (msg_id, String::from_utf8(data).unwrap())
+    };
+    timeout(Duration::from_secs(20), answer).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn back_ends_are_called_by_mutual_tls_and_strangers_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (own, other) = (DevAuthority::new("dev").unwrap(), DevAuthority::new("dev").unwrap());
+    let issued = own.issue("gate").unwrap();
+    for (name, text) in [("ca.pem", own.ca()), ("gate.pem", issued.certificate), ("gate.key", issued.key)] {
+        fs::write(path(name), text).unwrap();
+    }
+    let serve = async |group: &str, authority: &DevAuthority| {
+        let client = GateClient::new(ClientProxy::new(ms_register::connect("memory://").await.unwrap()));
+        let tls = authority.tls(group).unwrap().build().unwrap();
+        let server = Server::bind("127.0.0.1:0").await.unwrap().tls(&tls);
+        server.serve_as(group, backend(Im { name: "im-1", client }.into())).start().await.unwrap()
+    };
+    // One of our own, one of another authority, and one of ours under another name.
+    let (im, stray, shop) = (serve("im", &own).await, serve("stray", &other).await, serve("shop", &own).await);
+    let lists = format!("static://?im={}&stray={}&mail={}", im.address(), stray.address(), shop.address());
+    let start = |log: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ms"));
+        command.args([
+            "gate",
+            "--registry",
+            &lists,
+            "--messages",
+            "im=2",
+            "--messages",
+            "stray=3",
+            "--messages",
+            "mail=4",
+        ]);
+        command.args([
+            "--echo",
+            "1",
+            "--timeout-ms",
+            "2000",
+            "--backend-ca",
+            &path("ca.pem"),
+            "--backend-domain",
+            "dev",
+        ]);
+        command.args(["--tcp", "127.0.0.1:0", "--rpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]).args(more);
+        Running::logged(command.env_remove("RUST_LOG"), path(log).as_ref())
+    };
+    let refusal = |answer: (u32, String), msg_id: u32| {
+        assert_eq!(answer.0, 0, "{answer:?}");
+        let refusal: Refusal = serde_json::from_str(&answer.1).unwrap();
+        assert_eq!((refusal.msg_id, refusal.code.as_ref()), (msg_id, "unavailable"), "{refusal:?}");
+        assert!(!refusal.message.contains("127.0.0.1") && !refusal.message.contains("TLS"), "{refusal:?}");
+    };
+
+    let gate = start("log", &["--cert", &path("gate.pem"), "--key", &path("gate.key")]);
+    let ca = path("ca.pem");
+    assert_eq!(ask_by_tls(&ca, &gate, 2, b"x").await, (2, "im-1: x".to_owned()));
+    refusal(ask_by_tls(&ca, &gate, 3, b"x").await, 3);
+    refusal(ask_by_tls(&ca, &gate, 4, b"x").await, 4);
+    assert_eq!(ask_by_tls(&ca, &gate, 2, b"still").await, (2, "im-1: still".to_owned()));
+    gate.stop();
+    let log = fs::read_to_string(path("log")).unwrap();
+    for words in [
+        format!(
+            "{} cannot be reached: TLS: the server's certificate is refused: it is signed by an authority",
+            stray.address()
+        ),
+        "its certificate is that of spiffe://dev/shop, localhost, spiffe://dev/mail is expected".to_owned(),
+    ] {
+        assert_eq!(log.matches(&words).count(), 1, "{words}: {log}");
+    }
+
+    // Back ends ask for a certificate: without one of its own, the gate is refused.
+    let gate = start("anonymous", &[]);
+    let mut client = Client::connect(&gate.address("TCP"));
+    refusal(client.ask(2, b"x"), 2);
+    assert_eq!(client.ask(1, b"alive"), (1, "alive".to_owned()));
+    gate.stop();
+    let log = fs::read_to_string(path("anonymous")).unwrap();
+    assert!(log.contains("the server refused our certificate: there was none, and it needs one"), "{log}");
 }
 
 #[test]
@@ -248,4 +349,6 @@ fn arguments_that_cannot_be_are_refused_with_the_remedy() {
     refused(&words(&["gate", "--registry", "memory://"]), &["--route", "--messages"]);
     refused(&words(&["gate", "--registry", "memory://", "--messages", "im"]), &["GROUP=ID,ID"]);
     refused(&words(&["gate", "--messages", "im=2"]), &["--registry", "--dinx"]);
+    let unnamed = ["gate", "--registry", "memory://", "--messages", "im=2", "--backend-ca", "ca.pem"];
+    refused(&words(&unnamed), &["backend-ca", "--backend-domain"]);
 }

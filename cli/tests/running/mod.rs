@@ -5,8 +5,10 @@
 pub(crate) mod cluster;
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -37,8 +39,16 @@ impl Running {
 
     /// The same for a command that becomes `ms`.
     pub(crate) fn run(command: &mut Command) -> Self {
-        let mut process =
-            command.env_remove("MS_REGISTRY").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Self::with_log(command, Stdio::null())
+    }
+
+    /// The same, with its log in this file.
+    pub(crate) fn logged(command: &mut Command, log: &Path) -> Self {
+        Self::with_log(command, File::create(log).unwrap().into())
+    }
+
+    fn with_log(command: &mut Command, log: Stdio) -> Self {
+        let mut process = command.env_remove("MS_REGISTRY").stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut said = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert!(said.contains(" ready: "), "{command:?}: it said {said:?}");

@@ -76,7 +76,20 @@ pub(crate) enum DialFailure {
     Refused,
     /// The server is registered in other scopes.
     OtherScope,
+    /// TLS failed: a side does not speak it, or a certificate is refused.
+    Tls,
     Other,
+}
+
+impl From<&io::Error> for DialFailure {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            // The kind of all errors of TLS.
+            io::ErrorKind::InvalidData => Self::Tls,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl From<Status> for DialError {
@@ -159,10 +172,7 @@ impl Connection {
         let address = target.address;
         let deadline = Instant::now() + config.connect_timeout.min(LONGEST);
         let unreachable = |error: io::Error| DialError {
-            kind: match error.kind() {
-                io::ErrorKind::ConnectionRefused => DialFailure::Refused,
-                _ => DialFailure::Other,
-            },
+            kind: (&error).into(),
             status: not_sent(Code::Unavailable, format!("{address} cannot be reached: {error}")),
         };
         let late = |_| {
@@ -213,9 +223,12 @@ impl Connection {
             compressions: preferred.into_iter().collect(),
             max_frame: config.max_frame as u32,
         };
-        let (inbound, hello) = task::shake_hands(&mut io, &hello, config.max_frame)
-            .await
-            .map_err(|reason| not_sent(Code::Unavailable, format!("{address} is no ms-rpc server: {reason}")))?;
+        // A server refuses the certificate of a client after the client's handshake.
+        let (inbound, hello) =
+            task::shake_hands(&mut io, &hello, config.max_frame).await.map_err(|error| DialError {
+                kind: (&error).into(),
+                status: not_sent(Code::Unavailable, format!("{address} is no ms-rpc server: {error}")),
+            })?;
         // A port may have been taken over by another environment's server of the same name.
         if let Some(scope) = scope
             && !hello.scopes.is_empty()

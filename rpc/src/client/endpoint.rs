@@ -86,10 +86,8 @@ struct Slot {
 struct Dialling {
     /// Runtime and begin of the dial that is under way.
     under_way: Option<(runtime::Id, Instant)>,
-    /// Message of the last dial, if it failed.
-    failed: Option<String>,
-    /// The last dial met a server of another scope, and a warning said so.
-    other_scope: bool,
+    /// Kind and message of the last dial, if it failed.
+    failed: Option<(DialFailure, String)>,
     redial: Redial,
     /// Incarnation of the server that the last connection met: it changes with each start.
     incarnation: u64,
@@ -122,7 +120,8 @@ impl Endpoint {
 
     /// Message of the last dial, if it [has failed](Self::has_failed).
     pub(crate) fn last_failure(&self) -> Option<String> {
-        self.slots.last().filter(|_| self.has_failed())?.lock().failed.clone()
+        let last = self.slots.last().filter(|_| self.has_failed())?.lock();
+        last.failed.as_ref().map(|(_, message)| message.clone())
     }
 
     /// The slot whose turn it is.
@@ -233,7 +232,8 @@ impl Endpoint {
     ) {
         let slot = &self.slots[at];
         let mut dialling = slot.lock();
-        dialling.failed = dialled.as_ref().err().map(|error| error.status.message().to_owned());
+        let now_failed = dialled.as_ref().err().map(|error| (error.kind, error.status.message().to_owned()));
+        let before = std::mem::replace(&mut dialling.failed, now_failed).map(|(kind, _)| kind);
         let failed = match dialled {
             Ok(connection) => {
                 let incarnation = connection.hello().incarnation;
@@ -252,12 +252,14 @@ impl Endpoint {
                 Some(error)
             }
         };
-        let other_scope = failed.as_ref().is_some_and(|error| error.kind == DialFailure::OtherScope);
-        let is_news = std::mem::replace(&mut dialling.other_scope, other_scope) != other_scope;
         drop(dialling);
         match &failed {
             None => info!("connected to {}", self.instance.address()),
-            Some(error) if other_scope && is_news => warn!(
+            // What does not pass by itself is said once.
+            Some(error) if error.kind == DialFailure::Tls && before != Some(error.kind) => {
+                warn!("{}: it is not called", error.status.message());
+            }
+            Some(error) if error.kind == DialFailure::OtherScope && before != Some(error.kind) => warn!(
                 "{}: it is not called; if it is another environment's server on a reused port, remove the instance from the \
                  registry, else start the server with this scope",
                 error.status.message()
@@ -306,7 +308,10 @@ impl Member for Endpoint {
 
     /// Permits a dial of a server that was of another scope.
     fn list_changed(&self) {
-        self.slots.iter().map(Slot::lock).filter(|slot| slot.other_scope).for_each(|mut slot| slot.redial.reset());
+        let slots = self.slots.iter().map(Slot::lock);
+        slots
+            .filter(|slot| matches!(slot.failed, Some((DialFailure::OtherScope, _))))
+            .for_each(|mut slot| slot.redial.reset());
     }
 
     /// All connections, if every slot has an open one.

@@ -32,19 +32,19 @@ pub(super) async fn shake_hands<T: Socket>(
     io: &mut T,
     hello: &ClientHello,
     max_frame: usize,
-) -> Result<(Inbound, ServerHello), String> {
+) -> io::Result<(Inbound, ServerHello)> {
     let mut writer = Writer::default();
     writer.buffer().data().extend_from_slice(&hello.to_frame());
-    poll_fn(|cx| writer.poll_write(io, cx)).await.map_err(|error| error.to_string())?;
+    poll_fn(|cx| writer.poll_write(io, cx)).await?;
     let mut inbound = Inbound::new(max_frame);
     loop {
-        while let Some(frame) = inbound.next_frame().map_err(|malformed| malformed.to_string())? {
-            if let Some(hello) = read_hello(&frame.header, &frame.body).map_err(|refused| refused.to_string())? {
+        while let Some(frame) = inbound.next_frame().map_err(io::Error::other)? {
+            if let Some(hello) = read_hello(&frame.header, &frame.body).map_err(io::Error::other)? {
                 return Ok((inbound, hello));
             }
         }
-        if poll_fn(|cx| poll_fill(&mut inbound, io, cx)).await.map_err(|error| error.to_string())? == 0 {
-            return Err("it closed the connection".to_owned());
+        if poll_fn(|cx| poll_fill(&mut inbound, io, cx)).await? == 0 {
+            return Err(io::Error::other("it closed the connection"));
         }
     }
 }
