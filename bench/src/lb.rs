@@ -109,9 +109,9 @@ pub(crate) fn serve(front: &LbFront) -> Result<(), Failure> {
         let registry = ms_register::connect(&format!("static://{}", front.back_ends)).await?;
         let choice = Choice::Balanced(Balancer::RoundRobin.into(), KeySource::None);
         let routes = Routes::new(&registry, vec![Rule::new(".*", "back", choice)?], &EjectionConfig::default())?;
+        routes.settle(Duration::from_secs(3)).await;
         let proxy = Proxy::new(routes, ProxyConfig::default());
         let server = HttpServer::bind(front.listen).await?.body_pause(proxy.silence());
-        proxy.settle(Duration::from_secs(3)).await;
         server.serve(proxy.router(), std::future::pending()).await;
         Ok(())
     })

@@ -9,36 +9,27 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Counters of one service.
 #[derive(Clone, Debug)]
 pub(crate) struct Meter {
-    answers: [Handle; 5],
-    retries: Handle,
-}
-
-#[derive(Clone)]
-struct Handle(Counter);
-
-impl std::fmt::Debug for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Counter")
-    }
+    answers: [Counter; 5],
+    retries: Counter,
 }
 
 impl Meter {
     pub(crate) fn new(service: &str) -> Self {
         let service = service.to_owned();
-        let answers = CLASSES.map(|class| Handle(counter!(REQUESTS, "service" => service.clone(), "status" => class)));
-        let retries = Handle(counter!("ms_lb_retries_total", "service" => service));
+        let answers = CLASSES.map(|class| counter!(REQUESTS, "service" => service.clone(), "status" => class));
+        let retries = counter!("ms_lb_retries_total", "service" => service);
         Self { answers, retries }
     }
 
     /// Counts an answer to a client.
     pub(crate) fn answered(&self, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
-        self.answers[class].0.increment(1);
+        self.answers[class].increment(1);
     }
 
     /// Counts a try after the first.
     pub(crate) fn retried(&self) {
-        self.retries.0.increment(1);
+        self.retries.increment(1);
     }
 }
 

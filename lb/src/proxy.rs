@@ -6,15 +6,16 @@ mod body;
 mod headers;
 mod tunnel;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
     http::{
-        Method, StatusCode, Version,
+        Method, StatusCode, Uri, Version,
         header::{AUTHORIZATION, HOST},
         request::Parts,
+        uri::{PathAndQuery, Scheme},
     },
     response::Response,
 };
@@ -76,9 +77,10 @@ impl Default for ProxyConfig {
 ///
 /// It is tried elsewhere, on up to three instances, if no connection came about, or if it is GET or HEAD and the connection ended before
 /// the answer began.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Proxy(Arc<Inner>);
 
+#[derive(Debug)]
 struct Inner {
     routes: Routes,
     client: Client<HttpConnector, Lent>,
@@ -109,55 +111,34 @@ impl Proxy {
         self.0.config.silence
     }
 
-    /// Waits until the registry has told of each service, at most for this long.
-    pub async fn settle(&self, within: Duration) {
-        self.0.routes.settle(within).await;
-    }
-
     /// The proxy as routes of an HTTP server, which finds the client's address as `ConnectInfo` in the extensions of a request.
     pub fn router(&self) -> Router {
         Router::new().fallback(handle).with_state(self.clone())
     }
 }
 
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxy").field("routes", &self.0.routes).field("config", &self.0.config).finish_non_exhaustive()
-    }
-}
-
 async fn handle(State(proxy): State<Proxy>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    if parts.method == Method::CONNECT {
+        crate::meter::unrouted();
+        return refusal(StatusCode::METHOD_NOT_ALLOWED, "no tunnels are made by CONNECT");
+    }
     let text = parts.uri.path_and_query().map_or("", |asked| asked.as_str());
     let Some(route) = proxy.0.routes.find(text) else {
         crate::meter::unrouted();
         return refusal(StatusCode::NOT_FOUND, &format!("no rule matches {text}"));
     };
-    let response = proxy.0.answer(route, parts, Source::new(body)).await;
+    let response = if headers::has_been_here(&parts.headers, &proxy.0.name) {
+        refusal(StatusCode::LOOP_DETECTED, "a rule leads back to this load balancer")
+    } else {
+        let outgoing = proxy.0.outgoing(route, parts, Source::new(body));
+        attempt::answer(&proxy.0, route, outgoing).await
+    };
     route.meter().answered(response.status());
     response
 }
 
-/// A request as it is sent to each of the back ends that are tried.
-struct Outgoing {
-    parts: Parts,
-    body: Source,
-    key: Option<Vec<u8>>,
-    /// The client's side of an upgrade that it asks for.
-    upgrade: Option<OnUpgrade>,
-}
-
 impl Inner {
-    async fn answer(&self, route: &Route, parts: Parts, body: Source) -> Response {
-        if parts.method == Method::CONNECT {
-            return refusal(StatusCode::METHOD_NOT_ALLOWED, "no tunnels are made by CONNECT");
-        }
-        if headers::has_been_here(&parts.headers, &self.name) {
-            return refusal(StatusCode::LOOP_DETECTED, "a rule leads back to this load balancer");
-        }
-        attempt::answer(self, route, self.outgoing(route, parts, body)).await
-    }
-
     /// The request without what was meant for this hop, and with what this hop knows.
     fn outgoing(&self, route: &Route, mut parts: Parts, body: Source) -> Outgoing {
         let client = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
@@ -167,9 +148,10 @@ impl Inner {
             KeySource::Url => parts.uri.path_and_query().map(|asked| asked.as_str().as_bytes().to_vec()),
             KeySource::Header(name) => parts.headers.get(name).map(|value| value.as_bytes().to_vec()),
         };
-        let is_upgradable = parts.method == Method::GET && parts.version == Version::HTTP_11;
-        let asked = if is_upgradable { headers::websocket(&parts.headers) } else { None };
-        let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| asked.is_some());
+        let is_upgrade = parts.method == Method::GET
+            && parts.version == Version::HTTP_11
+            && headers::asks_for_websocket(&parts.headers);
+        let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| is_upgrade);
         let headers = &mut parts.headers;
         // A target in absolute form names the host, whatever `Host` says (RFC 9112, section 3.2.2).
         if let Some(host) = parts.uri.authority().and_then(|authority| authority.as_str().parse().ok()) {
@@ -181,9 +163,31 @@ impl Inner {
         }
         headers::forwarded(headers, client, self.config.scheme);
         headers::via(headers, parts.version, &self.name);
-        if let Some(asked) = asked.filter(|_| upgrade.is_some()) {
-            headers::upgrade(headers, asked);
+        if upgrade.is_some() {
+            headers::upgrade(headers);
         }
+        parts.version = Version::HTTP_11;
+        // They are about the client's connection.
+        parts.extensions.clear();
         Outgoing { parts, body, key, upgrade }
+    }
+}
+
+/// A request as it is sent to each of the back ends that are tried.
+struct Outgoing {
+    parts: Parts,
+    body: Source,
+    key: Option<Vec<u8>>,
+    /// The client's side of an upgrade that it asks for.
+    upgrade: Option<OnUpgrade>,
+}
+
+impl Outgoing {
+    /// The request for the back end at this address; `None` if that is no address.
+    fn to(&self, address: &str) -> Option<Request<Lent>> {
+        let mut parts = self.parts.clone();
+        let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        parts.uri = Uri::builder().scheme(Scheme::HTTP).authority(address).path_and_query(target).build().ok()?;
+        Some(Request::from_parts(parts, self.body.lend()))
     }
 }

@@ -12,7 +12,7 @@ use ms_rpc::{EjectionConfig, Outcome, Pick, Picker, Status};
 
 use crate::{
     meter::Meter,
-    rule::{self, Choice, KeySource, Rule},
+    rule::{Choice, KeySource, Rule},
 };
 
 /// Time for the first list of a registry, when a request comes before it.
@@ -109,7 +109,7 @@ impl Routes {
 
     /// The first route whose rule matches.
     pub(crate) fn find(&self, text: &str) -> Option<&Route> {
-        rule::first(self.0.iter().map(|route| &route.rule), text).map(|index| &self.0[index])
+        self.0.iter().find(|route| route.rule.matches(text))
     }
 }
 
@@ -162,11 +162,12 @@ impl Route {
     }
 
     /// As [`choose_now`](Self::choose_now), but waits for the registry's first list.
-    pub(crate) async fn choose(&self, key: Option<&[u8]>, avoid: &[&str]) -> Result<Chosen, String> {
-        match (self.choose_now(key, avoid), &self.members) {
+    pub(crate) async fn choose(&self, key: Option<&[u8]>, avoid: &[String]) -> Result<Chosen, String> {
+        let avoid: Vec<_> = avoid.iter().map(String::as_str).collect();
+        match (self.choose_now(key, &avoid), &self.members) {
             (Err(_), Members::Balanced(picker)) => {
                 picker.wait_ready(FIRST_LIST).await.map_err(|status| status.message().to_owned())?;
-                self.choose_now(key, avoid)
+                self.choose_now(key, &avoid)
             }
             (chosen, _) => chosen,
         }

@@ -1,6 +1,6 @@
 //! The TOML form: any registry, any balancer. Pure.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt::Display, net::SocketAddr, time::Duration};
 
 use axum::http::HeaderName;
 use ms_register::Instance;
@@ -12,37 +12,21 @@ use crate::{
     rule::{Choice, KeySource, Rule},
 };
 
-/// An HTTP load balancer.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+/// An HTTP load balancer, of a file whose values are all checked.
+#[derive(Clone, Debug)]
 pub struct Settings {
-    /// Address to listen on. Default 127.0.0.1:30000.
-    #[serde(default = "listen")]
+    /// Address to listen on.
     pub listen: SocketAddr,
     /// URL of the registry of the services.
     pub registry: String,
-    /// Balancer of rules that name none. Default `p2c`.
-    #[serde(default)]
-    balancer: Option<String>,
-    /// Time within which a back end is connected, in milliseconds. Default 1,000; 1 to 60,000.
-    #[serde(default)]
-    connect_timeout_ms: Option<u64>,
-    /// Longest silence of a back end, in milliseconds: before its answer begins, and between two parts of one. Default 60,000; 1 ms to
-    /// a day.
-    #[serde(default)]
-    timeout_ms: Option<u64>,
-    /// Longest silence of both sides of an upgraded connection, in milliseconds. Default 600,000; 1 ms to a day.
-    #[serde(default)]
-    tunnel_timeout_ms: Option<u64>,
-    /// Calls without an answer, in a row, after which a back end is left out for a while. Default 5; at least 1.
-    #[serde(default)]
-    eject_after: Option<u32>,
     /// Entry of the balancer itself; none by default.
-    #[serde(default)]
     pub register: Option<OwnEntry>,
-    /// The rules: the first match wins.
-    #[serde(default, rename = "rule")]
-    rules: Vec<RuleSettings>,
+    /// The rules, at least one: the first match wins.
+    pub rules: Vec<Rule>,
+    /// Times of the proxy.
+    pub proxy: ProxyConfig,
+    /// Ejection of back ends that do not answer.
+    pub ejection: EjectionConfig,
 }
 
 /// Entry of a load balancer in a registry.
@@ -50,34 +34,45 @@ pub struct Settings {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OwnEntry {
     /// URL of the registry. Default: that of the services.
-    #[serde(default)]
     pub registry: Option<String>,
     /// Service under which it is listed.
     pub service: String,
     /// Address under which clients reach it, as HOST:PORT. Default: where it listens.
-    #[serde(default)]
     advertise: Option<String>,
     /// Its id. Default: the address.
-    #[serde(default)]
     id: Option<String>,
     /// Its weight. Default 1.
-    #[serde(default)]
     weight: Option<f64>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// The keys of the file, as `docs/load-balancer.md` describes them.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RuleSettings {
+struct File {
+    #[serde(default = "listen")]
+    listen: SocketAddr,
+    registry: String,
+    #[serde(default = "balancer")]
+    balancer: String,
+    connect_timeout_ms: Option<u64>,
+    timeout_ms: Option<u64>,
+    tunnel_timeout_ms: Option<u64>,
+    eject_after: Option<u32>,
+    register: Option<OwnEntry>,
+    #[serde(default, rename = "rule")]
+    rules: Vec<FileRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct FileRule {
     #[serde(rename = "match")]
     pattern: String,
     service: String,
     #[serde(default)]
     master: bool,
-    #[serde(default)]
     balancer: Option<String>,
-    #[serde(default)]
     key: Option<String>,
-    #[serde(default)]
     address_from: Option<String>,
 }
 
@@ -88,6 +83,19 @@ pub struct SettingsError(String);
 
 const DAY: u64 = 24 * 60 * 60 * 1_000;
 
+fn listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 30_000))
+}
+
+fn balancer() -> String {
+    "p2c".to_owned()
+}
+
+/// Makes an error about this key.
+fn about<E: Display>(key: &str) -> impl Fn(E) -> SettingsError {
+    move |error| SettingsError(format!("{key}: {error}"))
+}
+
 impl Settings {
     /// Parses TOML.
     ///
@@ -95,88 +103,61 @@ impl Settings {
     /// Text that is no TOML, a key that is not known, a value of another kind or out of its range; the error names the key.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
         let parsed = toml::Deserializer::parse(text).map_err(|error| SettingsError(error.to_string()))?;
-        let settings: Self = serde_path_to_error::deserialize(parsed).map_err(|error| {
+        let file: File = serde_path_to_error::deserialize(parsed).map_err(|error| {
             let (path, inner) = (error.path().to_string(), error.inner().message());
             SettingsError(if path == "." { inner.to_owned() } else { format!("{path}: {inner}") })
         })?;
-        if settings.rules.is_empty() {
-            return Err(SettingsError("rule: there is none: give at least one [[rule]]".to_owned()));
+        if file.rules.is_empty() {
+            return Err(about("rule")("there is none: give at least one [[rule]]"));
         }
-        settings.rules()?;
-        settings.proxy()?;
-        settings.ejection()?;
-        Ok(settings)
-    }
-
-    /// The rules in their order.
-    ///
-    /// # Errors
-    /// A rule that cannot be used.
-    pub fn rules(&self) -> Result<Vec<Rule>, SettingsError> {
-        let default = self.balancer.as_deref().unwrap_or("p2c");
-        let rules = self.rules.iter().enumerate();
-        let compiled = rules.map(|(index, rule)| {
-            rule.compiled(default).map_err(|reason| SettingsError(format!("rule[{index}].{reason}")))
-        });
-        compiled.collect()
-    }
-
-    /// Times of the proxy.
-    ///
-    /// # Errors
-    /// A time out of its range.
-    pub fn proxy(&self) -> Result<ProxyConfig, SettingsError> {
-        let time = |key: &str, value: Option<u64>, most: u64, default: Duration| match value {
-            None => Ok(default),
-            Some(millis) if (1..=most).contains(&millis) => Ok(Duration::from_millis(millis)),
-            Some(millis) => Err(SettingsError(format!("{key}: {millis} is not one of 1 to {most}"))),
-        };
-        let default = ProxyConfig::default();
-        Ok(ProxyConfig {
-            connect: time("connect-timeout-ms", self.connect_timeout_ms, 60_000, default.connect)?,
-            silence: time("timeout-ms", self.timeout_ms, DAY, default.silence)?,
-            tunnel: time("tunnel-timeout-ms", self.tunnel_timeout_ms, DAY, default.tunnel)?,
-            ..default
-        })
-    }
-
-    /// Ejection of back ends that do not answer.
-    ///
-    /// # Errors
-    /// A number out of its range.
-    pub fn ejection(&self) -> Result<EjectionConfig, SettingsError> {
+        let rules = file.rules.iter().enumerate().map(|(index, rule)| rule.compiled(index, &file.balancer));
+        let rules = rules.collect::<Result<_, _>>()?;
+        let mut proxy = ProxyConfig::default();
+        for (key, millis, most, time) in [
+            ("connect-timeout-ms", file.connect_timeout_ms, 60_000, &mut proxy.connect),
+            ("timeout-ms", file.timeout_ms, DAY, &mut proxy.silence),
+            ("tunnel-timeout-ms", file.tunnel_timeout_ms, DAY, &mut proxy.tunnel),
+        ] {
+            let Some(millis) = millis else { continue };
+            if !(1..=most).contains(&millis) {
+                return Err(about(key)(format!("{millis} is not one of 1 to {most}")));
+            }
+            *time = Duration::from_millis(millis);
+        }
         let mut ejection = EjectionConfig::default();
-        if let Some(failures) = self.eject_after {
+        if let Some(failures) = file.eject_after {
             ejection.consecutive_failures = failures;
         }
-        ejection.check().map_err(|error| SettingsError(format!("eject-after: {error}")))?;
-        Ok(ejection)
+        ejection.check().map_err(about("eject-after"))?;
+        Ok(Self { listen: file.listen, registry: file.registry, register: file.register, rules, proxy, ejection })
     }
 }
 
-impl RuleSettings {
-    /// The reason for an error begins with the key.
-    fn compiled(&self, default: &str) -> Result<Rule, String> {
-        let rule = Rule::new(&self.pattern, &self.service, self.choice(default)?);
-        Ok(rule.map_err(|error| format!("match: {error}"))?.address_from(self.address_from.clone()))
+impl FileRule {
+    fn compiled(&self, index: usize, default: &str) -> Result<Rule, SettingsError> {
+        let key = |key: &str| format!("rule[{index}].{key}");
+        let choice = self.choice(default).map_err(|(wrong, reason)| about(&key(wrong))(reason))?;
+        let rule = Rule::new(&self.pattern, &self.service, choice).map_err(about(&key("match")))?;
+        Ok(rule.address_from(self.address_from.clone()))
     }
 
-    fn choice(&self, default: &str) -> Result<Choice, String> {
+    /// An error is a key, and what is wrong with it.
+    fn choice(&self, default: &str) -> Result<Choice, (&'static str, String)> {
         if self.master {
             return match (&self.balancer, &self.key) {
                 (None, None) => Ok(Choice::Master),
-                _ => Err("master: a rule for the master has no balancer and no key".to_owned()),
+                _ => Err(("master", "a rule for the master has no balancer and no key".to_owned())),
             };
         }
         let name = self.balancer.as_deref().unwrap_or(default);
-        let balancing: Balancing = name.parse().map_err(|error| format!("balancer: {error}"))?;
+        let balancing: Balancing = name.parse().map_err(|error| ("balancer", format!("{error}")))?;
         let key = match self.key.as_deref() {
             None => KeySource::of(name),
             Some("client") => KeySource::Client,
             Some("url") => KeySource::Url,
             Some(key) => match key.strip_prefix("header:").map(str::parse::<HeaderName>) {
                 Some(Ok(name)) => KeySource::Header(name),
-                _ => return Err(format!("key: {key:?} is none of client, url, header:NAME")),
+                _ => return Err(("key", format!("{key:?} is none of client, url, header:NAME"))),
             },
         };
         Ok(Choice::Balanced(balancing, key))
@@ -187,15 +168,13 @@ impl OwnEntry {
     /// The entry of a balancer that listens on this address.
     ///
     /// # Errors
-    /// An address that is none, and a weight that is none.
+    /// An address that is none, or that nobody can call, and a weight that is none.
     pub fn instance(&self, listening: SocketAddr) -> Result<Instance, SettingsError> {
         let mut instance = match &self.advertise {
-            Some(address) => Instance::from_address(address)
-                .map_err(|error| SettingsError(format!("register.advertise: {error}")))?,
+            Some(address) => Instance::from_address(address).map_err(about("register.advertise"))?,
             None if listening.ip().is_unspecified() => {
-                let text =
-                    format!("register.advertise: nobody can call {listening}: give an address that clients reach");
-                return Err(SettingsError(text));
+                let text = format!("nobody can call {listening}: give an address that clients reach");
+                return Err(about("register.advertise")(text));
             }
             None => Instance::new(listening.ip().to_string(), listening.port()),
         };
@@ -204,16 +183,12 @@ impl OwnEntry {
         }
         match self.weight {
             Some(weight) if !weight.is_finite() || weight <= 0.0 => {
-                Err(SettingsError(format!("register.weight: {weight} is no number above 0")))
+                Err(about("register.weight")(format!("{weight} is no number above 0")))
             }
             Some(weight) => Ok(instance.with_weight(weight)),
             None => Ok(instance),
         }
     }
-}
-
-fn listen() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 30_000))
 }
 
 #[cfg(test)]
@@ -226,21 +201,21 @@ mod tests {
     fn a_file_gives_what_it_says_and_defaults_for_the_rest() {
         let settings = Settings::parse(RULE).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:30000");
-        assert_eq!(settings.rules().unwrap()[0].choice, Choice::Balanced("p2c".parse().unwrap(), KeySource::None));
-        assert_eq!(settings.proxy().unwrap(), ProxyConfig::default());
+        assert_eq!(settings.rules[0].choice, Choice::Balanced("p2c".parse().unwrap(), KeySource::None));
+        assert_eq!(settings.proxy, ProxyConfig::default());
         let text = "listen = '[::1]:80'\nregistry = 'etcd://h:1'\nbalancer = 'key-hash'\ntimeout-ms = 5\n\
             [register]\nservice = 'front'\nadvertise = 'front.example:80'\nweight = 2\n\
             [[rule]]\nmatch = '/a'\nservice = 'a'\nmaster = true\n\
             [[rule]]\nmatch = '/b'\nservice = 'b'\nbalancer = 'consistent-hash'\nkey = 'header:x-user'\naddress-from = 'mq.http'\n\
             [[rule]]\nmatch = '/c'\nservice = 'c'\n";
         let settings = Settings::parse(text).unwrap();
-        let rules = settings.rules().unwrap();
+        let rules = &settings.rules;
         assert_eq!(rules[0].choice, Choice::Master);
         let header = KeySource::Header(HeaderName::from_static("x-user"));
         assert_eq!(rules[1].choice, Choice::Balanced("consistent-hash".parse().unwrap(), header));
         assert_eq!(rules[1].address_from.as_deref(), Some("mq.http"));
         assert_eq!(rules[2].choice, Choice::Balanced("key-hash".parse().unwrap(), KeySource::Url));
-        assert_eq!(settings.proxy().unwrap().silence, Duration::from_millis(5));
+        assert_eq!(settings.proxy.silence, Duration::from_millis(5));
         let instance = settings.register.unwrap().instance(settings.listen).unwrap();
         assert_eq!((instance.address().as_str(), instance.weight()), ("front.example:80", 2.0));
     }

@@ -8,3 +8,5 @@ mod requests;
 mod streams;
 #[path = "proxy/support/mod.rs"]
 mod support;
+#[path = "proxy/tls.rs"]
+mod tls;

@@ -57,14 +57,14 @@ pub(super) async fn run(args: HttpArgs) -> Result<(), Box<dyn Error>> {
     // The token is this door's, and no business of the services.
     plan.proxy.keeps_authorization = door.tokens.is_some();
     let routes = Routes::new(&services, std::mem::take(&mut plan.rules), &plan.ejection)?;
-    let proxy = Proxy::new(routes, plan.proxy.clone());
+    let proxy = Proxy::new(routes.clone(), plan.proxy.clone());
     let mut server = HttpServer::bind(plan.listen).await.map_err(|error| format!("http: {}: {error}", plan.listen))?;
     server = server.body_pause(proxy.silence());
     if let Some(tls) = &door.tls {
         server = server.tls(tls);
     }
     let listening = server.address();
-    proxy.settle(SETTLE).await;
+    routes.settle(SETTLE).await;
     let router = match &door.tokens {
         Some(_) => door.access().guard(proxy.router()),
         // Browsers are clients of a load balancer.

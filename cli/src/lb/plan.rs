@@ -70,16 +70,16 @@ impl Plan {
         let about = |error: &dyn Error| format!("config: {}: {error}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| about(&error))?;
         let settings = Settings::parse(&text).map_err(|error| about(&error))?;
-        let own = match settings.register.clone() {
+        let own = match settings.register {
             Some(own) => Own::Settings(own.registry.clone().unwrap_or_else(|| settings.registry.clone()), own),
             None => Own::None,
         };
         Ok(Self {
             listen: listen.unwrap_or(settings.listen),
-            rules: settings.rules()?,
-            proxy: settings.proxy()?,
-            ejection: settings.ejection()?,
             registry: settings.registry,
+            rules: settings.rules,
+            proxy: settings.proxy,
+            ejection: settings.ejection,
             own,
         })
     }

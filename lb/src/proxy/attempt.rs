@@ -1,27 +1,27 @@
 //! Tries of one request: at most three, each at another instance.
 
-use std::{pin::pin, time::Instant as Clock};
+use std::{error::Error, time::Instant};
 
 use axum::{
     body::Body,
-    http::{
-        Method, Request, Response, StatusCode, Uri, Version,
-        uri::{Authority, PathAndQuery, Scheme},
-    },
+    http::{Method, Response, StatusCode},
 };
 use hyper::body::Incoming;
 use ms_rpc::Outcome;
-use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::{Inner, Outgoing, answer, answer::refusal, body::Lent, tunnel};
+use super::{Inner, Outgoing, answer, answer::refusal, tunnel};
 use crate::routes::{Chosen, Route};
 
 /// Tries of one request.
 const TRIES: usize = 3;
 
-/// End of a try without an answer.
+/// End of a try, or of all of them, without an answer.
 enum Failed {
+    /// No instance can be chosen.
+    Nobody(String),
+    /// The instance has no address that can be asked.
+    Unaddressed(String),
     /// No connection came about: nothing was sent.
     Unconnected(String),
     /// The connection ended before the answer began.
@@ -32,102 +32,97 @@ enum Failed {
     Late,
 }
 
+impl Failed {
+    /// Returns true if the request can be sent to another instance.
+    fn may_repeat(&self, outgoing: &Outgoing) -> bool {
+        let is_harmless = match self {
+            Self::Unconnected(_) => true,
+            Self::Broken(_) => matches!(outgoing.parts.method, Method::GET | Method::HEAD),
+            Self::Nobody(_) | Self::Unaddressed(_) | Self::Client | Self::Late => false,
+        };
+        is_harmless && outgoing.body.is_whole()
+    }
+
+    fn refusal(self, proxy: &Inner, service: &str) -> Response<Body> {
+        let (status, text) = match self {
+            Self::Nobody(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+            Self::Unaddressed(reason) => (StatusCode::BAD_GATEWAY, reason),
+            Self::Unconnected(reason) => (StatusCode::BAD_GATEWAY, format!("`{service}` cannot be reached: {reason}")),
+            Self::Broken(reason) => (StatusCode::BAD_GATEWAY, format!("`{service}` broke the connection: {reason}")),
+            Self::Client => (StatusCode::BAD_REQUEST, "the body of the request broke off".to_owned()),
+            Self::Late => {
+                let text = format!("`{service}` says nothing for {:?}", proxy.config.silence);
+                (StatusCode::GATEWAY_TIMEOUT, text)
+            }
+        };
+        refusal(status, &text)
+    }
+}
+
+/// The answer of the first instance that gives one, or the reason why none does.
 pub(super) async fn answer(proxy: &Inner, route: &Route, mut outgoing: Outgoing) -> Response<Body> {
-    let deadline = Instant::now() + proxy.config.silence;
     let mut tried: Vec<String> = Vec::new();
     let mut last: Option<Failed> = None;
-    while tried.len() < TRIES {
-        let chosen = {
-            let avoid: Vec<_> = tried.iter().map(String::as_str).collect();
-            route.choose(outgoing.key.as_deref(), &avoid).await
-        };
-        let chosen = match chosen {
+    let failed = loop {
+        let chosen = match route.choose(outgoing.key.as_deref(), &tried).await {
             Ok(chosen) => chosen,
-            Err(reason) if last.is_none() => return refusal(StatusCode::SERVICE_UNAVAILABLE, &reason),
-            Err(_) => break,
+            Err(reason) => break last.unwrap_or(Failed::Nobody(reason)),
         };
-        let is_again = tried.iter().any(|id| id == chosen.instance().id());
-        // There is no other, and this one was not to be reached a moment ago.
-        if is_again && matches!(last, Some(Failed::Unconnected(_))) {
-            break;
+        let id = chosen.instance().id();
+        // There is no other, and this one could not be reached a moment ago.
+        if tried.iter().any(|tried| tried == id)
+            && let Some(failed @ Failed::Unconnected(_)) = last
+        {
+            break failed;
         }
         if !tried.is_empty() {
             route.meter().retried();
         }
-        tried.push(chosen.instance().id().to_owned());
-        let request = match request(route, &chosen, &outgoing) {
-            Ok(request) => request,
-            Err(reason) => return refusal(StatusCode::BAD_GATEWAY, &reason),
-        };
-        let began = Clock::now();
-        let failed = match send(proxy, request, deadline, &outgoing).await {
-            Ok(response) => return deliver(proxy, (response, chosen, began), &mut outgoing),
+        tried.push(id.to_owned());
+        let failed = match ask(proxy, route, chosen, &mut outgoing).await {
+            Ok(response) => return response,
             Err(failed) => failed,
         };
-        match &failed {
-            Failed::Client => return refusal(StatusCode::BAD_REQUEST, "the body of the request broke off"),
-            Failed::Unconnected(reason) => {
-                debug!("`{}` {} cannot be reached: {reason}", route.service(), chosen.instance().id());
-                chosen.finish(Outcome::NotSent, began.elapsed());
-            }
-            Failed::Broken(_) | Failed::Late => chosen.finish(Outcome::Unknown, began.elapsed()),
+        if tried.len() == TRIES || !failed.may_repeat(&outgoing) {
+            break failed;
         }
-        let is_safe = matches!(outgoing.parts.method, Method::GET | Method::HEAD);
-        let may_repeat = match failed {
-            Failed::Unconnected(_) => outgoing.body.is_whole(),
-            Failed::Broken(_) => is_safe && outgoing.body.is_whole(),
-            Failed::Client | Failed::Late => false,
-        };
         last = Some(failed);
-        if !may_repeat {
-            break;
-        }
-    }
-    let service = route.service();
-    match last {
-        Some(Failed::Late) => {
-            let text = format!("`{service}` says nothing for {:?}", proxy.config.silence);
-            refusal(StatusCode::GATEWAY_TIMEOUT, &text)
-        }
-        Some(Failed::Unconnected(reason)) => {
-            refusal(StatusCode::BAD_GATEWAY, &format!("`{service}` cannot be reached: {reason}"))
-        }
-        Some(Failed::Broken(reason)) => {
-            refusal(StatusCode::BAD_GATEWAY, &format!("`{service}` broke the connection: {reason}"))
-        }
-        Some(Failed::Client) | None => refusal(StatusCode::BAD_GATEWAY, &format!("`{service}` does not answer")),
-    }
+    };
+    failed.refusal(proxy, route.service())
 }
 
-async fn send(
-    proxy: &Inner,
-    request: Request<Lent>,
-    deadline: Instant,
-    outgoing: &Outgoing,
-) -> Result<Response<Incoming>, Failed> {
-    let mut answered = pin!(proxy.client.request(request));
-    let mut deadline = deadline;
-    let ended = loop {
-        match timeout_at(deadline, answered.as_mut()).await {
-            Ok(ended) => break Ok(ended),
-            // A long body is on its way.
-            Err(_) => match outgoing.body.due(proxy.config.silence).filter(|due| *due > deadline) {
-                Some(due) => deadline = due,
-                None => break Err(()),
-            },
-        }
+/// Asks an instance, and reports to its balancer how that ended.
+async fn ask(proxy: &Inner, route: &Route, chosen: Chosen, outgoing: &mut Outgoing) -> Result<Response<Body>, Failed> {
+    let address = route.address(chosen.instance()).map_err(Failed::Unaddressed)?;
+    let request = outgoing
+        .to(&address)
+        .ok_or_else(|| Failed::Unaddressed(format!("`{}` lists {address:?}, which is no address", route.service())))?;
+    let began = Instant::now();
+    let ended = tokio::select! {
+        biased;
+        ended = proxy.client.request(request) => Some(ended),
+        () = outgoing.body.unread_for(proxy.config.silence) => None,
     };
-    match ended {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(_)) if outgoing.body.is_broken() => Err(Failed::Client),
-        Ok(Err(error)) if error.is_connect() => Err(Failed::Unconnected(reason(&error))),
-        Ok(Err(error)) => Err(Failed::Broken(reason(&error))),
-        Err(()) => Err(Failed::Late),
-    }
+    let failed = match ended {
+        Some(Ok(response)) => return Ok(deliver(proxy, response, (chosen, began), outgoing)),
+        Some(Err(_)) if outgoing.body.is_broken() => return Err(Failed::Client),
+        Some(Err(error)) if error.is_connect() => Failed::Unconnected(reason(&error)),
+        Some(Err(error)) => Failed::Broken(reason(&error)),
+        None => Failed::Late,
+    };
+    let outcome = match &failed {
+        Failed::Unconnected(reason) => {
+            debug!("`{}` {} cannot be reached: {reason}", route.service(), chosen.instance().id());
+            Outcome::NotSent
+        }
+        _ => Outcome::Unknown,
+    };
+    chosen.finish(outcome, began.elapsed());
+    Err(failed)
 }
 
 /// The innermost reason: the outer ones say no more than that there is one.
-fn reason(error: &dyn std::error::Error) -> String {
+fn reason(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
@@ -135,28 +130,11 @@ fn reason(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
-fn request(route: &Route, chosen: &Chosen, outgoing: &Outgoing) -> Result<Request<Lent>, String> {
-    let address = route.address(chosen.instance())?;
-    let authority = Authority::try_from(address.as_ref())
-        .map_err(|_| format!("`{}` lists {address:?}, which is no address", route.service()))?;
-    let Outgoing { parts, body, .. } = outgoing;
-    let mut target = axum::http::uri::Parts::default();
-    target.scheme = Some(Scheme::HTTP);
-    target.authority = Some(authority);
-    target.path_and_query = Some(parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
-    let uri = Uri::from_parts(target).map_err(|error| error.to_string())?;
-    let mut request = Request::new(body.lend());
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = uri;
-    *request.version_mut() = Version::HTTP_11;
-    *request.headers_mut() = parts.headers.clone();
-    Ok(request)
-}
-
 /// The answer for the client: with a tunnel behind it, if both sides agreed on one.
 fn deliver(
     proxy: &Inner,
-    (response, chosen, began): (Response<Incoming>, Chosen, Clock),
+    response: Response<Incoming>,
+    (chosen, began): (Chosen, Instant),
     outgoing: &mut Outgoing,
 ) -> Response<Body> {
     let took = began.elapsed();

@@ -2,50 +2,41 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::body::{Body, Bytes};
-use hyper::body::{Body as _, Frame, SizeHint};
-use tokio::time::Instant;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::{Instant, sleep_until};
 
-/// The body, or none.
-pub(super) struct Source(Option<Arc<Shared>>);
-
-struct Shared {
-    body: Mutex<Body>,
-    progress: Mutex<Progress>,
-    /// A part of it has been read.
-    is_begun: AtomicBool,
-    /// The body ended in an error: the client has left, or was too slow.
-    is_broken: AtomicBool,
-}
-
-/// How far a body has come on its way.
-#[derive(Clone, Copy)]
-struct Progress {
-    /// Time of the last part.
-    at: Instant,
-    /// The back end has asked for a part that the client has not sent yet.
-    waits_for_client: bool,
-}
+/// The body, for all tries of a request.
+pub(super) struct Source(Arc<Mutex<State>>);
 
 /// The body, for one try.
-pub(super) struct Lent(Option<Arc<Shared>>);
+pub(super) struct Lent(Arc<Mutex<State>>);
+
+struct State {
+    body: Body,
+    /// A part of it has been read.
+    is_begun: bool,
+    /// The body ended in an error: the client has left, or was too slow.
+    is_broken: bool,
+    /// The back end has asked for a part that the client has not sent yet.
+    waits_for_client: bool,
+    /// Time at which the back end last asked for a part; before that, the arrival of the request.
+    asked: Instant,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Source {
     pub(super) fn new(body: Body) -> Self {
-        let (is_begun, is_broken) = (AtomicBool::new(false), AtomicBool::new(false));
-        let shared = |body| {
-            let progress = Mutex::new(Progress { at: Instant::now(), waits_for_client: false });
-            Arc::new(Shared { body: Mutex::new(body), progress, is_begun, is_broken })
-        };
-        Self((!body.is_end_stream()).then(|| shared(body)))
+        let (is_begun, is_broken, waits_for_client, asked) = (false, false, false, Instant::now());
+        Self(Arc::new(Mutex::new(State { body, is_begun, is_broken, waits_for_client, asked })))
     }
 
     pub(super) fn lend(&self) -> Lent {
@@ -54,30 +45,28 @@ impl Source {
 
     /// Returns true if another try can send all of it.
     pub(super) fn is_whole(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| !shared.is_begun.load(Ordering::Acquire))
-    }
-
-    /// Time until which a back end may stay silent, if that is at most `silence` at a time. While the client is slow, the back end is not: the
-    /// client's pauses have a bound of their own.
-    pub(super) fn due(&self, silence: Duration) -> Option<Instant> {
-        let progress = *self.0.as_ref()?.progress();
-        let since = if progress.waits_for_client { Instant::now() } else { progress.at };
-        Some(since + silence)
+        !lock(&self.0).is_begun
     }
 
     /// Returns true if the client did not send all of it.
     pub(super) fn is_broken(&self) -> bool {
-        self.0.as_ref().is_some_and(|shared| shared.is_broken.load(Ordering::Acquire))
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Body> {
-        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).is_broken
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Completes when the back end has been silent for this long. While it waits for the client it is not: the client's pauses have a
+    /// bound of their own.
+    pub(super) async fn unread_for(&self, silence: Duration) {
+        loop {
+            let due = {
+                let state = lock(&self.0);
+                let since = if state.waits_for_client { Instant::now() } else { state.asked };
+                since + silence
+            };
+            if due <= Instant::now() {
+                return;
+            }
+            sleep_until(due).await;
+        }
     }
 }
 
@@ -86,23 +75,20 @@ impl hyper::body::Body for Lent {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Some(shared) = &self.0 else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut *shared.lock()).poll_frame(context);
-        *shared.progress() = Progress { at: Instant::now(), waits_for_client: polled.is_pending() };
-        if let Poll::Ready(frame) = &polled {
-            shared.is_begun.store(true, Ordering::Release);
-            if matches!(frame, Some(Err(_))) {
-                shared.is_broken.store(true, Ordering::Release);
-            }
-        }
+        let mut state = lock(&self.0);
+        let polled = Pin::new(&mut state.body).poll_frame(context);
+        state.asked = Instant::now();
+        state.waits_for_client = polled.is_pending();
+        state.is_begun |= polled.is_ready();
+        state.is_broken |= matches!(polled, Poll::Ready(Some(Err(_))));
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| shared.lock().is_end_stream())
+        lock(&self.0).body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |shared| shared.lock().size_hint())
+        lock(&self.0).body.size_hint()
     }
 }

@@ -7,8 +7,6 @@ use axum::http::{
     header::{CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA},
 };
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -16,8 +14,8 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 /// Headers that belong to one hop (RFC 9110, section 7.6.1), and `Expect`, which the server of this hop has answered.
 const ONE_HOP: [HeaderName; 9] = [
     CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
     TE,
@@ -49,17 +47,16 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol that a WebSocket client asks for. Others are not tunnelled: a tunnel of HTTP/2 would pass by the rules.
-pub(super) fn websocket(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asks = elements(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"));
-    let protocol = headers.get(UPGRADE).filter(|_| asks)?;
-    protocol.as_bytes().eq_ignore_ascii_case(b"websocket").then(|| protocol.clone())
+/// Returns true if a WebSocket is asked for. Other protocols are not tunnelled: a tunnel of HTTP/2 would pass by the rules.
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    elements(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
+        && headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Asks for an upgrade, or agrees to one.
-pub(super) fn upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+/// Asks for a WebSocket, or agrees to one.
+pub(super) fn upgrade(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, protocol);
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// Appends the client to `X-Forwarded-For`, and replaces `X-Forwarded-Proto` and `X-Forwarded-Host`.
@@ -147,11 +144,11 @@ mod tests {
 
     #[test]
     fn web_sockets_alone_are_upgrades() {
-        let asks = |connection, protocol| websocket(&headers(&[("connection", connection), ("upgrade", protocol)]));
-        assert_eq!(asks("keep-alive, Upgrade", "WebSocket"), Some(HeaderValue::from_static("WebSocket")));
-        assert_eq!(asks("keep-alive", "websocket"), None);
-        assert_eq!(asks("upgrade", "h2c"), None);
-        assert_eq!(websocket(&headers(&[("connection", "upgrade")])), None);
+        let asks =
+            |connection, protocol| asks_for_websocket(&headers(&[("connection", connection), ("upgrade", protocol)]));
+        assert!(asks("keep-alive, Upgrade", "WebSocket"));
+        assert!(!asks("keep-alive", "websocket") && !asks("upgrade", "h2c"));
+        assert!(!asks_for_websocket(&headers(&[("connection", "upgrade")])));
     }
 
     #[test]

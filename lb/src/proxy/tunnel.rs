@@ -2,17 +2,15 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use axum::{
-    body::Body,
-    http::{HeaderValue, Response, header::UPGRADE},
+    body::{Body, Bytes},
+    http::Response,
 };
+use futures_util::stream;
 use hyper::{
     body::Incoming,
     upgrade::{OnUpgrade, on},
@@ -26,7 +24,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{answer::nothing, headers};
+use super::headers;
 use crate::routes::Chosen;
 
 /// Bytes that each direction takes at a time.
@@ -43,9 +41,8 @@ pub(super) fn open(
 ) -> Response<Body> {
     let server = on(&mut response);
     let (mut parts, _) = response.into_parts();
-    let protocol = parts.headers.get(UPGRADE).cloned().unwrap_or_else(|| HeaderValue::from_static("websocket"));
     headers::strip(&mut parts.headers);
-    headers::upgrade(&mut parts.headers, protocol);
+    headers::upgrade(&mut parts.headers);
     tokio::spawn(async move {
         let upgraded = timeout(UPGRADE_WITHIN, async { tokio::try_join!(client, server) }).await;
         if let Ok(Ok((client, server))) = upgraded
@@ -57,7 +54,9 @@ pub(super) fn open(
         chosen.finish(Outcome::Answered, took);
         drop(permit);
     });
-    Response::from_parts(parts, nothing())
+    // Of unknown length: of a body that is known to be empty, the server would tell the length, which 101 must not.
+    let nothing = Body::from_stream(stream::empty::<io::Result<Bytes>>());
+    Response::from_parts(parts, nothing)
 }
 
 /// Time of the last byte, in milliseconds since the beginning.
@@ -89,7 +88,7 @@ where
     C: AsyncRead + AsyncWrite,
     S: AsyncRead + AsyncWrite,
 {
-    let pulse = Arc::new(Pulse { began: Instant::now(), last: AtomicU64::new(0) });
+    let pulse = Pulse { began: Instant::now(), last: AtomicU64::new(0) };
     let ((from_client, to_client), (from_server, to_server)) = (split(client), split(server));
     tokio::select! {
         done = async {

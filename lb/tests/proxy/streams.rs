@@ -133,13 +133,16 @@ async fn a_post_goes_elsewhere_if_no_connection_came_about() {
 }
 
 #[tokio::test]
-async fn answers_without_a_body_tell_no_length_but_that_of_head() {
+async fn answers_without_a_body_tell_no_length_but_that_of_the_body_that_get_brings() {
     let shop = Shop::open(1).await;
     let front = front(&shop, config()).await;
     let mut client = Wire::connect(front.address).await;
-    for (request, status, length) in
-        [("HEAD /head", "200", None), ("HEAD /length", "200", Some("9")), ("GET /nothing", "204", None)]
-    {
+    for (request, status, length) in [
+        ("HEAD /head", "200", None),
+        ("HEAD /length", "200", Some("9")),
+        ("GET /unchanged", "304", Some("9")),
+        ("GET /nothing", "204", None),
+    ] {
         client.send(&format!("{request} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
         let head = client.until("\r\n\r\n").await.to_lowercase();
         assert!(head.starts_with(&format!("http/1.1 {status}")), "{head}");

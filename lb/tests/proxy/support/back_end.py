@@ -72,7 +72,9 @@ def serve(connection):
             elif path == "/length":
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
             elif path == "/nothing":
-                connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                connection.sendall(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")
+            elif path == "/unchanged":
+                connection.sendall(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n")
             elif path == "/silent":
                 time.sleep(600)
             elif path == "/broken":

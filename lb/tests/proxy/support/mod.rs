@@ -9,7 +9,7 @@ pub(crate) use back_end::BackEnd;
 use ms_http::HttpServer;
 use ms_lb::{Choice, KeySource, Proxy, ProxyConfig, Routes, Rule};
 use ms_register::{Instance, Memory, MsRegister, Registration};
-use ms_rpc::{Balancer, EjectionConfig};
+use ms_rpc::{Balancer, EjectionConfig, tls::Tls};
 use tokio::task::JoinHandle;
 pub(crate) use wire::{Wire, get};
 
@@ -40,11 +40,25 @@ impl Shop {
     }
 
     pub(crate) async fn front(&self, rules: Vec<Rule>, config: ProxyConfig) -> Front {
+        self.start(rules, config, |server| server).await
+    }
+
+    /// The same over TLS alone.
+    pub(crate) async fn secured(&self, rules: Vec<Rule>, tls: &Tls) -> Front {
+        self.start(rules, config(), |server| server.tls(tls)).await
+    }
+
+    async fn start(
+        &self,
+        rules: Vec<Rule>,
+        config: ProxyConfig,
+        change: impl FnOnce(HttpServer) -> HttpServer,
+    ) -> Front {
         let routes = Routes::new(&self.registry, rules, &EjectionConfig::default()).unwrap();
+        routes.settle(Duration::from_secs(3)).await;
         let proxy = Proxy::new(routes, config);
-        proxy.settle(Duration::from_secs(3)).await;
         let server = HttpServer::bind(([127, 0, 0, 1], 0).into()).await.unwrap().body_pause(proxy.silence());
-        let address = server.address();
+        let (address, server) = (server.address(), change(server));
         Front { address, serving: tokio::spawn(server.serve(proxy.router(), std::future::pending())) }
     }
 }
