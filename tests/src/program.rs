@@ -57,6 +57,12 @@ impl Program {
         self.said.rsplit(' ').next().unwrap_or_default()
     }
 
+    /// The address after `WORD on` in its first line.
+    pub fn address_of(&self, word: &str) -> &str {
+        let rest = self.said.split_once(&format!("{word} on ")).map_or("", |(_, rest)| rest);
+        rest.split([',', ' ']).next().unwrap_or_default()
+    }
+
     /// What it wrote to stderr.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
