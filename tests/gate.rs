@@ -23,7 +23,7 @@ use tokio::{
 const MS: &str = env!("CARGO_BIN_EXE_ms-in-tests");
 /// Longest wait for something that is to happen.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause between two messages while etcd is away.
+/// Time from one message to the next: a client may send 1,000 a second.
 const PACE: Duration = Duration::from_millis(10);
 
 /// A back end that answers with its name.
@@ -69,8 +69,9 @@ impl Client {
     /// Sends messages until each of these back ends has answered one.
     async fn is_answered_by(&mut self, names: &[&str]) {
         let all = async {
-            let mut seen = BTreeSet::new();
+            let (mut seen, mut pace) = (BTreeSet::new(), interval(PACE));
             while !names.iter().all(|name| seen.contains(*name)) {
+                pace.tick().await;
                 seen.insert(self.answered_by().await);
             }
         };

@@ -4,7 +4,7 @@ use std::{future::Future, io, net::SocketAddr, pin::pin, time::Duration};
 
 use bytes::BytesMut;
 use ms_mq::Engine;
-use ms_security::tls::{Protocol, Tls, TlsStream};
+use ms_security::tls::{self, Tls};
 use rustix::process::{Resource, getrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -16,14 +16,19 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{channels::Channels, limits::COMMAND_WITHIN, session::converse, text::Text, v111};
+use crate::{
+    channels::Channels,
+    limits::COMMAND_WITHIN,
+    protocol::{Protocol as _, Refusal},
+    session::converse,
+    text::Text,
+    v111,
+};
 
 /// Files that the process needs besides connections.
 const OWN_FILES: u64 = 64;
 /// More connections would take too much memory.
 const MOST: u64 = 65_536;
-/// First byte of a TLS connection (RFC 8446, section 5.1).
-const HANDSHAKE: u8 = 0x16;
 /// Silence after which the system asks whether the peer is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
@@ -127,21 +132,17 @@ async fn open<E: Engine>(
     // Peers that vanished are noticed later without it.
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE));
     let Some(tls) = tls else { return serve(stream, &engine, "", &channels, stopping).await };
+    // In the form of the text protocol: nothing tells the other one apart yet.
+    let words = Text::<E>::refuse(&Refusal::new("E_TLS", "this port speaks TLS alone"));
     let accepted = tokio::select! {
-        accepted = timeout(COMMAND_WITHIN, accept(stream, &tls)) => accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        accepted = timeout(COMMAND_WITHIN, tls.accept_or_tell(stream, tls::Protocol::named("gmq"), &words)) => {
+            accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        }
         () = async { drop(stopping.wait_for(|stopping| *stopping).await) } => return Ok(()),
     };
     let stream = accepted?;
     let caller = stream.peer().map(|peer| peer.identity).unwrap_or_default();
     serve(stream, &engine, &caller, &channels, stopping).await
-}
-
-async fn accept(stream: TcpStream, tls: &Tls) -> io::Result<TlsStream<TcpStream>> {
-    let mut first = [0];
-    if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
-        return Err(io::Error::other("the client speaks plaintext, TLS is required"));
-    }
-    tls.accept(stream, Protocol::named("gmq")).await
 }
 
 /// Speaks the protocol that the client begins with. `caller` is the name in its certificate, empty without one.
