@@ -11,7 +11,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
-    time::{Duration, Instant},
 };
 
 use running::Running;
@@ -360,11 +359,9 @@ fn an_http_balancer_takes_a_new_certificate_without_a_restart() {
     for name in ["lb.pem", "lb.key"] {
         fs::copy(renewed.path(name), folder.path(name)).unwrap();
     }
-    let end = Instant::now() + Duration::from_secs(90);
-    while curl(&["--cacert", &new, &url]).0 != "200" {
-        assert!(Instant::now() < end, "the certificate of before is still in use");
-        thread::sleep(Duration::from_millis(500));
-    }
+    let patience = ["--retry", "90", "--retry-delay", "1", "--retry-max-time", "90", "--retry-all-errors"];
+    let (status, said) = curl(&[&patience[..], &["--cacert", &new, &url]].concat());
+    assert_eq!(status, "200", "the certificate of before is still in use: {said}");
     assert_eq!(curl(&["--cacert", &old, &url]).0, "000");
     front.stop();
 }

@@ -150,7 +150,7 @@ impl FileRule {
             };
         }
         let name = self.balancer.as_deref().unwrap_or(default);
-        let balancing: Balancing = name.parse().map_err(|error| ("balancer", format!("{error}")))?;
+        let balancing = name.parse::<Balancing>().map_err(|error| ("balancer", error.to_string()))?;
         let key = match self.key.as_deref() {
             None => KeySource::of(name),
             Some("client") => KeySource::Client,
