@@ -4,6 +4,7 @@ mod answer;
 mod attempt;
 mod body;
 mod headers;
+mod pool;
 mod tunnel;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -20,10 +21,6 @@ use axum::{
     response::Response,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -32,11 +29,7 @@ use crate::{
 };
 use answer::refusal;
 use body::{Lent, Source};
-
-/// Connections to one back end that are kept while nothing is under way.
-const IDLE_CONNECTIONS: usize = 256;
-/// Time for which they are kept. Servers close idle connections, often after a minute or less; Node.js after 5 s.
-const IDLE: Duration = Duration::from_secs(4);
+use pool::Pool;
 
 /// Settings of a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +76,7 @@ pub struct Proxy(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     routes: Routes,
-    client: Client<HttpConnector, Lent>,
+    pool: Arc<Pool>,
     config: ProxyConfig,
     tunnels: Arc<Semaphore>,
     /// Name of this proxy in `Via`, which no other has.
@@ -93,17 +86,10 @@ struct Inner {
 impl Proxy {
     /// A proxy before these routes.
     pub fn new(routes: Routes, config: ProxyConfig) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(config.connect));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .build(connector);
+        let pool = Pool::new(config.connect);
         let tunnels = Arc::new(Semaphore::new(config.tunnels));
         let name = format!("ms-lb-{}", uuid::Uuid::new_v4().simple());
-        Self(Arc::new(Inner { routes, client, config, tunnels, name }))
+        Self(Arc::new(Inner { routes, pool, config, tunnels, name }))
     }
 
     /// Longest pause in a client's body, for [`HttpServer::body_pause`](ms_http::HttpServer::body_pause).
@@ -183,11 +169,15 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    /// The request for the back end at this address; `None` if that is no address.
-    fn to(&self, address: &str) -> Option<Request<Lent>> {
+    /// A back end at this address, and the request for it; `None` if that is no address.
+    fn to(&self, address: &str) -> Option<(Uri, Request<Lent>)> {
+        let back_end = Uri::builder().scheme(Scheme::HTTP).authority(address).path_and_query("/").build().ok()?;
         let mut parts = self.parts.clone();
-        let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        parts.uri = Uri::builder().scheme(Scheme::HTTP).authority(address).path_and_query(target).build().ok()?;
-        Some(Request::from_parts(parts, self.body.lend()))
+        let target = parts.uri.path_and_query().cloned();
+        parts.uri = target.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
+        if !parts.headers.contains_key(HOST) {
+            parts.headers.insert(HOST, address.parse().ok()?);
+        }
+        Some((back_end, Request::from_parts(parts, self.body.lend())))
     }
 }

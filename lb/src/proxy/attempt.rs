@@ -10,7 +10,12 @@ use hyper::body::Incoming;
 use ms_rpc::Outcome;
 use tracing::debug;
 
-use super::{Inner, Outgoing, answer, answer::refusal, tunnel};
+use super::{
+    Inner, Outgoing, answer,
+    answer::refusal,
+    pool::{InUse, Unanswered},
+    tunnel,
+};
 use crate::routes::{Chosen, Route};
 
 /// Tries of one request.
@@ -94,20 +99,20 @@ pub(super) async fn answer(proxy: &Inner, route: &Route, mut outgoing: Outgoing)
 /// Asks an instance, and reports to its balancer how that ended.
 async fn ask(proxy: &Inner, route: &Route, chosen: Chosen, outgoing: &mut Outgoing) -> Result<Response<Body>, Failed> {
     let address = route.address(chosen.instance()).map_err(Failed::Unaddressed)?;
-    let request = outgoing
+    let (back_end, request) = outgoing
         .to(&address)
         .ok_or_else(|| Failed::Unaddressed(format!("`{}` lists {address:?}, which is no address", route.service())))?;
     let began = Instant::now();
     let ended = tokio::select! {
         biased;
-        ended = proxy.client.request(request) => Some(ended),
+        ended = proxy.pool.send(&back_end, request) => Some(ended),
         () = outgoing.body.unread_for(proxy.config.silence) => None,
     };
     let failed = match ended {
-        Some(Ok(response)) => return Ok(deliver(proxy, response, (chosen, began), outgoing)),
+        Some(Ok(answered)) => return Ok(deliver(proxy, answered, (chosen, began), outgoing)),
         Some(Err(_)) if outgoing.body.is_broken() => return Err(Failed::Client),
-        Some(Err(error)) if error.is_connect() => Failed::Unconnected(reason(&error)),
-        Some(Err(error)) => Failed::Broken(reason(&error)),
+        Some(Err(Unanswered::Unconnected(error))) => Failed::Unconnected(reason(&*error)),
+        Some(Err(Unanswered::Broken(error))) => Failed::Broken(reason(&error)),
         None => Failed::Late,
     };
     let outcome = match &failed {
@@ -133,13 +138,13 @@ fn reason(error: &dyn Error) -> String {
 /// The answer for the client: with a tunnel behind it, if both sides agreed on one.
 fn deliver(
     proxy: &Inner,
-    response: Response<Incoming>,
+    (response, connection): (Response<Incoming>, InUse),
     (chosen, began): (Chosen, Instant),
     outgoing: &mut Outgoing,
 ) -> Response<Body> {
     let took = began.elapsed();
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return answer::passed(response, chosen, took, proxy.config.silence);
+        return answer::passed(response, connection, (chosen, took), proxy.config.silence);
     }
     let Some(client) = outgoing.upgrade.take() else {
         chosen.finish(Outcome::Answered, took);
