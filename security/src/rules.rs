@@ -33,7 +33,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Who, and what: `GROUP` or `GROUP/NAME`, such as a service and a method.
+/// Principal, and `GROUP` or `GROUP/NAME` that it may or may not do, such as a service and a method.
 #[derive(Clone, Debug)]
 pub struct Rule {
     who: Pattern,
@@ -49,12 +49,12 @@ impl Rule {
         Self { who: Pattern(who), group: Pattern(group.to_owned()), name: Pattern(name.to_owned()), what }
     }
 
-    /// What stands before the `/`.
+    /// Pattern before the `/`.
     pub fn group(&self) -> &Pattern {
         &self.group
     }
 
-    /// What stands behind the `/`; `*` if there is none.
+    /// Pattern behind the `/`; `*` if there is none.
     pub fn name(&self) -> &Pattern {
         &self.name
     }

@@ -17,7 +17,7 @@ use crate::{peer::Failure, process};
 #[derive(Args, Debug)]
 pub(crate) struct GateProgram {
     what: What,
-    /// What it stands before.
+    /// Address of the program behind it.
     #[arg(long)]
     back_end: Option<SocketAddr>,
 }

@@ -255,7 +255,7 @@ impl Endpoint {
         drop(dialling);
         match &failed {
             None => info!("connected to {}", self.instance.address()),
-            // What does not pass by itself is said once.
+            // A failure that does not pass by itself is said once.
             Some(error) if error.kind == DialFailure::Tls && before != Some(error.kind) => {
                 warn!("{}: it is not called", error.status.message());
             }
